@@ -1,0 +1,1 @@
+"""Forget algorithms for vision-language models as TRL trainers."""
