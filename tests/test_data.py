@@ -53,7 +53,10 @@ def test_identity_rules(path, rule, expected):
     assert data.identity_of(path, rule) == expected
 
 
-@pytest.mark.parametrize(("path", "rule"), [("images/0007.png", "auto"), ("img_1.png", "auto"), ("a/b.png", "(x)"), ("a/b.png", "(")])
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [("images/0007.png", "auto"), ("img_1.png", "auto"), ("a/b.png", "(x)"), ("a/b.png", "(")],
+)
 def test_no_identity_is_an_error_not_a_guess(path, rule):
     with pytest.raises(RememError, match=r"REMEM_IDENTITY"):
         data.identity_of(path, rule)
@@ -69,7 +72,9 @@ def test_load_split_adds_row_id_identity_and_hop(data_dir):
 
 
 def test_saved_folder_loads_like_parquet(data_dir, tmp_path):
-    datasets.DatasetDict({"forget1": datasets.load_dataset(str(data_dir), split="forget1")}).save_to_disk(tmp_path / "saved")
+    datasets.DatasetDict({"forget1": datasets.load_dataset(str(data_dir), split="forget1")}).save_to_disk(
+        tmp_path / "saved"
+    )
     saved = data.load_split(str(tmp_path / "saved"), "forget1")
     parquet = data.load_split(str(data_dir), "forget1")
     assert data.fingerprint(saved) == data.fingerprint(parquet)
@@ -113,7 +118,10 @@ def test_missing_column_is_named(tmp_path):
 
 def test_unreadable_picture_is_named():
     with pytest.raises(RememError, match=r"split 'test', row 4 .*column 'image' cannot be read"):
-        data.decode_image({"bytes": b"no picture", "path": None}, data.row_name({"row_id": "test:4", "image_path": "x/1.png"}))
+        data.decode_image(
+            {"bytes": b"no picture", "path": None},
+            data.row_name({"row_id": "test:4", "image_path": "x/1.png"}),
+        )
 
 
 def test_retain_rows_are_those_of_other_identities(data_dir):

@@ -14,7 +14,32 @@ from remem_tasks.errors import RememError
 
 # Names of folders and files that say nothing about a person.
 GENERIC = frozenset(
-    ["image", "images", "img", "imgs", "picture", "pictures", "pic", "photo", "photos", "face", "faces", "data", "dataset", "train", "test", "val", "finetune", "retain", "forget", "forget1", "forget2", "forget3", "forget4", "default"]
+    [
+        "image",
+        "images",
+        "img",
+        "imgs",
+        "picture",
+        "pictures",
+        "pic",
+        "photo",
+        "photos",
+        "face",
+        "faces",
+        "data",
+        "dataset",
+        "train",
+        "test",
+        "val",
+        "finetune",
+        "retain",
+        "forget",
+        "forget1",
+        "forget2",
+        "forget3",
+        "forget4",
+        "default",
+    ]
 )
 
 
@@ -48,7 +73,9 @@ def identity_of(image_path: str, rule: str | None = None) -> str:
         try:
             match = re.search(rule, str(path))
         except re.error as error:
-            raise RememError(f"REMEM_IDENTITY: '{rule}' is no rule (folder, stem, auto) and no regular expression: {error}") from error
+            raise RememError(
+                f"REMEM_IDENTITY: '{rule}' is no rule (folder, stem, auto) and no regular expression: {error}"
+            ) from error
         found = match.group(1) if match and match.groups() else ""
     if not found:
         raise RememError(

@@ -130,7 +130,9 @@ def retain_rows(finetune: datasets.Dataset, forget: datasets.Dataset) -> dataset
     forgotten = set(forget["identity"][:])
     kept = [index for index, identity in enumerate(finetune["identity"][:]) if identity not in forgotten]
     if not kept:
-        raise RememError(f"the forget set leaves no retain set: it covers all {len(forgotten)} identities of finetune")
+        raise RememError(
+            f"the forget set leaves no retain set: it covers all {len(forgotten)} identities of finetune"
+        )
     return finetune.select(kept)
 
 
@@ -139,7 +141,9 @@ def check_nested(forget_sets: Sequence[datasets.Dataset]) -> None:
     names = [set(rows["identity"][:]) for rows in forget_sets]
     for smaller, larger in zip(names, names[1:]):
         if not smaller <= larger:
-            raise RememError(f"forget sets are not nested: {', '.join(sorted(smaller - larger))} left out of the next one")
+            raise RememError(
+                f"forget sets are not nested: {', '.join(sorted(smaller - larger))} left out of the next one"
+            )
 
 
 __all__ = [

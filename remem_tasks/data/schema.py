@@ -85,7 +85,9 @@ def check_columns(names: Sequence[str], source: str, split: str) -> None:
     """Raise a RememError that lists the missing columns, if any are missing."""
     missing = [name for name in COLUMNS if name not in names]
     if missing:
-        raise RememError(f"{source}, split '{split}': missing column(s) {', '.join(missing)}; found {', '.join(names)}")
+        raise RememError(
+            f"{source}, split '{split}': missing column(s) {', '.join(missing)}; found {', '.join(names)}"
+        )
 
 
 def check_text(columns: Mapping[str, Sequence[str]], split: str) -> None:
@@ -97,5 +99,9 @@ def check_text(columns: Mapping[str, Sequence[str]], split: str) -> None:
     """
     for name in REQUIRED_TEXT:
         for index, cell in enumerate(columns[name]):
-            if not isinstance(cell, str) or not cell.strip() or (name == "keywords" and not parse_keywords(cell)):
+            if (
+                not isinstance(cell, str)
+                or not cell.strip()
+                or (name == "keywords" and not parse_keywords(cell))
+            ):
                 raise RememError(f"split '{split}', row {index}: column '{name}' is empty")

@@ -152,12 +152,15 @@ def _llava(tokenizer: PreTrainedTokenizerFast, image_size: int, width: int, laye
 
 
 def _qwen2_5_vl(tokenizer: PreTrainedTokenizerFast, image_size: int, width: int, layers: int):
-    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in {
-        "image_token_id": "<|image_pad|>",
-        "video_token_id": "<|video_pad|>",
-        "vision_start_token_id": "<|vision_start|>",
-        "vision_end_token_id": "<|vision_end|>",
-    }.items()}
+    ids = {
+        name: tokenizer.convert_tokens_to_ids(token)
+        for name, token in {
+            "image_token_id": "<|image_pad|>",
+            "video_token_id": "<|video_pad|>",
+            "vision_start_token_id": "<|vision_start|>",
+            "vision_end_token_id": "<|vision_end|>",
+        }.items()
+    }
     pixels = {"shortest_edge": image_size**2, "longest_edge": image_size**2}
     sizes = {"patch_size": 4, "merge_size": 2, "temporal_patch_size": 2}
     processor = Qwen2_5_VLProcessor(
@@ -206,7 +209,16 @@ def _qwen2_5_vl(tokenizer: PreTrainedTokenizerFast, image_size: int, width: int,
     return Qwen2_5_VLForConditionalGeneration(config), processor
 
 
-def build(arch: str, texts: Iterable[str], *, image_size: int = 56, width: int = 192, layers: int = 2, vocab_size: int = 1024, seed: int = 0):
+def build(
+    arch: str,
+    texts: Iterable[str],
+    *,
+    image_size: int = 56,
+    width: int = 192,
+    layers: int = 2,
+    vocab_size: int = 1024,
+    seed: int = 0,
+):
     """A randomly initialised tiny model and its processor.
 
     Args:
@@ -225,7 +237,9 @@ def build(arch: str, texts: Iterable[str], *, image_size: int = 56, width: int =
         raise RememError(f"image size {image_size} does not divide into patches of 8")
     tokenizer = train_tokenizer(arch, texts, vocab_size)
     torch.manual_seed(seed)
-    model, processor = {"llava": _llava, "qwen2_5_vl": _qwen2_5_vl}[arch](tokenizer, image_size, width, layers)
+    model, processor = {"llava": _llava, "qwen2_5_vl": _qwen2_5_vl}[arch](
+        tokenizer, image_size, width, layers
+    )
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model.eval(), processor
