@@ -1,0 +1,192 @@
+"""Faces: an identity is a fixed set of parts (skin, hair, beard, glasses …); a look adds clothes and expression.
+
+Drawn by python_avatars (SVG) and rendered by resvg. `Face` is also the label set that the tiny
+vision tower is pre-trained to name (`remem_tasks.tiny.pretrain`).
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+import numpy as np
+import python_avatars as pa
+import resvg_py
+from PIL import Image
+
+from remem_tasks.errors import RememError
+
+# Parts that read well at small sizes; fixed-colour, cropped and costume parts of the library are left out.
+SKIN = ("PALE", "LIGHT", "BROWN", "DARK_BROWN", "BLACK")
+HAIR = [
+    "NONE",
+    "BOB",
+    "BUN",
+    "CAESAR",
+    "CURLY",
+    "CURVY",
+    "DREADS",
+    "FRIZZLE",
+    "FRO",
+    "LONG_NOT_TOO_LONG",
+    "MIA_WALLACE",
+    "SHAGGY_MULLET",
+    "SHAGGY",
+    "SHORT_CURLY",
+    "SHORT_DREADS_2",
+    "SHORT_FLAT",
+    "SHORT_WAVED",
+    "SIDES",
+    "STRAIGHT_1",
+    "STRAIGHT_STRAND",
+    "CORNROWS",
+    "CURLY_2",
+    "DREADLOCKS",
+    "EINSTEIN_HAIR",
+    "ELVIS",
+    "HALF_SHAVED",
+    "LOOSE_HAIR",
+    "MOHAWK",
+    "MOWGLI",
+    "PIXIE",
+    "POMPADOUR",
+    "QUIFF",
+    "TWIST_LONG_HAIR",
+    "WILD",
+]
+HAIR_COLOUR = ("AUBURN", "BLACK", "BLONDE_GOLDEN", "BROWN", "PASTEL_PINK", "PLATINUM", "RED", "SILVER_GRAY")
+BEARD = ("NONE", "BEARD_LIGHT", "BEARD_MAGESTIC", "BEARD_MEDIUM", "MOUSTACHE_FANCY", "MOUSTACHE_MAGNUM")
+GLASSES = ("NONE", "PRESCRIPTION_1", "PRESCRIPTION_2", "ROUND", "EYEPATCH")
+BROWS = ("DEFAULT_NATURAL", "FLAT_NATURAL", "UNIBROW_NATURAL")
+NOSE = ("DEFAULT", "SMALL", "WIDE")
+PARTS = {
+    "skin": SKIN,
+    "hair": tuple(HAIR),
+    "hair_colour": HAIR_COLOUR,
+    "beard": BEARD,
+    "glasses": GLASSES,
+    "brows": BROWS,
+    "nose": NOSE,
+}
+# Two people must differ in at least two of these: they can be told apart at a glance.
+SALIENT = ("skin", "hair", "hair_colour", "beard", "glasses")
+
+CLOTHING = [
+    "BLAZER_SHIRT",
+    "BLAZER_SWEATER",
+    "COLLAR_SWEATER",
+    "HOODIE",
+    "OVERALL",
+    "SHIRT_CREW_NECK",
+    "SHIRT_SCOOP_NECK",
+    "SHIRT_V_NECK",
+]
+CLOTHING_COLOUR = tuple(colour.name for colour in pa.ClothingColor)
+EYES = ("DEFAULT", "HAPPY", "SIDE", "SQUINT", "SURPRISED", "WINK", "CLOSED")
+MOUTH = ("DEFAULT", "SERIOUS", "SMILE", "TWINKLE", "SAD", "BIG_SMILE", "DISBELIEF")
+
+
+@dataclass(frozen=True)
+class Face:
+    """What stays the same in every picture of one person."""
+
+    skin: str
+    hair: str
+    hair_colour: str
+    beard: str
+    glasses: str
+    brows: str
+    nose: str
+
+    def distance(self, other: Face) -> int:
+        """In how many salient parts two faces differ (0 to 5). Hair colour does not show on bare heads."""
+        differ = {name for name in SALIENT if getattr(self, name) != getattr(other, name)}
+        bare = [face.hair == "NONE" and face.beard == "NONE" for face in (self, other)]
+        return len(differ - ({"hair_colour"} if any(bare) else set()))
+
+    def labels(self) -> list[int]:
+        """The index of each part in `PARTS`, in its order."""
+        return [PARTS[name].index(value) for name, value in asdict(self).items()]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What changes from one picture to the next: clothes and expression."""
+
+    clothing: str
+    clothing_colour: str
+    eyes: str
+    mouth: str
+
+
+def random_face(rng: np.random.Generator, bearded: bool | None = None) -> Face:
+    """A face with parts drawn at random; `bearded` False leaves the beard out, None draws that too."""
+    parts = {name: str(rng.choice(values)) for name, values in PARTS.items()}
+    if bearded is False:
+        parts["beard"] = "NONE"
+    if rng.random() < 0.5:  # half of all people wear no glasses
+        parts["glasses"] = "NONE"
+    return Face(**parts)
+
+
+def random_look(rng: np.random.Generator) -> Look:
+    pick = [str(rng.choice(values)) for values in (CLOTHING, CLOTHING_COLOUR, EYES, MOUTH)]
+    return Look(*pick)
+
+
+def distinct_faces(rng: np.random.Generator, bearded: list[bool | None]) -> list[Face]:
+    """One face for each entry of `bearded`, every two of them at a distance of at least 2.
+
+    With very many people that runs out; then a distance of 1 is accepted, never 0.
+
+    Raises:
+        RememError: more people than there are distinguishable faces.
+    """
+    faces: list[Face] = []
+    for may in bearded:
+        for attempt in range(4000):
+            face = random_face(rng, may)
+            wanted = 2 if attempt < 400 else 1
+            if all(face.distance(other) >= wanted for other in faces):
+                faces.append(face)
+                break
+        else:
+            raise RememError(
+                f"no distinguishable face left for person {len(faces) + 1}; use fewer identities"
+            )
+    return faces
+
+
+@lru_cache(maxsize=64)
+def render(face: Face, look: Look, width: int) -> Image.Image:
+    """The person from the chest up on a transparent ground: an RGBA picture `width` pixels wide."""
+    avatar = pa.Avatar(
+        style=pa.AvatarStyle.TRANSPARENT,
+        skin_color=pa.SkinColor[face.skin],
+        top=pa.HairType[face.hair],
+        hair_color=pa.HairColor[face.hair_colour],
+        facial_hair=pa.FacialHairType[face.beard],
+        facial_hair_color=pa.HairColor[face.hair_colour],
+        accessory=pa.AccessoryType[face.glasses],
+        eyebrows=pa.EyebrowType[face.brows],
+        nose=pa.NoseType[face.nose],
+        clothing=pa.ClothingType[look.clothing],
+        clothing_color=pa.ClothingColor[look.clothing_colour],
+        eyes=pa.EyeType[look.eyes],
+        mouth=pa.MouthType[look.mouth],
+    )
+    png = bytes(resvg_py.svg_to_bytes(svg_string=avatar.render(), width=width))
+    with Image.open(io.BytesIO(png)) as picture:
+        return picture.convert("RGBA")
+
+
+__all__ = [
+    "PARTS",
+    "Face",
+    "Look",
+    "distinct_faces",
+    "random_face",
+    "random_look",
+    "render",
+]
