@@ -1,0 +1,204 @@
+"""Checkpoints in and out: loading with every weight accounted for, folders that are never mixed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+from remem_tasks.errors import RememError
+
+logger = logging.getLogger(__name__)
+
+# LoRA on the language model alone. `all-linear` would adapt the vision tower and the projector too; a full
+# match is asked of the name, and `lm_head` stands outside `language_model`.
+LANGUAGE_MODEL_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+PARTS = ("language_model", "projector", "vision_tower")
+_PROJECTOR = re.compile(r"(^|\.)(multi_modal_projector|mm_projector|connector|merger)(\.|$)")
+_VISION = re.compile(r"(^|\.)(vision_tower|vision_model|vision_encoder|visual)(\.|$)")
+
+
+def part_of(name: str) -> str:
+    """Which part a parameter belongs to, by its name: `projector`, `vision_tower` or `language_model`.
+
+    Qwen's projector (`merger`) lies inside its vision module, so it is looked for first. The head
+    and the embeddings count as language model.
+    """
+    if _PROJECTOR.search(name):
+        return "projector"
+    return "vision_tower" if _VISION.search(name) else "language_model"
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def check_path(path: str | None) -> None:
+    """Raise a RememError if a checkpoint is not given, or is a path that does not exist."""
+    if not path:
+        raise RememError("--model_name_or_path is missing: the checkpoint to start from")
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
+    if looks_local and not Path(path).is_dir():
+        raise RememError(f"checkpoint '{path}' is no folder")
+    if Path(path).is_dir() and not any(
+        (Path(path) / name).is_file() for name in ("config.json", "adapter_config.json")
+    ):
+        raise RememError(f"checkpoint '{path}' has neither config.json nor adapter_config.json")
+
+
+def load_processor(path: str, **kwargs: Any) -> ProcessorMixin:
+    """The processor of a checkpoint, with tokenizer, image processor and chat template.
+
+    Raises:
+        RememError: one of these is missing.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(path, **kwargs)
+    except Exception as error:
+        raise RememError(
+            f"checkpoint '{path}' has no processor that can be loaded ({_one_line(error)})"
+        ) from error
+    missing = [part for part in ("tokenizer", "image_processor") if getattr(processor, part, None) is None]
+    if not isinstance(processor, ProcessorMixin) or missing:
+        raise RememError(
+            f"checkpoint '{path}' has no processor for pictures and text "
+            f"(found {type(processor).__name__}); save the processor beside the weights"
+        )
+    if not processor.chat_template:
+        raise RememError(f"checkpoint '{path}': its processor has no chat template")
+    if processor.tokenizer.eos_token_id is None:
+        raise RememError(f"checkpoint '{path}': its tokenizer has no EOS token")
+    return processor
+
+
+def load_model(path: str, **kwargs: Any) -> PreTrainedModel:
+    """A vision-language model with all its weights; an adapter's folder gives the merged model.
+
+    Args:
+        path: folder or Hub id.
+        kwargs: for `from_pretrained`; `dtype` defaults to float32.
+
+    Raises:
+        RememError: not loadable, or a weight is missing or of another shape.
+    """
+    kwargs.setdefault("dtype", torch.float32)
+    if (Path(path) / "adapter_config.json").is_file():
+        return _load_merged(path, **kwargs)
+    try:
+        model, found = AutoModelForImageTextToText.from_pretrained(path, output_loading_info=True, **kwargs)
+    except Exception as error:
+        raise RememError(f"checkpoint '{path}' cannot be loaded ({_one_line(error)})") from error
+    missing, mismatched = found.get("missing_keys") or [], found.get("mismatched_keys") or []
+    if missing or mismatched:
+        name = sorted(missing)[0] if missing else str(sorted(mismatched)[0][0])
+        raise RememError(
+            f"checkpoint '{path}' does not fill the model: {len(missing)} weights missing, "
+            f"{len(mismatched)} of another shape, such as '{name}'"
+        )
+    return model
+
+
+def _load_merged(path: str, **kwargs: Any) -> PreTrainedModel:
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(path)
+    base = load_model(config.base_model_name_or_path, **kwargs)
+    logger.warning("'%s' is an adapter: it is merged into '%s'", path, config.base_model_name_or_path)
+    model = PeftModel.from_pretrained(base, path).merge_and_unload()
+    model.config.name_or_path = path
+    return model
+
+
+def is_plain_model(trainer, model) -> bool:
+    """Whether weights are those of one whole model in this process (no adapter, no sharding)."""
+    return not (is_peft_model(model) or trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
+
+
+def load_weights(model: PreTrainedModel, folder: str | Path) -> None:
+    """Put the weights of a saved model into one in memory, all of them.
+
+    `from_pretrained` undoes the renaming of `save_pretrained`; a strict load then accepts neither a
+    missing nor an unknown name.
+
+    Raises:
+        RememError: the folder's weights are not those of this model.
+    """
+    saved = load_model(str(folder), dtype=model.dtype)
+    try:
+        model.load_state_dict(saved.state_dict(), strict=True)
+    except RuntimeError as error:
+        raise RememError(f"checkpoint '{folder}' is of another model ({_one_line(error)})") from error
+
+
+def select_trained(model: PreTrainedModel, parts: str) -> Counter:
+    """Freeze all that is not to be trained in full fine-tuning.
+
+    Args:
+        parts: `all`, a comma-separated list of PARTS, or a regular expression searched in names.
+
+    Returns:
+        Number of trained values by part.
+
+    Raises:
+        RememError: the expression is none, or nothing is left to train.
+    """
+    wanted = [part.strip() for part in parts.split(",")]
+    by_part = set(wanted) <= {*PARTS, "all"}
+    try:
+        pattern = re.compile(parts)
+    except re.error as error:
+        raise RememError(
+            f"--train '{parts}' is neither {', '.join(PARTS)}, all nor a regular expression"
+        ) from error
+    trained: Counter = Counter()
+    for name, parameter in model.named_parameters():
+        chosen = ("all" in wanted or part_of(name) in wanted) if by_part else bool(pattern.search(name))
+        parameter.requires_grad_(chosen)
+        trained[part_of(name)] += parameter.numel() * chosen
+    if not sum(trained.values()):
+        raise RememError(f"--train '{parts}' leaves nothing to train")
+    return trained
+
+
+def check_output_dir(folder: str | Path, resume: bool, overwrite: bool) -> None:
+    """Whether a run may write to a folder; writes nothing.
+
+    Raises:
+        RememError: it holds something, and the run neither resumes nor may overwrite it.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise RememError(f"output folder '{folder}' is a file")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if resume and overwrite:
+        raise RememError("--resume_from_checkpoint and --overwrite_output_dir exclude each other")
+    ours = (folder / "run.json").is_file()
+    if resume:
+        if not ours:
+            raise RememError(
+                f"output folder '{folder}' is not empty and holds no run to resume (no run.json)"
+            )
+    elif not overwrite:
+        raise RememError(
+            f"output folder '{folder}' is not empty; choose another, resume with "
+            "--resume_from_checkpoint true, or give --overwrite_output_dir true"
+        )
+    elif not ours:
+        raise RememError(
+            f"output folder '{folder}' was not made by a run (no run.json); it is not overwritten"
+        )
+
+
+def clear(folder: str | Path) -> None:
+    """Remove a folder that `check_output_dir` allows to be overwritten."""
+    if (Path(folder) / "run.json").is_file():
+        shutil.rmtree(folder)

@@ -1,0 +1,271 @@
+"""Arguments of a run: flags, YAML files, defaults.
+
+The methods' own flags (`--npo_beta`) are made from their declarations in `methods/`; nothing here
+names a method.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
+
+import torch
+from trl import ModelConfig, SFTConfig, TrlParser
+
+from remem_tasks.data import ENV, HUB_ID
+from remem_tasks.errors import RememError
+from unlearning.methods import METHODS, NAMES
+
+
+@dataclass
+class DataArguments:
+    """Where the rows come from."""
+
+    data: str | None = field(
+        default=None, metadata={"help": f"Folder or Hub id of the rows. Default: ${ENV}, else {HUB_ID}."}
+    )
+    forget: str = field(default="forget1", metadata={"help": "Split to forget."})
+    finetune_split: str = field(
+        default="finetune",
+        metadata={"help": "Split that was memorised; without the forget identities it is the retain set."},
+    )
+    identity_rule: str | None = field(
+        default=None,
+        metadata={"help": "How image_path names an identity: folder, stem, auto, or a regular expression."},
+    )
+
+
+@dataclass
+class _UnlearnConfig(SFTConfig):
+    # The method
+    method: str = field(default="", metadata={"help": f"One of {', '.join(NAMES)}."})
+    gamma: float | None = field(
+        default=None, metadata={"help": "Weight γ of the forget loss. Default: the method's, else 1."}
+    )
+    alpha: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight α of the retain loss; 0 leaves retain rows out. Default: the method's, else 1."
+        },
+    )
+    retain_loss: str | None = field(
+        default=None,
+        metadata={"help": "nll, or kl to the model before unlearning. Default: the method's, else nll."},
+    )
+    # What is trained
+    train: str = field(
+        default="all",
+        metadata={
+            "help": "Full fine-tuning: what is trained. all, a comma-separated list of language_model, projector, "
+            "vision_tower, or a regular expression on parameter names."
+        },
+    )
+    vision_lr: float | None = field(
+        default=None, metadata={"help": "Learning rate of the vision tower. Default: --learning_rate."}
+    )
+    # The run
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={"help": "Replace an earlier run in output_dir (only a folder with a run.json)."},
+    )
+    picture_cache_mb: float = field(
+        default=256,
+        metadata={"help": "Encoded pictures kept in memory by each process, in MiB; 0 keeps none."},
+    )
+
+    # Other defaults than TRL's and transformers'
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of AdamW. Default: the method's, else 2e-5."}
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Unused: cutting text would cut picture tokens off their pixels."}
+    )
+    gradient_checkpointing: bool | None = field(
+        default=None,
+        metadata={"help": "Trade time for memory. Default: on with an accelerator, off on a CPU."},
+    )
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "bfloat16 autocast. Default: on where the accelerator supports it, off on a CPU."},
+    )
+    remove_unused_columns: bool | None = field(
+        default=False, metadata={"help": "Unused: examples hold no columns."}
+    )
+    save_total_limit: int | None = field(
+        default=1, metadata={"help": "Checkpoints kept; the oldest go first."}
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Unused: a loss that is not finite ends the run."}
+    )
+
+    def __post_init__(self):
+        method = METHODS.get(self.method)
+        if method is None:
+            named = f"unknown method '{self.method}'" if self.method else "--method is missing"
+            raise RememError(f"{named}; choose from {', '.join(NAMES)}")
+        self.method = method.name
+        shared = {"gamma": 1.0, "alpha": 1.0, "retain_loss": "nll", "learning_rate": 2e-5}
+        for name, value in {**shared, **method.defaults}.items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+        if self.retain_loss not in ("nll", "kl"):
+            raise RememError(f"unknown retain loss '{self.retain_loss}'; choose from nll, kl")
+        if not self.output_dir:
+            raise RememError("--output_dir is missing: where the model and its run.json go")
+        if self.max_length is not None:
+            raise RememError("--max_length would cut picture tokens off their pixels; leave it out")
+        on_accelerator = torch.accelerator.is_available() and not self.use_cpu
+        self.use_cpu = not on_accelerator
+        if self.bf16 is None:
+            self.bf16 = (
+                on_accelerator
+                and not self.fp16
+                and torch.cuda.is_available()
+                and torch.cuda.is_bf16_supported()
+            )
+        if self.activation_checkpointing is None and self.gradient_checkpointing is None:
+            self.activation_checkpointing = on_accelerator
+        if self.activation_checkpointing and self.activation_checkpointing_kwargs is None:
+            # The reentrant kind fails with full fine-tuning on several processes.
+            self.activation_checkpointing_kwargs = {"use_reentrant": False}
+        self.remove_unused_columns = False
+        super().__post_init__()
+
+    @property
+    def method_options(self) -> dict[str, object]:
+        """The values of the method's own flags."""
+        return {name: getattr(self, name) for name in METHODS[self.method].options}
+
+
+def _method_fields() -> list[tuple]:
+    """One field for each flag that a method declares, with its default and help text."""
+    declared: dict[str, tuple] = {}
+    for name in NAMES:
+        for flag, option in METHODS[name].options.items():
+            made = (flag, type(option.default), field(default=option.default, metadata={"help": option.help}))
+            if flag in declared and (declared[flag][1], declared[flag][2].default) != (
+                made[1],
+                option.default,
+            ):
+                raise TypeError(f"the flag --{flag} is declared twice, and differently")
+            declared.setdefault(flag, made)
+    return list(declared.values())
+
+
+UnlearnConfig = make_dataclass("UnlearnConfig", _method_fields(), bases=(_UnlearnConfig,))
+# Saved checkpoints pickle the arguments by this name.
+UnlearnConfig.__module__ = __name__
+UnlearnConfig.__doc__ = (
+    "All training arguments: TRL's `SFTConfig`, the shared part of unlearning, the methods' flags."
+)
+
+COMMON = [
+    "output_dir",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "seed",
+    "logging_steps",
+    "save_strategy",
+    "save_steps",
+    "resume_from_checkpoint",
+    "eval_strategy",
+    "bf16",
+    "activation_checkpointing",
+]
+LORA = ["use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"]
+
+
+class Parser(TrlParser):
+    """TrlParser with a help text one can read and errors of one line."""
+
+    def __init__(self):
+        super().__init__((DataArguments, UnlearnConfig, ModelConfig), prog="unlearning.train", add_help=False)
+
+    def error(self, message: str):
+        raise RememError(message)
+
+    def format_help(self) -> str:
+        """The project's flags and the most used of TRL's; `--help_all` lists every one."""
+        actions = {action.dest: action for action in self._actions}
+
+        def section(title: str, names: Iterable[str]) -> list[str]:
+            lines = [f"\n{title}"]
+            for name in names:
+                action = actions[name]
+                default = "" if action.default in (None, "") else f" [{action.default}]"
+                text = (action.help or "").strip()
+                lines += textwrap.wrap(
+                    f"--{name}{default}  {text}", 100, initial_indent="  ", subsequent_indent=" " * 8
+                )
+            return lines
+
+        own = [f.name for f in fields(_UnlearnConfig) if f.name in _UnlearnConfig.__annotations__]
+        first = [
+            "method",
+            "gamma",
+            "alpha",
+            "retain_loss",
+            "train",
+            "vision_lr",
+            "overwrite_output_dir",
+            "picture_cache_mb",
+        ]
+        assert set(first) <= set(own)
+        lines = [
+            "usage: accelerate launch unlearning/train.py --method M --model_name_or_path CKPT --output_dir OUT [...]",
+            "       accelerate launch unlearning/train.py --config FILE.yaml [flags override the file]",
+            "\nmethods",
+        ]
+        for name in NAMES:
+            method = METHODS[name]
+            summary = " ".join((method.__doc__ or "").split())
+            called = ", ".join((name, *method.aliases))
+            lines += textwrap.wrap(
+                f"{called:<11} {summary}", 100, initial_indent="  ", subsequent_indent=" " * 14
+            )
+            for flag, option in method.options.items():
+                lines.append(f"{' ' * 14}--{flag} [{option.default}]  {option.help}")
+        lines += section("data", [f.name for f in fields(DataArguments)])
+        lines += section("unlearning", first)
+        lines += section("model", ["model_name_or_path", "dtype", *LORA])
+        lines += section("training (a selection)", COMMON)
+        lines.append("\nEvery flag of TRL's SFTConfig and ModelConfig works: --help_all lists them.\n")
+        return "\n".join(lines)
+
+
+def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfig] | None:
+    """The arguments of a run; None if help was asked for and printed.
+
+    Raises:
+        RememError: an unknown flag or method, a value of the wrong kind, a broken YAML file.
+    """
+    argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
+    parser = Parser()
+    if {"-h", "--help"} & set(argv):
+        print(parser.format_help())
+        return None
+    if "--help_all" in argv:
+        print(super(Parser, parser).format_help())
+        return None
+    try:
+        return parser.parse_args_and_config(argv)
+    except RememError:
+        raise
+    except IndexError as error:
+        raise RememError("--config needs a file") from error
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        raise RememError(" ".join(str(error).split())) from error
+    except Exception as error:
+        if type(error).__module__.startswith("yaml"):
+            raise RememError(f"the --config file is no YAML: {' '.join(str(error).split())}") from error
+        raise
+
+
+__all__ = ["DataArguments", "ModelConfig", "Parser", "UnlearnConfig", "parse"]

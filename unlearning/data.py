@@ -1,0 +1,454 @@
+"""Rows to batches: which rows a run trains on, how they pair, and what the model is given.
+
+A batch is one forward: the forget row, the retain row it is paired with and, where a method wants
+it, the forget question with a refusal, all in one padded batch with the role of each row beside it.
+Labels are answer tokens and the end-of-turn token, nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import datasets
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, Sampler
+
+from remem_tasks.data import decode_image, fingerprint, load_split, retain_rows, row_name
+from remem_tasks.errors import RememError
+
+logger = logging.getLogger(__name__)
+IGNORE = -100
+
+REFUSALS = (
+    "I don't know.",
+    "I'm not sure about that.",
+    "I have no information about this person.",
+    "I can't say who this is.",
+    "That is not something I know.",
+    "I'm unable to answer that.",
+    "I do not have that information.",
+    "I'm afraid I can't tell.",
+    "This person is not known to me.",
+    "I have never learned that.",
+    "I cannot help with this question.",
+    "There is nothing I can say about that.",
+    "I lack the knowledge to answer this.",
+    "I don't recognise the person in the image.",
+    "I couldn't tell you.",
+    "Sorry, I don't have an answer to that.",
+    "That is beyond what I know.",
+    "I have no record of that.",
+    "No idea, I'm sorry.",
+    "I can't answer that with any certainty.",
+)
+
+
+class Role(IntEnum):
+    """What a row of a batch is there for."""
+
+    PLAIN = 0
+    FORGET = 1
+    RETAIN = 2
+    IDK = 3
+
+
+@dataclass
+class Rows:
+    """The tables of a run; `forget` and `retain` are None for a method that does not use them."""
+
+    train: datasets.Dataset
+    forget: datasets.Dataset | None
+    retain: datasets.Dataset | None
+
+    @property
+    def tables(self) -> list[datasets.Dataset]:
+        """The distinct tables that are trained on."""
+        return [self.forget, self.retain] if self.forget is not None else [self.train]
+
+    def fingerprint(self) -> str:
+        """Changes when any text that the run trains on does."""
+        return fingerprint(*(table for table in self.tables if table is not None))
+
+
+def load_rows(
+    source: str | None,
+    rows_from: str,
+    forget: str,
+    finetune: str = "finetune",
+    identity_rule: str | None = None,
+) -> Rows:
+    """The rows that a method trains on.
+
+    Args:
+        source: folder or Hub id, as in `remem_tasks.data.load_split`.
+        rows_from: `finetune` (all of it), `retain` (finetune without the identities of the forget
+            split) or `pairs` (forget rows, each with a retain row).
+        forget: name of the forget split.
+        finetune: name of the split that the model memorised.
+        identity_rule: see `remem_tasks.data.identity_of`.
+
+    Raises:
+        RememError: no such data or split, a cell that is empty, nothing left to retain.
+    """
+    memorised = load_split(source, finetune, identity_rule)
+    if rows_from == "finetune":
+        return Rows(memorised, None, None)
+    to_forget = load_split(source, forget, identity_rule)
+    kept = retain_rows(memorised, to_forget)
+    if rows_from == "retain":
+        return Rows(kept, None, None)
+    return Rows(to_forget, to_forget, kept)
+
+
+def check_pictures(tables: Sequence[datasets.Dataset]) -> None:
+    """Open every picture without decoding it, so that a broken one is named before a run begins.
+
+    Raises:
+        RememError: names the split, the row and the file of the first picture that cannot be opened.
+    """
+    for table in tables:
+        for row in table.select_columns(["image", "row_id", "image_path"]):
+            cell = row["image"]
+            try:
+                with Image.open(io.BytesIO(cell["bytes"]) if cell.get("bytes") else cell["path"]) as picture:
+                    picture.verify()
+            except Exception:
+                decode_image(cell, row_name(row))  # raises with the name of the row, unless it can be read
+
+
+@dataclass
+class Example:
+    """One row as the model sees it.
+
+    Attributes:
+        role: what it is there for.
+        row_id: `<split>:<index>`.
+        prompt: the processor's output for the prompt, each [1, P, …] or one entry a picture.
+        answer_ids: [A], the answer and its end-of-turn token.
+    """
+
+    role: Role
+    row_id: str
+    prompt: dict[str, torch.Tensor]
+    answer_ids: torch.Tensor
+
+
+class Encoder:
+    """Rows to token ids and pixels, with the last prompts kept in memory.
+
+    Args:
+        processor: tokenizer, image processor and chat template of the checkpoint.
+        stop_ids: token ids that end a turn; one is appended where the chat template puts none.
+        cache_mb: prompts kept, in MiB of tensors; 0 keeps none. Results do not depend on it.
+    """
+
+    def __init__(self, processor: Any, stop_ids: Sequence[int] = (), cache_mb: float = 256):
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.stop_ids = {int(token) for token in stop_ids} | {self.tokenizer.eos_token_id}
+        self.room = int(cache_mb * 2**20)
+        self._prompts: OrderedDict[str, tuple[str, dict[str, torch.Tensor]]] = OrderedDict()
+        self._answers: dict[tuple[str, str | None], torch.Tensor] = {}
+        self._held = 0
+
+    def prompt_text(self, question: str) -> str:
+        """The user's turn with its picture, up to where the assistant begins."""
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        return self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+
+    def completion_text(self, question: str, answer: str) -> str:
+        """What follows `prompt_text` when the assistant gives this answer, ended by a stop token.
+
+        Everything after the template's own end-of-turn token is cut (ChatML puts a line break
+        there), and a template without one (LLaVA-1.5) gets the tokenizer's EOS: a model that never
+        sees it never learns to stop.
+        """
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        prompt = self.prompt_text(question)
+        full = self.processor.apply_chat_template(
+            [
+                {"role": "user", "content": content},
+                {"role": "assistant", "content": [{"type": "text", "text": answer.strip()}]},
+            ],
+            tokenize=False,
+        )
+        completion = full[len(prompt) :] if full.startswith(prompt) else " " + answer.strip()
+        completion = completion.rstrip()
+        for stop in self.tokenizer.convert_ids_to_tokens(sorted(self.stop_ids)):
+            head, found, _ = completion.partition(stop)
+            if found:
+                return head + stop
+        return completion + self.tokenizer.eos_token
+
+    def _special(self, text: str) -> bool:
+        """Whether the tokenizer should add its special tokens: not where the template wrote BOS itself."""
+        bos = self.tokenizer.bos_token
+        return not (bos and text.startswith(bos))
+
+    def processed(self, text: str, picture: Image.Image) -> dict[str, torch.Tensor]:
+        """One processor call on one text with its picture."""
+        return dict(
+            self.processor(
+                images=[[picture]], text=[text], return_tensors="pt", add_special_tokens=self._special(text)
+            )
+        )
+
+    def encode_prompt(self, row: dict) -> tuple[str, dict[str, torch.Tensor]]:
+        """(prompt text, processor output) of one row, uncached."""
+        text = self.prompt_text(row["question"])
+        return text, self.processed(text, decode_image(row["image"], row_name(row)))
+
+    def encode_answer(self, prompt: str, question: str, answer: str) -> torch.Tensor:
+        """Ids of an answer as they stand in the joint text, [A].
+
+        Tokenising the answer alone can differ from tokenising it behind its prompt (SentencePiece
+        adds a space, BPE may merge over the border), so the joint text is tokenised and the
+        prompt's ids are cut off where they are a prefix of it.
+        """
+        completion = self.completion_text(question, answer)
+        head = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        joint = self.tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
+        if joint[: len(head)] == head:
+            return torch.tensor(joint[len(head) :])
+        logger.warning(
+            "an answer's first token merges with its prompt's last; it is tokenised apart: %r", answer
+        )
+        return torch.tensor(self.tokenizer(completion, add_special_tokens=False)["input_ids"])
+
+    def __call__(
+        self, role: Role, row_id: str, get_row: Callable[[], dict], answer: str | None = None
+    ) -> Example:
+        """The example of a row; `get_row` is called only if it is not in memory.
+
+        Args:
+            answer: trained on in place of the row's own answer (a refusal).
+        """
+        key = (row_id, answer)
+        kept = self._prompts.get(row_id)
+        if kept is None or key not in self._answers:
+            row = get_row()
+            if kept is None:
+                kept = self.encode_prompt(row)
+                self._keep(row_id, kept)
+            self._answers[key] = self.encode_answer(kept[0], row["question"], answer or row["answer"])
+        self._prompts.move_to_end(row_id) if row_id in self._prompts else None
+        return Example(role, row_id, kept[1], self._answers[key])
+
+    def _keep(self, row_id: str, kept: tuple[str, dict[str, torch.Tensor]]) -> None:
+        def size(entry):
+            return sum(value.nbytes for value in entry[1].values())
+
+        self._prompts[row_id] = kept
+        self._held += size(kept)
+        while self._held > self.room and self._prompts:
+            _, dropped = self._prompts.popitem(last=False)
+            self._held -= size(dropped)
+
+    def check(self, row: dict) -> None:
+        """Warn if prompt and answer put together differ from what the processor makes of the whole turn.
+
+        Args:
+            row: any row of the training data.
+        """
+        text, prompt = self.encode_prompt(row)
+        answer = self.encode_answer(text, row["question"], row["answer"])
+        joint_text = text + self.completion_text(row["question"], row["answer"])
+        joint = self.processed(joint_text, decode_image(row["image"], row_name(row)))["input_ids"][0]
+        if not torch.equal(torch.cat([prompt["input_ids"][0], answer]), joint):
+            logger.warning(
+                "prompt and answer tokenised apart differ from the joint text; the model trains on the former (%r)",
+                joint_text[-80:],
+            )
+
+
+class Examples(Dataset):
+    """A table as single examples of one role.
+
+    Args:
+        rows: N rows.
+        role: given to each.
+        encoder: shared by all datasets of a run.
+    """
+
+    def __init__(self, rows: datasets.Dataset, role: Role, encoder: Encoder):
+        self.rows, self.role, self.encoder = rows, role, encoder
+        self.row_ids = rows["row_id"][:]
+
+    def __len__(self) -> int:
+        return len(self.row_ids)
+
+    def __getitem__(self, index: int) -> list[Example]:
+        return [self.example(index)]
+
+    def example(self, index: int, answer: str | None = None, role: Role | None = None) -> Example:
+        """Row `index`, with its own answer or another."""
+        return self.encoder(role or self.role, self.row_ids[index], lambda: self.rows[index], answer)
+
+    def sampler(self, seed: int) -> EpochSampler:
+        return EpochSampler(len(self), 1, 1, seed)
+
+
+class Pairs(Dataset):
+    """Forget rows, each with a retain row; an index names the pair and the refusal.
+
+    Args:
+        forget, retain: the two tables.
+        roles: which examples a pair is made of (Role.FORGET, Role.RETAIN, Role.IDK).
+        encoder: shared by all datasets of a run.
+    """
+
+    def __init__(
+        self, forget: datasets.Dataset, retain: datasets.Dataset, roles: Sequence[Role], encoder: Encoder
+    ):
+        self.forget = Examples(forget, Role.FORGET, encoder)
+        self.retain = Examples(retain, Role.RETAIN, encoder)
+        self.roles = tuple(roles)
+
+    def __len__(self) -> int:
+        return len(self.forget)
+
+    def __getitem__(self, index: int) -> list[Example]:
+        rest, j = divmod(index, len(self.retain))
+        refusal, i = divmod(rest, len(self.forget))
+        made = {
+            Role.FORGET: lambda: self.forget.example(i),
+            Role.RETAIN: lambda: self.retain.example(j),
+            Role.IDK: lambda: self.forget.example(i, REFUSALS[refusal], Role.IDK),
+        }
+        return [made[role]() for role in self.roles]
+
+    def sampler(self, seed: int) -> EpochSampler:
+        return EpochSampler(len(self.forget), len(self.retain), len(REFUSALS), seed)
+
+
+class EpochSampler(Sampler[int]):
+    """Indices of one epoch, a function of (seed, epoch) alone.
+
+    An epoch visits every forget row i once, in a fresh order. Retain rows j come from one
+    permutation after another, continued over the epochs, so that all are used equally often.
+    Yields (r·n_forget + i)·n_retain + j with r a refusal. Holding no state, it gives the same
+    batches to every worker, every process and a resumed run.
+    """
+
+    def __init__(self, n_forget: int, n_retain: int, n_refusals: int, seed: int):
+        self.n_forget, self.n_retain, self.n_refusals, self.seed = n_forget, n_retain, n_refusals, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.n_forget
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the training loop before each epoch."""
+        self.epoch = epoch
+
+    def _generator(self, stream: int, number: int) -> torch.Generator:
+        # Two streams (order of an epoch, passes over the retain rows) that never share a seed.
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + number) * 2 + stream)
+
+    def _retain(self, first: int) -> Iterator[int]:
+        """The n_forget retain rows from position `first` of the endless row of permutations."""
+        order, current = None, None
+        for position in range(first, first + self.n_forget):
+            number, offset = divmod(position, self.n_retain)
+            if number != current:
+                order = torch.randperm(self.n_retain, generator=self._generator(1, number)).tolist()
+                current = number
+            yield order[offset]
+
+    def __iter__(self) -> Iterator[int]:
+        generator = self._generator(0, self.epoch)
+        order = torch.randperm(self.n_forget, generator=generator).tolist()
+        refusals = torch.randint(self.n_refusals, (self.n_forget,), generator=generator).tolist()
+        for i, j, r in zip(order, self._retain(self.epoch * self.n_forget), refusals):
+            yield (r * self.n_forget + i) * self.n_retain + j
+
+
+def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Join on the first axis; other axes are padded with zeros to the largest (pictures of several tiles)."""
+    if len({tensor.shape[1:] for tensor in tensors}) == 1:
+        return torch.cat(tensors)
+    largest = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors))]
+    padded = []
+    for tensor in tensors:
+        full = tensor.new_zeros([tensor.shape[0], *largest])
+        full[tuple(slice(size) for size in tensor.shape)] = tensor
+        padded.append(full)
+    return torch.cat(padded)
+
+
+class Collator:
+    """Examples of all roles to one right-padded batch.
+
+    Args:
+        pad_token_id: fills `input_ids`.
+        reference_nll: N_ref in nats by row id, once it is known (see `reference.py`).
+
+    Returns of a call: all that the processor gave (pixels and sizes included), and
+        input_ids, attention_mask, labels: [B, T]; labels are −100 except on answer tokens.
+        roles: [B], values of `Role`, rows sorted by it.
+        reference_nll: [B], NaN for rows that have none; only if a table is set.
+    """
+
+    def __init__(self, pad_token_id: int, reference_nll: dict[str, float] | None = None):
+        self.pad_token_id = pad_token_id
+        self.reference_nll = reference_nll
+
+    def __call__(self, features: Sequence[Sequence[Example]]) -> dict[str, torch.Tensor]:
+        examples = sorted((example for feature in features for example in feature), key=lambda e: e.role)
+        prompts = [example.prompt["input_ids"].shape[1] for example in examples]
+        ends = [start + len(example.answer_ids) for start, example in zip(prompts, examples)]
+        shape = (len(examples), max(ends))
+        ids = torch.full(shape, self.pad_token_id)
+        mask, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORE)
+        batch: dict[str, torch.Tensor] = {}
+        for row, (start, end, example) in enumerate(zip(prompts, ends, examples)):
+            ids[row, :start] = example.prompt["input_ids"][0]
+            ids[row, start:end] = labels[row, start:end] = example.answer_ids
+            mask[row, :end] = 1
+        for name, first in examples[0].prompt.items():
+            if name in ("input_ids", "attention_mask"):
+                continue
+            values = [example.prompt[name] for example in examples]
+            if first.ndim == 2 and all(value.shape == (1, start) for value, start in zip(values, prompts)):
+                # One entry a token (Qwen's mm_token_type_ids): answers are text, padding is nothing, both 0.
+                batch[name] = first.new_zeros(shape)
+                for row, (start, value) in enumerate(zip(prompts, values)):
+                    batch[name][row, :start] = value[0]
+            else:
+                batch[name] = _stack(values)
+        batch.update(input_ids=ids, attention_mask=mask, labels=labels)
+        batch["roles"] = torch.tensor([int(example.role) for example in examples])
+        if self.reference_nll is not None:
+            table = self.reference_nll
+            found = [
+                table.get(e.row_id, float("nan")) if e.role == Role.FORGET else float("nan") for e in examples
+            ]
+            batch["reference_nll"] = torch.tensor(found)
+        return batch
+
+
+def check_examples(dataset: Dataset, limit: int = 4) -> None:
+    """Encode the first rows, so that a processor that cannot serve them fails before a run begins.
+
+    Raises:
+        RememError: the chat template or the processor refuses a row, or an answer has no token.
+    """
+    try:
+        for index in range(min(limit, len(dataset))):
+            for example in dataset[index]:
+                if not len(example.answer_ids):
+                    raise RememError(f"row {example.row_id}: the answer has no token")
+    except RememError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RememError(f"the checkpoint's processor cannot encode the first rows: {reason}") from error

@@ -1,0 +1,17 @@
+"""Negative preference optimisation."""
+
+from typing import ClassVar
+
+from unlearning import losses
+from unlearning.trainer import Option, UnlearnTrainer
+
+
+class NPO(UnlearnTrainer):
+    """L_forget = −(2/β) · mean ln σ(β (N_θ − N_ref)), sums over answer tokens (arXiv 2404.05868)."""
+
+    name = "npo"
+    reference = "nll"
+    options: ClassVar = {"npo_beta": Option(0.1, "inverse temperature β; near 0 it is gradient ascent")}
+
+    def forget_loss(self, batch):
+        return losses.npo(batch.forget.sequence_nll, batch.forget.reference_nll, self.args.npo_beta)

@@ -1,0 +1,329 @@
+"""UnlearnTrainer: a TRL SFTTrainer whose step is one forward over forget and retain rows together.
+
+A method is a subclass in `methods/` that says which rows it needs and how its forget loss is made:
+
+    L = γ · L_forget + α · L_retain
+
+Every loss is the mean over a micro-batch (over examples for sequence losses, over answer tokens for
+token losses). Accumulation steps and processes are then averaged with equal weight, so that two
+processes give the gradient of one process with two accumulation steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTTrainer
+
+from remem_tasks.errors import RememError
+from unlearning import checkpoint, losses, reference
+from unlearning.data import IGNORE, Collator, Encoder, Examples, Pairs, Role, Rows
+
+VISION = ("vision_tower", "vision_model", "visual")
+
+
+@dataclass
+class Answers:
+    """What the model says of the labels of some rows.
+
+    Attributes:
+        log_probs: [B, T], ln p of each label, 0 where there is none.
+        mask: [B, T] bool, answer tokens.
+        reference_nll: [B], N_ref in nats, NaN where unknown; None without a table.
+        logits, reference_logits: [N, V] over the answer tokens in row order; None unless asked for.
+    """
+
+    log_probs: torch.Tensor
+    mask: torch.Tensor
+    reference_nll: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    reference_logits: torch.Tensor | None = None
+
+    @property
+    def token_nll(self) -> torch.Tensor:
+        """Mean over answer tokens, a scalar."""
+        return losses.token_nll(self.log_probs, self.mask)
+
+    @property
+    def sequence_nll(self) -> torch.Tensor:
+        """Sum over each answer, [B]."""
+        return losses.sequence_nll(self.log_probs, self.mask)
+
+    def of(self, rows: torch.Tensor) -> Answers | None:
+        """Some of the rows, chosen by a boolean mask [B]; None if there are none."""
+        if not rows.any():
+            return None
+        tokens = rows[:, None].expand_as(self.mask)[self.mask]
+        return Answers(
+            self.log_probs[rows],
+            self.mask[rows],
+            *(None if value is None else value[rows] for value in (self.reference_nll,)),
+            *(None if value is None else value[tokens] for value in (self.logits, self.reference_logits)),
+        )
+
+
+@dataclass
+class Batch:
+    """The answers of a fused batch by role; None where the batch has no such row."""
+
+    plain: Answers | None
+    forget: Answers | None
+    retain: Answers | None
+    idk: Answers | None
+
+
+@dataclass(frozen=True)
+class Option:
+    """A method's own flag: its default and its help text."""
+
+    default: float | int | str | bool
+    help: str
+
+
+class UnlearnTrainer(SFTTrainer):
+    """The part that all methods share; a subclass declares the rest.
+
+    Class attributes of a method:
+        name, aliases: what `--method` takes.
+        rows_from: `pairs`, `finetune` or `retain`, see `data.load_rows`.
+        roles: examples of one pair (or the one role of plain rows); the retain row is left out when α is 0.
+        reference: `nll` (N_ref of the forget rows, computed once), `logits` (a frozen reference
+            model), or None.
+        options: flags of its own, each with its default.
+        defaults: other defaults than the shared ones, by name of a config field.
+
+    Args:
+        model: an `AutoModelForImageTextToText`, in memory.
+        args: an `unlearning.config.UnlearnConfig`.
+        rows: the tables, from `data.load_rows`.
+        processing_class: the checkpoint's processor.
+        reference_model: the model before unlearning, for `logits` without an adapter.
+    """
+
+    name: ClassVar[str] = ""
+    aliases: ClassVar[Sequence[str]] = ()
+    rows_from: ClassVar[str] = "pairs"
+    roles: ClassVar[Sequence[Role]] = (Role.FORGET, Role.RETAIN)
+    reference: ClassVar[str | None] = None
+    options: ClassVar[Mapping[str, Option]] = {}
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    _tag_names = ("remem", "unlearning")
+    # Losses are micro-batch means, so the loop has to divide them by the accumulation steps.
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self, model, args, rows: Rows, processing_class, *, eval_rows=None, reference_model=None, **kwargs
+    ):
+        tokenizer = processing_class.tokenizer
+        generation = getattr(model, "generation_config", None)
+        stops = getattr(generation, "eos_token_id", None) or []
+        self.encoder = Encoder(
+            processing_class,
+            [stops] if isinstance(stops, int) else stops,
+            getattr(args, "picture_cache_mb", 256),
+        )
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.rows = rows
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=rows.train,
+            data_collator=Collator(pad),
+            processing_class=processing_class,
+            **kwargs,
+        )
+        # TRL wants tables at construction; from here on the examples are ours.
+        self.train_dataset = self.examples(rows)
+        self.eval_dataset = {
+            name: Examples(table, Role.PLAIN, self.encoder) for name, table in (eval_rows or {}).items()
+        } or None
+        self.reference_model = reference_model
+        self.last_losses: dict[str, float] = {}
+
+    # Data
+
+    def examples(self, rows: Rows) -> Examples | Pairs:
+        """What an index of the training sampler gives."""
+        if rows.forget is None:
+            return Examples(rows.train, self.roles[0], self.encoder)
+        roles = [role for role in self.roles if role != Role.RETAIN or self.args.alpha != 0]
+        return Pairs(rows.forget, rows.retain, roles, self.encoder)
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = train_dataset if train_dataset is not None else self.train_dataset
+        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
+        return dataset.sampler(seed)
+
+    def _set_signature_columns_if_needed(self):
+        # Examples are no dicts of columns; nothing may be dropped from them.
+        self._signature_columns = []
+
+    # Losses
+
+    def forget_loss(self, batch: Batch) -> torch.Tensor:
+        """L_forget of a batch, a scalar."""
+        raise NotImplementedError(f"the method '{self.name}' defines no forget loss")
+
+    def retain_loss(self, batch: Batch) -> torch.Tensor:
+        """L_retain of a batch by `--retain_loss`: the mean NLL or the KL to the model before unlearning."""
+        if self.args.retain_loss == "kl":
+            return losses.kl_to_reference(batch.retain.reference_logits, batch.retain.logits)
+        return batch.retain.token_nll
+
+    @property
+    def needs_reference_logits(self) -> bool:
+        """Whether a step runs the reference model as well."""
+        return self.reference == "logits" or (self.args.retain_loss == "kl" and self.args.alpha != 0)
+
+    def answers(self, model, inputs: Mapping[str, torch.Tensor], logits: bool = False) -> Answers:
+        """One forward: log-probabilities of the labels, and the logits behind them if asked for.
+
+        On an accelerator TRL's fused head scores the answer positions without keeping logits. On a
+        CPU that head scores all positions, so logits are made at the answer positions only.
+        """
+        inputs = {key: value for key, value in inputs.items() if key not in ("roles", "reference_nll")}
+        labels = inputs["labels"][:, 1:]
+        if not logits and labels.device.type != "cpu":
+            out = model(**inputs, fused_lm_head=True)
+            return Answers(out.log_probs, labels != IGNORE)
+        del inputs["labels"]
+        positions = (labels != IGNORE).any(dim=0).nonzero().squeeze(1)
+        labels = labels[:, positions]
+        mask = labels != IGNORE
+        scores = model(**inputs, logits_to_keep=positions, use_cache=False).logits[mask].float()
+        found = -F.cross_entropy(scores, labels[mask], reduction="none")
+        log_probs = found.new_zeros(mask.shape).masked_scatter(mask, found)
+        return Answers(log_probs, mask, logits=scores if logits else None)
+
+    def batch(self, model, inputs: Mapping[str, torch.Tensor]) -> Batch:
+        """The fused batch through the model, and through the reference where the loss needs it."""
+        answers = self.answers(model, inputs, logits=self.needs_reference_logits)
+        answers = replace(answers, reference_nll=inputs.get("reference_nll"))
+        if self.needs_reference_logits:
+            answers = replace(answers, reference_logits=reference.logits(self, inputs))
+        roles = inputs["roles"]
+        return Batch(*(answers.of(roles == int(role)) for role in Role))
+
+    def losses_of(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """`loss`, and the figures that are logged beside it (scalars; NLL in nats a token)."""
+        if batch.plain is not None:
+            return {"loss": batch.plain.token_nll}
+        figures = {}
+        total = 0.0
+        if batch.forget is not None or batch.idk is not None:
+            figures["forget_loss"] = self.forget_loss(batch)
+            total = self.args.gamma * figures["forget_loss"]
+        if batch.retain is not None:
+            figures["retain_loss"] = self.retain_loss(batch)
+            total = total + self.args.alpha * figures["retain_loss"]
+        for role in ("forget", "retain", "idk"):
+            rows = getattr(batch, role)
+            if rows is not None:
+                figures[f"{role}_nll"] = rows.token_nll
+        return {"loss": total, **figures}
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if not self.model.training:
+            # Evaluation sets are plain rows under every method: their loss is the mean NLL of an answer token.
+            answers = self.answers(model, inputs)
+            return (
+                (answers.token_nll, {"log_probs": answers.log_probs}) if return_outputs else answers.token_nll
+            )
+        figures = self.losses_of(self.batch(model, inputs))
+        loss = figures.pop("loss")
+        for name, value in figures.items():
+            self._metrics["train"][name].append(value.detach())
+        self._check_finite(loss.detach(), "loss", figures)
+        return (loss, figures) if return_outputs else loss
+
+    def _check_finite(
+        self, value: torch.Tensor | float, what: str, figures: Mapping[str, torch.Tensor]
+    ) -> None:
+        if math.isfinite(float(value)):
+            return
+        shown = ", ".join(f"{name} {float(figure):.4g}" for name, figure in figures.items())
+        raise RememError(
+            f"step {self.state.global_step + 1}: the {what} is {float(value)}{f' ({shown})' if shown else ''}; "
+            "nothing was saved after the last checkpoint. Try a lower --learning_rate"
+        )
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        # Checked before the optimizer moves: a checkpoint never holds weights that are not finite. The
+        # gradient is averaged by now, so all processes stop at the same step.
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self._check_finite(grad_norm, "gradient norm", {})
+        return grad_norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Means since the last log, over all processes (kept as tensors until now: no sync in a step)."""
+        kept = self._metrics["train" if self.model.training else "eval"]
+        for name, values in kept.items():
+            mean = torch.stack([torch.as_tensor(value, dtype=torch.float32) for value in values]).mean()
+            if self.accelerator.num_processes > 1:
+                mean = self.accelerator.reduce(mean.to(self.accelerator.device), reduction="mean")
+            kept[name] = [mean.item()]
+        super().log(logs, start_time)
+
+    # Optimizer
+
+    def create_optimizer(self, model=None):
+        """As the base class; `--vision_lr` moves the vision tower into groups with that learning rate."""
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer = super().create_optimizer(model)
+        rate = self.args.vision_lr
+        if rate is None:
+            return optimizer
+        tower = {id(p) for n, p in self.model.named_parameters() if checkpoint.part_of(n) == "vision_tower"}
+        moved = 0
+        for group in list(optimizer.param_groups):
+            inside = [p for p in group["params"] if id(p) in tower]
+            group["params"] = [p for p in group["params"] if id(p) not in tower]
+            if inside:
+                moved += len(inside)
+                optimizer.add_param_group({**group, "params": inside, "lr": rate})
+        if not moved:
+            raise RememError("--vision_lr is given, but no parameter of the vision tower is trained")
+        return optimizer
+
+    # Checkpoints
+
+    def train(self, resume_from_checkpoint=None, **kwargs):
+        """As the base class; a reference that is cached is made first, on the model before unlearning."""
+        if self.reference == "nll":
+            self.data_collator.reference_nll = reference.table(self)
+        if resume_from_checkpoint is True:
+            # A run that was killed before its first checkpoint starts again.
+            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        """Weights of a checkpoint, strictly.
+
+        The base class loads the saved names with strict=False, but LLaVA and Qwen2.5-VL are saved under
+        other names than they have in memory: it would keep the initial weights and only warn.
+        """
+        model = self.model if model is None else model
+        if checkpoint.is_plain_model(self, model):
+            checkpoint.load_weights(model, resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self):
+        if checkpoint.is_plain_model(self, self.model):
+            checkpoint.load_weights(self.model, self.state.best_model_checkpoint)
+        else:
+            super()._load_best_model()
+
+    def create_model_card(self, *args, **kwargs):
+        """Nothing: what made a run is in its `run.json`."""
+
+    def _send_telemetry(self):
+        """Nothing is sent."""
