@@ -1,0 +1,117 @@
+"""What a benchmark is to the harness: where rows come from, what is asked of a row, how replies score."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import datasets
+from lmms_eval.api.metrics import mean
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class FailedReply:
+    """A reply that the backend did not give: an engine fault, not a silent model.
+
+    It is no string, so that no filter on the way to the score can make it look like a blank reply.
+    """
+
+    reason: str = "no reply"
+
+    def __str__(self) -> str:
+        return f"<failed: {self.reason}>"
+
+
+Reply = str | FailedReply
+
+
+@dataclass(frozen=True)
+class Request:
+    """One thing to ask of the model about a row.
+
+    Attributes:
+        prompt: the text of the user's turn; the row's pictures come before it.
+        kind: the harness's request type.
+        generation_kwargs: what differs from the task's own generation settings.
+        repeats: how many replies to draw; None for the task's own number.
+    """
+
+    prompt: str
+    kind: str = "generate_until"
+    generation_kwargs: Mapping = field(default_factory=dict)
+    repeats: int | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of the results file.
+
+    Attributes:
+        name: no metric's name may be part of another's (the harness matches names by substring).
+        higher_is_better: None where neither direction is better.
+        aggregate: the rows' values (only of the rows that have this metric) to one number. The
+            harness knows standard errors for its own `mean`.
+    """
+
+    name: str
+    higher_is_better: bool | None = None
+    aggregate: Callable[[Sequence], float] = mean
+
+
+class Benchmark(abc.ABC):
+    """A benchmark's one module: rows in, requests out; replies in, scores out. It holds no state."""
+
+    name: str
+    """The key in `remem_tasks.benchmarks.BENCHMARKS` and the first part of its metrics' names."""
+
+    @abc.abstractmethod
+    def load(self, source: str | None, split: str) -> tuple[datasets.Dataset, str]:
+        """The checked rows of a split and where they came from.
+
+        Args:
+            source: a folder or Hub id; None for the benchmark's own default.
+
+        Raises:
+            RememError: in one line, what is missing.
+        """
+
+    @abc.abstractmethod
+    def fingerprint(self, rows: datasets.Dataset) -> str:
+        """A short hash of everything in the rows that a score depends on."""
+
+    @abc.abstractmethod
+    def requests(self, doc: Mapping) -> list[Request]:
+        """What is asked of a row (without its pictures), in the order in which `score` gets the replies."""
+
+    @abc.abstractmethod
+    def images(self, doc: Mapping) -> list[Image.Image]:
+        """A row's pictures, decoded, shared by all its requests."""
+
+    @abc.abstractmethod
+    def target(self, doc: Mapping) -> str:
+        """The right answer, for the samples file."""
+
+    @abc.abstractmethod
+    def metrics(self, rows: datasets.Dataset, split: str) -> list[Metric]:
+        """The metrics that the rows of a split can have."""
+
+    @abc.abstractmethod
+    def score(self, doc: Mapping, replies: Sequence[Reply]) -> dict[str, object]:
+        """The values of the metrics that apply to this row; a pure function, called from several threads."""
+
+    def reply_rates(self, replies: Sequence[Reply]) -> dict[str, float]:
+        """The shares of blank and of failed replies among the replies to one row."""
+        failed = [isinstance(reply, FailedReply) for reply in replies]
+        blank = [isinstance(reply, str) and not reply.strip() for reply in replies]
+        return {
+            f"{self.name}_blank_rate": sum(blank) / len(replies),
+            f"{self.name}_failed_rate": sum(failed) / len(replies),
+        }
+
+    def rate_metrics(self) -> list[Metric]:
+        return [
+            Metric(f"{self.name}_blank_rate", higher_is_better=False),
+            Metric(f"{self.name}_failed_rate", higher_is_better=False),
+        ]

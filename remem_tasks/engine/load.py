@@ -1,0 +1,174 @@
+"""Load a checkpoint (and an adapter) whole or not at all: weights left at random would read as forgetting."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from peft.utils import load_peft_weights
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+from remem_tasks.errors import RememError
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def _some(names) -> str:
+    names = sorted(map(str, names))
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def check_path(name: str, what: str) -> str:
+    """`name` itself, unless it is plainly meant as a folder and there is none.
+
+    Args:
+        name: a folder or a Hub id (`owner/name`).
+        what: how the message calls it.
+    """
+    if Path(name).is_file():
+        raise RememError(f"{what} '{name}' is a file, not a folder")
+    if not Path(name).is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise RememError(f"{what} '{name}': no such folder")
+    return name
+
+
+def base_of_adapter(folder: str) -> str | None:
+    """The base checkpoint that an adapter folder names; None if the folder holds no adapter."""
+    config = Path(folder, "adapter_config.json")
+    if not config.is_file() or Path(folder, "config.json").is_file():
+        return None
+    base = json.loads(config.read_text()).get("base_model_name_or_path")
+    if not base or not (Path(base).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", base)):
+        raise RememError(
+            f"adapter '{folder}' names the base checkpoint '{base}', which is not there; "
+            f"give it: pretrained=<base>,peft={folder}"
+        )
+    return base
+
+
+def load_processor(name: str, chat_template: str | None, pixels: dict[str, int], **kwargs: Any):
+    """The processor of a checkpoint, with an image processor, a tokenizer and a chat template.
+
+    Args:
+        name: folder or Hub id.
+        chat_template: a file to take the template from, in place of the checkpoint's.
+        pixels: `min_pixels` and `max_pixels`, for the processors that know them.
+
+    Raises:
+        RememError: one of the three is missing.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(name, **kwargs)
+    except Exception as error:
+        raise RememError(
+            f"checkpoint '{name}' has no processor that can be loaded ({_reason(error)}); "
+            "save one with it, or name another's: processor=<folder or Hub id>"
+        ) from error
+    for part in ("image_processor", "tokenizer"):
+        if getattr(processor, part, None) is None:
+            raise RememError(
+                f"checkpoint '{name}' has no {part.replace('_', ' ')} (its processor is a "
+                f"{type(processor).__name__}); save one with it, or name another's: processor=<folder or Hub id>"
+            )
+    if pixels:
+        # Only processors that scale to a number of pixels have these bounds; `size` holds them.
+        names = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
+        size = processor.image_processor.size
+        if not {"shortest_edge", "longest_edge"} <= set(size):
+            raise RememError(f"the image processor of '{name}' does not know {', '.join(pixels)}")
+        for option, value in pixels.items():
+            size[names[option]] = int(value)
+    if chat_template:
+        if not Path(chat_template).is_file():
+            raise RememError(f"chat_template '{chat_template}': no such file")
+        processor.chat_template = Path(chat_template).read_text()
+    elif not getattr(processor, "chat_template", None):
+        processor.chat_template = getattr(processor.tokenizer, "chat_template", None)
+    if not processor.chat_template:
+        raise RememError(f"checkpoint '{name}' has no chat template; give one: chat_template=<file>")
+    if processor.tokenizer.pad_token_id is None:
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+def load_model(name: str, **kwargs: Any):
+    """An image-text-to-text model with all of its weights.
+
+    Args:
+        name: folder or Hub id.
+        kwargs: for `from_pretrained`.
+
+    Raises:
+        RememError: it cannot be found, is of another kind, or weights are missing or misshapen.
+    """
+    common = {key: kwargs[key] for key in ("revision", "trust_remote_code") if key in kwargs}
+    try:
+        AutoConfig.from_pretrained(name, **common)
+    except Exception as error:
+        where = (
+            "is a folder without a usable config"
+            if Path(name).is_dir()
+            else ("is no folder here and could not be fetched from the Hub")
+        )
+        raise RememError(f"checkpoint '{name}' {where} ({_reason(error)})") from error
+    try:
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            name, output_loading_info=True, use_safetensors=True, **kwargs
+        )
+    except torch.OutOfMemoryError as error:
+        raise RememError(f"checkpoint '{name}' does not fit on the device ({_reason(error)})") from error
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise RememError(f"checkpoint '{name}' cannot be loaded: {_reason(error)}") from error
+    for kind in ("missing_keys", "mismatched_keys", "error_msgs"):
+        if found := info.get(kind):
+            raise RememError(f"checkpoint '{name}': {len(found)} {kind.replace('_', ' ')}: {_some(found)}")
+    return model
+
+
+def load_adapter(model, name: str) -> PeftModel:
+    """The model with an adapter on it, unmerged.
+
+    Raises:
+        RememError: no adapter there, or its weights are not exactly those that the model has places for.
+    """
+    check_path(name, "adapter")
+    if Path(name).is_dir() and not Path(name, "adapter_config.json").is_file():
+        raise RememError(f"adapter '{name}' has no adapter_config.json")
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            adapted = PeftModel.from_pretrained(model, name)
+        saved = set(load_peft_weights(name, device="cpu"))
+    except Exception as error:
+        raise RememError(f"adapter '{name}' does not fit or cannot be loaded: {_reason(error)}") from error
+    if missing := [str(line.message) for line in said if "missing adapter keys" in str(line.message)]:
+        raise RememError(f"adapter '{name}' does not fit the checkpoint: {missing[0][:200]}")
+    if unplaced := saved - set(get_peft_model_state_dict(adapted)):
+        raise RememError(f"adapter '{name}' has weights with no place in the checkpoint: {_some(unplaced)}")
+    return adapted
+
+
+def plain_generation(model, tokenizer) -> GenerationConfig:
+    """The checkpoint's end, padding and start tokens, and none of its own sampling settings.
+
+    Checkpoints bring a temperature or a repetition penalty of their own; the harness's settings
+    alone shall say how replies are drawn, so that greedy means the argmax of the model itself.
+    """
+    own = model.generation_config
+    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    ends = list(dict.fromkeys(end for end in [*ends, tokenizer.eos_token_id] if end is not None))
+    return GenerationConfig(
+        eos_token_id=ends,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id,
+    )
