@@ -48,13 +48,73 @@ def _add_forge(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_forge)
 
 
+def _base(args: argparse.Namespace) -> None:
+    from remem_tasks.tiny.pretrain import make_base
+
+    report = make_base(
+        args.out,
+        args.arch,
+        pictures=args.pictures,
+        epochs=args.epochs,
+        image_size=args.image_size,
+        seed=args.seed,
+        workers=args.workers,
+    )
+    accuracy = ", ".join(f"{part} {value:.2f}" for part, value in report["held_out_accuracy"].items())
+    print(f"{args.out}: {report['parameters']:,} parameters, {report['steps']} steps, {report['seconds']} s")
+    print(f"parts of unseen people's faces it names right: {accuracy}")
+
+
+def _add_base(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "base",
+        help="make a tiny checkpoint that can see: its vision tower learns from people in no benchmark",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--out", required=True, default=argparse.SUPPRESS, help="folder to make; must be empty or absent"
+    )
+    parser.add_argument(
+        "--arch", choices=("llava", "qwen2_5_vl"), default="llava", help="shape of the checkpoint"
+    )
+    parser.add_argument("--pictures", type=int, default=6000, help="pictures of random people to learn from")
+    parser.add_argument("--epochs", type=float, default=16, help="passes over them")
+    parser.add_argument(
+        "--image-size", type=int, default=56, help="side of the pictures the model sees, in pixels"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw the pictures")
+    parser.set_defaults(run=_base)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from remem_tasks.demo import demo
+
+    demo(args.out, args.arch, args.workers)
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="the whole loop at a size for two CPU cores: data, memorise, forget, score, table",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--out", default="runs/demo", help="folder; a second call goes on with what is there")
+    parser.add_argument(
+        "--arch", choices=("llava", "qwen2_5_vl"), default="llava", help="shape of the checkpoint"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw pictures")
+    parser.set_defaults(run=_demo)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="remem", description="Machine unlearning for vision-language models."
     )
     parser.add_argument("--version", action="version", version=f"remem {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_forge(commands)
+    for add in (_add_demo, _add_forge, _add_base):
+        add(commands)
     return parser
 
 

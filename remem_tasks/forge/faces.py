@@ -69,7 +69,7 @@ PARTS = {
     "brows": BROWS,
     "nose": NOSE,
 }
-# Two people must differ in at least two of these: they can be told apart at a glance.
+# Two people differ in several of these: they can be told apart at a glance.
 SALIENT = ("skin", "hair", "hair_colour", "beard", "glasses")
 
 CLOTHING = [
@@ -136,9 +136,9 @@ def random_look(rng: np.random.Generator) -> Look:
 
 
 def distinct_faces(rng: np.random.Generator, bearded: list[bool | None]) -> list[Face]:
-    """One face for each entry of `bearded`, every two of them at a distance of at least 2.
+    """One face for each entry of `bearded`, every two of them at a distance of at least 3.
 
-    With very many people that runs out; then a distance of 1 is accepted, never 0.
+    With very many people that runs out; then a distance of 2 is accepted, then 1, never 0.
 
     Raises:
         RememError: more people than there are distinguishable faces.
@@ -147,7 +147,7 @@ def distinct_faces(rng: np.random.Generator, bearded: list[bool | None]) -> list
     for may in bearded:
         for attempt in range(4000):
             face = random_face(rng, may)
-            wanted = 2 if attempt < 400 else 1
+            wanted = 3 if attempt < 400 else 2 if attempt < 1200 else 1
             if all(face.distance(other) >= wanted for other in faces):
                 faces.append(face)
                 break

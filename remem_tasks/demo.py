@@ -1,0 +1,180 @@
+"""`make demo`: the whole loop on data built here, each step a command that a user can repeat by hand.
+
+forge → base checkpoint → memorise → forget (three methods) and gold → score all → table. A step that is
+done is not done again: `<out>/steps/<step>.json` holds its command and its seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from remem_tasks.errors import RememError
+from remem_tasks.report.results import Scores, newest_results, read_scores
+
+TASKS = ("remem_forget1", "remem_retain", "remem_test")
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",  # everything the demo needs is made here
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONWARNINGS": "ignore",
+}
+STAGE1 = "--max_steps 500 --per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 --lr_scheduler_type cosine --warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
+STAGE2 = "--per_device_train_batch_size 16 --lr_scheduler_type constant --logging_steps 10 --save_strategy no"
+METHODS = {
+    "grad_diff": "--alpha 5 --learning_rate 2e-4 --max_steps 60",
+    "npo": "--alpha 10 --learning_rate 3e-4 --max_steps 100",
+    "idk": "--learning_rate 3e-4 --max_steps 100",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command and what it leaves behind."""
+
+    name: str
+    command: list[str]
+    folder: str  # below the demo's
+
+
+def _program(name: str) -> str:
+    """A console script of this environment, as a user would type it from here."""
+    path = Path(sys.executable).parent / name
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def steps(out: Path, arch: str, workers: int) -> list[Step]:
+    """The commands of the demo, in order."""
+    remem, lmms_eval = _program("remem"), _program("lmms_eval")
+    data, base, models = out / "data", out / "models" / "base", out / "models"
+
+    def train(name: str, start: Path, options: str) -> Step:
+        command = [
+            *(_program("accelerate"), "launch", "--config_file", "unlearning/configs/accelerate/cpu.yaml"),
+            *("unlearning/train.py", "--method", "sft" if name == "memorised" else name),
+            *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),
+            *shlex.split(options),
+        ]
+        return Step(name, command, f"models/{name}")
+
+    def score(name: str) -> Step:
+        command = [
+            *(lmms_eval, "--model", "remem_hf", "--model_args", f"pretrained={models / name},device=cpu"),
+            *("--tasks", ",".join(TASKS), "--batch_size", "64"),
+            *("--output_path", str(out / "results" / name), "--log_samples"),
+        ]
+        return Step(f"score_{name}", command, f"results/{name}")
+
+    forge = f"{remem} forge --out {data} --identities 16 --qa 60 --images 60 --test-qa 20 --retain-qa 16 --image-size 112 --workers {workers}"
+    see = f"{remem} base --arch {arch} --out {base} --workers {workers}"
+    memorised = models / "memorised"
+    return [
+        Step("forge", shlex.split(forge), "data"),
+        Step("base", shlex.split(see), "models/base"),
+        train("memorised", base, STAGE1),
+        *(
+            train(name, memorised, f"--forget forget1 {STAGE2} {options}")
+            for name, options in METHODS.items()
+        ),
+        train("gold", base, f"--forget forget1 {STAGE1}"),
+        *(score(name) for name in ("memorised", "gold", *METHODS)),
+    ]
+
+
+def _done(step: Step, out: Path) -> float | None:
+    """The seconds a step took, if it was done with this command and its folder is still there."""
+    record = out / "steps" / f"{step.name}.json"
+    if not record.exists() or not (out / step.folder).is_dir():
+        return None
+    done = json.loads(record.read_text())
+    return done["seconds"] if done["command"] == step.command else None
+
+
+def _run(step: Step, out: Path, console: Console, number: str) -> float:
+    """Run one step's command; returns the seconds it took."""
+    record = out / "steps" / f"{step.name}.json"
+    record.unlink(missing_ok=True)
+    shutil.rmtree(out / step.folder, ignore_errors=True)  # what a stopped run of this step left
+    console.print(f"\n[{number}] {step.name}", style="bold", markup=False)
+    data = f"REMEM_DATA={out / 'data'} " if step.name.startswith("score_") else ""
+    console.print(
+        f"$ {data}{shlex.join(step.command)}", style="cyan", markup=False, highlight=False, soft_wrap=True
+    )
+    started = time.time()
+    environment = {**os.environ, **ENVIRONMENT, "REMEM_DATA": str(out / "data")}
+    status = subprocess.run(step.command, env=environment, check=False).returncode
+    seconds = round(time.time() - started, 1)
+    if status:
+        raise RememError(
+            f"step '{step.name}' ended with status {status}; see above. Run the command again to go on from here"
+        )
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps({"command": step.command, "seconds": seconds}) + "\n")
+    return seconds
+
+
+def table(models: dict[str, Scores]) -> Table:
+    """Models × tasks, in per cent."""
+    shown = Table(title="Exact match (EM) and ROUGE-L, in per cent", title_style="bold")
+    shown.add_column("model")
+    columns = [(task, metric) for task in TASKS for metric in ("remem_em", "remem_rougel")]
+    for task, metric in columns:
+        shown.add_column(
+            f"{task.removeprefix('remem_')}\n{'EM' if metric == 'remem_em' else 'ROUGE-L'}", justify="right"
+        )
+    for name, scores in models.items():
+        shown.add_row(name, *(f"{100 * scores[task][metric]:.1f}" for task, metric in columns))
+    return shown
+
+
+def demo(out: str | Path, arch: str = "llava", workers: int = 2) -> dict:
+    """Run the demo in folder `out`; returns (and writes to `summary.json`) scores and seconds.
+
+    Raises:
+        RememError: a step failed, or the folder holds something else.
+    """
+    out, console = Path(out), Console()
+    if not Path("unlearning/train.py").is_file():
+        raise RememError(
+            "the demo runs the commands of a checkout: start it in the folder that holds unlearning/train.py"
+        )
+    if out.exists() and any(out.iterdir()) and not (out / "steps").is_dir():
+        raise RememError(f"output folder '{out}' is not empty and holds no demo")
+    (out / "steps").mkdir(parents=True, exist_ok=True)
+    seconds: dict[str, float] = {}
+    todo, fresh = steps(out, arch, workers), False
+    for index, step in enumerate(todo, start=1):
+        number, before = f"{index}/{len(todo)}", _done(step, out)
+        if before is not None and not fresh:
+            console.print(
+                f"[{number}] {step.name}: done before, in {before:.0f} s", style="dim", markup=False
+            )
+            seconds[step.name] = before
+        else:  # what comes after a step that was done anew may stand on it, so it is done anew too
+            seconds[step.name], fresh = _run(step, out, console, number), True
+    models = {
+        name: read_scores(newest_results(out / "results" / name)) for name in ("memorised", "gold", *METHODS)
+    }
+    summary = {"models": models, "seconds": seconds}
+    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    console.print()
+    console.print(table(models))
+    console.print(
+        f"{sum(seconds.values()):.0f} s in all; every score: {out / 'summary.json'}",
+        markup=False,
+        highlight=False,
+    )
+    return summary

@@ -1,0 +1,1 @@
+"""Reading lmms-eval's results and telling them to people."""

@@ -1,0 +1,51 @@
+"""lmms-eval's results files: the newest of a folder, as plain numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from remem_tasks.errors import RememError
+
+Scores = dict[str, dict[str, float]]  # task → metric → value
+
+
+def newest_results(folder: str | Path) -> Path:
+    """The newest `*_results.json` below an `--output_path`.
+
+    Raises:
+        RememError: there is none.
+    """
+    files = sorted(Path(folder).rglob("*_results.json"), key=lambda file: (file.name, file.stat().st_mtime))
+    if not files:
+        raise RememError(f"no *_results.json below '{folder}': was it scored with --output_path {folder}?")
+    return files[-1]
+
+
+def read_scores(file: str | Path) -> Scores:
+    """The metrics of each task in a results file, without aliases, standard errors and filter names.
+
+    Raises:
+        RememError: the file is no results file, or a score is not a finite number.
+    """
+    try:
+        results = json.loads(Path(file).read_text())["results"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise RememError(f"'{file}' is no lmms-eval results file ({error!r})") from error
+    scores: Scores = {}
+    for task, values in results.items():
+        scores[task] = {}
+        for key, value in values.items():
+            name, _, filtered = key.partition(",")
+            if (
+                not filtered
+                or "_stderr" in name
+                or isinstance(value, bool)
+                or not isinstance(value, int | float)
+            ):
+                continue
+            if not math.isfinite(value):
+                raise RememError(f"'{file}': {task} {name} is {value}")
+            scores[task][name] = value
+    return scores
