@@ -15,6 +15,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from remem_tasks.errors import RememError
 
+HUB_ID = r"\w[\w.-]*(/\w[\w.-]*)?"
+
 
 def _reason(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
@@ -35,7 +37,7 @@ def check_path(name: str, what: str) -> str:
     """
     if Path(name).is_file():
         raise RememError(f"{what} '{name}' is a file, not a folder")
-    if not Path(name).is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+    if not Path(name).is_dir() and not re.fullmatch(HUB_ID, name):
         raise RememError(f"{what} '{name}': no such folder")
     return name
 
@@ -46,7 +48,7 @@ def base_of_adapter(folder: str) -> str | None:
     if not config.is_file() or Path(folder, "config.json").is_file():
         return None
     base = json.loads(config.read_text()).get("base_model_name_or_path")
-    if not base or not (Path(base).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", base)):
+    if not base or not (Path(base).is_dir() or re.fullmatch(HUB_ID, base)):
         raise RememError(
             f"adapter '{folder}' names the base checkpoint '{base}', which is not there; "
             f"give it: pretrained=<base>,peft={folder}"
@@ -79,13 +81,11 @@ def load_processor(name: str, chat_template: str | None, pixels: dict[str, int],
                 f"{type(processor).__name__}); save one with it, or name another's: processor=<folder or Hub id>"
             )
     if pixels:
-        # Only processors that scale to a number of pixels have these bounds; `size` holds them.
-        names = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
-        size = processor.image_processor.size
-        if not {"shortest_edge", "longest_edge"} <= set(size):
-            raise RememError(f"the image processor of '{name}' does not know {', '.join(pixels)}")
-        for option, value in pixels.items():
-            size[names[option]] = int(value)
+        # Others take the option too, and ignore it.
+        known = getattr(getattr(processor.image_processor, "valid_kwargs", None), "__annotations__", {})
+        if unknown := [option for option in pixels if option not in known]:
+            raise RememError(f"the image processor of '{name}' does not know {', '.join(unknown)}")
+        processor = AutoProcessor.from_pretrained(name, **pixels, **kwargs)
     if chat_template:
         if not Path(chat_template).is_file():
             raise RememError(f"chat_template '{chat_template}': no such file")
