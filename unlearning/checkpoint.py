@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shutil
@@ -177,7 +178,8 @@ def check_output_dir(folder: str | Path, resume: bool, overwrite: bool) -> None:
     folder = Path(folder)
     if folder.is_file():
         raise RememError(f"output folder '{folder}' is a file")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    # A process that was killed while it replaced a file leaves the new one under a .tmp name.
+    if not folder.is_dir() or all(entry.suffix == ".tmp" for entry in folder.iterdir()):
         return
     if resume and overwrite:
         raise RememError("--resume_from_checkpoint and --overwrite_output_dir exclude each other")
@@ -196,6 +198,28 @@ def check_output_dir(folder: str | Path, resume: bool, overwrite: bool) -> None:
         raise RememError(
             f"output folder '{folder}' was not made by a run (no run.json); it is not overwritten"
         )
+
+
+def last_checkpoint(folder: str | Path, processes: int = 1) -> str | None:
+    """The newest checkpoint of a run that was written to its end; None if there is none.
+
+    `trainer_state.json` is written last, so a run killed in the middle of a save goes on from the
+    checkpoint before it.
+    """
+    found = {}
+    for path in Path(folder).glob("checkpoint-*"):
+        number = path.name.rpartition("-")[2]
+        states = (
+            [f"rng_state_{rank}.pth" for rank in range(processes)] if processes > 1 else ["rng_state.pth"]
+        )
+        if not number.isdigit() or not all((path / name).is_file() for name in states):
+            continue
+        try:
+            json.loads((path / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            continue
+        found[int(number)] = str(path)
+    return found[max(found)] if found else None
 
 
 def clear(folder: str | Path) -> None:

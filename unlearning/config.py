@@ -74,6 +74,13 @@ class _UnlearnConfig(SFTConfig):
         metadata={"help": "Encoded pictures kept in memory by each process, in MiB; 0 keeps none."},
     )
 
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "true: the newest whole checkpoint in output_dir, or the start; or a checkpoint's path."
+        },
+    )
+
     # Other defaults than TRL's and transformers'
     learning_rate: float | None = field(
         default=None, metadata={"help": "Peak learning rate of AdamW. Default: the method's, else 2e-5."}
@@ -200,7 +207,7 @@ class Parser(TrlParser):
             for name in names:
                 action = actions[name]
                 default = "" if action.default in (None, "") else f" [{action.default}]"
-                text = (action.help or "").strip()
+                text = (action.help or "").strip().replace("%%", "%")
                 lines += textwrap.wrap(
                     f"--{name}{default}  {text}", 100, initial_indent="  ", subsequent_indent=" " * 8
                 )

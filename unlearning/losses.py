@@ -48,8 +48,8 @@ def kl_to_reference(reference_logits: torch.Tensor, logits: torch.Tensor) -> tor
     The retain term of TOFU's KL baseline (arXiv 2401.06121, section 4); zero where both agree.
     """
     return F.kl_div(
-        logits.float().log_softmax(dim=-1),
-        reference_logits.float().log_softmax(dim=-1),
+        logits.log_softmax(dim=-1),
+        reference_logits.log_softmax(dim=-1),
         reduction="batchmean",
         log_target=True,
     )

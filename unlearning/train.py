@@ -82,11 +82,23 @@ def lora_config(model_args):
     return get_peft_config(model_args)
 
 
+def check_targets(model, peft_config) -> None:
+    """Raise a RememError if LoRA's targets name no module of the model."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    targets = peft_config.target_modules
+    if targets != "all-linear" and not any(
+        check_target_module_exists(peft_config, name) for name, _ in model.named_modules()
+    ):
+        named = targets if isinstance(targets, str) else ", ".join(sorted(targets))
+        raise RememError(f"LoRA targets '{named}' are no modules of this model; see --lora_target_modules")
+
+
 def run(argv: list[str]) -> int:
     """One run, from arguments to a saved model."""
     from unlearning import checkpoint, reference
     from unlearning.config import parse
-    from unlearning.data import check_examples, check_pictures, load_rows
+    from unlearning.data import Encoder, check_encoding, check_pictures, load_rows, stop_ids
     from unlearning.methods import METHODS
 
     parsed = parse(argv)
@@ -132,6 +144,8 @@ def run(argv: list[str]) -> int:
     }
     model = checkpoint.load_model(base, **load)
     model.config.name_or_path = model.name_or_path = base
+    if peft_config:
+        check_targets(model, peft_config)
     trained = None if peft_config else checkpoint.select_trained(model, args.train)
     needs_frozen = method.reference == "logits" or (args.retain_loss == "kl" and args.alpha)
     frozen = (
@@ -139,6 +153,8 @@ def run(argv: list[str]) -> int:
         if needs_frozen and not peft_config
         else None
     )
+
+    check_encoding(Encoder(processor, stop_ids(model), cache_mb=0), rows.tables)
 
     # 2. The trainer. All processes have checked by now; the first one may write.
     args.distributed_state.wait_for_everyone()
@@ -154,8 +170,6 @@ def run(argv: list[str]) -> int:
         reference_model=frozen,
         peft_config=peft_config,
     )
-    check_examples(trainer.train_dataset)
-    trainer.encoder.check(rows.train[0])
     main_process = trainer.is_world_process_zero()
     record = {
         "status": "running",
@@ -195,6 +209,8 @@ def run(argv: list[str]) -> int:
             write_record(args.output_dir, {**record, "status": "failed", "stopped": str(error)})
         raise
     trainer.save_model(args.output_dir)
+    if peft_config and main_process:
+        trainer.model.generation_config.save_pretrained(args.output_dir)
     if main_process:
         record |= {
             "status": "finished",

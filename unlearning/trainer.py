@@ -18,14 +18,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTTrainer
 
 from remem_tasks.errors import RememError
 from unlearning import checkpoint, losses, reference
-from unlearning.data import IGNORE, Collator, Encoder, Examples, Pairs, Role, Rows
-
-VISION = ("vision_tower", "vision_model", "visual")
+from unlearning.data import IGNORE, Collator, Encoder, Examples, Pairs, Role, Rows, stop_ids
 
 
 @dataclass
@@ -122,19 +119,14 @@ class UnlearnTrainer(SFTTrainer):
         self, model, args, rows: Rows, processing_class, *, eval_rows=None, reference_model=None, **kwargs
     ):
         tokenizer = processing_class.tokenizer
-        generation = getattr(model, "generation_config", None)
-        stops = getattr(generation, "eos_token_id", None) or []
-        self.encoder = Encoder(
-            processing_class,
-            [stops] if isinstance(stops, int) else stops,
-            getattr(args, "picture_cache_mb", 256),
-        )
+        self.encoder = Encoder(processing_class, stop_ids(model), args.picture_cache_mb)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.rows = rows
         super().__init__(
             model=model,
             args=args,
             train_dataset=rows.train,
+            eval_dataset=eval_rows,
             data_collator=Collator(pad),
             processing_class=processing_class,
             **kwargs,
@@ -248,7 +240,7 @@ class UnlearnTrainer(SFTTrainer):
     ) -> None:
         if math.isfinite(float(value)):
             return
-        shown = ", ".join(f"{name} {float(figure):.4g}" for name, figure in figures.items())
+        shown = ", ".join(f"{name} {float(figure.detach()):.4g}" for name, figure in figures.items())
         raise RememError(
             f"step {self.state.global_step + 1}: the {what} is {float(value)}{f' ({shown})' if shown else ''}; "
             "nothing was saved after the last checkpoint. Try a lower --learning_rate"
@@ -258,7 +250,8 @@ class UnlearnTrainer(SFTTrainer):
         # Checked before the optimizer moves: a checkpoint never holds weights that are not finite. The
         # gradient is averaged by now, so all processes stop at the same step.
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        self._check_finite(grad_norm, "gradient norm", {})
+        if grad_norm is not None:
+            self._check_finite(grad_norm, "gradient norm", {})
         return grad_norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -301,7 +294,9 @@ class UnlearnTrainer(SFTTrainer):
             self.data_collator.reference_nll = reference.table(self)
         if resume_from_checkpoint is True:
             # A run that was killed before its first checkpoint starts again.
-            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
+            resume_from_checkpoint = checkpoint.last_checkpoint(
+                self.args.output_dir, self.accelerator.num_processes
+            )
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):

@@ -1,0 +1,160 @@
+"""A run that is killed and resumed ends where the uninterrupted run ends, to the last bit."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from remem_tasks.errors import RememError
+from unlearning import checkpoint
+
+# 6 forget rows in batches of 2: three steps an epoch, so checkpoint-4 lies inside an epoch.
+FLAGS = ("--max_steps", "8", "--per_device_train_batch_size", "2", "--learning_rate", "2e-3", "--save_steps", "4",
+         "--save_total_limit", "5", "--logging_steps", "1")  # fmt: skip
+RESUME = ("--resume_from_checkpoint", "true")
+
+
+def weights(folder):
+    name = "adapter_model.safetensors" if (folder / "adapter_config.json").exists() else "model.safetensors"
+    return load_file(folder / name)
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def killed_after(step: int, whole, folder):
+    """The folder as a kill after that checkpoint would have left it."""
+    shutil.copytree(whole, folder)
+    for path in folder.iterdir():
+        if path.name.startswith("checkpoint-"):
+            if int(path.name.split("-")[1]) > step:
+                shutil.rmtree(path)
+        elif path.name not in ("run.json", "reference.json"):
+            path.unlink()
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "status": "running"}))
+    return folder
+
+
+@pytest.mark.parametrize("method", ["npo", "idk"])
+@pytest.mark.parametrize(
+    "peft", [(), ("--use_peft", "--lora_r", "4", "--lora_dropout", "0.1")], ids=["full", "lora"]
+)
+@pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
+def test_resuming_in_mid_epoch_is_exact(checkpoints, train_run, tmp_path, arch, peft, method):
+    whole = tmp_path / "whole"
+    through = train_run(whole, method, checkpoints[arch], *FLAGS, *peft)
+    cut = killed_after(4, whole, tmp_path / "cut")
+    at_four = weights(cut / "checkpoint-4")
+    resumed = train_run(cut, method, checkpoints[arch], *FLAGS, *peft, *RESUME)
+    assert equal(weights(cut), weights(whole))
+    assert not equal(weights(cut), at_four), "steps were taken after the checkpoint"
+    assert resumed["steps"] == through["steps"] == 8 and resumed["status"] == "finished"
+    same = ("loss", "forget_loss", "retain_loss", "retain_nll")
+    assert all(resumed["figures"][name] == through["figures"][name] for name in same)
+
+
+def test_a_half_written_checkpoint_is_passed_over(checkpoints, train_run, tmp_path):
+    whole = tmp_path / "whole"
+    train_run(whole, "grad_diff", checkpoints["llava"], *FLAGS)
+    cut = killed_after(8, whole, tmp_path / "cut")
+    (cut / "checkpoint-8" / "trainer_state.json").write_text('{"epoch": 1')
+    (cut / "checkpoint-8" / "model.safetensors").write_bytes(b"half")
+    assert checkpoint.last_checkpoint(cut) == str(cut / "checkpoint-4")
+    train_run(cut, "grad_diff", checkpoints["llava"], *FLAGS, *RESUME)
+    assert equal(weights(cut), weights(whole))
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(checkpoints, train_run, tmp_path):
+    whole = tmp_path / "whole"
+    train_run(whole, "npo", checkpoints["llava"], *FLAGS)
+    cut = killed_after(0, whole, tmp_path / "cut")
+    assert not list(cut.glob("checkpoint-*"))
+    train_run(cut, "npo", checkpoints["llava"], *FLAGS, *RESUME)
+    assert equal(weights(cut), weights(whole))
+
+
+def test_a_run_killed_in_its_last_save_only_saves_again(checkpoints, train_run, tmp_path):
+    whole = tmp_path / "whole"
+    train_run(whole, "npo", checkpoints["llava"], *FLAGS)
+    cut = killed_after(8, whole, tmp_path / "cut")
+    (cut / "model.safetensors").write_bytes(b"half")
+    train_run(cut, "npo", checkpoints["llava"], *FLAGS, *RESUME)
+    assert equal(weights(cut), weights(whole))
+
+
+def test_another_run_is_not_resumed(checkpoints, train_run, tmp_path):
+    train_run(tmp_path / "run", "npo", checkpoints["llava"], *FLAGS)
+    for method, flags, said in (
+        ("grad_diff", (), "method = npo, not grad_diff"),
+        ("npo", ("--forget", "forget2"), "data|forget"),
+        ("npo", ("--use_peft",), "use_peft"),
+        ("npo", ("--seed", "7"), "seed = 42, not 7"),
+    ):
+        with pytest.raises(RememError, match=said):
+            train_run(tmp_path / "run", method, checkpoints["llava"], *FLAGS, *flags, *RESUME)
+
+
+def test_a_finished_run_without_checkpoints_is_left_alone(checkpoints, train_run, tmp_path):
+    train_run(tmp_path / "run", "sft", checkpoints["llava"], *FLAGS, "--save_strategy", "no")
+    before = weights(tmp_path / "run")
+    with pytest.raises(RememError, match="finished"):
+        train_run(tmp_path / "run", "sft", checkpoints["llava"], *FLAGS, *RESUME)
+    assert equal(weights(tmp_path / "run"), before)
+
+
+def test_the_plain_loader_of_the_base_class_would_not_do(checkpoints, make_trainer, tmp_path):
+    """Why `_load_from_checkpoint` is ours: saved names are not the names in memory (transformers 43701)."""
+    trainer = make_trainer("sft", "llava")
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.add_(0.5)
+    trainer.model.save_pretrained(tmp_path / "saved")
+    fresh = make_trainer("sft", "llava").model
+    checkpoint.load_weights(fresh, tmp_path / "saved")
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), trainer.model.parameters()))
+    with pytest.raises(RememError):
+        checkpoint.load_weights(fresh, checkpoints["qwen2_5_vl"])
+
+
+def test_the_best_checkpoint_is_loaded_at_the_end(checkpoints, train_run, tmp_path):
+    """Gradient ascent gets worse on the retain rows with every step: the first checkpoint is the best."""
+    train_run(
+        tmp_path / "run", "ga", checkpoints["llava"], "--max_steps", "4", "--learning_rate", "1e-2",
+        "--save_steps", "2", "--eval_strategy", "steps", "--eval_steps", "2", "--load_best_model_at_end", "true",
+        "--metric_for_best_model", "eval_retain_loss", "--save_total_limit", "3",
+    )  # fmt: skip
+    run = tmp_path / "run"
+    assert equal(weights(run), weights(run / "checkpoint-2"))
+    assert not equal(weights(run), weights(run / "checkpoint-4"))
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_and_resume(checkpoints, data_dir, tmp_path):
+    def command(out):
+        return [sys.executable, "-m", "unlearning.train", "--method", "npo", "--data", str(data_dir),
+                "--model_name_or_path", str(checkpoints["llava"]), "--output_dir", str(out), "--max_steps", "60",
+                "--per_device_train_batch_size", "2", "--learning_rate", "5e-4", "--save_steps", "5",
+                "--disable_tqdm", "true", *RESUME]  # fmt: skip
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    cut = tmp_path / "cut"
+    process = subprocess.Popen(command(cut), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not list(cut.glob("checkpoint-*/trainer_state.json")) and time.time() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (cut / "model.safetensors").exists(), "killed before the end"
+    reached = checkpoint.last_checkpoint(cut)
+    assert reached, "killed after a checkpoint"
+    subprocess.run(command(cut), check=True, capture_output=True)
+    assert equal(weights(cut), weights(tmp_path / "whole"))

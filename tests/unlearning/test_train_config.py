@@ -1,0 +1,92 @@
+"""Flags, YAML files, defaults, messages."""
+
+from pathlib import Path
+
+import pytest
+
+import unlearning
+from remem_tasks.errors import RememError
+from unlearning.config import parse
+from unlearning.methods import METHODS, NAMES
+
+RECIPES = sorted((Path(unlearning.__file__).parent / "configs").glob("*.yaml"))
+BASE = ["--model_name_or_path", "somewhere", "--output_dir", "never_written"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_defaults_are_the_methods_else_the_shared_ones(name):
+    _, args, _ = parse(["--method", name, *BASE])
+    shared = {"gamma": 1.0, "alpha": 1.0, "retain_loss": "nll", "learning_rate": 2e-5}
+    for field, value in {**shared, **METHODS[name].defaults}.items():
+        assert getattr(args, field) == value, field
+    assert args.method_options == {flag: option.default for flag, option in METHODS[name].options.items()}
+
+
+def test_a_flag_beats_the_methods_default_even_when_it_is_zero():
+    _, args, _ = parse(["--method", "ga", *BASE, "--alpha", "0.5", "--gamma", "0", "--learning_rate", "3e-6"])
+    assert (args.alpha, args.gamma, args.learning_rate) == (0.5, 0.0, 3e-6)
+
+
+def test_defaults_are_safe_on_a_cpu():
+    _, args, _ = parse(["--method", "sft", *BASE, "--use_cpu", "true"])
+    assert not args.bf16 and not args.activation_checkpointing and args.max_length is None
+    assert args.report_to == [] and not args.remove_unused_columns and not args.dataloader_pin_memory
+
+
+def test_an_alias_gives_the_method():
+    assert parse(["--method", "po", *BASE])[1].method == "idk"
+
+
+def test_flags_override_the_yaml_file(tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("method: npo\nnpo_beta: 0.3\nalpha: 2\nlearning_rate: 1e-5\n")
+    _, args, _ = parse(["--config", str(recipe), *BASE, "--alpha", "7"])
+    assert (args.method, args.npo_beta, args.alpha, args.learning_rate) == ("npo", 0.3, 7.0, 1e-5)
+    assert parse([f"--config={recipe}", *BASE])[1].alpha == 2
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_parse(recipe):
+    _, args, model_args = parse(["--config", str(recipe), *BASE])
+    assert args.method in NAMES
+    assert recipe.stem == args.method or (recipe.stem == "lora" and model_args.use_peft)
+
+
+def test_every_method_has_a_recipe():
+    assert set(NAMES) <= {recipe.stem for recipe in RECIPES}
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--method", "nope", *BASE], "unknown method 'nope'; choose from ga, "),
+        (BASE, "--method is missing; choose from"),
+        (["--method", "npo", "--npo_betta", "1", *BASE], "--npo_betta"),
+        (["--method", "npo", "--npo_beta", "much", *BASE], "--npo_beta"),
+        (["--method", "npo", "--retain_loss", "l2", *BASE], "unknown retain loss 'l2'"),
+        (["--method", "npo", "--max_length", "64", *BASE], "--max_length"),
+        (["--method", "npo", "--config", "no/such.yaml", *BASE], "no/such.yaml"),
+        (["--method", "npo", *BASE, "--config"], "--config needs a file"),
+    ],
+)
+def test_a_bad_argument_is_one_clear_line(argv, said):
+    with pytest.raises(RememError) as error:
+        parse(argv)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_bad_yaml_file_is_one_clear_line(tmp_path):
+    for text, said in (("method: [", "no YAML"), ("npo_betta: 1", "npo_betta"), ("just words", "mapping")):
+        (tmp_path / "r.yaml").write_text(text)
+        with pytest.raises(RememError) as error:
+            parse(["--method", "npo", *BASE, "--config", str(tmp_path / "r.yaml")])
+        assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_help_is_short_and_help_all_long(capsys):
+    assert parse(["--help"]) is None
+    short = capsys.readouterr().out
+    assert parse(["--help_all"]) is None
+    long = capsys.readouterr().out
+    assert "--npo_beta [0.1]" in short and "--vision_lr" in short and "%%" not in short
+    assert len(short.splitlines()) < 120 < len(long.splitlines())
