@@ -1,13 +1,11 @@
 """How lmms-eval comes to know our tasks and models, and how a failed run comes to a non-zero exit status.
 
 `register` is the entry point (group `lmms_eval.models`). lmms-eval calls it while `lmms_eval.models`
-is imported, so before any TaskManager is made; but `lmms_eval.evaluator` and `lmms_eval.__main__` are
-then imported by half, and what concerns them waits for the first TaskManager.
+is imported, so before any TaskManager is made.
 
-Exit status: lmms-eval's command line prints what went wrong and exits with 0. When a run of it that
-holds a task or a model of ours fails, `sys.exit`, the last thing that both `lmms-eval` and
-`python -m lmms_eval` call, is replaced by one that exits with 1 where 0 was meant. Nothing of the
-kind happens when lmms-eval is used as a library.
+Exit status: lmms-eval's command line prints what went wrong and exits with 0. Its two forms,
+`lmms-eval` and `python -m lmms_eval`, both end in `lmms_eval.__main__.cli_evaluate`; they get it
+wrapped (see `with_status`). Whoever uses lmms-eval as a library meets none of this.
 """
 
 from __future__ import annotations
@@ -15,8 +13,9 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import time
+import types
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from remem_tasks.errors import RememError
@@ -26,24 +25,22 @@ MODELS = ("remem_hf", "llava")
 MAX_FAILED_SHARE = 0.01
 """A run in which more than this share of a task's replies failed is a failed run."""
 
-
-@dataclass
-class _Status:
-    failed: bool = False
-    lines: list[str] = field(default_factory=list)
-    own_script: bool = False
-
-
-_status = _Status()
+_last_tasks: list = []
+"""The tasks of ours that the latest run loaded."""
 
 
 def register() -> list:
-    """The entry point: our models; and, on the way, our task folder."""
+    """The entry point: our models; and, on the way, our task folder and the exit status."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
     from remem_tasks.engine import llava
 
     install()
+    upstream = sys.modules.get("lmms_eval.__main__")
+    if type(upstream) is types.ModuleType:
+        # The command line is being imported, and `cli_evaluate` is not defined yet: hand it out
+        # wrapped when the command line comes for it.
+        upstream.__class__ = _CommandLineModule
     return [
         ModelManifest("remem_hf", chat_class_path="remem_tasks.engine.remem_hf.RememHF"),
         llava.manifest(),
@@ -58,48 +55,28 @@ def install() -> None:
         return
     upstream.TaskManager._remem_tasks = True
     index_folders = upstream.TaskManager.initialize_tasks
-    match_names = upstream.TaskManager.match_tasks
     load_tasks = upstream.get_task_dict
 
     @functools.wraps(index_folders)
     def initialize_tasks(self, include_path=None, include_defaults=True):
-        _wrap_evaluator()
         folders = [include_path] if isinstance(include_path, str) else list(include_path or [])
         if os.path.realpath(TASKS_FOLDER) not in map(os.path.realpath, folders):
             folders.append(TASKS_FOLDER)
         return index_folders(self, include_path=folders, include_defaults=include_defaults)
 
-    @functools.wraps(match_names)
-    def match_tasks(self, task_list):
-        found = match_names(self, task_list)
-        # The command line refuses an unknown name before it calls the evaluator.
-        unknown = [name for name in task_list if name not in found and "*" not in name]
-        if (
-            _on_command_line()
-            and _is_ours(self.model_name, unknown)
-            and not all(map(os.path.isfile, unknown))
-        ):
-            _fail()
-        return found
-
     @functools.wraps(load_tasks)
     def get_task_dict(task_name_list, task_manager=None, task_type="simple"):
         tasks = load_tasks(task_name_list, task_manager, task_type)
-        for task in _our_tasks(tasks):
-            task.request_style = task_type
         _last_tasks[:] = _our_tasks(tasks)
+        for task in _last_tasks:
+            task.request_style = task_type
         return tasks
 
     upstream.TaskManager.initialize_tasks = initialize_tasks
-    upstream.TaskManager.match_tasks = match_tasks
     upstream.get_task_dict = get_task_dict
     evaluator = sys.modules.get("lmms_eval.evaluator")
-    if hasattr(evaluator, "get_task_dict"):  # imported before us: it holds the name by itself
+    if hasattr(evaluator, "get_task_dict"):  # it was imported before us and holds the name by itself
         evaluator.get_task_dict = get_task_dict
-
-
-_last_tasks: list = []
-"""The tasks of ours that the latest run loaded."""
 
 
 def _our_tasks(tasks: dict) -> list:
@@ -114,44 +91,102 @@ def _our_tasks(tasks: dict) -> list:
     return found
 
 
-def _is_ours(model: object, tasks: Iterable) -> bool:
+class _CommandLineModule(types.ModuleType):
+    """`lmms_eval.__main__` with `cli_evaluate` wrapped."""
+
+    def __getattribute__(self, name: str):
+        found = super().__getattribute__(name)
+        return with_status(found, self, "lmms-eval", _is_ours) if name == "cli_evaluate" else found
+
+
+def _is_ours(args) -> bool:
+    """Whether a run's arguments, or the tasks it loaded, name anything of this package."""
     from remem_tasks.benchmarks import BENCHMARKS
 
-    named = any(str(task).startswith(name) for task in tasks for name in BENCHMARKS)
-    return model in MODELS or named
+    named = any(task.startswith(name) for task in str(args.tasks).split(",") for name in BENCHMARKS)
+    return bool(_last_tasks) or args.model in MODELS or named
 
 
-def _on_command_line() -> bool:
-    """Whether this process is `lmms-eval` or `python -m lmms_eval`, not a program that uses the library."""
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return Path(sys.argv[0]).stem == "lmms-eval" or getattr(spec, "name", "") == "lmms_eval.__main__"
+def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable[[object], bool]) -> Callable:
+    """lmms-eval's command line, which ends in SystemExit(1) when a run failed.
 
+    A run fails when it raises, or when more than MAX_FAILED_SHARE of a task's replies failed (then
+    its results are written first). A RememError is printed as one line, without its traceback
+    unless `--verbosity DEBUG` asks for it. Other runs of one `--config` still take place.
 
-def _wrap_evaluator() -> None:
-    evaluator = sys.modules.get("lmms_eval.evaluator")
-    evaluate = getattr(evaluator, "simple_evaluate", None)
-    if evaluate is None or getattr(evaluate, "_remem_tasks", False):
-        return
+    Args:
+        cli_evaluate: what it wraps.
+        upstream: the module `lmms_eval.__main__`.
+        program: how the lines on stderr begin.
+        counts: from a run's arguments, whether its failure counts.
+    """
 
-    @functools.wraps(evaluate)
-    def simple_evaluate(*args, **kwargs):
-        command_line = kwargs.get("cli_args")
-        if command_line is None:
-            return evaluate(*args, **kwargs)
-        _last_tasks.clear()
+    @functools.wraps(cli_evaluate)
+    def run_all(*args, **kwargs):
+        run_one = upstream.cli_evaluate_single
+        failed, lines = [], []
+
+        def leave():
+            for line in lines:
+                print(f"{program}: error: {line}", file=sys.stderr)
+            raise SystemExit(1)
+
+        @functools.wraps(run_one)
+        def cli_evaluate_single(args):
+            _last_tasks.clear()
+            started = time.time()
+            try:
+                if counts(args):
+                    _check_arguments(args)
+                results, samples = run_one(args)
+            except Exception as error:
+                if not counts(args):
+                    raise
+                failed.append(args)
+                told = isinstance(error, RememError) or str(error).startswith("Tasks not found")
+                if not told or args.verbosity == "DEBUG":
+                    raise
+                lines.append(str(error).strip().splitlines()[0])
+                if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+                    leave()  # at once: the other ranks wait for this one, and end when it ends
+                return None, None
+            found = failed_reply_lines(results, _last_tasks)
+            if counts(args) and results is not None and not _written(args.output_path, started):
+                found.append(f"the results could not be written under '{args.output_path}'")
+            lines.extend(found)
+            failed.extend(found)
+            return results, samples
+
+        upstream.cli_evaluate_single = cli_evaluate_single
         try:
-            results = evaluate(*args, **kwargs)
-        except BaseException:
-            names = str(command_line.tasks).split(",")
-            if _last_tasks or _is_ours(command_line.model, names):
-                _fail()
-            raise
-        for line in failed_reply_lines(results, _last_tasks):
-            _fail(line)
-        return results
+            cli_evaluate(*args, **kwargs)
+        finally:
+            upstream.cli_evaluate_single = run_one
+        if failed:
+            leave()
 
-    simple_evaluate._remem_tasks = True
-    evaluator.simple_evaluate = simple_evaluate
+    return run_all
+
+
+def _check_arguments(args) -> None:
+    """Raise a RememError for what would otherwise show after the run, or not at all."""
+    if args.tasks is None:
+        raise RememError("no task: --tasks remem_forget1,remem_retain (or: --tasks list)")
+    if args.output_path:
+        place = Path(args.output_path).absolute()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            raise RememError(
+                f"output_path '{args.output_path}': '{place}' is no folder that can be written to"
+            )
+
+
+def _written(output_path: str | None, started: float) -> bool:
+    """Whether a results file came to be; lmms-eval only logs it when it cannot write one."""
+    if not output_path:
+        return True
+    return any(file.stat().st_mtime >= started - 2 for file in Path(output_path).rglob("*_results.json"))
 
 
 def failed_reply_lines(results: dict | None, tasks: Iterable) -> list[str]:
@@ -166,10 +201,9 @@ def failed_reply_lines(results: dict | None, tasks: Iterable) -> list[str]:
         return []
     lines = []
     for task in tasks:
+        name = f"{task.benchmark.name}_failed_rate,"
         scores = results["results"].get(task.config.task, {})
-        rates = [
-            value for name, value in scores.items() if name.startswith(f"{task.benchmark.name}_failed_rate,")
-        ]
+        rates = [value for metric, value in scores.items() if metric.startswith(name)]
         share = max(rates) if rates else task.failed_replies / max(task.replies, 1)
         if share > MAX_FAILED_SHARE:
             lines.append(
@@ -179,65 +213,32 @@ def failed_reply_lines(results: dict | None, tasks: Iterable) -> list[str]:
     return lines
 
 
-def _fail(line: str | None = None) -> None:
-    """Note that the run failed, so that the process exits with 1."""
-    if line:
-        _status.lines.append(line)
-    if _status.failed or _status.own_script:
-        _status.failed = True
-        return
-    _status.failed = True
-    leave = sys.exit
-
-    def exit_with_status(code=None):
-        for message in _status.lines:
-            print(f"lmms-eval: error: {message}", file=sys.stderr)
-        leave(1 if code in (None, 0) else code)
-
-    sys.exit = exit_with_status
-
-
 def run_lmms_eval() -> int:
-    """lmms-eval's command line with our tasks and models; the exit status.
+    """lmms-eval's command line with our tasks and models, where every failed run counts.
 
     Returns:
-        0; 1 if a run failed or too many of its replies did; 130 on an interrupt; what argparse says.
+        The exit status: 0; 1 if a run failed or too many of its replies did; 130 on an interrupt;
+        argparse's own.
     """
     import lmms_eval.__main__ as upstream
     from lmms_eval.cli import dispatch
 
     install()
-    run_one = upstream.cli_evaluate_single
-    _status.failed, _status.own_script = False, True
-    _status.lines.clear()
-
-    def cli_evaluate_single(args):
-        try:
-            if args.tasks is None:
-                raise RememError("name at least one task: --tasks remem_forget1,remem_retain")
-            return run_one(args)
-        except Exception as error:
-            clear = isinstance(error, RememError) or str(error).startswith("Tasks not found")
-            _fail(str(error).strip().splitlines()[0] if clear else None)
-            if clear and args.verbosity != "DEBUG":
-                return None, None
-            raise
-
-    upstream.cli_evaluate_single = cli_evaluate_single
-    code = 0
+    cli_evaluate = upstream.__dict__["cli_evaluate"]
+    ordinary = type(upstream)
+    upstream.__class__ = types.ModuleType
+    upstream.cli_evaluate = with_status(cli_evaluate, upstream, "lmms_eval", lambda args: True)
     try:
         dispatch.main()
     except SystemExit as leaving:
-        code = leaving.code
-        if isinstance(code, str):
-            print(code, file=sys.stderr)
-            code = 1
+        if isinstance(leaving.code, str):
+            print(leaving.code, file=sys.stderr)
+            return 1
+        return int(leaving.code or 0)
     except KeyboardInterrupt:
         print("lmms_eval: interrupted", file=sys.stderr)
         return 130
     finally:
-        upstream.cli_evaluate_single = run_one
-        _status.own_script = False
-        for line in _status.lines:
-            print(f"lmms_eval: error: {line}", file=sys.stderr)
-    return int(_status.failed or code or 0)
+        upstream.cli_evaluate = cli_evaluate
+        upstream.__class__ = ordinary
+    return 0

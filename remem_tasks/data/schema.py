@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from remem_tasks.errors import RememError
 
@@ -66,6 +66,8 @@ def decode_image(cell: Image.Image | Mapping, row_name: str) -> Image.Image:
     Raises:
         RememError: there is no picture, or its bytes cannot be read.
     """
+    # lmms-eval tells PIL to fill up truncated files in grey; here a damaged picture is a fault.
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         if isinstance(cell, Image.Image):
             return cell.convert("RGB")
@@ -79,6 +81,8 @@ def decode_image(cell: Image.Image | Mapping, row_name: str) -> Image.Image:
     except Exception as error:
         reason = re.sub(r"<_io\.BytesIO[^>]*>", "its bytes", str(error)) or type(error).__name__
         raise RememError(f"{row_name}: column 'image' cannot be read ({reason})") from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
 
 
 def check_columns(names: Sequence[str], source: str, split: str) -> None:

@@ -284,7 +284,12 @@ def test_bad_yaml_is_one_line(remem_data, tmp_path, yaml, message):
 
 
 def test_bad_rows_are_named(tmp_path, monkeypatch):
+    def truncate(rows):
+        whole = rows[4]["image"]["bytes"]
+        rows[4]["image"]["bytes"] = whole[: len(whole) - 60]
+
     cases = {
+        "truncated": (truncate, r"row 4 .*column 'image' cannot be read"),
         "keywords": (lambda rows: rows[2].update(keywords="?!"), r"row 2 .*has no letter or digit"),
         "empty": (lambda rows: rows[2].update(keywords=" "), r"row 2: column 'keywords' is empty"),
         "picture": (

@@ -1,5 +1,6 @@
 """Text metrics: golden values worked by hand, properties, and a naive reference."""
 
+import doctest
 import re
 import unicodedata
 
@@ -8,9 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remem_tasks.errors import RememError
-from remem_tasks.metrics import exact_match, keyword_recall, rouge_l, tokens
+from remem_tasks.metrics import exact_match, keyword_recall, rouge_l, text, tokens
 
 WORDS = st.lists(st.text(alphabet="abcdefgh01", min_size=1, max_size=4), min_size=1, max_size=6)
+
+
+def test_doctests():
+    assert doctest.testmod(text) == (0, 1)
 
 
 @pytest.mark.parametrize(
