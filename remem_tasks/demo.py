@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from remem_tasks.errors import RememError
+from remem_tasks.report.picture import draw_summary
 from remem_tasks.report.results import Scores, newest_results, read_scores
 
 TASKS = ("remem_forget1", "remem_retain", "remem_test")
@@ -64,6 +65,7 @@ def steps(out: Path, arch: str, workers: int) -> list[Step]:
     def train(name: str, start: Path, options: str) -> Step:
         command = [
             *(_program("accelerate"), "launch", "--config_file", "unlearning/configs/accelerate/cpu.yaml"),
+            *("--num_cpu_threads_per_process", str(os.cpu_count() or 1)),
             *("unlearning/train.py", "--method", "sft" if name == "memorised" else name),
             *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),
             *shlex.split(options),
@@ -170,10 +172,11 @@ def demo(out: str | Path, arch: str = "llava", workers: int = 2) -> dict:
     }
     summary = {"models": models, "seconds": seconds}
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    draw_summary(models, out / "data", out / "summary.png")
     console.print()
     console.print(table(models))
     console.print(
-        f"{sum(seconds.values()):.0f} s in all; every score: {out / 'summary.json'}",
+        f"{sum(seconds.values()):.0f} s in all; every score: {out / 'summary.json'}; as a picture: {out / 'summary.png'}",
         markup=False,
         highlight=False,
     )

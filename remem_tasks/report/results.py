@@ -30,8 +30,8 @@ def read_scores(file: str | Path) -> Scores:
         RememError: the file is no results file, or a score is not a finite number.
     """
     try:
-        results = json.loads(Path(file).read_text())["results"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        results = dict(json.loads(Path(file).read_text())["results"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RememError(f"'{file}' is no lmms-eval results file ({error!r})") from error
     scores: Scores = {}
     for task, values in results.items():
