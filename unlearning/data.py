@@ -97,10 +97,17 @@ def load_rows(
     Raises:
         RememError: no such data or split, a cell that is empty, nothing left to retain.
     """
-    memorised = load_split(source, finetune, identity_rule)
+
+    def load(split: str) -> datasets.Dataset:
+        rows = load_split(source, split, identity_rule)
+        if not len(rows):
+            raise RememError(f"split '{split}' has no rows")
+        return rows
+
+    memorised = load(finetune)
     if rows_from == "finetune":
         return Rows(memorised, None, None)
-    to_forget = load_split(source, forget, identity_rule)
+    to_forget = load(forget)
     kept = retain_rows(memorised, to_forget)
     if rows_from == "retain":
         return Rows(kept, None, None)
@@ -157,6 +164,7 @@ class Encoder:
         self._prompts: OrderedDict[str, tuple[str, dict[str, torch.Tensor]]] = OrderedDict()
         self._answers: dict[tuple[str, str | None], torch.Tensor] = {}
         self._held = 0
+        self._warned = False
 
     def prompt_text(self, question: str) -> str:
         """The user's turn with its picture, up to where the assistant begins."""
@@ -183,10 +191,14 @@ class Encoder:
         )
         completion = full[len(prompt) :] if full.startswith(prompt) else " " + answer.strip()
         completion = completion.rstrip()
-        for stop in self.tokenizer.convert_ids_to_tokens(sorted(self.stop_ids)):
-            head, found, _ = completion.partition(stop)
-            if found:
-                return head + stop
+        found = [
+            (completion.index(stop), stop)
+            for stop in self.tokenizer.convert_ids_to_tokens(sorted(self.stop_ids))
+            if stop in completion
+        ]
+        if found:
+            position, stop = min(found)
+            return completion[: position + len(stop)]
         return completion + self.tokenizer.eos_token
 
     def _special(self, text: str) -> bool:
@@ -219,9 +231,12 @@ class Encoder:
         joint = self.tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
         if joint[: len(head)] == head:
             return torch.tensor(joint[len(head) :])
-        logger.warning(
-            "an answer's first token merges with its prompt's last; it is tokenised apart: %r", answer
-        )
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "answers are tokenised apart from their prompts, whose last token they would merge with: %r",
+                prompt[-20:] + completion[:20],
+            )
         return torch.tensor(self.tokenizer(completion, add_special_tokens=False)["input_ids"])
 
     def __call__(

@@ -35,12 +35,12 @@ def kind(reference: str | None, peft: bool) -> str:
 
 
 def table(trainer) -> dict[str, float]:
-    """N_ref in nats by row id; read from the run's folder if it was made from the same data and model.
+    """N_ref in nats by row id; read from the run's folder if it was made from the same data and weights.
 
     Every process computes all rows, so that no table depends on the number of processes.
     """
     path = Path(trainer.args.output_dir) / FILE
-    made_from = {"data": trainer.rows.fingerprint(), "model": str(trainer.model.config.name_or_path)}
+    made_from = {"data": trainer.rows.fingerprint(), "weights": trainer.start}
     if path.is_file():
         kept = json.loads(path.read_text())
         if {key: kept.get(key) for key in made_from} == made_from:

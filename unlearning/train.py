@@ -22,8 +22,6 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 from remem_tasks.errors import RememError, exit_on_error
 
 RECORD = "run.json"
-# What a resumed run must share with the run it continues.
-SAME = ("method", "model", "data", "forget", "use_peft", "seed")
 
 
 def versions() -> dict[str, str]:
@@ -131,8 +129,6 @@ def run(argv: list[str]) -> int:
         "use_peft": model_args.use_peft,
         "seed": args.seed,
     }
-    if resume:
-        check_resumed(args.output_dir, identity)
     remote = {"revision": model_args.model_revision, "trust_remote_code": args.trust_remote_code}
     processor = checkpoint.load_processor(base, **remote)
     peft_config = lora_config(model_args)
@@ -144,9 +140,18 @@ def run(argv: list[str]) -> int:
     }
     model = checkpoint.load_model(base, **load)
     model.config.name_or_path = model.name_or_path = base
+    identity["weights"] = checkpoint.digest(model)
+    if resume:
+        check_resumed(args.output_dir, identity)
     if peft_config:
         check_targets(model, peft_config)
+        if args.train != "all" or args.vision_lr is not None:
+            raise RememError(
+                "--train and --vision_lr are for full fine-tuning; with LoRA use --lora_target_modules"
+            )
     trained = None if peft_config else checkpoint.select_trained(model, args.train)
+    if trained and args.vision_lr is not None and not trained["vision_tower"]:
+        raise RememError("--vision_lr is given, but --train leaves the vision tower as it is")
     needs_frozen = method.reference == "logits" or (args.retain_loss == "kl" and args.alpha)
     frozen = (
         checkpoint.load_model(base, **load).requires_grad_(False)

@@ -122,6 +122,7 @@ class UnlearnTrainer(SFTTrainer):
         self.encoder = Encoder(processing_class, stop_ids(model), args.picture_cache_mb)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.rows = rows
+        self.start = checkpoint.digest(model)
         super().__init__(
             model=model,
             args=args,
@@ -137,7 +138,6 @@ class UnlearnTrainer(SFTTrainer):
             name: Examples(table, Role.PLAIN, self.encoder) for name, table in (eval_rows or {}).items()
         } or None
         self.reference_model = reference_model
-        self.last_losses: dict[str, float] = {}
 
     # Data
 
@@ -250,7 +250,8 @@ class UnlearnTrainer(SFTTrainer):
         # Checked before the optimizer moves: a checkpoint never holds weights that are not finite. The
         # gradient is averaged by now, so all processes stop at the same step.
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        if grad_norm is not None:
+        # (In fp16 the loss scaler itself meets infinite gradients, and skips the step.)
+        if grad_norm is not None and not self.args.fp16:
             self._check_finite(grad_norm, "gradient norm", {})
         return grad_norm
 

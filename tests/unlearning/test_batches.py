@@ -153,6 +153,89 @@ def test_roles_stand_beside_their_rows(encoder, tables):
         assert said not in (retain_answers if role == Role.FORGET else forget_answers)
 
 
+TEMPLATES = {
+    # LLaVA-1.5 as published: a space behind the answer, no end of turn.
+    "llava-1.5": (
+        "{% for m in messages %}{{ m.role.upper() }}: {% for c in m.content if c.type == 'image' %}<image>\n"
+        "{% endfor %}{% for c in m.content if c.type == 'text' %}{{ c.text }} {% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    ),
+    # An end of turn of its own, and text behind it.
+    "end-of-turn": (
+        "{% for m in messages %}<<{{ m.role }}>>{% for c in m.content %}"
+        "{{ '<image>' if c.type == 'image' else c.text }}{% endfor %}</s>\n\n{% endfor %}"
+        "{% if add_generation_prompt %}<<assistant>>{% endif %}"
+    ),
+    # The tokenizer's BOS written by the template: it must not come twice.
+    "bos": (
+        "<s>{% for m in messages %}{{ m.role }}: {% for c in m.content %}"
+        "{{ '<image>' if c.type == 'image' else c.text }}{% endfor %}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_answers_end_once_under_any_template(checkpoints, tables, template):
+    processor = checkpoint.load_processor(str(checkpoints["llava"]))
+    processor.chat_template = TEMPLATES[template]
+    encoder = Encoder(processor)
+    row = tables[0][0]
+    text, prompt = encoder.encode_prompt(row)
+    ids = torch.cat([prompt["input_ids"][0], encoder.encode_answer(text, row["question"], row["answer"])])
+    tokenizer = encoder.tokenizer
+    answer = encoder.encode_answer(text, row["question"], row["answer"])
+    assert tokenizer.decode(answer).strip() == row["answer"] + "</s>"
+    assert answer.tolist().count(tokenizer.eos_token_id) == 1 and answer[-1] == tokenizer.eos_token_id
+    assert ids.tolist().count(tokenizer.bos_token_id) == (template == "bos")
+    joint = encoder.processed(
+        text + encoder.completion_text(row["question"], row["answer"]), decode_image(row["image"], "row")
+    )
+    assert torch.equal(ids, joint["input_ids"][0])
+
+
+def test_an_answer_that_merges_with_its_prompt_is_tokenised_apart_with_one_warning(
+    checkpoints, tables, caplog
+):
+    """What is trained is what generation sees: the prompt's own tokens, then the answer."""
+    processor = checkpoint.load_processor(str(checkpoints["llava"]))
+    processor.chat_template = TEMPLATES["bos"].replace("assistant:{%", "assistant: {%")
+    encoder = Encoder(processor)
+    for row in tables[0]:
+        text, _ = encoder.encode_prompt(row)
+        answer = encoder.encode_answer(text, row["question"], row["answer"])
+        assert encoder.tokenizer.decode(answer) == row["answer"] + "</s>"
+    assert len([record for record in caplog.records if "merge" in record.message]) == 1
+
+
+def test_an_answer_begins_as_it_does_in_the_joint_text(checkpoints, tables, monkeypatch):
+    """A SentencePiece-like tokenizer puts a space before whatever it is given: apart, the answer gets two."""
+    from tokenizers import pre_tokenizers
+
+    processor = checkpoint.load_processor(str(checkpoints["llava"]))
+    core = processor.tokenizer.backend_tokenizer
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    encoder = Encoder(processor)
+    row = tables[0][0]
+    text, _ = encoder.encode_prompt(row)
+    completion = encoder.completion_text(row["question"], row["answer"]).strip()
+    monkeypatch.setattr(encoder, "completion_text", lambda question, answer: completion)
+    joint = encoder.tokenizer(text + completion, add_special_tokens=False)["input_ids"]
+    apart = encoder.tokenizer(completion, add_special_tokens=False)["input_ids"]
+    answer = encoder.encode_answer(text, row["question"], row["answer"]).tolist()
+    assert joint[-len(answer) :] == answer and answer != apart
+
+
+def test_worker_processes_give_the_same_batches(make_trainer):
+    batches = []
+    for flags in ((), ("--dataloader_num_workers", "2")):
+        trainer = make_trainer("idk", "llava", "--per_device_train_batch_size", "2", *flags)
+        batches.append(list(trainer.get_train_dataloader()))
+    assert len(batches[0]) == len(batches[1]) == 3
+    for first, second in zip(*batches):
+        assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_retain_rows_hold_no_forget_identity(data_dir):
     rows = load_rows(str(data_dir), "pairs", "forget3")
     assert not set(rows.forget["identity"]) & set(rows.retain["identity"])

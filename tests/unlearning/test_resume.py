@@ -103,6 +103,15 @@ def test_another_run_is_not_resumed(checkpoints, train_run, tmp_path):
             train_run(tmp_path / "run", method, checkpoints["llava"], *FLAGS, *flags, *RESUME)
 
 
+def test_a_run_whose_start_was_trained_again_is_not_resumed(checkpoints, train_run, tmp_path):
+    shutil.copytree(checkpoints["llava"], tmp_path / "start")
+    train_run(tmp_path / "run", "npo", tmp_path / "start", *FLAGS)
+    train_run(tmp_path / "other", "sft", checkpoints["llava"], *FLAGS)
+    shutil.copy(tmp_path / "other" / "model.safetensors", tmp_path / "start" / "model.safetensors")
+    with pytest.raises(RememError, match="weights"):
+        train_run(tmp_path / "run", "npo", tmp_path / "start", *FLAGS, *RESUME)
+
+
 def test_a_finished_run_without_checkpoints_is_left_alone(checkpoints, train_run, tmp_path):
     train_run(tmp_path / "run", "sft", checkpoints["llava"], *FLAGS, "--save_strategy", "no")
     before = weights(tmp_path / "run")

@@ -166,6 +166,10 @@ def bad_picture(splits):
     splits["forget1"][3]["image"]["bytes"] = b"\x89PNG no picture"
 
 
+def empty(splits):
+    splits["forget1"] = []
+
+
 def forget_all(splits):
     splits["forget4"] = splits["finetune"]
 
@@ -181,6 +185,9 @@ def forget_all(splits):
         (None, ("--use_peft", "--lora_target_modules", "q_proj", "lm_head"), r"lm_head"),
         (None, ("--use_peft", "--lora_target_modules", "no_such_layer"), r"no_such_layer"),
         (None, ("--train", "nothing"), r"--train 'nothing' leaves nothing"),
+        (None, ("--train", "projector", "--vision_lr", "1e-4"), r"--vision_lr"),
+        (None, ("--use_peft", "--train", "projector"), r"--train and --vision_lr"),
+        (empty, (), r"split 'forget1'.* no "),
         (None, ("--model_name_or_path", "./no/such/ckpt"), r"'./no/such/ckpt' is no folder"),
         (None, ("--resume_from_checkpoint", "/no/checkpoint"), r"/no/checkpoint"),
     ],

@@ -1,4 +1,4 @@
-"""Stage 1: learning the identities, all of them or all but those to be forgotten."""
+"""Stage 1: learning the identities."""
 
 from unlearning.data import Role
 from unlearning.trainer import UnlearnTrainer
@@ -9,12 +9,4 @@ class SFT(UnlearnTrainer):
 
     name = "sft"
     rows_from = "finetune"
-    roles = (Role.PLAIN,)
-
-
-class Gold(UnlearnTrainer):
-    """Gold model: sft on the finetune split without the identities of the forget split."""
-
-    name = "gold"
-    rows_from = "retain"
     roles = (Role.PLAIN,)

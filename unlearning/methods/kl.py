@@ -1,0 +1,15 @@
+"""Gradient ascent held to the model before unlearning on the retain set."""
+
+from typing import ClassVar
+
+from unlearning.trainer import UnlearnTrainer
+
+
+class KL(UnlearnTrainer):
+    """KL minimisation: L = −γ · mean NLL(F) + α · KL(p_ref ‖ p_θ) on R (TOFU, arXiv 2401.06121)."""
+
+    name = "kl"
+    defaults: ClassVar = {"retain_loss": "kl"}
+
+    def forget_loss(self, batch):
+        return -batch.forget.token_nll
