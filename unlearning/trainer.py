@@ -57,11 +57,16 @@ class Answers:
         if not rows.any():
             return None
         tokens = rows[:, None].expand_as(self.mask)[self.mask]
+
+        def pick(value: torch.Tensor | None, chosen: torch.Tensor) -> torch.Tensor | None:
+            return None if value is None else value[chosen]
+
         return Answers(
             self.log_probs[rows],
             self.mask[rows],
-            *(None if value is None else value[rows] for value in (self.reference_nll,)),
-            *(None if value is None else value[tokens] for value in (self.logits, self.reference_logits)),
+            pick(self.reference_nll, rows),
+            pick(self.logits, tokens),
+            pick(self.reference_logits, tokens),
         )
 
 

@@ -238,3 +238,15 @@ def test_the_command_line_answers_with_one_line_and_a_status(checkpoints, data_d
     lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
     assert done.returncode == 1 and len(lines) == 1 and lines[0].startswith("unlearning: error: ")
     assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("peft", [(), ("--use_peft", "--dtype", "bfloat16")], ids=["full", "lora-bfloat16"])
+@pytest.mark.parametrize("arch", ARCHS)
+def test_activation_checkpointing_trains_the_same(checkpoints, train_run, tmp_path, arch, peft):
+    figures = [
+        train_run(tmp_path / value, "kl", checkpoints[arch], *QUICK, *peft, "--lora_dropout", "0",
+                  "--logging_steps", "1", "--activation_checkpointing", value)["figures"]
+        for value in ("true", "false")
+    ]  # fmt: skip
+    for name in ("loss", "forget_nll", "retain_loss"):
+        assert figures[0][name] == pytest.approx(figures[1][name], rel=2e-2 if peft else 1e-4, abs=1e-4)
