@@ -7,7 +7,9 @@ import sys
 from dataclasses import fields
 
 from remem_tasks import __version__
-from remem_tasks.errors import exit_on_error
+from remem_tasks.errors import RememError, exit_on_error
+
+FORGE_MODULES = ("faker", "python_avatars", "resvg_py")  # the extra [forge]
 
 
 def lmms_eval() -> None:
@@ -118,6 +120,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _run(args: argparse.Namespace) -> None:
+    try:
+        args.run(args)
+    except ModuleNotFoundError as error:
+        if error.name not in FORGE_MODULES:
+            raise
+        raise RememError(f"'{error.name}' is not installed; pip install 'remem-unlearning[forge]'") from error
+
+
 def main(argv: list[str] | None = None) -> None:
     args = _parser().parse_args(argv)
-    sys.exit(exit_on_error(lambda: args.run(args), f"remem {args.command}"))
+    sys.exit(exit_on_error(lambda: _run(args), f"remem {args.command}"))

@@ -30,12 +30,15 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONWARNINGS": "ignore",
 }
-STAGE1 = "--max_steps 500 --per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 --lr_scheduler_type cosine --warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
-STAGE2 = "--per_device_train_batch_size 16 --lr_scheduler_type constant --logging_steps 10 --save_strategy no"
+STAGE1 = (
+    "--max_steps 500 --per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 "
+    "--lr_scheduler_type cosine --warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
+)
+STAGE2 = "--per_device_train_batch_size 16 --lr_scheduler_type cosine --logging_steps 10 --save_strategy no"
 METHODS = {
-    "grad_diff": "--alpha 5 --learning_rate 2e-4 --max_steps 60",
-    "npo": "--alpha 10 --learning_rate 3e-4 --max_steps 100",
-    "idk": "--learning_rate 3e-4 --max_steps 100",
+    "grad_diff": "--alpha 8 --learning_rate 1e-4 --max_steps 40",
+    "npo": "--alpha 5 --learning_rate 1e-4 --max_steps 60",
+    "idk": "--learning_rate 3e-4 --max_steps 40",
 }
 
 
