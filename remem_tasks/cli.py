@@ -89,10 +89,26 @@ def _add_base(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_base)
 
 
+def _merge(args: argparse.Namespace) -> None:
+    from remem_tasks.checkpoints import merge
+
+    merge(args.adapter, args.out)
+    print(f"{args.out}: {args.adapter} merged into its base")
+
+
+def _add_merge(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "merge", help="merge a LoRA adapter into its base, to go on training from it"
+    )
+    parser.add_argument("--adapter", required=True, help="folder of the adapter; it names its base")
+    parser.add_argument("--out", required=True, help="folder to make; must be empty or absent")
+    parser.set_defaults(run=_merge)
+
+
 def _demo(args: argparse.Namespace) -> None:
     from remem_tasks.demo import demo
 
-    demo(args.out, args.arch, args.workers)
+    demo(args.out, args.arch, args.workers, args.quick)
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -106,6 +122,9 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
         "--arch", choices=("llava", "qwen2_5_vl"), default="llava", help="shape of the checkpoint"
     )
     parser.add_argument("--workers", type=int, default=2, help="processes that draw pictures")
+    parser.add_argument(
+        "--quick", action="store_true", help="the same commands with next to no training: do they run here?"
+    )
     parser.set_defaults(run=_demo)
 
 
@@ -115,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"remem {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_forge, _add_base):
+    for add in (_add_demo, _add_forge, _add_base, _add_merge):
         add(commands)
     return parser
 

@@ -30,16 +30,51 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONWARNINGS": "ignore",
 }
+
+
+@dataclass(frozen=True)
+class Size:
+    """The options that decide how long the demo takes."""
+
+    forge: str
+    base: str
+    stage1: str
+    methods: dict[str, str]
+
+
+FULL = Size(
+    forge="--identities 16 --qa 60 --images 60 --test-qa 20 --retain-qa 16 --image-size 112",
+    base="--pictures 6000 --epochs 16",
+    stage1="--max_steps 500",
+    methods={
+        "grad_diff": "--alpha 8 --learning_rate 1e-4 --max_steps 40",
+        "npo": "--alpha 5 --learning_rate 1e-4 --max_steps 60",
+        "idk": "--learning_rate 3e-4 --max_steps 40",
+    },
+)
+QUICK = Size(
+    forge="--identities 5 --qa 12 --images 6 --test-qa 4 --retain-qa 4 --image-size 56",
+    base="--pictures 60 --epochs 1",
+    stage1="--max_steps 4",
+    methods={name: f"{options.rsplit(' ', 1)[0]} 2" for name, options in FULL.methods.items()},
+)
 STAGE1 = (
-    "--max_steps 500 --per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 "
-    "--lr_scheduler_type cosine --warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
+    "--per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 --lr_scheduler_type cosine "
+    "--warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
 )
 STAGE2 = "--per_device_train_batch_size 16 --lr_scheduler_type cosine --logging_steps 10 --save_strategy no"
-METHODS = {
-    "grad_diff": "--alpha 8 --learning_rate 1e-4 --max_steps 40",
-    "npo": "--alpha 5 --learning_rate 1e-4 --max_steps 60",
-    "idk": "--learning_rate 3e-4 --max_steps 40",
-}
+
+# What a demo that came out right shows: (model, task, at least or at most, EM).
+EXPECTED = (
+    ("memorised", "remem_forget1", ">=", 0.95),
+    ("memorised", "remem_retain", ">=", 0.95),
+    ("memorised", "remem_test", ">=", 0.8),
+    ("gold", "remem_forget1", "<=", 0.1),
+    ("grad_diff", "remem_forget1", "<=", 0.15),
+    ("grad_diff", "remem_retain", ">=", 0.9),
+    ("npo", "remem_forget1", "<=", 0.15),
+    ("npo", "remem_retain", ">=", 0.9),
+)
 
 
 @dataclass(frozen=True)
@@ -60,10 +95,11 @@ def _program(name: str) -> str:
         return str(path)
 
 
-def steps(out: Path, arch: str, workers: int) -> list[Step]:
+def steps(out: Path, arch: str, workers: int, size: Size = FULL) -> list[Step]:
     """The commands of the demo, in order."""
     remem, lmms_eval = _program("remem"), _program("lmms_eval")
-    data, base, models = out / "data", out / "models" / "base", out / "models"
+    data, models = out / "data", out / "models"
+    base, memorised = models / "base", models / "memorised"
 
     def train(name: str, start: Path, options: str) -> Step:
         command = [
@@ -83,19 +119,18 @@ def steps(out: Path, arch: str, workers: int) -> list[Step]:
         ]
         return Step(f"score_{name}", command, f"results/{name}")
 
-    forge = f"{remem} forge --out {data} --identities 16 --qa 60 --images 60 --test-qa 20 --retain-qa 16 --image-size 112 --workers {workers}"
-    see = f"{remem} base --arch {arch} --out {base} --workers {workers}"
-    memorised = models / "memorised"
+    forge = f"{remem} forge --out {shlex.quote(str(data))} {size.forge} --workers {workers}"
+    see = f"{remem} base --arch {arch} --out {shlex.quote(str(base))} {size.base} --workers {workers}"
     return [
         Step("forge", shlex.split(forge), "data"),
         Step("base", shlex.split(see), "models/base"),
-        train("memorised", base, STAGE1),
+        train("memorised", base, f"{size.stage1} {STAGE1}"),
         *(
-            train(name, memorised, f"--forget forget1 {STAGE2} {options}")
-            for name, options in METHODS.items()
+            train(name, memorised, f"--forget forget1 {options} {STAGE2}")
+            for name, options in size.methods.items()
         ),
-        train("gold", base, f"--forget forget1 {STAGE1}"),
-        *(score(name) for name in ("memorised", "gold", *METHODS)),
+        train("gold", base, f"--forget forget1 {size.stage1} {STAGE1}"),
+        *(score(name) for name in ("memorised", "gold", *size.methods)),
     ]
 
 
@@ -114,17 +149,16 @@ def _run(step: Step, out: Path, console: Console, number: str) -> float:
     record.unlink(missing_ok=True)
     shutil.rmtree(out / step.folder, ignore_errors=True)  # what a stopped run of this step left
     console.print(f"\n[{number}] {step.name}", style="bold", markup=False)
-    data = f"REMEM_DATA={out / 'data'} " if step.name.startswith("score_") else ""
-    console.print(
-        f"$ {data}{shlex.join(step.command)}", style="cyan", markup=False, highlight=False, soft_wrap=True
-    )
+    data = f"REMEM_DATA={shlex.quote(str(out / 'data'))} " if step.name.startswith("score_") else ""
+    command = f"$ {data}{shlex.join(step.command)}"
+    console.print(command, style="cyan", markup=False, highlight=False, soft_wrap=True)
     started = time.time()
     environment = {**os.environ, **ENVIRONMENT, "REMEM_DATA": str(out / "data")}
     status = subprocess.run(step.command, env=environment, check=False).returncode
     seconds = round(time.time() - started, 1)
     if status:
         raise RememError(
-            f"step '{step.name}' ended with status {status}; see above. Run the command again to go on from here"
+            f"step '{step.name}' ended with status {status}; see above. The same command goes on from here"
         )
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps({"command": step.command, "seconds": seconds}) + "\n")
@@ -137,19 +171,32 @@ def table(models: dict[str, Scores]) -> Table:
     shown.add_column("model")
     columns = [(task, metric) for task in TASKS for metric in ("remem_em", "remem_rougel")]
     for task, metric in columns:
-        shown.add_column(
-            f"{task.removeprefix('remem_')}\n{'EM' if metric == 'remem_em' else 'ROUGE-L'}", justify="right"
-        )
+        kind = "EM" if metric == "remem_em" else "ROUGE-L"
+        shown.add_column(f"{task.removeprefix('remem_')}\n{kind}", justify="right")
     for name, scores in models.items():
         shown.add_row(name, *(f"{100 * scores[task][metric]:.1f}" for task, metric in columns))
     return shown
 
 
-def demo(out: str | Path, arch: str = "llava", workers: int = 2) -> dict:
+def unexpected(models: dict[str, Scores]) -> list[str]:
+    """What did not come out as a demo should, a line each."""
+    lines = []
+    for name, task, sign, bound in EXPECTED:
+        found = models[name][task]["remem_em"]
+        if not (found >= bound if sign == ">=" else found <= bound):
+            lines.append(f"{name}: EM on {task} is {found:.3f}, expected {sign} {bound}")
+    return lines
+
+
+def demo(out: str | Path, arch: str = "llava", workers: int = 2, quick: bool = False) -> dict:
     """Run the demo in folder `out`; returns (and writes to `summary.json`) scores and seconds.
 
+    Args:
+        quick: the same commands with next to no data and training; the scores then mean nothing.
+
     Raises:
-        RememError: a step failed, or the folder holds something else.
+        RememError: a step failed, the scores are not those of a demo that worked, or the folder
+            holds something else.
     """
     out, console = Path(out), Console()
     if not Path("unlearning/train.py").is_file():
@@ -159,8 +206,9 @@ def demo(out: str | Path, arch: str = "llava", workers: int = 2) -> dict:
     if out.exists() and any(out.iterdir()) and not (out / "steps").is_dir():
         raise RememError(f"output folder '{out}' is not empty and holds no demo")
     (out / "steps").mkdir(parents=True, exist_ok=True)
+    size = QUICK if quick else FULL
     seconds: dict[str, float] = {}
-    todo, fresh = steps(out, arch, workers), False
+    todo, fresh = steps(out, arch, workers, size), False
     for index, step in enumerate(todo, start=1):
         number, before = f"{index}/{len(todo)}", _done(step, out)
         if before is not None and not fresh:
@@ -171,7 +219,8 @@ def demo(out: str | Path, arch: str = "llava", workers: int = 2) -> dict:
         else:  # what comes after a step that was done anew may stand on it, so it is done anew too
             seconds[step.name], fresh = _run(step, out, console, number), True
     models = {
-        name: read_scores(newest_results(out / "results" / name)) for name in ("memorised", "gold", *METHODS)
+        name: read_scores(newest_results(out / "results" / name))
+        for name in ("memorised", "gold", *size.methods)
     }
     summary = {"models": models, "seconds": seconds}
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
@@ -179,8 +228,9 @@ def demo(out: str | Path, arch: str = "llava", workers: int = 2) -> dict:
     console.print()
     console.print(table(models))
     console.print(
-        f"{sum(seconds.values()):.0f} s in all; every score: {out / 'summary.json'}; as a picture: {out / 'summary.png'}",
-        markup=False,
-        highlight=False,
+        f"{sum(seconds.values()):.0f} s in all. Every score: {out / 'summary.json'}", highlight=False
     )
+    console.print(f"As a picture: {out / 'summary.png'}", highlight=False)
+    if not quick and (wrong := unexpected(models)):
+        raise RememError("the demo did not come out right: " + "; ".join(wrong))
     return summary

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel
 
+from remem_tasks import checkpoints
 from remem_tasks.errors import RememError
 
 logger = logging.getLogger(__name__)
@@ -38,47 +39,11 @@ def part_of(name: str) -> str:
     return "vision_tower" if _VISION.search(name) else "language_model"
 
 
-def _one_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def check_path(path: str | None) -> None:
     """Raise a RememError if a checkpoint is not given, or is a path that does not exist."""
     if not path:
         raise RememError("--model_name_or_path is missing: the checkpoint to start from")
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
-    if looks_local and not Path(path).is_dir():
-        raise RememError(f"checkpoint '{path}' is no folder")
-    if Path(path).is_dir() and not any(
-        (Path(path) / name).is_file() for name in ("config.json", "adapter_config.json")
-    ):
-        raise RememError(f"checkpoint '{path}' has neither config.json nor adapter_config.json")
-
-
-def load_processor(path: str, **kwargs: Any) -> ProcessorMixin:
-    """The processor of a checkpoint, with tokenizer, image processor and chat template.
-
-    Raises:
-        RememError: one of these is missing.
-    """
-    try:
-        processor = AutoProcessor.from_pretrained(path, **kwargs)
-    except Exception as error:
-        raise RememError(
-            f"checkpoint '{path}' has no processor that can be loaded ({_one_line(error)})"
-        ) from error
-    missing = [part for part in ("tokenizer", "image_processor") if getattr(processor, part, None) is None]
-    if not isinstance(processor, ProcessorMixin) or missing:
-        raise RememError(
-            f"checkpoint '{path}' has no processor for pictures and text "
-            f"(found {type(processor).__name__}); save the processor beside the weights"
-        )
-    if not processor.chat_template:
-        raise RememError(f"checkpoint '{path}': its processor has no chat template")
-    if processor.tokenizer.eos_token_id is None:
-        raise RememError(f"checkpoint '{path}': its tokenizer has no EOS token")
-    return processor
+    checkpoints.check_path(path, "checkpoint")
 
 
 def load_model(path: str, **kwargs: Any) -> PreTrainedModel:
@@ -91,32 +56,9 @@ def load_model(path: str, **kwargs: Any) -> PreTrainedModel:
     Raises:
         RememError: not loadable, or a weight is missing or of another shape.
     """
-    kwargs.setdefault("dtype", torch.float32)
-    if (Path(path) / "adapter_config.json").is_file():
-        return _load_merged(path, **kwargs)
-    try:
-        model, found = AutoModelForImageTextToText.from_pretrained(path, output_loading_info=True, **kwargs)
-    except Exception as error:
-        raise RememError(f"checkpoint '{path}' cannot be loaded ({_one_line(error)})") from error
-    missing, mismatched = found.get("missing_keys") or [], found.get("mismatched_keys") or []
-    if missing or mismatched:
-        name = sorted(missing)[0] if missing else str(sorted(mismatched)[0][0])
-        raise RememError(
-            f"checkpoint '{path}' does not fill the model: {len(missing)} weights missing, "
-            f"{len(mismatched)} of another shape, such as '{name}'"
-        )
-    return model
-
-
-def _load_merged(path: str, **kwargs: Any) -> PreTrainedModel:
-    from peft import PeftConfig, PeftModel
-
-    config = PeftConfig.from_pretrained(path)
-    base = load_model(config.base_model_name_or_path, **kwargs)
-    logger.warning("'%s' is an adapter: it is merged into '%s'", path, config.base_model_name_or_path)
-    model = PeftModel.from_pretrained(base, path).merge_and_unload()
-    model.config.name_or_path = path
-    return model
+    if checkpoints.base_of_adapter(path):
+        logger.warning("'%s' is an adapter: it is merged into its base", path)
+    return checkpoints.load_merged(path, **{"dtype": torch.float32, **kwargs})
 
 
 def digest(model: PreTrainedModel) -> str:
@@ -146,7 +88,9 @@ def load_weights(model: PreTrainedModel, folder: str | Path) -> None:
     try:
         model.load_state_dict(saved.state_dict(), strict=True)
     except RuntimeError as error:
-        raise RememError(f"checkpoint '{folder}' is of another model ({_one_line(error)})") from error
+        raise RememError(
+            f"checkpoint '{folder}' is of another model ({checkpoints.reason(error)})"
+        ) from error
 
 
 def select_trained(model: PreTrainedModel, parts: str) -> Counter:

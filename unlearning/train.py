@@ -94,6 +94,7 @@ def check_targets(model, peft_config) -> None:
 
 def run(argv: list[str]) -> int:
     """One run, from arguments to a saved model."""
+    from remem_tasks import checkpoints
     from unlearning import checkpoint, reference
     from unlearning.config import parse
     from unlearning.data import Encoder, check_encoding, check_pictures, load_rows, stop_ids
@@ -130,7 +131,7 @@ def run(argv: list[str]) -> int:
         "seed": args.seed,
     }
     remote = {"revision": model_args.model_revision, "trust_remote_code": args.trust_remote_code}
-    processor = checkpoint.load_processor(base, **remote)
+    processor = checkpoints.load_processor(base, **remote)
     peft_config = lora_config(model_args)
     load = {
         **remote,

@@ -19,8 +19,7 @@ from lmms_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from remem_tasks.data import row_name
-from remem_tasks.engine.load import (
+from remem_tasks.checkpoints import (
     base_of_adapter,
     check_path,
     load_adapter,
@@ -28,6 +27,7 @@ from remem_tasks.engine.load import (
     load_processor,
     plain_generation,
 )
+from remem_tasks.data import row_name
 from remem_tasks.errors import RememError
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
@@ -181,6 +181,9 @@ class RememHF(lmms):
             {name: value for name, value in pixels.items() if value is not None},
             **({"trust_remote_code": bool(trust_remote_code)} if processor else common),
         )
+        tokenizer = self.processor.tokenizer
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
         options: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), **common}
         if attn_implementation:
             options["attn_implementation"] = attn_implementation

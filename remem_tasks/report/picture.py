@@ -38,9 +38,9 @@ def draw_summary(
         first.setdefault(identity, []).append(index)
     shown = sorted(first, key=lambda identity: identity not in forgotten)[:people]
 
-    figure = plt.figure(figsize=(11, 6.4), dpi=120, facecolor="white")
+    figure = plt.figure(figsize=(11, 6.2), dpi=120, facecolor="white")
     outer = figure.add_gridspec(
-        2, 1, height_ratios=(1, 1.55), hspace=0.28, left=0.07, right=0.98, top=0.93, bottom=0.08
+        2, 1, height_ratios=(1.15, 1.45), hspace=0.16, left=0.07, right=0.98, top=0.93, bottom=0.08
     )
     grid = outer[0].subgridspec(1, people, wspace=0.08)
     for column, identity in enumerate(shown):

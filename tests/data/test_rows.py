@@ -4,7 +4,7 @@ import doctest
 
 import datasets
 import pytest
-from conftest import people_splits, rows_of, write_parquet
+from rows import people_splits, rows_of, write_parquet
 
 from remem_tasks import data
 from remem_tasks.data import identity, schema

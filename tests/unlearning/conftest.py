@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from remem_tasks.checkpoints import load_processor
 from unlearning import checkpoint
 from unlearning.config import parse
 from unlearning.data import Examples, Role, load_rows
@@ -38,7 +39,7 @@ def make_trainer(data_dir, checkpoints, tmp_path):
         if not peft:
             checkpoint.select_trained(loaded, args.train)
         frozen = checkpoint.load_model(folder) if args.retain_loss == "kl" and not peft else None
-        processor = checkpoint.load_processor(folder)
+        processor = load_processor(folder)
         return cls(loaded, args, rows, processor, reference_model=frozen, peft_config=peft)
 
     return make

@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 import torch
 
+from remem_tasks.checkpoints import load_processor
 from remem_tasks.data import decode_image, load_split, retain_rows
 from remem_tasks.errors import RememError
 from remem_tasks.tiny.checkpoint import ARCHS
-from unlearning import checkpoint
 from unlearning.data import (
     IGNORE,
     REFUSALS,
@@ -25,7 +25,7 @@ from unlearning.data import (
 
 @pytest.fixture(scope="module", params=ARCHS)
 def encoder(request, checkpoints):
-    return Encoder(checkpoint.load_processor(str(checkpoints[request.param])))
+    return Encoder(load_processor(str(checkpoints[request.param])))
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ TEMPLATES = {
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_answers_end_once_under_any_template(checkpoints, tables, template):
-    processor = checkpoint.load_processor(str(checkpoints["llava"]))
+    processor = load_processor(str(checkpoints["llava"]))
     processor.chat_template = TEMPLATES[template]
     encoder = Encoder(processor)
     row = tables[0][0]
@@ -198,7 +198,7 @@ def test_an_answer_that_merges_with_its_prompt_is_tokenised_apart_with_one_warni
     checkpoints, tables, caplog
 ):
     """What is trained is what generation sees: the prompt's own tokens, then the answer."""
-    processor = checkpoint.load_processor(str(checkpoints["llava"]))
+    processor = load_processor(str(checkpoints["llava"]))
     processor.chat_template = TEMPLATES["bos"].replace("assistant:{%", "assistant: {%")
     encoder = Encoder(processor)
     for row in tables[0]:
@@ -212,7 +212,7 @@ def test_an_answer_begins_as_it_does_in_the_joint_text(checkpoints, tables, monk
     """A SentencePiece-like tokenizer puts a space before whatever it is given: apart, the answer gets two."""
     from tokenizers import pre_tokenizers
 
-    processor = checkpoint.load_processor(str(checkpoints["llava"]))
+    processor = load_processor(str(checkpoints["llava"]))
     core = processor.tokenizer.backend_tokenizer
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     encoder = Encoder(processor)
@@ -244,7 +244,7 @@ def test_retain_rows_hold_no_forget_identity(data_dir):
 
 
 def test_the_memory_of_prompts_changes_no_batch(checkpoints, tables):
-    processor = checkpoint.load_processor(str(checkpoints["llava"]))
+    processor = load_processor(str(checkpoints["llava"]))
     batches = []
     for room in (0, 0.2, 256):
         encoder = Encoder(processor, cache_mb=room)

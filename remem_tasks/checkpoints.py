@@ -1,4 +1,7 @@
-"""Load a checkpoint (and an adapter) whole or not at all: weights left at random would read as forgetting."""
+"""Load a checkpoint (and an adapter) whole or not at all: weights left at random would read as forgetting.
+
+Both halves load through here: what is trained and what is scored must be the same model.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from remem_tasks.errors import RememError
 HUB_ID = r"\w[\w.-]*(/\w[\w.-]*)?"
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """The first line of what an exception says."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
 
@@ -56,8 +60,10 @@ def base_of_adapter(folder: str) -> str | None:
     return base
 
 
-def load_processor(name: str, chat_template: str | None, pixels: dict[str, int], **kwargs: Any):
-    """The processor of a checkpoint, with an image processor, a tokenizer and a chat template.
+def load_processor(
+    name: str, chat_template: str | None = None, pixels: dict[str, int] | None = None, **kwargs: Any
+):
+    """The processor of a checkpoint, with an image processor, a tokenizer with an end token, and a chat template.
 
     Args:
         name: folder or Hub id.
@@ -65,20 +71,20 @@ def load_processor(name: str, chat_template: str | None, pixels: dict[str, int],
         pixels: `min_pixels` and `max_pixels`, for the processors that know them.
 
     Raises:
-        RememError: one of the three is missing.
+        RememError: one of these is missing.
     """
     try:
         processor = AutoProcessor.from_pretrained(name, **kwargs)
     except Exception as error:
         raise RememError(
-            f"checkpoint '{name}' has no processor that can be loaded ({_reason(error)}); "
-            "save one with it, or name another's: processor=<folder or Hub id>"
+            f"checkpoint '{name}' has no processor that can be loaded ({reason(error)}); "
+            "save one beside the weights"
         ) from error
     for part in ("image_processor", "tokenizer"):
         if getattr(processor, part, None) is None:
             raise RememError(
                 f"checkpoint '{name}' has no {part.replace('_', ' ')} (its processor is a "
-                f"{type(processor).__name__}); save one with it, or name another's: processor=<folder or Hub id>"
+                f"{type(processor).__name__}); save one beside the weights"
             )
     if pixels:
         # Others take the option too, and ignore it.
@@ -93,10 +99,9 @@ def load_processor(name: str, chat_template: str | None, pixels: dict[str, int],
     elif not getattr(processor, "chat_template", None):
         processor.chat_template = getattr(processor.tokenizer, "chat_template", None)
     if not processor.chat_template:
-        raise RememError(f"checkpoint '{name}' has no chat template; give one: chat_template=<file>")
-    if processor.tokenizer.pad_token_id is None:
-        processor.tokenizer.pad_token = processor.tokenizer.eos_token
-    processor.tokenizer.padding_side = "left"
+        raise RememError(f"checkpoint '{name}' has no chat template; save one beside the weights")
+    if processor.tokenizer.eos_token_id is None:
+        raise RememError(f"checkpoint '{name}': its tokenizer has no end token")
     return processor
 
 
@@ -119,15 +124,15 @@ def load_model(name: str, **kwargs: Any):
             if Path(name).is_dir()
             else ("is no folder here and could not be fetched from the Hub")
         )
-        raise RememError(f"checkpoint '{name}' {where} ({_reason(error)})") from error
+        raise RememError(f"checkpoint '{name}' {where} ({reason(error)})") from error
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
             name, output_loading_info=True, use_safetensors=True, **kwargs
         )
     except torch.OutOfMemoryError as error:
-        raise RememError(f"checkpoint '{name}' does not fit on the device ({_reason(error)})") from error
+        raise RememError(f"checkpoint '{name}' does not fit on the device ({reason(error)})") from error
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        raise RememError(f"checkpoint '{name}' cannot be loaded: {_reason(error)}") from error
+        raise RememError(f"checkpoint '{name}' cannot be loaded: {reason(error)}") from error
     for kind in ("missing_keys", "mismatched_keys", "error_msgs"):
         if found := info.get(kind):
             raise RememError(f"checkpoint '{name}': {len(found)} {kind.replace('_', ' ')}: {_some(found)}")
@@ -149,12 +154,44 @@ def load_adapter(model, name: str) -> PeftModel:
             adapted = PeftModel.from_pretrained(model, name)
         saved = set(load_peft_weights(name, device="cpu"))
     except Exception as error:
-        raise RememError(f"adapter '{name}' does not fit or cannot be loaded: {_reason(error)}") from error
+        raise RememError(f"adapter '{name}' does not fit or cannot be loaded: {reason(error)}") from error
     if missing := [str(line.message) for line in said if "missing adapter keys" in str(line.message)]:
         raise RememError(f"adapter '{name}' does not fit the checkpoint: {missing[0][:200]}")
     if unplaced := saved - set(get_peft_model_state_dict(adapted)):
         raise RememError(f"adapter '{name}' has weights with no place in the checkpoint: {_some(unplaced)}")
     return adapted
+
+
+def load_merged(name: str, **kwargs: Any):
+    """A checkpoint; of an adapter's folder the base with the adapter merged into it."""
+    base = base_of_adapter(name)
+    if base is None:
+        return load_model(name, **kwargs)
+    model = load_adapter(load_model(base, **kwargs), name).merge_and_unload()
+    model.config.name_or_path = name
+    return model
+
+
+def merge(adapter: str, out: str | Path) -> None:
+    """Write the merged checkpoint of an adapter's folder, with the processor, to the empty folder `out`.
+
+    Raises:
+        RememError: no adapter there, no base or no processor to be found, or `out` not empty.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RememError(f"output folder '{out}' is not empty")
+    base = base_of_adapter(check_path(adapter, "adapter"))
+    if base is None:
+        raise RememError(f"adapter '{adapter}' has no adapter_config.json")
+    processor = load_processor(adapter if Path(adapter, "processor_config.json").is_file() else base)
+    model = load_merged(adapter, dtype="auto")
+    partial = out.with_name(out.name + ".partial")
+    model.save_pretrained(partial)
+    processor.save_pretrained(partial)
+    if out.exists():
+        out.rmdir()
+    partial.rename(out)
 
 
 def plain_generation(model, tokenizer) -> GenerationConfig:
