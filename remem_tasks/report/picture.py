@@ -38,9 +38,9 @@ def draw_summary(
         first.setdefault(identity, []).append(index)
     shown = sorted(first, key=lambda identity: identity not in forgotten)[:people]
 
-    figure = plt.figure(figsize=(11, 6.2), dpi=120, facecolor="white")
+    figure = plt.figure(figsize=(11, 5.7), dpi=120, facecolor="white")
     outer = figure.add_gridspec(
-        2, 1, height_ratios=(1.15, 1.45), hspace=0.16, left=0.07, right=0.98, top=0.93, bottom=0.08
+        2, 1, height_ratios=(1, 1.7), hspace=0.14, left=0.07, right=0.98, top=0.92, bottom=0.07
     )
     grid = outer[0].subgridspec(1, people, wspace=0.08)
     for column, identity in enumerate(shown):
@@ -67,7 +67,7 @@ def draw_summary(
         axes.bar_label(bars, labels=[f"{value:.0f}" for value in values], fontsize=9, padding=2)
     axes.set_xticks(places, list(models), fontsize=11)
     axes.set_ylabel("exact match, %")
-    axes.set_ylim(0, 118)
+    axes.set_ylim(0, 124)
     axes.set_yticks(range(0, 101, 25))
     axes.grid(axis="y", color="#dddddd")
     axes.set_axisbelow(True)

@@ -8,12 +8,12 @@ import types
 from argparse import Namespace
 
 import pytest
-from harness.conftest import Scripted, run
 from lmms_eval import evaluator, models
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.tasks import TaskManager
 from rows import people_splits, write_parquet
 from safetensors.torch import load_file, save_file
+from scripted import Scripted, run
 
 from remem_tasks import plugin
 from remem_tasks.engine import llava

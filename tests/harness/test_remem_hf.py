@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from scripted import run, texts
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from harness.conftest import run, texts
 from remem_tasks.engine import remem_hf
 from remem_tasks.engine.remem_hf import Prompt, RememHF, cut, sampling_options
 from remem_tasks.errors import RememError

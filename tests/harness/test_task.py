@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from harness.conftest import Scripted, run, value
 from lmms_eval import utils
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.tasks import TaskManager, get_task_dict
 from rows import PEOPLE, people_splits, write_parquet
+from scripted import Scripted, run, value
 
 from remem_tasks.benchmarks import BENCHMARKS, FailedReply
 from remem_tasks.errors import RememError
