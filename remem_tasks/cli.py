@@ -89,6 +89,54 @@ def _add_base(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_base)
 
 
+def _data_check(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from remem_tasks.data.check import SHOWN, check, tables_of
+
+    report = check(args.source, args.identity_rule, pictures=not args.no_pictures)
+    console = Console()
+    for table in tables_of(report):
+        console.print(table)
+    for kind, places in report.faults.items():
+        print(
+            f"{len(places)} x {kind}: " + "; ".join(places[:SHOWN]) + (" ..." if len(places) > SHOWN else "")
+        )
+    if report.faults:
+        raise RememError(f"{sum(map(len, report.faults.values()))} faults of {len(report.faults)} kinds")
+    print("no faults")
+
+
+def _data_pull(args: argparse.Namespace) -> None:
+    from remem_tasks.data.pull import pull
+
+    written = pull(args.source, args.split, args.out)
+    print(
+        f"{args.out}: "
+        + (", ".join(f"{split} {rows} rows" for split, rows in written.items()) or "all there already")
+    )
+
+
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("data", help="look into a data set, or keep some of its splits in a folder")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    look = actions.add_parser("check", help="what it holds and what is wrong with it; status 1 on a fault")
+    pull = actions.add_parser("pull", help="save splits to a folder, to be used offline")
+    for sub in (look, pull):
+        sub.add_argument(
+            "source", nargs="?", help="folder or Hub id; default $REMEM_DATA, else herbwood27/Remem"
+        )
+    look.add_argument(
+        "--identity-rule",
+        help="how image_path names an identity: folder, stem, auto, or a regular expression",
+    )
+    look.add_argument("--no-pictures", action="store_true", help="do not decode the pictures")
+    look.set_defaults(run=_data_check)
+    pull.add_argument("--split", nargs="+", default=[], help="splits to save; default: all of them")
+    pull.add_argument("--out", required=True, help="folder to make or to add to")
+    pull.set_defaults(run=_data_pull)
+
+
 def _merge(args: argparse.Namespace) -> None:
     from remem_tasks.checkpoints import merge
 
@@ -134,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"remem {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_forge, _add_base, _add_merge):
+    for add in (_add_demo, _add_forge, _add_base, _add_data, _add_merge):
         add(commands)
     return parser
 

@@ -103,7 +103,13 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL) -> list[Step]:
 
     def train(name: str, start: Path, options: str) -> Step:
         command = [
-            *(_program("accelerate"), "launch", "--config_file", "unlearning/configs/accelerate/cpu.yaml"),
+            *(
+                _program("accelerate"),
+                "launch",
+                "--quiet",
+                "--config_file",
+                "unlearning/configs/accelerate/cpu.yaml",
+            ),
             *("--num_cpu_threads_per_process", str(os.cpu_count() or 1)),
             *("unlearning/train.py", "--method", "sft" if name == "memorised" else name),
             *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
-# No test may look for a hub, send telemetry or use more threads than the two cores give.
+# No test may look for a hub, send telemetry, or leave anything in the user's cache.
+CACHE = tempfile.mkdtemp(prefix="remem-tests-")
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 os.environ.update(
+    HF_DATASETS_CACHE=CACHE,
     HF_HUB_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",

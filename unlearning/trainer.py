@@ -166,7 +166,7 @@ class UnlearnTrainer(SFTTrainer):
 
     def forget_loss(self, batch: Batch) -> torch.Tensor:
         """L_forget of a batch, a scalar."""
-        raise NotImplementedError(f"the method '{self.name}' defines no forget loss")
+        raise TypeError(f"the method '{self.name}' defines no forget loss")
 
     def retain_loss(self, batch: Batch) -> torch.Tensor:
         """L_retain of a batch by `--retain_loss`: the mean NLL or the KL to the model before unlearning."""

@@ -104,6 +104,11 @@ def load_split(source: str | None, split: str, identity_rule: str | None = None)
     return rows
 
 
+def with_decoded_images(rows: datasets.Dataset) -> datasets.Dataset:
+    """The rows with `image` as the plain Image column of the published set."""
+    return rows.cast_column("image", datasets.Image())
+
+
 def row_name(row: dict) -> str:
     """How messages call a row: `split 'forget1', row 3 (images/mara_quill/0007.png)`."""
     split, _, index = str(row.get("row_id", "?:?")).partition(":")

@@ -32,12 +32,14 @@ def tokens(text: str) -> list[str]:
     return [*words, word] if word else words
 
 
-def _occurs(phrase: str, reply_tokens: Sequence[str]) -> bool:
-    wanted = tokens(phrase)
-    if not wanted:
-        raise RememError(f"keyword phrase '{phrase}' has no letter or digit, so every reply would contain it")
-    starts = range(len(reply_tokens) - len(wanted) + 1)
-    return any(list(reply_tokens[start : start + len(wanted)]) == wanted for start in starts)
+def occurs(wanted: Sequence[str], said: Sequence[str]) -> bool:
+    """Whether the words `wanted` are a contiguous run of the words `said`.
+
+    >>> occurs(["may", "3"], tokens("May 31")), occurs(["may", "3"], tokens("on May 3"))
+    (False, True)
+    """
+    starts = range(len(said) - len(wanted) + 1)
+    return any(list(said[start : start + len(wanted)]) == list(wanted) for start in starts)
 
 
 def keyword_recall(reply: str, phrases: Sequence[str]) -> float:
@@ -55,8 +57,13 @@ def keyword_recall(reply: str, phrases: Sequence[str]) -> float:
     """
     if not phrases:
         raise RememError("no keyword phrase to look for")
-    said = tokens(reply)
-    return sum(_occurs(phrase, said) for phrase in phrases) / len(phrases)
+    said, wanted = tokens(reply), [tokens(phrase) for phrase in phrases]
+    for phrase, words in zip(phrases, wanted):
+        if not words:
+            raise RememError(
+                f"keyword phrase '{phrase}' has no letter or digit, so every reply would contain it"
+            )
+    return sum(occurs(words, said) for words in wanted) / len(phrases)
 
 
 def exact_match(reply: str, phrases: Sequence[str]) -> float:

@@ -15,7 +15,7 @@ WORDS = st.lists(st.text(alphabet="abcdefgh01", min_size=1, max_size=4), min_siz
 
 
 def test_doctests():
-    assert doctest.testmod(text) == (0, 1)
+    assert doctest.testmod(text) == (0, 2)
 
 
 @pytest.mark.parametrize(
