@@ -102,16 +102,11 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL) -> list[Step]:
     base, memorised = models / "base", models / "memorised"
 
     def train(name: str, start: Path, options: str) -> Step:
+        launch = "launch --quiet --config_file unlearning/configs/accelerate/cpu.yaml"
         command = [
-            *(
-                _program("accelerate"),
-                "launch",
-                "--quiet",
-                "--config_file",
-                "unlearning/configs/accelerate/cpu.yaml",
-            ),
-            *("--num_cpu_threads_per_process", str(os.cpu_count() or 1)),
-            *("unlearning/train.py", "--method", "sft" if name == "memorised" else name),
+            *(_program("accelerate"), *shlex.split(launch), "--num_cpu_threads_per_process"),
+            *(str(os.cpu_count() or 1), "unlearning/train.py"),
+            *("--method", "sft" if name == "memorised" else name),
             *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),
             *shlex.split(options),
         ]
