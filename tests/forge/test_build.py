@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from remem_tasks import data
+from remem_tasks.data.check import check
 from remem_tasks.errors import RememError
 from remem_tasks.forge import build, scenes
 from remem_tasks.forge.faces import random_face
@@ -54,6 +55,10 @@ def test_rows_pass_the_loader_and_forget_sets_are_nested(built):
     assert not set(splits["retain"]["identity"][:]) & set(splits["forget4"]["identity"][:])
     assert len(set(splits["test"]["identity"][:])) == 6
     assert Counter(splits["forget1"]["hop"][:]) == {1: 6, 2: 3, 3: 3}
+
+
+def test_a_build_has_no_fault(built):
+    assert check(str(built[0])).faults == {}
 
 
 def test_forget_and_retain_rows_are_finetune_rows_and_test_pictures_are_new(built):
