@@ -41,7 +41,7 @@ def _add_forge(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--test-qa", type=int, default=28, help="test questions an identity, each with its own picture"
     )
-    parser.add_argument("--retain-qa", type=int, default=28, help="rows of split retain an identity")
+    parser.add_argument("--retain-qa", type=int, default=35, help="rows of split retain an identity")
     parser.add_argument("--single-hop-ratio", type=float, default=0.7, help="share of 1-hop questions")
     parser.add_argument("--hops", type=int, default=2, help="deepest questions: 1, 2 or 3 hops")
     parser.add_argument("--image-size", type=int, default=336, help="side of the pictures in pixels")

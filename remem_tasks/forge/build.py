@@ -45,7 +45,7 @@ class Knobs:
     qa: int = 100
     images: int = 100
     test_qa: int = 28
-    retain_qa: int = 28
+    retain_qa: int = 35
     single_hop_ratio: float = 0.7
     hops: int = 2
     image_size: int = 336

@@ -168,3 +168,11 @@ def test_the_face_changes_the_picture_and_the_context_alone_does_not_show_it():
     draw = lambda face: np.asarray(scenes.draw_scene(face, context, np.random.default_rng(7), 64))  # noqa: E731
     assert np.abs(draw(one).astype(int) - draw(other)).sum() > 0
     assert np.array_equal(draw(None), draw(None))
+
+
+def test_default_knobs_give_the_published_sizes():
+    knobs = build.Knobs()
+    assert knobs.identities * knobs.qa == 2000
+    assert [knobs.forgotten(k) * knobs.qa for k in range(1, 5)] == [100, 200, 300, 400]
+    assert (knobs.identities - knobs.forgotten(4)) * knobs.retain_qa == 560
+    assert knobs.identities * knobs.test_qa == 560
