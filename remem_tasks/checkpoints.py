@@ -17,6 +17,7 @@ from peft.utils import load_peft_weights
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from remem_tasks.errors import RememError
+from remem_tasks.folders import check_empty, new_folder
 
 HUB_ID = r"\w[\w.-]*(/\w[\w.-]*)?"
 
@@ -172,26 +173,26 @@ def load_merged(name: str, **kwargs: Any):
     return model
 
 
+def save(model, processor, folder: str | Path) -> None:
+    """Write a whole checkpoint (safetensors, config, tokenizer, processor, chat template)."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
 def merge(adapter: str, out: str | Path) -> None:
     """Write the merged checkpoint of an adapter's folder, with the processor, to the empty folder `out`.
 
     Raises:
         RememError: no adapter there, no base or no processor to be found, or `out` not empty.
     """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RememError(f"output folder '{out}' is not empty")
+    check_empty(out)
     base = base_of_adapter(check_path(adapter, "adapter"))
     if base is None:
         raise RememError(f"adapter '{adapter}' has no adapter_config.json")
     processor = load_processor(adapter if Path(adapter, "processor_config.json").is_file() else base)
     model = load_merged(adapter, dtype="auto")
-    partial = out.with_name(out.name + ".partial")
-    model.save_pretrained(partial)
-    processor.save_pretrained(partial)
-    if out.exists():
-        out.rmdir()
-    partial.rename(out)
+    with new_folder(out) as folder:
+        save(model, processor, folder)
 
 
 def plain_generation(model, tokenizer) -> GenerationConfig:

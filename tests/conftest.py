@@ -26,6 +26,7 @@ os.environ.pop("REMEM_IDENTITY", None)
 import pytest
 from rows import PEOPLE, people_splits, rows_of, write_parquet
 
+from remem_tasks.checkpoints import save
 from remem_tasks.tiny import checkpoint
 
 
@@ -45,5 +46,5 @@ def checkpoints(tmp_path_factory):
     for arch in checkpoint.ARCHS:
         folders[arch] = tmp_path_factory.mktemp(arch)
         model, processor = checkpoint.build(arch, texts, width=64, layers=2, vocab_size=400)
-        checkpoint.save(model, processor, folders[arch])
+        save(model, processor, folders[arch])
     return folders

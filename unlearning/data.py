@@ -7,7 +7,6 @@ Labels are answer tokens and the end-of-turn token, nothing else.
 
 from __future__ import annotations
 
-import io
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
-from remem_tasks.data import decode_image, fingerprint, load_split, retain_rows, row_name
+from remem_tasks.data import check_image, decode_image, fingerprint, load_split, retain_rows, row_name
 from remem_tasks.errors import RememError
 
 logger = logging.getLogger(__name__)
@@ -122,12 +121,7 @@ def check_pictures(tables: Sequence[datasets.Dataset]) -> None:
     """
     for table in tables:
         for row in table.select_columns(["image", "row_id", "image_path"]):
-            cell = row["image"]
-            try:
-                with Image.open(io.BytesIO(cell["bytes"]) if cell.get("bytes") else cell["path"]) as picture:
-                    picture.verify()
-            except Exception:
-                decode_image(cell, row_name(row))  # raises with the name of the row, unless it can be read
+            check_image(row["image"], row_name(row))
 
 
 @dataclass

@@ -12,7 +12,15 @@ from remem_tasks.data.load import (
     retain_rows,
     row_name,
 )
-from remem_tasks.data.schema import COLUMNS, SPLITS, TEXT_COLUMNS, decode_image, parse_hop, parse_keywords
+from remem_tasks.data.schema import (
+    COLUMNS,
+    SPLITS,
+    TEXT_COLUMNS,
+    check_image,
+    decode_image,
+    parse_hop,
+    parse_keywords,
+)
 
 __all__ = [
     "COLUMNS",
@@ -21,6 +29,7 @@ __all__ = [
     "SPLITS",
     "TEXT_COLUMNS",
     "available_splits",
+    "check_image",
     "check_nested",
     "decode_image",
     "fingerprint",

@@ -10,7 +10,7 @@ from pathlib import Path
 import datasets
 
 from remem_tasks.data.identity import identity_of
-from remem_tasks.data.schema import SPLITS, TEXT_COLUMNS, check_columns, check_text, parse_hop
+from remem_tasks.data.schema import TEXT_COLUMNS, check_columns, check_text, parse_hop
 from remem_tasks.errors import RememError
 
 HUB_ID = "herbwood27/Remem"
@@ -46,21 +46,24 @@ def data_files(source: str) -> dict[str, list[str]]:
     return {str(split): [str(file) for file in paths] for split, paths in (files or {}).items()}
 
 
-def available_splits(source: str) -> list[str]:
-    """The names of the splits in a saved folder, a folder of parquet files, or a Hub id."""
+def _splits(source: str) -> dict[str, list[str] | None]:
+    """The files of each split; None where `datasets` saved the split itself (`save_to_disk`)."""
     path = Path(source)
     if path.is_file() or (path.is_dir() and not any(path.iterdir())):
         raise RememError(f"'{source}' is {'a file' if path.is_file() else 'an empty folder'}, not a data set")
     if (path / "dataset_dict.json").is_file():
-        return sorted(child.name for child in path.iterdir() if (child / "state.json").is_file())
-    return sorted(data_files(source))
+        return {child.name: None for child in path.iterdir() if (child / "state.json").is_file()}
+    return data_files(source)
 
 
-def _read(source: str, split: str) -> datasets.Dataset:
-    path = Path(source)
-    if (path / "dataset_dict.json").is_file():
-        return datasets.load_from_disk(str(path / split))
-    files = data_files(source)[split]
+def available_splits(source: str) -> list[str]:
+    """The names of the splits in a saved folder, a folder of parquet files, or a Hub id."""
+    return sorted(_splits(source))
+
+
+def _read(source: str, split: str, files: list[str] | None) -> datasets.Dataset:
+    if files is None:
+        return datasets.load_from_disk(str(Path(source) / split))
     try:
         # Naming the files of one split keeps `datasets` from preparing all of them.
         return datasets.load_dataset("parquet", data_files={split: files}, split=split)
@@ -84,10 +87,10 @@ def load_split(source: str | None, split: str, identity_rule: str | None = None)
         RememError: no such data, split or column, or a row without question, answer or keywords.
     """
     source = resolve_source(source)
-    splits = available_splits(source)
+    splits = _splits(source)
     if split not in splits:
-        raise RememError(f"{source} has no split '{split}'; it has {', '.join(splits) or 'none'}")
-    rows = _read(source, split)
+        raise RememError(f"{source} has no split '{split}'; it has {', '.join(sorted(splits)) or 'none'}")
+    rows = _read(source, split, splits[split])
     check_columns(rows.column_names, source, split)
     text = {name: rows[name][:] for name in TEXT_COLUMNS}
     check_text(text, split)
@@ -149,17 +152,3 @@ def check_nested(forget_sets: Sequence[datasets.Dataset]) -> None:
             raise RememError(
                 f"forget sets are not nested: {', '.join(sorted(smaller - larger))} left out of the next one"
             )
-
-
-__all__ = [
-    "ENV",
-    "HUB_ID",
-    "SPLITS",
-    "available_splits",
-    "check_nested",
-    "fingerprint",
-    "load_split",
-    "resolve_source",
-    "retain_rows",
-    "row_name",
-]

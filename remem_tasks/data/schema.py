@@ -56,6 +56,23 @@ def parse_hop(question_type: str) -> int:
     return int(match.group(1)) if match else 0
 
 
+def _source(cell: Mapping) -> io.BytesIO | str:
+    return io.BytesIO(cell["bytes"]) if cell.get("bytes") else cell["path"]
+
+
+def check_image(cell: Mapping, row_name: str) -> None:
+    """As `decode_image`, but without decoding where PIL can tell from headers and checksums.
+
+    Raises:
+        RememError: there is no picture, or its bytes cannot be read.
+    """
+    try:
+        with Image.open(_source(cell)) as picture:
+            picture.verify()
+    except Exception:
+        decode_image(cell, row_name)  # the judge: raises with the name of the row, unless it can be read
+
+
 def decode_image(cell: Image.Image | Mapping, row_name: str) -> Image.Image:
     """A row's picture in RGB.
 
@@ -73,8 +90,7 @@ def decode_image(cell: Image.Image | Mapping, row_name: str) -> Image.Image:
             return cell.convert("RGB")
         if not cell or not (cell.get("bytes") or cell.get("path")):
             raise RememError(f"{row_name}: column 'image' is empty")
-        source = io.BytesIO(cell["bytes"]) if cell.get("bytes") else cell["path"]
-        with Image.open(source) as picture:
+        with Image.open(_source(cell)) as picture:
             return picture.convert("RGB")
     except RememError:
         raise

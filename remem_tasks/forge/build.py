@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from remem_tasks.data import COLUMNS, SPLITS
 from remem_tasks.errors import RememError
+from remem_tasks.folders import check_empty, partial_of, publish
 from remem_tasks.forge import questions, scenes
 from remem_tasks.forge.faces import random_look
 from remem_tasks.forge.people import Person, make_people
@@ -233,17 +234,15 @@ def forge(out: str | Path, knobs: Knobs, workers: int = 1) -> dict[str, int]:
         RememError: a knob out of range, `out` not empty, or a partial build of other knobs in the way.
     """
     knobs.check()
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RememError(f"output folder '{out}' is not empty")
-    work = out.with_name(out.name + ".partial")
+    out = check_empty(out)
+    work = partial_of(out)
     record = json.dumps(asdict(knobs), indent=1)
     try:
         people = make_people(knobs.identities, knobs.seed)
-        for person in people[:1]:  # too many questions are refused before any picture is drawn
-            questions.training_questions(
-                person, knobs.qa, knobs.single_hop_ratio, knobs.hops, random_stream(0)
-            )
+        # Too many questions are refused before any picture is drawn.
+        questions.training_questions(
+            people[0], knobs.qa, knobs.single_hop_ratio, knobs.hops, random_stream(0)
+        )
         if (work / "knobs.json").exists() and (work / "knobs.json").read_text() != record:
             raise RememError(
                 f"'{work}' holds a stopped build with other knobs; remove it or repeat those knobs"
@@ -269,9 +268,7 @@ def forge(out: str | Path, knobs: Knobs, workers: int = 1) -> dict[str, int]:
         contact_sheet(people, parts).save(final / "contact_sheet.png")
         (final / "README.md").write_text(_card(knobs, counts))
         (final / "forge.json").write_text(record + "\n")
-        if out.exists():
-            out.rmdir()
-        final.rename(out)
+        publish(final, out)
         shutil.rmtree(work)
     except OSError as error:
         raise RememError(f"cannot write to '{out}': {error.strerror or error}") from error

@@ -7,7 +7,6 @@ template), so nothing that loads them knows that they are tiny.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -243,9 +242,3 @@ def build(
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model.eval(), processor
-
-
-def save(model, processor, folder: str | Path) -> None:
-    """Write a checkpoint folder (safetensors, config, tokenizer, processor, chat template)."""
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)

@@ -19,7 +19,9 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
+from remem_tasks.checkpoints import save
 from remem_tasks.errors import RememError
+from remem_tasks.folders import check_empty, new_folder
 from remem_tasks.forge import questions, scenes
 from remem_tasks.forge.faces import PARTS, random_face
 from remem_tasks.forge.people import make_people, stream
@@ -169,14 +171,9 @@ def make_base(
     Raises:
         RememError: unknown architecture, or `out` not empty.
     """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RememError(f"output folder '{out}' is not empty")
+    check_empty(out)
     model, processor = checkpoint.build(arch, corpus(seed=seed), image_size=image_size, seed=seed)
     report = pretrain(model, processor, pictures, epochs, seed, workers)
-    partial_out = out.with_name(out.name + ".partial")
-    checkpoint.save(model, processor, partial_out)
-    if out.exists():
-        out.rmdir()
-    partial_out.rename(out)
+    with new_folder(out) as folder:
+        save(model, processor, folder)
     return {"parameters": sum(parameter.numel() for parameter in model.parameters()), **report}

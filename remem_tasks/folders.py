@@ -1,0 +1,45 @@
+"""Output folders: never another's, and never half written under their own name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from remem_tasks.errors import RememError
+
+
+def check_empty(out: str | Path) -> Path:
+    """`out`, unless it is a file or a folder that holds something (a RememError)."""
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RememError(f"output folder '{out}' is not empty")
+    return out
+
+
+def partial_of(out: Path) -> Path:
+    """Where a folder is written until it is complete."""
+    return out.with_name(out.name + ".partial")
+
+
+def publish(written: Path, out: Path) -> None:
+    """Give a complete folder its own name; `out` is absent or empty."""
+    if out.exists():
+        out.rmdir()
+    written.rename(out)
+
+
+@contextmanager
+def new_folder(out: str | Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `out` if the block ends well.
+
+    Raises:
+        RememError: `out` is not empty.
+    """
+    out = check_empty(out)
+    partial = partial_of(out)
+    shutil.rmtree(partial, ignore_errors=True)  # what a stopped call left
+    partial.mkdir(parents=True)
+    yield partial
+    publish(partial, out)
