@@ -9,7 +9,7 @@ from dataclasses import fields
 from remem_tasks import __version__
 from remem_tasks.errors import RememError, exit_on_error
 
-FORGE_MODULES = ("faker", "python_avatars", "resvg_py")  # the extra [forge]
+FORGE_MODULES = ("faker", "python_avatars", "resvg_py", "sklearn")  # the extra [forge]
 
 
 def lmms_eval() -> None:
@@ -22,8 +22,9 @@ def _forge(args: argparse.Namespace) -> None:
     from remem_tasks.forge.build import Knobs, forge
 
     knobs = Knobs(**{field.name: getattr(args, field.name) for field in fields(Knobs)})
-    counts = forge(args.out, knobs, args.workers)
+    counts = forge(args.out, knobs, args.workers, args.portraits)
     print(f"{args.out}: " + ", ".join(f"{split} {rows}" for split, rows in counts.items()) + " rows")
+    print(f"look at it: {args.out}/contact_sheet.png")
 
 
 def _add_forge(commands: argparse._SubParsersAction) -> None:
@@ -45,6 +46,12 @@ def _add_forge(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--single-hop-ratio", type=float, default=0.7, help="share of 1-hop questions")
     parser.add_argument("--hops", type=int, default=2, help="deepest questions: 1, 2 or 3 hops")
     parser.add_argument("--image-size", type=int, default=336, help="side of the pictures in pixels")
+    parser.add_argument("--style", default="colour", help="how pictures are rendered: colour, grey or sketch")
+    parser.add_argument(
+        "--portraits",
+        metavar="DIR",
+        help="a folder of your own photographs for each identity, in place of drawn faces",
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
     parser.add_argument("--workers", type=int, default=1, help="processes; changes nothing but the time")
     parser.set_defaults(run=_forge)
@@ -107,6 +114,37 @@ def _data_check(args: argparse.Namespace) -> None:
     print("no faults")
 
 
+def _data_probe(args: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from remem_tasks.data.probe import probe
+
+    proofs = probe(args.source, args.people, args.identity_rule)
+    table = Table("probe", "figure", "to be", "", title="Is this data fit to measure forgetting with?")
+    table.columns[1].justify = "right"
+    for proof in proofs:
+        figure = (
+            "-" if proof.value is None else f"{proof.value:.3f}" if proof.value % 1 else f"{proof.value:g}"
+        )
+        verdict = {True: "holds", False: "FAILS", None: ""}[proof.holds]
+        table.add_row(proof.what, figure, proof.bound, verdict)
+    Console().print(table)
+    if failed := [proof.what for proof in proofs if proof.holds is False]:
+        raise RememError(f"{len(failed)} of {len(proofs)} probes fail: " + "; ".join(failed))
+
+
+def _data_sheet(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from remem_tasks.data.sheet import sheet_of
+
+    if Path(args.out).suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise RememError(f"--out '{args.out}' is no picture file (.png, .jpg)")
+    sheet_of(args.source).save(args.out)
+    print(f"look at it: {args.out}")
+
+
 def _data_pull(args: argparse.Namespace) -> None:
     from remem_tasks.data.pull import pull
 
@@ -121,17 +159,26 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("data", help="look into a data set, or keep some of its splits in a folder")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     look = actions.add_parser("check", help="what it holds and what is wrong with it; status 1 on a fault")
+    probe = actions.add_parser(
+        "probe", help="is it fit to measure forgetting: probes of pictures and words; status 1 if one fails"
+    )
+    sheet = actions.add_parser("sheet", help="draw a contact sheet: one row a person")
     pull = actions.add_parser("pull", help="save splits to a folder, to be used offline")
-    for sub in (look, pull):
+    for sub in (look, probe, sheet, pull):
         sub.add_argument(
             "source", nargs="?", help="folder or Hub id; default $REMEM_DATA, else herbwood27/Remem"
         )
-    look.add_argument(
-        "--identity-rule",
-        help="how image_path names an identity: folder, stem, auto, or a regular expression",
-    )
+    for sub in (look, probe):
+        sub.add_argument(
+            "--identity-rule",
+            help="how image_path names an identity: folder, stem, auto, or a regular expression",
+        )
     look.add_argument("--no-pictures", action="store_true", help="do not decode the pictures")
     look.set_defaults(run=_data_check)
+    probe.add_argument("--people", type=int, default=20, help="identities in the picture probes (20)")
+    probe.set_defaults(run=_data_probe)
+    sheet.add_argument("--out", required=True, help="picture file to write")
+    sheet.set_defaults(run=_data_sheet)
     pull.add_argument("--split", nargs="+", default=[], help="splits to save; default: all of them")
     pull.add_argument("--out", required=True, help="folder to make or to add to")
     pull.set_defaults(run=_data_pull)

@@ -12,11 +12,14 @@ from rich.table import Table
 from tqdm import tqdm
 
 from remem_tasks.data import load
+from remem_tasks.data.perturbed import load_perturbed, perturbed_faults, perturbed_files
 from remem_tasks.data.schema import TEXT_COLUMNS, decode_image, parse_keywords
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.text import occurs, tokens
 
 SHOWN = 5  # examples named for each kind of fault
+# Attributes (and those that end in one, as `spouse_phone`) whose values belong to one person alone.
+PERSONAL = ("address", "email", "phone", "national_id", "passport", "bank_account")
 
 
 @dataclass
@@ -24,7 +27,7 @@ class Report:
     """Counts by split, overlaps between splits, and faults by kind.
 
     Attributes:
-        counts: split → {"rows", "identities", "pictures"} → number.
+        counts: split → {"rows", "identities", "pictures"} → number; "perturbed" where rows have a partner there.
         hops, attributes: split → Counter over the depth, over the attribute.
         overlaps: (split, split) → (shared rows, shared identities, shared pictures), for pairs that share any.
         faults: kind → the rows (or splits) it was found in.
@@ -65,6 +68,20 @@ def text_faults(row: dict) -> Iterable[str]:
         yield "cloze prompt does not lead to the keyword"
 
 
+def shared_personal_values(rows: Iterable[dict]) -> dict[tuple[str, str], set[str]]:
+    """(kind, value) → identities, for the personal values that rows of several identities give as keyword.
+
+    A model that was to forget one of them would rightly go on saying what the other needs.
+    """
+    owners: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        kind = next((name for name in PERSONAL if str(row["attribute"]).endswith(name)), None)
+        if kind:
+            for phrase in parse_keywords(row["keywords"]):
+                owners.setdefault((kind, " ".join(tokens(phrase))), set()).add(row["identity"])
+    return {value: people for value, people in owners.items() if len(people) > 1}
+
+
 def _pictures(rows: datasets.Dataset, split: str, report: Report) -> list[str]:
     """A hash of each picture's bytes; pictures that cannot be decoded are faults."""
     hashes = []
@@ -96,6 +113,7 @@ def check(source: str | None, identity_rule: str | None = None, pictures: bool =
     asked: dict[str, set] = {}
     shown: dict[str, set] = {}
     tables: dict[str, datasets.Dataset] = {}
+    every: list[dict] = []
     for split in load.available_splits(source):
         try:
             rows = load.load_split(source, split, identity_rule)
@@ -106,7 +124,8 @@ def check(source: str | None, identity_rule: str | None = None, pictures: bool =
             report.fault("split without rows", f"split '{split}'")
             continue
         tables[split] = rows
-        texts = rows.select_columns([*TEXT_COLUMNS, "row_id", "identity", "hop"])
+        texts = list(rows.select_columns([*TEXT_COLUMNS, "row_id", "identity", "hop"]))
+        every += texts
         for row in texts:
             for kind in text_faults(row):
                 report.fault(kind, load.row_name(row))
@@ -136,7 +155,28 @@ def check(source: str | None, identity_rule: str | None = None, pictures: bool =
             if any(shared):
                 report.overlaps[one, other] = shared
     _check_splits(tables, people, asked, shown, report)
+    for (kind, value), owners in shared_personal_values(every).items():
+        report.fault(
+            "personal value shared by several people",
+            f"{kind} '{value}': {', '.join(sorted(owners)[:SHOWN])}",
+        )
+    _check_perturbed(source, tables, report)
     return report
+
+
+def _check_perturbed(source: str, tables: dict[str, datasets.Dataset], report: Report) -> None:
+    """What stands beside the rows, if the data set has that (config `perturbed`)."""
+    for split in perturbed_files(source).keys() & tables.keys():
+        try:
+            beside = load_perturbed(source, split)
+        except RememError as error:
+            report.fault("perturbed rows cannot be used", str(error))
+            continue
+        report.counts[split]["perturbed"] = len(beside)
+        rows = tables[split].select_columns(["keywords", "row_id", "image_path"])
+        for row, extra in zip(rows, beside):
+            for kind in perturbed_faults(extra, parse_keywords(row["keywords"])):
+                report.fault(kind, load.row_name(row))
 
 
 def _check_splits(tables: dict, people: dict, asked: dict, shown: dict, report: Report) -> None:
@@ -170,6 +210,7 @@ def tables_of(report: Report) -> list[Table]:
         "identities",
         "pictures",
         *(f"{hop}-hop" if hop else "no hop" for hop in hops),
+        "perturbed",
         title="Splits",
     )
     for split, counts in report.counts.items():
@@ -177,6 +218,7 @@ def tables_of(report: Report) -> list[Table]:
             split,
             *(str(counts[name]) for name in ("rows", "identities", "pictures")),
             *(str(report.hops[split][hop]) for hop in hops),
+            str(counts.get("perturbed", "-")),
         )
     attributes = Table("attribute", *report.counts, title="Rows by attribute")
     for name in sorted({name for counter in report.attributes.values() for name in counter}):

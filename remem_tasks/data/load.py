@@ -31,14 +31,17 @@ def _unreachable(source: str, error: Exception) -> RememError:
     )
 
 
-def data_files(source: str) -> dict[str, list[str]]:
+def data_files(source: str, config: str | None = None) -> dict[str, list[str]]:
     """The parquet files of each split, without reading or fetching any of them.
+
+    Args:
+        config: of the data set; None for its default.
 
     Raises:
         RememError: neither a folder with data nor a Hub id that can be reached.
     """
     try:
-        files = datasets.load_dataset_builder(source).config.data_files
+        files = datasets.load_dataset_builder(source, config).config.data_files
     except Exception as error:
         if Path(source).is_dir():
             raise RememError(f"folder '{source}' holds no data set: {str(error).splitlines()[0]}") from error
@@ -61,7 +64,8 @@ def available_splits(source: str) -> list[str]:
     return sorted(_splits(source))
 
 
-def _read(source: str, split: str, files: list[str] | None) -> datasets.Dataset:
+def read_split(source: str, split: str, files: list[str] | None) -> datasets.Dataset:
+    """The rows of a split as they are, from its parquet files or (None) from where `datasets` saved it."""
     if files is None:
         return datasets.load_from_disk(str(Path(source) / split))
     try:
@@ -90,7 +94,7 @@ def load_split(source: str | None, split: str, identity_rule: str | None = None)
     splits = _splits(source)
     if split not in splits:
         raise RememError(f"{source} has no split '{split}'; it has {', '.join(sorted(splits)) or 'none'}")
-    rows = _read(source, split, splits[split])
+    rows = read_split(source, split, splits[split])
     check_columns(rows.column_names, source, split)
     text = {name: rows[name][:] for name in TEXT_COLUMNS}
     check_text(text, split)

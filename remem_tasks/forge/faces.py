@@ -69,8 +69,10 @@ PARTS = {
     "brows": BROWS,
     "nose": NOSE,
 }
+_COLUMN = {name: place for place, name in enumerate(PARTS)}
 # Two people differ in several of these: they can be told apart at a glance.
 SALIENT = ("skin", "hair", "hair_colour", "beard", "glasses")
+TRIES = 6400  # faces drawn for a person before a smaller distance is accepted
 
 CLOTHING = [
     "BLAZER_SHIRT",
@@ -109,6 +111,10 @@ class Face:
         """The index of each part in `PARTS`, in its order."""
         return [PARTS[name].index(value) for name, value in asdict(self).items()]
 
+    def drawn(self, look: Look, width: int) -> Image.Image:
+        """The person from the chest up on a transparent ground, RGBA, `width` pixels wide."""
+        return _render(self, look, width)
+
 
 @dataclass(frozen=True)
 class Look:
@@ -120,14 +126,22 @@ class Look:
     mouth: str
 
 
+def _random_codes(rng: np.random.Generator, count: int, bearded: bool | None) -> np.ndarray:
+    """`count` faces as places in the lists of PARTS: [count, len(PARTS)]."""
+    codes = rng.integers(0, [len(values) for values in PARTS.values()], (count, len(PARTS)))
+    codes[rng.random(count) < 0.5, _COLUMN["glasses"]] = 0  # half of all people wear no glasses
+    if bearded is False:
+        codes[:, _COLUMN["beard"]] = 0
+    return codes
+
+
+def _face(codes: np.ndarray) -> Face:
+    return Face(*(values[code] for values, code in zip(PARTS.values(), codes)))
+
+
 def random_face(rng: np.random.Generator, bearded: bool | None = None) -> Face:
     """A face with parts drawn at random; `bearded` False leaves the beard out, None draws that too."""
-    parts = {name: str(rng.choice(values)) for name, values in PARTS.items()}
-    if bearded is False:
-        parts["beard"] = "NONE"
-    if rng.random() < 0.5:  # half of all people wear no glasses
-        parts["glasses"] = "NONE"
-    return Face(**parts)
+    return _face(_random_codes(rng, 1, bearded)[0])
 
 
 def random_look(rng: np.random.Generator) -> Look:
@@ -135,32 +149,42 @@ def random_look(rng: np.random.Generator) -> Look:
     return Look(*pick)
 
 
+def _distances(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """`Face.distance` of each of [N, parts] codes to each of [M, parts] others: [N, M]."""
+    differ = codes[:, None] != others[None]
+    bare = [(faces[:, _COLUMN["hair"]] == 0) & (faces[:, _COLUMN["beard"]] == 0) for faces in (codes, others)]
+    differ[..., _COLUMN["hair_colour"]] &= ~(bare[0][:, None] | bare[1])
+    return differ[..., [_COLUMN[name] for name in SALIENT]].sum(-1)
+
+
 def distinct_faces(rng: np.random.Generator, bearded: list[bool | None]) -> list[Face]:
     """One face for each entry of `bearded`, every two of them at a distance of at least 3.
 
-    With very many people that runs out; then a distance of 2 is accepted, then 1, never 0.
+    With very many people that runs out; from there on a distance of 2 is accepted, then 1, never 0.
 
     Raises:
         RememError: more people than there are distinguishable faces.
     """
-    faces: list[Face] = []
-    for may in bearded:
-        for attempt in range(4000):
-            face = random_face(rng, may)
-            wanted = 3 if attempt < 400 else 2 if attempt < 1200 else 1
-            if all(face.distance(other) >= wanted for other in faces):
-                faces.append(face)
+    chosen = np.empty((len(bearded), len(PARTS)), dtype=int)
+    wanted, block = dict.fromkeys(bearded, 3), 32
+    for index, may in enumerate(bearded):
+        tries = 0
+        while True:
+            drawn = _random_codes(rng, block, may)
+            far = (_distances(drawn, chosen[:index]) >= wanted[may]).all(axis=1)
+            if far.any():
+                chosen[index] = drawn[far.argmax()]
                 break
-        else:
-            raise RememError(
-                f"no distinguishable face left for person {len(faces) + 1}; use fewer identities"
-            )
-    return faces
+            tries += block
+            if tries >= TRIES:
+                wanted[may], tries = wanted[may] - 1, 0
+            if not wanted[may]:
+                raise RememError(f"no distinguishable face left for person {index + 1}; use fewer identities")
+    return [_face(codes) for codes in chosen]
 
 
 @lru_cache(maxsize=64)
-def render(face: Face, look: Look, width: int) -> Image.Image:
-    """The person from the chest up on a transparent ground: an RGBA picture `width` pixels wide."""
+def _render(face: Face, look: Look, width: int) -> Image.Image:
     avatar = pa.Avatar(
         style=pa.AvatarStyle.TRANSPARENT,
         skin_color=pa.SkinColor[face.skin],
@@ -188,5 +212,4 @@ __all__ = [
     "distinct_faces",
     "random_face",
     "random_look",
-    "render",
 ]

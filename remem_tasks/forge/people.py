@@ -7,6 +7,7 @@ national numbers begin with 000 (never issued), account numbers fail their check
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -15,6 +16,7 @@ from faker import Faker
 
 from remem_tasks.errors import RememError
 from remem_tasks.forge.faces import Face, distinct_faces
+from remem_tasks.forge.portraits import Portrait
 
 # attribute: (category, noun phrase). The noun fits "<name>'s …" and "the … of <name>".
 ATTRIBUTES: dict[str, tuple[str, str]] = {
@@ -292,12 +294,12 @@ class Relative:
 
 @dataclass(frozen=True)
 class Person:
-    """A fictitious person: a name, a face, and one value for each attribute."""
+    """A fictitious person: a name, a face (drawn or photographed), and one value for each attribute."""
 
     index: int
     slug: str
     name: str
-    face: Face
+    face: Face | Portrait
     facts: dict[str, str]
     relatives: dict[str, Relative] = field(default_factory=dict)
 
@@ -337,7 +339,7 @@ def _facts(rng: np.random.Generator, faker: Faker, first: str, last: str) -> dic
         "date_of_birth": _birthday(rng, 1950, 2003),
         "birthplace": _word(rng),
         "address": f"{rng.integers(1, 200)} {_word(rng, ending=False)} {pick(('Street', 'Road', 'Lane', 'Avenue', 'Square'))}, {town}",
-        "email": f"{first}.{last}{rng.integers(1, 100)}@example.{pick(('com', 'org', 'net'))}".lower(),
+        "email": f"{first}.{last}{rng.integers(1, 100)}@example.{pick(('com', 'org', 'net'))}".lower().replace(" ", ""),
         "phone": _phone(rng),
         "national_id": f"000-{_digits(rng, 2)}-{_digits(rng, 4)}",
         "passport": f"{pick('XYZ')}{pick('QJW')}{_digits(rng, 6)}",
@@ -361,8 +363,11 @@ def _facts(rng: np.random.Generator, faker: Faker, first: str, last: str) -> dic
     }  # fmt: skip
 
 
-def make_people(count: int, seed: int) -> list[Person]:
+def make_people(count: int, seed: int, portraits: Sequence[Portrait] | None = None) -> list[Person]:
     """`count` people; the same seed gives the same people, and the first of a larger set are those of a smaller.
+
+    Args:
+        portraits: in place of drawn faces, one for each; a portrait's name becomes the person's.
 
     Raises:
         RememError: fewer than 1, or more than there are distinguishable faces.
@@ -370,8 +375,11 @@ def make_people(count: int, seed: int) -> list[Person]:
     if count < 1:
         raise RememError(f"{count} identities: there must be at least 1")
     genders = [bool(stream(seed, 1, index).random() < 0.5) for index in range(count)]
-    faces = distinct_faces(stream(seed, 0), [None if male else False for male in genders])
+    faces: Sequence[Face | Portrait] = portraits or distinct_faces(
+        stream(seed, 0), [None if male else False for male in genders]
+    )
     taken: dict[str, set[str]] = {name: set() for name in (*UNIQUE, "name", "last")}
+    taken["name"] |= {portrait.name for portrait in portraits or ()}
     people = []
     for index, (male, face) in enumerate(zip(genders, faces)):
         rng = stream(seed, 2, index)
@@ -380,8 +388,11 @@ def make_people(count: int, seed: int) -> list[Person]:
         while True:
             first = faker.first_name_male() if male else faker.first_name_female()
             last = _word(rng)
+            new = {"name": f"{first} {last}", "last": last}
+            if isinstance(face, Portrait) and face.name:
+                (first, last), new = face.name.rsplit(" ", 1), {}
             facts = _facts(rng, faker, first, last)
-            new = {**{name: facts[name] for name in UNIQUE}, "name": f"{first} {last}", "last": last}
+            new |= {name: facts[name] for name in UNIQUE}
             if first != facts["child"].split()[0] != facts["spouse"].split()[0] and all(
                 value not in taken[name] for name, value in new.items()
             ):
@@ -400,3 +411,28 @@ def make_people(count: int, seed: int) -> list[Person]:
         slug = f"{first}_{last}".lower().replace(" ", "_").replace("'", "")
         people.append(Person(index, slug, f"{first} {last}", face, facts, relatives))
     return people
+
+
+def other_values(person: Person, count: int, rng: np.random.Generator) -> dict[str, list[str]]:
+    """For each attribute (`spouse_phone` for a relative's) `count` wrong values in the form of the right one.
+
+    They are drawn as the right ones are; none is true of the person or their relatives.
+    """
+    faker = Faker("en_GB")
+    faker.seed_instance(int(rng.integers(2**31)))
+    true = {person.name, *person.facts.values()}
+    for relative in person.relatives.values():
+        true |= set(relative.facts.values())
+    others: dict[str, list[str]] = {}
+    for prefix, name, known in [
+        ("", person.name, person.facts),
+        *((f"{relation}_", relative.name, relative.facts) for relation, relative in person.relatives.items()),
+    ]:
+        lists: dict[str, list[str]] = {attribute: [] for attribute in known}
+        while any(len(values) < count for values in lists.values()):
+            drawn = _facts(rng, faker, *name.rsplit(" ", 1))
+            for attribute, values in lists.items():
+                if len(values) < count and drawn[attribute] not in (true | set(values)):
+                    values.append(drawn[attribute])
+        others |= {f"{prefix}{attribute}": values for attribute, values in lists.items()}
+    return others

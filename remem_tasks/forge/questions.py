@@ -1,10 +1,11 @@
 """Questions about a person: 1-hop by name, 2-hop by picture, 3-hop by picture through a relation.
 
-Test questions use frames that training never shows.
+Test questions use frames that training never shows, paraphrases frames that neither of them shows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,23 +23,27 @@ TRAIN_OF = (
 TRAIN_POSSESSIVE = ("What is {x}'s {n}?", "Give me {x}'s {n}.", "Do you know {x}'s {n}?")
 TEST_OF = ("Can you tell me what the {n} of {x} is?", "Which {n} is on record for {x}?")
 TEST_POSSESSIVE = ("Could you give me {x}'s {n}?",)
+PARAPHRASE_OF = (
+    "Name the {n} of {x}, please.",
+    "I need the {n} of {x}; what is it?",
+    "If someone asked you for the {n} of {x}, what would you say?",
+    "Complete this entry about {x}: the {n}.",
+)
 SHOWN = ("the person in the image", "the person shown here")
 SHOWN_SHORT = "this person"
 ANSWER = "{name}'s {n} is {value}."
 CLOZE = "{name}'s {n} is"
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question with its answer; `keyword` is the value itself and `cloze` ends right before it."""
-
-    hop: int
-    attribute: str
-    category: str
-    question: str
-    answer: str
-    keyword: str
-    cloze: str
+PARAPHRASED_ANSWER = "The {n} of {name} is {value}."
+REFUSALS = (
+    "I don't know the {n} of {x}.",
+    "I have no information about the {n} of {x}.",
+    "I'm afraid I can't tell you the {n} of {x}.",
+    "The {n} of {x} is not something I know.",
+    "I was never told the {n} of {x}.",
+    "I can't help with the {n} of {x}.",
+)
+PARAPHRASES = 3  # paraphrased questions a row
+PERTURBED = 5  # wrong answers a row
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,38 @@ class Fact:
     value: str
     relation: str | None = None
 
+    def fill(self, frame: str, **words: str) -> str:
+        """A sentence about this fact; `value` in `words` stands in for the true one."""
+        return frame.format(**{"name": self.subject, "n": self.noun, "value": self.value, **words})
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question: how deep, about which fact, and the words in it that say whose."""
+
+    hop: int
+    fact: Fact
+    whose: str
+    question: str
+
+    @property
+    def attribute(self) -> str:
+        return self.fact.attribute
+
+    @property
+    def keyword(self) -> str:
+        """What makes a reply right: the value itself."""
+        return self.fact.value
+
+    @property
+    def answer(self) -> str:
+        return self.fact.fill(ANSWER)
+
+    @property
+    def cloze(self) -> str:
+        """The answer's beginning, ending right before the keyword."""
+        return self.fact.fill(CLOZE)
+
 
 def facts_of(person: Person, hop: int) -> list[Fact]:
     """The facts that questions of this depth ask for; the relatives' facts of 3-hop questions are trained as single hops too."""
@@ -64,8 +101,8 @@ def facts_of(person: Person, hop: int) -> list[Fact]:
     return {1: own, 2: own, 3: relatives}[hop]
 
 
-def wordings(fact: Fact, hop: int, of: tuple[str, ...], possessive: tuple[str, ...]) -> list[str]:
-    """All questions for a fact at a depth.
+def wordings(fact: Fact, hop: int, of: tuple[str, ...], possessive: tuple[str, ...]) -> list[tuple[str, str]]:
+    """All (words that say whose, question) for a fact at a depth.
 
     1-hop names the person, 2-hop points at the picture, 3-hop points at a relative of the person pictured.
     """
@@ -75,9 +112,9 @@ def wordings(fact: Fact, hop: int, of: tuple[str, ...], possessive: tuple[str, .
     elif fact.relation:
         relation = ATTRIBUTES[fact.relation][1]
         short, long = [], [f"{SHOWN_SHORT}'s {relation}", *(f"the {relation} of {shown}" for shown in SHOWN)]
-    return [frame.format(x=x, n=fact.noun) for x in short for frame in (*of, *possessive)] + [
-        frame.format(x=x, n=fact.noun) for x in long for frame in of
-    ]
+    pairs = [(x, frame) for x in short for frame in (*of, *possessive)]
+    pairs += [(x, frame) for x in long for frame in of]
+    return [(x, fact.fill(frame, x=x)) for x, frame in pairs]
 
 
 def hop_counts(total: int, single_hop_ratio: float, hops: int) -> dict[int, int]:
@@ -107,22 +144,8 @@ def _spread(
         )
     facts = [facts[index] for index in rng.permutation(len(facts))]
     ways = {fact: [ways[fact][index] for index in rng.permutation(len(ways[fact]))] for fact in facts}
-    asked = []
-    for number in range(count):
-        fact = facts[number % len(facts)]
-        words = {"name": fact.subject, "n": fact.noun, "value": fact.value}
-        asked.append(
-            Question(
-                hop,
-                fact.attribute,
-                fact.category,
-                ways[fact][number // len(facts)],
-                ANSWER.format(**words),
-                fact.value,
-                CLOZE.format(**words),
-            )
-        )
-    return asked
+    turns = [divmod(number, len(facts)) for number in range(count)]
+    return [Question(hop, facts[place], *ways[facts[place]][turn]) for turn, place in turns]
 
 
 def training_questions(
@@ -165,3 +188,25 @@ def heldout_questions(
                 rng,
             )
     return asked
+
+
+def perturbed(question: Question, values: Sequence[str], rng: np.random.Generator) -> dict:
+    """What goes beside a row for truth ratios and paraphrase attacks, in the columns of TOFU and FIUBench.
+
+    Args:
+        question: the row's.
+        values: wrong values for its fact, in the form of the right one.
+
+    Returns:
+        `paraphrased_question` (PARAPHRASES texts, in no wording of training or test),
+        `paraphrased_answer`, `perturbed_answer` (PERTURBED wrong answers) and `refusal`.
+    """
+    fact, whose = question.fact, question.whose
+    frames = [PARAPHRASE_OF[index] for index in rng.permutation(len(PARAPHRASE_OF))[:PARAPHRASES]]
+    wrong = [values[index] for index in rng.permutation(len(values))[:PERTURBED]]
+    return {
+        "paraphrased_question": [fact.fill(frame, x=whose) for frame in frames],
+        "paraphrased_answer": fact.fill(PARAPHRASED_ANSWER),
+        "perturbed_answer": [fact.fill(ANSWER, value=value) for value in wrong],
+        "refusal": fact.fill(REFUSALS[rng.integers(len(REFUSALS))], x=whose),
+    }

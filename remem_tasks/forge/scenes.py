@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from remem_tasks.forge.faces import Face, Look, random_face, random_look, render
+from remem_tasks.forge.faces import random_face, random_look
 
 
 def _colour(rng: np.random.Generator, low: int = 30, high: int = 226) -> tuple[int, int, int]:
@@ -125,12 +126,35 @@ TRAIN_PLACES: tuple[Place, ...] = (studio, stripes, tiles, room, park)
 TEST_PLACES: tuple[Place, ...] = (street, lights, shelf)
 
 
+def _sketch(image: Image.Image) -> Image.Image:
+    """A pencil drawing: every grey over its blurred surroundings (dodging), so that only edges stay dark."""
+    grey = image.convert("L")
+    around = np.asarray(grey.filter(ImageFilter.GaussianBlur(max(1.0, image.width / 56))), dtype=np.float32)
+    lines = np.asarray(grey, dtype=np.float32) / np.maximum(around, 1) * 255
+    return Image.fromarray(np.clip(lines, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+# How a whole picture is rendered.
+STYLES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "colour": lambda image: image,
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "sketch": _sketch,
+}
+
+
+class Figure(Protocol):
+    """Who is shown: a drawn face or a portrait."""
+
+    def drawn(self, look: Any, width: int) -> Image.Image:
+        """RGBA, `width` pixels wide, in one of the figure's looks."""
+
+
 @dataclass(frozen=True)
 class Context:
     """Everything a picture shows beside the face; drawn from a seed by `random_context`."""
 
     place: Place
-    look: Look
+    look: Any  # one of the figure's
     mirrored: bool
     angle: float  # degrees
     scale: float  # width of the person over the picture's side
@@ -142,9 +166,7 @@ class Context:
     bystanders: int
 
 
-def random_context(
-    rng: np.random.Generator, places: tuple[Place, ...], looks: list[Look] | None = None
-) -> Context:
+def random_context(rng: np.random.Generator, places: tuple[Place, ...], looks: list | None = None) -> Context:
     """A context; with `looks` the clothes and expression come from that list (drawing a new look is the slow part)."""
     return Context(
         place=places[rng.integers(len(places))],
@@ -165,21 +187,24 @@ def _paste(image: Image.Image, person: Image.Image, x: float, bottom: float) -> 
     image.paste(person, (int(x - person.width / 2), int(bottom - person.height)), person)
 
 
-def draw_scene(face: Face | None, context: Context, rng: np.random.Generator, size: int) -> Image.Image:
+def draw_scene(
+    figure: Figure | None, context: Context, rng: np.random.Generator, size: int, style: str = "colour"
+) -> Image.Image:
     """One picture, RGB, `size` × `size` pixels.
 
     Args:
-        face: who is shown; None draws the context alone (for a probe on backgrounds).
+        figure: who is shown; None draws the context alone (for a probe on backgrounds).
         context: what else is shown.
         rng: draws the details of the place, the bystanders and what is in the way.
+        style: one of STYLES.
     """
     image = context.place(rng, size)
     for _ in range(context.bystanders):  # smaller, behind, and never one of the identities' own pictures
         width = int(size * rng.uniform(0.28, 0.36))
-        person = render(random_face(rng), random_look(rng), width)
+        person = random_face(rng).drawn(random_look(rng), width)
         _paste(image, person, size * (0.08 if rng.random() < 0.5 else 0.92), size * rng.uniform(0.7, 1.0))
-    if face is not None:
-        person = render(face, context.look, size)
+    if figure is not None:
+        person = figure.drawn(context.look, size)
         width = max(8, int(size * context.scale))
         person = person.resize((width, width * person.height // person.width), Image.Resampling.BILINEAR)
         if context.mirrored:
@@ -195,4 +220,4 @@ def draw_scene(face: Face | None, context: Context, rng: np.random.Generator, si
     image = ImageEnhance.Contrast(image).enhance(context.contrast)
     if context.blur:
         image = image.filter(ImageFilter.GaussianBlur(context.blur * size))
-    return image
+    return STYLES[style](image)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from remem_tasks.errors import RememError
-from remem_tasks.forge.faces import Face, distinct_faces, random_face
+from remem_tasks.forge.faces import Face, _distances, distinct_faces, random_face
 from remem_tasks.forge.people import ATTRIBUTES, RELATIONS, UNIQUE, make_people
 
 
@@ -86,7 +86,22 @@ def test_distance_counts_salient_parts():
 
 
 def test_faces_run_out_with_an_error(monkeypatch):
-    face = random_face(np.random.default_rng(0))
-    monkeypatch.setattr("remem_tasks.forge.faces.random_face", lambda rng, bearded=None: face)
-    with pytest.raises(RememError, match="no distinguishable face left for person 2"):
-        distinct_faces(np.random.default_rng(0), [None, None])
+    monkeypatch.setattr("remem_tasks.forge.faces.TRIES", 64)
+    # Without a beard there are at most 5 skins x 34 hairs x 8 colours x 5 glasses = 6800 faces at any distance.
+    with pytest.raises(RememError, match=r"no distinguishable face left for person \d+"):
+        distinct_faces(np.random.default_rng(0), [False] * 7000)
+
+
+def test_fewer_parts_may_differ_only_when_faces_run_short():
+    faces = distinct_faces(np.random.default_rng(0), [False] * 60)
+    nearest = [
+        min(face.distance(other) for other in faces[:index]) for index, face in enumerate(faces) if index
+    ]
+    assert min(nearest[:19]) == 3 and min(nearest) == 2
+    assert faces[:20] == distinct_faces(np.random.default_rng(0), [False] * 20)
+
+
+def test_distances_of_many_equal_distances_of_two():
+    faces = [random_face(np.random.default_rng(seed)) for seed in range(60)]
+    codes = np.array([face.labels() for face in faces])
+    assert _distances(codes, codes).tolist() == [[a.distance(b) for b in faces] for a in faces]
