@@ -49,4 +49,4 @@ def extraction_strength(predicted: ArrayLike, target: ArrayLike) -> float:
     right = _right(predicted, target)
     wrong = np.flatnonzero(~right)
     prefix = int(wrong[-1]) + 1 if wrong.size else 0
-    return 1 - prefix / len(right)
+    return (len(right) - prefix) / len(right)

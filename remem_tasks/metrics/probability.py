@@ -107,34 +107,46 @@ class KSForgetQuality(NamedTuple):
         return self.ln_p / math.log(10)
 
 
-def _log_choose(n: int, k: int) -> float:
-    return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+def _ln_p_of_equal_sizes(n: int, steps: int) -> float:
+    """ln P(D ≥ steps/n) for two sets of n values: 2 Σ_k (−1)^(k−1) C(2n, n − k·steps) / C(2n, n), exact.
+
+    Summed as logarithms, since p is often below the smallest float.
+    """
+    if steps == 0:
+        return 0.0
+    k = np.arange(1, n // steps + 1)
+    # ln C(2n, n − j) − ln C(2n, n)
+    terms = 2 * gammaln(n + 1) - gammaln(n - k * steps + 1) - gammaln(n + k * steps + 1)
+    total = ((-1.0) ** (k - 1) * np.exp(terms - terms[0])).sum()
+    return min(math.log(2) + float(terms[0]) + math.log(total), 0.0)
 
 
 def ks_forget_quality(unlearned: ArrayLike, gold: ArrayLike) -> KSForgetQuality:
     """Whether the truth ratios of the unlearned and of the gold model could come from one distribution.
 
-    TOFU publishes the p-value, CLEAR's first version its natural logarithm. Exact up to 10 000 rows. The
-    result is the same for r and for 1/r. Where p is below the smallest float, ln p is that of the first
-    term of the exact series for two sets of one size, else of the asymptotic series, ln 2 − 2 D² NM/(N+M).
+    TOFU publishes the p-value, CLEAR's first version its natural logarithm. Exact for two sets of one size;
+    otherwise as scipy has it, exact up to 10 000 rows. The result is the same for r and for 1/r. Where p of
+    sets of different size is below the smallest float, ln p is ln 2 − 2 D² NM / (N + M), asymptotically.
 
     Args:
-        unlearned, gold: (N,) and (M,) truth ratios of forget rows; the sizes may differ.
+        unlearned, gold: (N,) and (M,) truth ratios of forget rows.
 
     Returns:
         p in [0, 1] and ln p ≤ 0: 1 and 0 = not to be told from the gold model.
     """
     unlearned = _ratios(unlearned, "truth ratios of the unlearned model")
     gold = _ratios(gold, "truth ratios of the gold model")
-    test = ks_2samp(unlearned, gold)
+    n, m = len(unlearned), len(gold)
+    test = ks_2samp(unlearned, gold, method="asymp" if n == m else "auto")
     p, statistic = float(test.pvalue), float(test.statistic)
-    if p > 0:
-        ln_p = min(math.log(p), 0.0)
-    elif len(gold) == len(unlearned):
-        n, steps = len(gold), round(statistic * len(gold))
-        ln_p = math.log(2) + _log_choose(2 * n, n - steps) - _log_choose(2 * n, n)
+    if n == m:
+        steps = round(statistic * n)
+        ln_p = _ln_p_of_equal_sizes(n, steps)
+        p, statistic = math.exp(ln_p), steps / n
+    elif p > 0:
+        ln_p = math.log(p)
     else:
-        ln_p = math.log(2) - 2 * statistic**2 * len(gold) * len(unlearned) / (len(gold) + len(unlearned))
+        ln_p = math.log(2) - 2 * statistic**2 * n * m / (n + m)
     return KSForgetQuality(p, ln_p, statistic)
 
 
