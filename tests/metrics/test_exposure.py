@@ -181,7 +181,7 @@ def test_extraction_golden():
 def test_leak_golden():
     assert leak_at_k(0.5, 3) == pytest.approx(1 - 0.5**3)
     assert leak_at_k(0.0, 1000) == 0.0 and leak_at_k(1.0, 1) == 1.0
-    assert leak_at_k(1e-20, 1000) == pytest.approx(1e-17, rel=1e-12)  # 1 − (1 − p)^k in floats is 0
+    assert leak_at_k(1e-20, 1000) == pytest.approx(1e-17, rel=1e-12, abs=0)  # 1 − (1 − p)^k in floats is 0
 
 
 @given(st.floats(1e-6, 0.999), st.integers(1, 50))
