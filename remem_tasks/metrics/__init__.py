@@ -1,5 +1,86 @@
-"""Metrics: pure functions, arrays and strings in, numbers out."""
+"""Metrics: pure functions, arrays and strings in, numbers out. `docs/metrics.md` says what each one means."""
 
-from remem_tasks.metrics.text import exact_match, keyword_recall, rouge_l, tokens
+from remem_tasks.metrics.exposure import (
+    cloze_prob,
+    exposure,
+    exposure_bits,
+    extraction_probability,
+    extraction_rate,
+    frequency_rank,
+    guess_rank,
+    leak_at_k,
+    mean_over_phrases,
+    reference_exposure,
+    reference_rank,
+    secret_bits,
+)
+from remem_tasks.metrics.membership import (
+    auc,
+    loss_score,
+    min_k,
+    min_k_plus_plus,
+    privleak,
+    reference_score,
+    zlib_score,
+)
+from remem_tasks.metrics.memo import cut_points, memo, memo_name, rouge1_precision
+from remem_tasks.metrics.memorisation import exact_memorisation, extraction_strength
+from remem_tasks.metrics.probability import (
+    answer_probability,
+    harmonic_mean,
+    jsd_forget_quality,
+    ks_forget_quality,
+    model_utility,
+    options_probability,
+    truth_ratio,
+    truth_ratio_forget,
+    truth_ratio_retain,
+)
+from remem_tasks.metrics.text import ape, exact_match, keyword_recall, rouge_l, tokens
+from remem_tasks.metrics.umu import accf, accr, rlf, rlr
 
-__all__ = ["exact_match", "keyword_recall", "rouge_l", "tokens"]
+__all__ = [
+    "accf",
+    "accr",
+    "answer_probability",
+    "ape",
+    "auc",
+    "cloze_prob",
+    "cut_points",
+    "exact_match",
+    "exact_memorisation",
+    "exposure",
+    "exposure_bits",
+    "extraction_probability",
+    "extraction_rate",
+    "extraction_strength",
+    "frequency_rank",
+    "guess_rank",
+    "harmonic_mean",
+    "jsd_forget_quality",
+    "keyword_recall",
+    "ks_forget_quality",
+    "leak_at_k",
+    "loss_score",
+    "mean_over_phrases",
+    "memo",
+    "memo_name",
+    "min_k",
+    "min_k_plus_plus",
+    "model_utility",
+    "options_probability",
+    "privleak",
+    "reference_exposure",
+    "reference_rank",
+    "reference_score",
+    "rlf",
+    "rlr",
+    "rouge1_precision",
+    "rouge_l",
+    "secret_bits",
+    "tokens",
+    "truth_ratio",
+    "truth_ratio_forget",
+    "truth_ratio_retain",
+    "zlib_score",
+]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remem_tasks.errors import RememError
-from remem_tasks.metrics import exact_match, keyword_recall, rouge_l, text, tokens
+from remem_tasks.metrics import ape, exact_match, keyword_recall, rouge_l, text, tokens
 
 WORDS = st.lists(st.text(alphabet="abcdefgh01", min_size=1, max_size=4), min_size=1, max_size=6)
 
@@ -65,6 +65,16 @@ def test_keywords_golden(reply, phrases, recall, em):
 def test_a_phrase_that_cannot_be_looked_for_is_an_error(phrases):
     with pytest.raises(RememError):
         keyword_recall("a heron", phrases)
+
+
+def test_ape_golden():
+    # of three replies one has both phrases, one has one, one has none: EM 1, 0, 0; recall 1, 1/2, 0
+    replies = ["heron and lynx", "a heron", "no idea"]
+    assert ape(replies, ["heron", "lynx"]) == pytest.approx(1 / 3)
+    assert ape(replies, ["heron", "lynx"], keyword_recall) == pytest.approx((1 + 1 / 2 + 0) / 3)
+    for replies, phrases in (([], ["heron"]), ("heron", ["heron"]), (["heron"], [])):
+        with pytest.raises(RememError):
+            ape(replies, phrases)
 
 
 def test_rouge_golden():
