@@ -117,8 +117,14 @@ def _data_pull(args: argparse.Namespace) -> None:
     )
 
 
+def _data_push(args: argparse.Namespace) -> None:
+    from remem_tasks.data.push import push
+
+    print(push(args.folder, args.repo_id, args.private))
+
+
 def _add_data(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("data", help="look into a data set, or keep some of its splits in a folder")
+    parser = commands.add_parser("data", help="look into a data set, keep some of its splits, or publish it")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     look = actions.add_parser("check", help="what it holds and what is wrong with it; status 1 on a fault")
     pull = actions.add_parser("pull", help="save splits to a folder, to be used offline")
@@ -135,6 +141,11 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     pull.add_argument("--split", nargs="+", default=[], help="splits to save; default: all of them")
     pull.add_argument("--out", required=True, help="folder to make or to add to")
     pull.set_defaults(run=_data_pull)
+    push = actions.add_parser("push", help="upload a folder made by `remem forge` or `pull` to the Hub")
+    push.add_argument("folder", metavar="DIR", help="the data set: card, parquet files, pictures of the card")
+    push.add_argument("repo_id", metavar="REPO_ID", help="NAMESPACE/NAME; made if it is not there")
+    push.add_argument("--private", action="store_true", help="only for those with access")
+    push.set_defaults(run=_data_push)
 
 
 def _merge(args: argparse.Namespace) -> None:

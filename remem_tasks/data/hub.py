@@ -1,0 +1,152 @@
+"""A data set on the Hub: the files of its splits, fetching some of them, reading parts of one.
+
+Files are fetched through the cache of `huggingface_hub`, which keeps the listing of each commit beside
+them. So a split that was fetched once is found again without a network, and one of whose files some are
+missing is an error, never a shorter split.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import datasets
+from huggingface_hub import (
+    HfFileSystem,
+    get_cached_repo_tree,
+    snapshot_download,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import (
+    CachedRepoTreeNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    IncompleteSnapshotError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from huggingface_hub.utils import tqdm
+
+CARDS = ("README.md", ".huggingface.yaml")  # where `datasets` looks for the splits of a repository
+ADDRESS = re.compile(r"hf://datasets/(?P<repo>[^@]+)@(?P<commit>[0-9a-f]{40})/(?P<path>.+)")
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=\.)")
+LOG_IN = "HF_TOKEN or `hf auth login`"
+
+
+class _NoBar(tqdm):
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **{**settings, "disable": True})
+
+
+def reason(error: BaseException) -> str:
+    """Why the Hub did not do what was asked, in one line. (Its own messages have several.)"""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    status = next((e.response.status_code for e in chain if isinstance(e, HfHubHTTPError)), None)
+    if any(isinstance(e, OfflineModeIsEnabled) for e in chain):
+        reached = "HF_HUB_OFFLINE is set"
+    elif any(type(e).__name__.startswith(("Connect", "Read", "Write", "Remote")) for e in chain):
+        reached = "the Hub cannot be reached"
+    else:
+        reached = None
+    if any(isinstance(e, GatedRepoError) for e in chain):
+        return f"it is gated: ask for access on its page, then give a token ({LOG_IN})"
+    if any(isinstance(e, RepositoryNotFoundError) for e in chain) or status == 401:
+        return f"there is no such data set, or it is private and needs a token ({LOG_IN})"
+    if any(isinstance(e, IncompleteSnapshotError) for e in chain):
+        return f"the cache lacks some of its files, and {reached or 'they could not be fetched'}"
+    if reached and any(isinstance(e, LocalEntryNotFoundError | OfflineModeIsEnabled) for e in chain):
+        return f"it is not in the cache, and {reached}"
+    said = " ".join(str(error).split("(Request ID")[0].split()) or type(error).__name__
+    return f"{reached}: {said}" if reached else said
+
+
+def data_files(repo_id: str) -> dict[str, list[str]]:
+    """The addresses of the files of each split, `hf://datasets/<repo_id>@<commit>/<path>`.
+
+    Fetches the listing of the newest commit and its card; without a network, the cached ones. What makes
+    up a split is left to `datasets`, which is shown empty files of the same names.
+    """
+    cached = Path(
+        snapshot_download(repo_id, repo_type="dataset", allow_patterns=list(CARDS), tqdm_class=_NoBar)
+    )
+    commit = cached.name
+    try:
+        paths = [file.path for file in get_cached_repo_tree(repo_id, repo_type="dataset", revision=commit)]
+    except CachedRepoTreeNotFoundError:  # a cache that `datasets` filled; there is no network
+        paths = _with_all_shards(
+            [file.relative_to(cached).as_posix() for file in cached.rglob("*") if file.is_file()]
+        )
+    with tempfile.TemporaryDirectory() as place:
+        shape = Path(place).resolve() / "shape"
+        for path in paths:
+            if (target := (shape / path).resolve()).is_relative_to(shape):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.touch()
+        for card in CARDS:
+            if card in paths:
+                shutil.copyfile(cached / card, shape / card)
+        # The cache folder is the temporary one too, as the builder leaves a lock file there.
+        files = datasets.load_dataset_builder(str(shape), cache_dir=place).config.data_files or {}
+        return {
+            str(split): [
+                f"hf://datasets/{repo_id}@{commit}/{Path(file).relative_to(shape).as_posix()}"
+                for file in of_split
+            ]
+            for split, of_split in files.items()
+        }
+
+
+def _with_all_shards(paths: Sequence[str]) -> list[str]:
+    """The paths, and those that `-00001-of-00003` in one of them says there must be."""
+    found = set(paths)
+    for path in paths:
+        if shard := SHARD.search(path):
+            head, tail = path[: shard.start()], path[shard.end() :]
+            found |= {
+                f"{head}-{number:05d}-of-{shard[2]}{tail}"
+                for number in range(int(shard[2]))
+                if number < 10_000
+            }
+    return sorted(found)
+
+
+def _cached(address: str) -> str | None:
+    part = ADDRESS.fullmatch(address)
+    path = try_to_load_from_cache(part["repo"], part["path"], repo_type="dataset", revision=part["commit"])
+    return path if isinstance(path, str) else None
+
+
+def fetch(addresses: Sequence[str]) -> list[str]:
+    """Local paths of the files, all of one commit; those not in the cache are fetched.
+
+    Raises:
+        OSError: one is not there, and cannot be fetched (see `reason`).
+    """
+    parts = [ADDRESS.fullmatch(address) for address in addresses if not _cached(address)]
+    if parts:
+        snapshot_download(
+            parts[0]["repo"],
+            repo_type="dataset",
+            revision=parts[0]["commit"],
+            allow_patterns=[glob.escape(part["path"]) for part in parts],
+        )
+    if missing := [address for address in addresses if not _cached(address)]:
+        raise LocalEntryNotFoundError(f"'{ADDRESS.fullmatch(missing[0])['path']}' is not in the cache")
+    return [_cached(address) for address in addresses]
+
+
+def open_file(address: str) -> BinaryIO:
+    """A file opened for reading: the local one, or one on the Hub of which only what is read is fetched."""
+    if not ADDRESS.fullmatch(address):
+        return open(address, "rb")
+    if path := _cached(address):
+        return open(path, "rb")
+    return HfFileSystem().open(address, "rb", cache_type="none")
