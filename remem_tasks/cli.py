@@ -136,7 +136,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
         "--identity-rule",
         help="how image_path names an identity: folder, stem, auto, or a regular expression",
     )
-    look.add_argument("--no-pictures", action="store_true", help="do not decode the pictures")
+    look.add_argument("--no-pictures", action="store_true", help="do not read the pictures, nor fetch them")
     look.set_defaults(run=_data_check)
     pull.add_argument("--split", nargs="+", default=[], help="splits to save; default: all of them")
     pull.add_argument("--out", required=True, help="folder to make or to add to")

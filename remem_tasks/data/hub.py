@@ -26,12 +26,13 @@ from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
-    IncompleteSnapshotError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
 from huggingface_hub.utils import tqdm
+
+from remem_tasks.errors import RememError
 
 CARDS = ("README.md", ".huggingface.yaml")  # where `datasets` looks for the splits of a repository
 ADDRESS = re.compile(r"hf://datasets/(?P<repo>[^@]+)@(?P<commit>[0-9a-f]{40})/(?P<path>.+)")
@@ -49,23 +50,29 @@ def reason(error: BaseException) -> str:
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
-    status = next((e.response.status_code for e in chain if isinstance(e, HfHubHTTPError)), None)
-    if any(isinstance(e, OfflineModeIsEnabled) for e in chain):
-        reached = "HF_HUB_OFFLINE is set"
-    elif any(type(e).__name__.startswith(("Connect", "Read", "Write", "Remote")) for e in chain):
-        reached = "the Hub cannot be reached"
-    else:
-        reached = None
-    if any(isinstance(e, GatedRepoError) for e in chain):
+
+    def among(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(link, kinds) for link in chain)
+
+    if among(GatedRepoError):
         return f"it is gated: ask for access on its page, then give a token ({LOG_IN})"
-    if any(isinstance(e, RepositoryNotFoundError) for e in chain) or status == 401:
+    status = next((link.response.status_code for link in chain if isinstance(link, HfHubHTTPError)), None)
+    if among(RepositoryNotFoundError) or status == 401:
         return f"there is no such data set, or it is private and needs a token ({LOG_IN})"
-    if any(isinstance(e, IncompleteSnapshotError) for e in chain):
-        return f"the cache lacks some of its files, and {reached or 'they could not be fetched'}"
-    if reached and any(isinstance(e, LocalEntryNotFoundError | OfflineModeIsEnabled) for e in chain):
-        return f"it is not in the cache, and {reached}"
+    network = None
+    if among(OfflineModeIsEnabled):
+        network = "HF_HUB_OFFLINE is set"
+    elif among(ConnectionError, TimeoutError) or any(map(_is_transport_error, chain)):
+        network = "the Hub cannot be reached"
+    if among(LocalEntryNotFoundError):
+        return f"it is not in the cache, and {network}" if network else str(error)
     said = " ".join(str(error).split("(Request ID")[0].split()) or type(error).__name__
-    return f"{reached}: {said}" if reached else said
+    return f"{network} ({said})" if network else said
+
+
+def _is_transport_error(error: BaseException) -> bool:
+    # By name, as releases of `huggingface_hub` differ in the HTTP library that they are built on.
+    return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
 
 
 def data_files(repo_id: str) -> dict[str, list[str]]:
@@ -73,6 +80,10 @@ def data_files(repo_id: str) -> dict[str, list[str]]:
 
     Fetches the listing of the newest commit and its card; without a network, the cached ones. What makes
     up a split is left to `datasets`, which is shown empty files of the same names.
+
+    Raises:
+        RememError: the repository holds no data set.
+        Exception: it cannot be read, see `reason`.
     """
     cached = Path(
         snapshot_download(repo_id, repo_type="dataset", allow_patterns=list(CARDS), tqdm_class=_NoBar)
@@ -93,8 +104,12 @@ def data_files(repo_id: str) -> dict[str, list[str]]:
         for card in CARDS:
             if card in paths:
                 shutil.copyfile(cached / card, shape / card)
-        # The cache folder is the temporary one too, as the builder leaves a lock file there.
-        files = datasets.load_dataset_builder(str(shape), cache_dir=place).config.data_files or {}
+        try:
+            # The cache folder is the temporary one too, as the builder leaves a lock file there.
+            files = datasets.load_dataset_builder(str(shape), cache_dir=place).config.data_files or {}
+        except Exception as error:
+            detail = " ".join(str(error).replace(str(shape), repo_id).split())
+            raise RememError(f"'{repo_id}' on the Hub holds no data set: {detail}") from error
         return {
             str(split): [
                 f"hf://datasets/{repo_id}@{commit}/{Path(file).relative_to(shape).as_posix()}"
@@ -110,11 +125,7 @@ def _with_all_shards(paths: Sequence[str]) -> list[str]:
     for path in paths:
         if shard := SHARD.search(path):
             head, tail = path[: shard.start()], path[shard.end() :]
-            found |= {
-                f"{head}-{number:05d}-of-{shard[2]}{tail}"
-                for number in range(int(shard[2]))
-                if number < 10_000
-            }
+            found |= {f"{head}-{number:05d}-of-{shard[2]}{tail}" for number in range(int(shard[2]))}
     return sorted(found)
 
 

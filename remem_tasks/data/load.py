@@ -46,6 +46,8 @@ def data_files(source: str) -> dict[str, list[str]]:
     if not Path(source).is_dir():
         try:
             return hub.data_files(source)
+        except RememError:
+            raise
         except Exception as error:
             raise _unreachable(source, error) from error
     try:
