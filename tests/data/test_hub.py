@@ -97,6 +97,31 @@ def remem(environment, *arguments):
     return run(environment, BIN / "remem", "data", *arguments)
 
 
+EACH = """
+import contextlib, io, json, sys
+from remem_tasks import cli
+done = []
+for command in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main(["data", *command])
+        except SystemExit as leaving:
+            done.append([leaving.code, out.getvalue(), err.getvalue()])
+print(json.dumps(done))
+"""
+
+
+def remem_each(environment, *commands):
+    """As `remem` for each command, one after another in one process (a start takes a second)."""
+    asked = json.dumps([[str(part) for part in command] for command in commands])
+    status, out, err = run(environment, sys.executable, "-c", EACH, asked)
+    assert status == 0, err
+    done = json.loads(out)
+    assert len(done) == len(commands)
+    return done
+
+
 LOAD = """
 import hashlib, json, sys
 from remem_tasks import data
@@ -323,8 +348,8 @@ def test_a_hub_that_cannot_be_reached(tmp_path, mirror):
     with socket.socket() as taken:  # bound, and listening to nobody
         taken.bind(("127.0.0.1", 0))
         environment["HF_ENDPOINT"] = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        for command in (["check", "--no-pictures"], ["pull", "--out", tmp_path / "out"]):
-            line = one_line(remem(environment, *command), "not in the cache, and the Hub cannot be reached")
+        for said in remem_each(environment, ["check", "--no-pictures"], ["pull", "--out", tmp_path / "out"]):
+            line = one_line(said, "not in the cache, and the Hub cannot be reached")
             assert "REMEM_DATA=<folder>" in line
     assert not (tmp_path / "out").exists()
 
@@ -332,17 +357,21 @@ def test_a_hub_that_cannot_be_reached(tmp_path, mirror):
 @pytest.mark.slow
 def test_a_repository_or_a_split_that_is_not_there(tmp_path, mirror):
     environment = mirror.environment(tmp_path)
-    one_line(remem(environment, "check", "herbwood27/Remen"), "'herbwood27/Remen'.*no such data set")
-    known = {**environment, "HF_TOKEN": TOKEN}  # to whom the Hub answers 404 in place of 401
-    one_line(remem(known, "check", "herbwood27/Remen"), "'herbwood27/Remen'.*no such data set")
-    one_line(remem(environment, "check", "not an id"), "'not an id' is no folder here")
     (mirror.root / "herbwood27" / "Empty").mkdir(exist_ok=True)
     (mirror.root / "herbwood27" / "Empty" / "README.md").write_text("# Soon\n")
-    one_line(
-        remem(environment, "check", "herbwood27/Empty"), "'herbwood27/Empty' on the Hub holds no data set"
+    missing, strange, empty, split = remem_each(
+        environment,
+        ["check", "herbwood27/Remen"],
+        ["check", "not an id"],
+        ["check", "herbwood27/Empty"],
+        ["pull", "--split", "forget9", "--out", tmp_path / "out"],
     )
-    says = "has no split 'forget9'; it has finetune, forget1"
-    one_line(remem(environment, "pull", "--split", "forget9", "--out", tmp_path / "out"), says)
+    one_line(missing, "'herbwood27/Remen'.*no such data set")
+    one_line(strange, "'not an id' is no folder here")
+    one_line(empty, "'herbwood27/Empty' on the Hub holds no data set")
+    one_line(split, "has no split 'forget9'; it has finetune, forget1")
+    known = {**environment, "HF_TOKEN": TOKEN}  # to whom the Hub answers 404 in place of 401
+    one_line(remem(known, "check", "herbwood27/Remen"), "'herbwood27/Remen'.*no such data set")
     assert mirror.sent("/data/") == 0 and not (tmp_path / "out").exists()
 
 
@@ -433,10 +462,14 @@ def test_a_push_that_is_refused_says_why(own_mirror, data_dir, tmp_path):
     assert not own_mirror.log
     wrong = {**environment, "HF_TOKEN": "hf_wrong"}
     one_line(remem(wrong, "push", data_dir, "tester/people"), "does not accept the token")
-    one_line(remem(with_token, "push", data_dir, "other/people"), "no right to write to 'other/people'")
-    (own_mirror.root / "other" / "people").mkdir(parents=True)
-    one_line(remem(with_token, "push", data_dir, "other/people"), "no right to write to 'other/people'")
-    one_line(remem(with_token, "push", data_dir, "not an id"), "'not an id' is no Hub id")
+    (own_mirror.root / "other" / "theirs").mkdir(parents=True)
+    own_mirror.private.add("other/theirs")
+    absent, theirs, strange = remem_each(
+        with_token, *(["push", data_dir, name] for name in ("other/people", "other/theirs", "not an id"))
+    )
+    one_line(absent, "no right to write to 'other/people'")
+    one_line(theirs, "no right to write to 'other/theirs'")
+    one_line(strange, "'not an id' is no Hub id")
     own_mirror.__exit__()
     one_line(remem(with_token, "push", data_dir, "tester/people"), "the Hub cannot be reached")
     offline = {**with_token, "HF_HUB_OFFLINE": "1"}
