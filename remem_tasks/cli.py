@@ -25,6 +25,10 @@ def _forge(args: argparse.Namespace) -> None:
     counts = forge(args.out, knobs, args.workers, args.portraits)
     print(f"{args.out}: " + ", ".join(f"{split} {rows}" for split, rows in counts.items()) + " rows")
     print(f"look at it: {args.out}/contact_sheet.png")
+    if args.push_to_hub:
+        from remem_tasks.data.push import push
+
+        print(f"published: {push(args.out, args.push_to_hub, args.private)}")
 
 
 def _add_forge(commands: argparse._SubParsersAction) -> None:
@@ -54,6 +58,10 @@ def _add_forge(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
     parser.add_argument("--workers", type=int, default=1, help="processes; changes nothing but the time")
+    parser.add_argument(
+        "--push_to_hub", metavar="REPO_ID", help="publish what was built (as `remem data push` does)"
+    )
+    parser.add_argument("--private", action="store_true", help="publish to a private repository")
     parser.set_defaults(run=_forge)
 
 
@@ -155,8 +163,14 @@ def _data_pull(args: argparse.Namespace) -> None:
     )
 
 
+def _data_push(args: argparse.Namespace) -> None:
+    from remem_tasks.data.push import push
+
+    print(push(args.folder, args.repo_id, args.private))
+
+
 def _add_data(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("data", help="look into a data set, or keep some of its splits in a folder")
+    parser = commands.add_parser("data", help="look into a data set, keep some of its splits, or publish it")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     look = actions.add_parser("check", help="what it holds and what is wrong with it; status 1 on a fault")
     probe = actions.add_parser(
@@ -173,7 +187,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
             "--identity-rule",
             help="how image_path names an identity: folder, stem, auto, or a regular expression",
         )
-    look.add_argument("--no-pictures", action="store_true", help="do not decode the pictures")
+    look.add_argument("--no-pictures", action="store_true", help="do not read the pictures, nor fetch them")
     look.set_defaults(run=_data_check)
     probe.add_argument("--people", type=int, default=20, help="identities in the picture probes (20)")
     probe.set_defaults(run=_data_probe)
@@ -182,6 +196,11 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     pull.add_argument("--split", nargs="+", default=[], help="splits to save; default: all of them")
     pull.add_argument("--out", required=True, help="folder to make or to add to")
     pull.set_defaults(run=_data_pull)
+    push = actions.add_parser("push", help="upload a folder made by `remem forge` or `pull` to the Hub")
+    push.add_argument("folder", metavar="DIR", help="the data set: card, parquet files, pictures of the card")
+    push.add_argument("repo_id", metavar="REPO_ID", help="NAMESPACE/NAME; made if it is not there")
+    push.add_argument("--private", action="store_true", help="only for those with access")
+    push.set_defaults(run=_data_push)
 
 
 def _merge(args: argparse.Namespace) -> None:

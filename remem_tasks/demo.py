@@ -43,7 +43,7 @@ class Size:
 
 
 FULL = Size(
-    forge="--identities 16 --qa 60 --images 60 --test-qa 20 --retain-qa 16 --image-size 112",
+    forge="--identities 16 --qa 60 --images 60 --test-qa 20 --retain-qa 16 --hops 3 --image-size 112",
     base="--pictures 6000 --epochs 16",
     stage1="--max_steps 500",
     methods={
@@ -53,7 +53,7 @@ FULL = Size(
     },
 )
 QUICK = Size(
-    forge="--identities 5 --qa 12 --images 6 --test-qa 4 --retain-qa 4 --image-size 56",
+    forge="--identities 5 --qa 12 --images 6 --test-qa 4 --retain-qa 4 --hops 3 --image-size 56",
     base="--pictures 60 --epochs 1",
     stage1="--max_steps 4",
     methods={name: f"{options.rsplit(' ', 1)[0]} 2" for name, options in FULL.methods.items()},

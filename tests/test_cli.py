@@ -35,7 +35,7 @@ def test_wrong_arguments_end_with_status_2(capsys, argv):
 def test_a_fault_is_one_line_and_status_1(capsys, tmp_path):
     status, out, err = remem(capsys, "forge", "--out", str(tmp_path / "data"), "--identities", "2")
     assert (status, out) == (1, "")
-    assert err.splitlines() == ["remem forge: error: --identities 2 is out of range: 5 to 100000"]
+    assert err.splitlines() == ["remem forge: error: --identities 2 is out of range: 5 to 10000"]
 
 
 def test_forge_says_what_it_made(capsys, tmp_path):

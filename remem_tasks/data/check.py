@@ -102,7 +102,7 @@ def check(source: str | None, identity_rule: str | None = None, pictures: bool =
 
     Args:
         source: folder or Hub id, as in `load_split`.
-        pictures: decode every picture too.
+        pictures: decode every picture too; else none is read, nor fetched from the Hub.
 
     Raises:
         RememError: no data set there. What is wrong inside one is in the report instead.
@@ -116,7 +116,7 @@ def check(source: str | None, identity_rule: str | None = None, pictures: bool =
     every: list[dict] = []
     for split in load.available_splits(source):
         try:
-            rows = load.load_split(source, split, identity_rule)
+            rows = load.load_split(source, split, identity_rule, pictures)
         except RememError as error:
             report.fault("split cannot be used", str(error))
             continue

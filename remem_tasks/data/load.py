@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from remem_tasks.data import hub
 from remem_tasks.data.identity import identity_of
 from remem_tasks.data.schema import TEXT_COLUMNS, check_columns, check_text, parse_hop
 from remem_tasks.errors import RememError
@@ -22,31 +25,43 @@ def resolve_source(source: str | None = None, default: str = HUB_ID) -> str:
     return str(source or os.environ.get(ENV) or default)
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _unreadable(source: str, split: str, file: str, error: Exception) -> RememError:
+    detail = hub.reason(error) if hub.ADDRESS.fullmatch(file) else _first_line(error)
+    return RememError(f"{source}, split '{split}': {detail}")
+
+
 def _unreachable(source: str, error: Exception) -> RememError:
-    detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return RememError(
-        f"data '{source}' is no folder here and could not be fetched from the Hub ({detail}). "
+        f"data '{source}' is no folder here and could not be fetched from the Hub ({hub.reason(error)}). "
         f"Either set {ENV}=<folder> (one made by `remem forge`, or a saved copy), "
         f"or set {ENV}=<Hub id> (default {HUB_ID}) on a machine that reaches the Hub"
     )
 
 
 def data_files(source: str, config: str | None = None) -> dict[str, list[str]]:
-    """The parquet files of each split, without reading or fetching any of them.
+    """The parquet files of each split: paths, or addresses on the Hub; none is read or fetched.
 
     Args:
-        config: of the data set; None for its default.
+        config: of the data set; None for its default. Of one that it lacks there are no files.
 
     Raises:
-        RememError: neither a folder with data nor a Hub id that can be reached.
+        RememError: neither a folder with data nor a Hub id that can be reached or is in the cache.
     """
+    if not Path(source).is_dir():
+        try:
+            return hub.data_files(source, config)
+        except RememError:
+            raise
+        except Exception as error:
+            raise _unreachable(source, error) from error
     try:
-        files = datasets.load_dataset_builder(source, config).config.data_files
+        return hub.split_files(source, config)
     except Exception as error:
-        if Path(source).is_dir():
-            raise RememError(f"folder '{source}' holds no data set: {str(error).splitlines()[0]}") from error
-        raise _unreachable(source, error) from error
-    return {str(split): [str(file) for file in paths] for split, paths in (files or {}).items()}
+        raise RememError(f"folder '{source}' holds no data set: {_first_line(error)}") from error
 
 
 def _splits(source: str) -> dict[str, list[str] | None]:
@@ -64,24 +79,62 @@ def available_splits(source: str) -> list[str]:
     return sorted(_splits(source))
 
 
-def read_split(source: str, split: str, files: list[str] | None) -> datasets.Dataset:
-    """The rows of a split as they are, from its parquet files or (None) from where `datasets` saved it."""
-    if files is None:
-        return datasets.load_from_disk(str(Path(source) / split))
+def read_parquet(source: str, split: str, files: list[str]) -> datasets.Dataset:
+    """All columns of a split's files, fetched where they are on the Hub.
+
+    Raises:
+        RememError: a file that cannot be had or read.
+    """
     try:
         # Naming the files of one split keeps `datasets` from preparing all of them.
-        return datasets.load_dataset("parquet", data_files={split: files}, split=split)
+        paths = hub.fetch(files) if hub.ADDRESS.fullmatch(files[0]) else files
+        return datasets.load_dataset("parquet", data_files={split: paths}, split=split)
     except Exception as error:
-        raise RememError(f"{source}, split '{split}': {str(error).splitlines()[0]}") from error
+        raise _unreadable(source, split, files[0], error) from error
 
 
-def load_split(source: str | None, split: str, identity_rule: str | None = None) -> datasets.Dataset:
+def _read(source: str, split: str, files: list[str] | None, pictures: bool) -> datasets.Dataset:
+    if files is None:
+        rows = datasets.load_from_disk(str(Path(source) / split))
+        check_columns(rows.column_names, source, split)
+        return rows if pictures else rows.remove_columns("image")
+    if not files:
+        raise RememError(f"{source}, split '{split}': the card names it, but none of its files are there")
+    if not pictures:
+        return _read_text(source, split, files)
+    rows = read_parquet(source, split, files)
+    check_columns(rows.column_names, source, split)
+    return rows
+
+
+def _read_text(source: str, split: str, files: list[str]) -> datasets.Dataset:
+    """The columns of parquet files but `image`, whose bytes are not read."""
+    tables = []
+    for file in files:
+        try:
+            with hub.open_file(file) as opened:
+                parquet = pq.ParquetFile(opened, pre_buffer=True)
+                names = parquet.schema_arrow.names
+                check_columns(names, source, split)
+                tables.append(parquet.read([name for name in names if name != "image"]))
+        except RememError:
+            raise
+        except Exception as error:
+            raise _unreadable(source, split, file, error) from error
+    # The metadata names the features of the whole file.
+    return datasets.Dataset(pa.concat_tables(tables).replace_schema_metadata(None))
+
+
+def load_split(
+    source: str | None, split: str, identity_rule: str | None = None, pictures: bool = True
+) -> datasets.Dataset:
     """One split, checked, with `row_id`, `identity` and `hop` added.
 
     Args:
         source: folder or Hub id; default `$REMEM_DATA`, else the published set.
         split: such as `forget1`.
         identity_rule: see `identity_of`.
+        pictures: False leaves column `image` out; none of its bytes are read, nor fetched from the Hub.
 
     Returns:
         N rows with the nine published columns (`image` undecoded: see `schema.decode_image`) and
@@ -94,11 +147,11 @@ def load_split(source: str | None, split: str, identity_rule: str | None = None)
     splits = _splits(source)
     if split not in splits:
         raise RememError(f"{source} has no split '{split}'; it has {', '.join(sorted(splits)) or 'none'}")
-    rows = read_split(source, split, splits[split])
-    check_columns(rows.column_names, source, split)
+    rows = _read(source, split, splits[split], pictures)
     text = {name: rows[name][:] for name in TEXT_COLUMNS}
     check_text(text, split)
-    rows = rows.cast_column("image", datasets.Image(decode=False))
+    if pictures:
+        rows = rows.cast_column("image", datasets.Image(decode=False))
     extra = {
         "row_id": [f"{split}:{index}" for index in range(len(rows))],
         "identity": [identity_of(path, identity_rule) for path in text["image_path"]],

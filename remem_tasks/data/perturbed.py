@@ -36,9 +36,7 @@ def perturbed_files(source: str) -> dict[str, list[str]]:
     """
     load.available_splits(source)  # says clearly what is wrong with a source
     saved = Path(source, "dataset_dict.json").is_file()
-    if saved or CONFIG not in datasets.get_dataset_config_names(source):
-        return {}
-    return load.data_files(source, CONFIG)
+    return {} if saved else load.data_files(source, CONFIG)
 
 
 def load_perturbed(source: str | None, split: str) -> datasets.Dataset:
@@ -58,12 +56,12 @@ def load_perturbed(source: str | None, split: str) -> datasets.Dataset:
         raise RememError(
             f"{source} has no config '{CONFIG}' for split '{split}' (paraphrases and wrong answers beside the rows)"
         )
-    beside = load.read_split(source, split, files)
+    beside = load.read_parquet(source, split, files)
     if missing := [name for name in FEATURES if name not in beside.column_names]:
         raise RememError(
             f"{source}, config '{CONFIG}', split '{split}': missing column(s) {', '.join(missing)}"
         )
-    rows = load.load_split(source, split)
+    rows = load.load_split(source, split, pictures=False)
     if len(rows) != len(beside):
         raise RememError(
             f"{source}, split '{split}': {len(rows)} rows, but {len(beside)} in config '{CONFIG}'"

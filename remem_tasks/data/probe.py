@@ -227,7 +227,7 @@ def probe(source: str | None, people: int = 20, identity_rule: str | None = None
         reason = "not available: only drawn data sets can be drawn again without the people"
         proofs.append(Proof("the same from the backgrounds alone", None, reason, None))
 
-    texts = {split: list(rows.remove_columns(["image"])) for split, rows in splits.items()}
+    texts = {split: list(rows.remove_columns("image")) for split, rows in splits.items()}
     rows = [*texts["finetune"], *texts["test"]]
     shared = shared_personal_values(rows)
     proofs.append(
