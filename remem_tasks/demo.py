@@ -95,6 +95,11 @@ def _program(name: str) -> str:
         return str(path)
 
 
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def steps(out: Path, arch: str, workers: int, size: Size = FULL) -> list[Step]:
     """The commands of the demo, in order."""
     remem, lmms_eval = _program("remem"), _program("lmms_eval")
@@ -105,7 +110,7 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL) -> list[Step]:
         launch = "launch --quiet --config_file unlearning/configs/accelerate/cpu.yaml"
         command = [
             *(_program("accelerate"), *shlex.split(launch), "--num_cpu_threads_per_process"),
-            *(str(os.cpu_count() or 1), "unlearning/train.py"),
+            *(str(_cores()), "unlearning/train.py"),
             *("--method", "sft" if name == "memorised" else name),
             *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),
             *shlex.split(options),

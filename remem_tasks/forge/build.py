@@ -28,6 +28,7 @@ from tqdm import tqdm
 from remem_tasks.data import COLUMNS, SPLITS
 from remem_tasks.data.perturbed import CONFIG as PERTURBED
 from remem_tasks.data.perturbed import FEATURES as PERTURBED_FEATURES
+from remem_tasks.data.pull import FOLDERS, card_configs, file_of
 from remem_tasks.data.sheet import Strip, contact_sheet
 from remem_tasks.errors import RememError
 from remem_tasks.folders import check_empty, partial_of, publish
@@ -41,7 +42,6 @@ FEATURES = datasets.Features(
     {name: datasets.Image() if name == "image" else datasets.Value("string") for name in COLUMNS}
 )
 CONFIGS = {"default": FEATURES, PERTURBED: PERTURBED_FEATURES}
-FOLDERS = {"default": "data", PERTURBED: PERTURBED}  # of each config's files
 LOOKS = 12  # clothes and expressions a person is drawn with, in training and again in test
 FORGET_SHARE = 0.05  # forgetK holds this share of the identities times K, as in the published set
 RECORD = "forge.json"  # in the folder of a finished data set: knobs and rows
@@ -200,8 +200,7 @@ def _assemble(parts: Path, out: Path, knobs: Knobs) -> dict[str, int]:
         (out / FOLDERS[config]).mkdir(parents=True, exist_ok=True)
         for split in SPLITS:
             counts[split] = 0
-            file = out / FOLDERS[config] / f"{split}-00000-of-00001.parquet"
-            with pq.ParquetWriter(file, features.arrow_schema) as writer:
+            with pq.ParquetWriter(out / file_of(config, split), features.arrow_schema) as writer:
                 for index in _members(split, knobs):
                     source = "test" if split == "test" else "finetune"
                     table = pq.read_table(_part(parts, index, source, config))
@@ -222,14 +221,14 @@ def _strips(people: list[Person], parts: Path) -> Iterator[Strip]:
         yield Strip(person.name, pictures["finetune"], pictures["test"])
 
 
+def option_line(knobs: Knobs) -> str:
+    """The knobs as they are given on the command line."""
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asdict(knobs).items())
+
+
 def _card(knobs: Knobs, counts: dict[str, int], portraits: bool) -> str:
-    configs = ""
-    for config, folder in FOLDERS.items():
-        configs += f"- config_name: {config}\n  data_files:\n"
-        configs += "".join(f"  - split: {split}\n    path: {folder}/{split}-*\n" for split in SPLITS)
     table = "\n".join(f"| {split} | {counts[split]} | {len(_members(split, knobs))} |" for split in SPLITS)
-    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asdict(knobs).items())
-    options += " --portraits DIR" if portraits else ""
+    options = option_line(knobs) + (" --portraits DIR" if portraits else "")
     people = (
         "Written by `remem forge` about the people in photographs that were given to it; every fact is invented."
         if portraits
@@ -237,7 +236,7 @@ def _card(knobs: Knobs, counts: dict[str, int], portraits: bool) -> str:
     )
     return f"""---
 configs:
-{configs}tags:
+{card_configs(dict.fromkeys(CONFIGS, SPLITS))}tags:
 - machine-unlearning
 - synthetic
 task_categories:

@@ -1,15 +1,27 @@
 """Building a data set: splits, reproducible bytes, stopped builds, bad knobs."""
 
+import errno
 import hashlib
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from remem_tasks import data
 from remem_tasks.data.check import check
+from remem_tasks.data.perturbed import load_perturbed, perturbed_faults, perturbed_files
+from remem_tasks.data.pull import file_of, pull
 from remem_tasks.errors import RememError
 from remem_tasks.forge import build, scenes
 from remem_tasks.forge.faces import random_face
@@ -21,8 +33,9 @@ KNOBS = build.Knobs(
 
 def digest(folder):
     return {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted((folder / "data").iterdir())
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
     }
 
 
@@ -125,6 +138,7 @@ def test_card_and_knobs_are_beside_the_data(built):
         ({"single_hop_ratio": 1.5}, "--single-hop-ratio 1.5"),
         ({"hops": 4}, "--hops 4"),
         ({"image_size": 1}, "--image-size 1"),
+        ({"style": "baroque"}, "--style 'baroque' unknown; choose from colour, grey, sketch"),
         ({"images": 13}, "--images 13 is more than --qa 12"),
         ({"qa": 900}, "without repeats"),
     ],
@@ -135,11 +149,176 @@ def test_absurd_knobs_are_refused_and_leave_nothing(tmp_path, change, message):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_build_that_is_complete_is_left_as_it_is(built, tmp_path, monkeypatch):
+    folder, counts = built
+    before = digest(folder)
+    monkeypatch.setattr(build, "_build", None)  # it may not come that far
+    # What a kill between the last two steps leaves.
+    (folder.parent / "data.partial" / "parts").mkdir(parents=True)
+    assert build.forge(folder, KNOBS) == counts
+    assert digest(folder) == before and not (folder.parent / "data.partial").exists()
+    with pytest.raises(RememError, match="not empty"):
+        build.forge(folder, replace(KNOBS, seed=1))
+
+
+def test_what_stands_beside_the_rows_fits_them(built):
+    folder, counts = built
+    for split in data.SPLITS:
+        beside = load_perturbed(str(folder), split)
+        rows = data.load_split(str(folder), split)
+        assert len(beside) == counts[split]
+        assert beside["question"][:] == rows["question"][:]
+        for row, extra in zip(rows, beside):
+            assert perturbed_faults(extra, [row["keywords"]]) == []
+            assert len(extra["paraphrased_question"]) == 3 and len(set(extra["perturbed_answer"])) == 5
+            # Right and wrong answers are the same sentence but for the value.
+            frame = row["answer"].removesuffix(row["keywords"] + ".")
+            assert all(wrong.startswith(frame) for wrong in extra["perturbed_answer"])
+    asked = {q for split in data.SPLITS for q in data.load_split(str(folder), split)["question"][:]}
+    for split in ("finetune", "test"):
+        for texts in load_perturbed(str(folder), split)["paraphrased_question"][:]:
+            assert not asked & set(texts)
+
+
+def test_a_perturbed_partner_that_is_not_the_rows_own_is_refused(built, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(built[0], folder)
+    shutil.copy(folder / file_of("perturbed", "test"), folder / file_of("perturbed", "retain"))
+    with pytest.raises(RememError, match="split 'retain': 8 rows, but 30 in config 'perturbed'"):
+        load_perturbed(str(folder), "retain")
+    shutil.copy(folder / file_of("perturbed", "finetune"), folder / file_of("perturbed", "test"))
+    table = pq.read_table(folder / file_of("perturbed", "test")).slice(0, 30)
+    pq.write_table(table, folder / file_of("perturbed", "test"))
+    with pytest.raises(RememError, match="split 'test', row 0: config 'perturbed' has another question"):
+        load_perturbed(str(folder), "test")
+    faults = check(str(folder), pictures=False).faults
+    assert len(faults["perturbed rows cannot be used"]) == 2
+
+
+def test_pull_takes_along_what_stands_beside_the_rows(built, tmp_path):
+    assert pull(str(built[0]), ["forget1"], tmp_path / "kept") == {"forget1": 12}
+    assert pull(str(built[0]), ["forget1", "test"], tmp_path / "kept") == {"test": 30}
+    for split in ("forget1", "test"):
+        kept = load_perturbed(str(tmp_path / "kept"), split)
+        assert kept.to_list() == load_perturbed(str(built[0]), split).to_list()
+    assert set(perturbed_files(str(tmp_path / "kept"))) == {"forget1", "test"}
+
+
+def test_data_without_partners_says_so(data_dir):
+    assert perturbed_files(str(data_dir)) == {}
+    with pytest.raises(RememError, match="no config 'perturbed' for split 'forget1'"):
+        load_perturbed(str(data_dir), "forget1")
+
+
+@pytest.mark.parametrize("style", ["grey", "sketch"])
+def test_a_style_changes_every_picture_and_no_word(built, tmp_path, style):
+    build.forge(tmp_path / "data", replace(KNOBS, style=style))
+    plain, drawn = (data.load_split(str(folder), "test") for folder in (built[0], tmp_path / "data"))
+    assert data.fingerprint(plain) == data.fingerprint(drawn)
+    for one, other in zip(plain, drawn):
+        pixels = np.asarray(data.decode_image(other["image"], "row"))
+        assert (pixels[..., 0] == pixels[..., 1]).all() and pixels.std() > 5
+        assert not np.array_equal(pixels, np.asarray(data.decode_image(one["image"], "row")))
+
+
 def test_output_folder_must_be_empty(tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(RememError, match="not empty"):
         build.forge(tmp_path, KNOBS)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_disk_that_is_full_leaves_nothing_half_valid(built, tmp_path, monkeypatch):
+    write, written = pq.write_table, []
+
+    def full(table, target):
+        written.append(target)
+        if len(written) > 6:
+            Path(target).write_bytes(b"PAR1 half a file")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(table, target)
+
+    monkeypatch.setattr(build.pq, "write_table", full)
+    with pytest.raises(
+        RememError, match=r"No space left on device; what is done is kept in '.*data.partial'"
+    ):
+        build.forge(tmp_path / "data", KNOBS)
+    assert not (tmp_path / "data").exists()
+    monkeypatch.undo()
+    build.forge(tmp_path / "data", KNOBS)  # room was made
+    assert digest(tmp_path / "data") == digest(built[0])
+
+
+FORGE = """
+import resource, sys
+from remem_tasks.cli import main
+if __name__ == "__main__":
+    if limit := int(sys.argv.pop(1)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    main()
+"""
+
+
+@pytest.fixture
+def forge_process(tmp_path):
+    """Starts `remem forge` with the knobs above and two workers; returns the process."""
+    (tmp_path / "main.py").write_text(FORGE)
+    options = build.option_line(KNOBS).split()
+
+    def start(limit=0):
+        return subprocess.Popen(
+            [
+                *(sys.executable, str(tmp_path / "main.py"), str(limit)),
+                *("forge", "--out", str(tmp_path / "data"), *options, "--workers", "2"),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return start
+
+
+@pytest.mark.slow
+def test_files_that_may_not_grow_are_one_clear_error(forge_process, tmp_path):
+    process = forge_process(limit=4096)
+    said = process.communicate(timeout=100)[1]
+    assert process.returncode == 1
+    assert "remem forge: error: cannot write" in said and "goes on from it" in said
+    assert "Traceback" not in said and not (tmp_path / "data").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_build_goes_on_to_the_same_bytes(built, forge_process, tmp_path):
+    first = forge_process()
+    parts = tmp_path / "data.partial" / "parts"
+    deadline = time.monotonic() + 100
+    while not list(parts.glob("*-finetune-default.parquet")):
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not (tmp_path / "data").exists()
+    second = forge_process()
+    said = second.communicate(timeout=100)[1]
+    assert second.returncode == 0, said
+    assert digest(tmp_path / "data") == digest(built[0])
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_an_error_not_a_wait(forge_process, tmp_path):
+    process = forge_process()
+    deadline = time.monotonic() + 100
+    workers = []
+    while not workers:
+        assert process.poll() is None and time.monotonic() < deadline
+        children = psutil.Process(process.pid).children()
+        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        time.sleep(0.02)
+    workers[0].kill()
+    said = process.communicate(timeout=100)[1]
+    assert process.returncode == 1 and "a worker was killed" in said
+    assert not (tmp_path / "data").exists()
 
 
 def test_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
