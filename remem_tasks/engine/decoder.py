@@ -1,0 +1,730 @@
+"""Everything that continues a row, from one prefill: greedy replies, rollouts, distinct outcomes, log-probabilities.
+
+    decoder = Decoder(model, processor)
+    state = decoder.prefill(chats)                        # one branch a row
+    cuts = decoder.extend(state, rows, prefixes)          # more branches, sharing the row's prompt
+    replies = decoder.greedy(cuts, 200)
+
+Probabilities are the model's own, at temperature 1, float32, renormalised without the tokens that are
+no text (`prompts.text_tokens`). Nothing here calls `generate`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from remem_tasks.engine.draw import generator, gumbels, gumbels_with_maximum, uniforms
+from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
+from remem_tasks.engine.tree import Tree
+from remem_tasks.errors import RememError
+
+
+@dataclass
+class State:
+    """Branches of the rows of a tree: where decoding can go on.
+
+    Attributes:
+        tree: keys and values of the rows.
+        rows: (B) row of each branch.
+        visible: (B, columns) the columns that a branch sees; columns appended later are not its own.
+        positions: (B) position of its next token.
+        logp: (B, vocabulary) float32 log-probabilities of its next token.
+        given: log-probabilities of the tokens that `extend` was given, one tensor a branch.
+        trie: the tokens that `extend` read, which `greedy` follows as long as they are its own.
+    """
+
+    tree: Tree
+    rows: torch.Tensor
+    visible: torch.Tensor
+    positions: torch.Tensor
+    logp: torch.Tensor
+    given: list[torch.Tensor]
+    trie: _Trie | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, branch: int) -> str:
+        """How error messages call the branch's row."""
+        return self.tree.names[int(self.rows[branch])]
+
+    def lengths(self) -> torch.Tensor:
+        """(B) tokens that each branch has read."""
+        return self.visible.sum(-1)
+
+
+class Reply(NamedTuple):
+    """A greedy reply: its tokens (with the end token, if it ended), whether it ended, its ln p."""
+
+    tokens: list[int]
+    ended: bool
+    logprob: float
+
+
+@dataclass
+class Continuations:
+    """Continuations of one branch.
+
+    Attributes:
+        tokens: each with its end token, if it ended.
+        logprobs: ln p of each, float64.
+        perturbed: of `distinct`, ln p plus Gumbel noise, in falling order; None of `sample`.
+    """
+
+    tokens: list[list[int]]
+    logprobs: torch.Tensor
+    perturbed: torch.Tensor | None = None
+
+
+@dataclass
+class _Trie:
+    """Tokens that branch off a state's branches, each read once.
+
+    Attributes:
+        parents: parent of each node; branch b of the state below is −1 − b.
+        children: (parent, token) to node.
+        rows, tokens, depths, visible, positions: of each node; `positions` is of the node's next token.
+        best: likeliest next token of each node and its log-probability, where known.
+    """
+
+    parents: list[int]
+    children: dict[tuple[int, int], int]
+    tokens: list[int]
+    depths: list[int]
+    rows: torch.Tensor
+    visible: torch.Tensor
+    positions: torch.Tensor
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory did not suffice."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "allocate memory" in text
+
+
+def _slots(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """(place of each branch among those of its row, the largest number of them)."""
+    order = torch.argsort(rows, stable=True)
+    ranked = rows[order]
+    place = torch.arange(len(rows), device=rows.device)
+    first = torch.searchsorted(ranked, ranked)
+    slots = torch.empty_like(place)
+    slots[order] = place - first
+    return slots, int(slots.max()) + 1
+
+
+def _widened(visible: torch.Tensor, columns: int) -> torch.Tensor:
+    return F.pad(visible, (0, columns - visible.shape[1])) if visible.shape[1] < columns else visible
+
+
+class _Front:
+    """Branches that each read one token at a time, on a tree that is left as it was found.
+
+    Attributes:
+        rows, visible, positions: of the branches, as in `State`.
+    """
+
+    def __init__(self, decoder: Decoder, state: State) -> None:
+        self.decoder = decoder
+        self.tree, self.mark = state.tree, state.tree.columns
+        self.own = False
+        self.rows, self.positions = state.rows, state.positions
+        self.visible = _widened(state.visible, self.mark)
+        self._slots: tuple[torch.Tensor, int] | None = None
+
+    def take(self, branches: torch.Tensor) -> None:
+        """Go on with these branches, in this order; a branch may come several times."""
+        self.rows, self.positions = self.rows[branches], self.positions[branches]
+        self.visible = self.visible[branches]
+        self._slots = None
+        left = torch.unique(self.rows)
+        if 0 < len(left) <= len(self.tree.names) // 2:
+            # Finished rows leave: the others go on in a copy.
+            tree = self.tree.of_rows(left)
+            self.close()
+            self.tree, self.own = tree, True
+            self.rows = torch.searchsorted(left, self.rows)
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Read one token a branch; log-probabilities of the next, (branches, vocabulary)."""
+        if self._slots is None:
+            self._slots = _slots(self.rows)
+        slots, width = self._slots
+        self.visible = torch.cat([self.visible, F.one_hot(slots, width).bool()], 1)
+        logits = self.tree.append(self.rows, slots, width, tokens, self.positions, self.visible)
+        self.positions = self.positions + 1
+        return self.decoder.log_probabilities(logits, self.tree, self.rows)
+
+    def close(self) -> None:
+        """Forget what was appended."""
+        if not self.own:
+            self.tree.crop(self.mark)
+
+
+class Decoder:
+    """Continues rows in batches.
+
+    Args:
+        model: an image-text-to-text model, with an adapter or without, in eval mode.
+        processor: its processor.
+        budget: bytes that a batch's keys, values and logits may take; by default 60 % of what is free
+            on a GPU, else 1 GiB.
+    """
+
+    def __init__(self, model: Any, processor: Any, budget: int | None = None) -> None:
+        self.model = model
+        self.prompts = Prompts(processor)
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        text = base.config.get_text_config()
+        self.device = next(model.parameters()).device
+        self.dtype = base.dtype
+        self.context_length: int | None = getattr(text, "max_position_embeddings", None)
+        self.vocabulary = int(text.vocab_size)
+        banned, self.ends = text_tokens(base, processor, self.vocabulary)
+        self.banned = banned.to(self.device)
+        self._ends = torch.tensor(self.ends, device=self.device)
+        if getattr(text, "_attn_implementation", "eager") not in ("eager", "sdpa"):
+            # Flash attention takes no mask that says which branch sees what.
+            base.set_attn_implementation({"text_config": "sdpa"})
+        heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", 1)
+        size = getattr(text, "head_dim", None) or text.hidden_size // max(
+            1, getattr(text, "num_attention_heads", 1)
+        )
+        itemsize = torch.finfo(self.dtype).bits // 8
+        self._column_bytes = 2 * getattr(text, "num_hidden_layers", 1) * heads * size * itemsize
+        self._branch_bytes = self.vocabulary * 24  # logits, their float32 copy, work of the sampling
+        self._budget = budget
+        self._rows_at_once: int | None = None
+
+    # Probabilities
+
+    def log_probabilities(self, logits: torch.Tensor, tree: Tree, rows: torch.Tensor) -> torch.Tensor:
+        """Float32 log-probabilities over the tokens that are text.
+
+        Args:
+            logits: (N, vocabulary).
+            rows: (N) row of each, for the message.
+
+        Raises:
+            RememError: names the first row whose logits are NaN or infinite.
+        """
+        logits = logits.float()
+        allowed = logits.masked_fill(self.banned, -torch.inf)
+        fine = torch.isfinite(logits.amax(-1)) & torch.isfinite(allowed.amax(-1))
+        if not fine.all():
+            row = int(rows[int((~fine).nonzero()[0])])
+            raise RememError(
+                f"{tree.names[row]}: the model's logits are NaN or infinite; its weights or dtype are broken"
+            )
+        return allowed.log_softmax(-1)
+
+    def _check_room(self, state: State, extra: torch.Tensor) -> None:
+        """Raises RememError if a branch and `extra` (B) tokens more are longer than the context."""
+        if self.context_length is None or not len(state):
+            return
+        over = state.lengths() + extra - self.context_length
+        worst = int(over.argmax())
+        if over[worst] > 0:
+            length, new = int(state.lengths()[worst]), int(extra[worst])
+            raise RememError(
+                f"{state.name(worst)}: the prompt has {length} tokens, which with {new} new ones is more "
+                f"than the model's context of {self.context_length}"
+            )
+
+    # States
+
+    @torch.inference_mode()
+    def prefill(self, chats: Sequence[Chat]) -> State:
+        """One branch a chat; the picture is encoded and the prompt read once.
+
+        An unfinished assistant's turn is read after its prompt, as `extend` would; several
+        continuations of one chat share its prompt if they are made with `extend`.
+
+        Raises:
+            RememError: a prompt longer than the context, or logits that are no numbers.
+        """
+        return self._state_of(self.prompts.encode(chats), chats)
+
+    @torch.inference_mode()
+    def begin(self, inputs: Any, names: Sequence[str]) -> State:
+        """One branch a row from model inputs that are padded on the left.
+
+        Args:
+            inputs: `input_ids`, `attention_mask` and what else the model takes.
+            names: how error messages call the rows.
+        """
+        inputs = {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            if torch.is_tensor(value)
+            else value
+            for name, value in inputs.items()
+        }
+        lengths = inputs["attention_mask"].sum(-1)
+        if self.context_length is not None and int(lengths.max()) > self.context_length:
+            worst = int(lengths.argmax())
+            raise RememError(
+                f"{names[worst]}: the prompt has {int(lengths[worst])} tokens, which is more than the "
+                f"model's context of {self.context_length}"
+            )
+        tree = Tree(self.model, names)
+        logits = tree.prefill(inputs)
+        rows = torch.arange(len(tree.names), device=self.device)
+        logp = self.log_probabilities(logits, tree, rows)
+        given = [torch.zeros(0)] * len(rows)
+        return State(tree, rows, tree.prompts, tree.next_position, logp, given)
+
+    def _grow(
+        self, state: State, branches: Sequence[int], tokens: Sequence[Sequence[int]], score: bool
+    ) -> tuple[_Trie, list[list[int]], torch.Tensor, dict[int, int], torch.Tensor]:
+        """Read tokens behind branches, each distinct beginning once.
+
+        Args:
+            score: only score the tokens: the last one of each is not read.
+
+        Returns:
+            (trie, nodes of each token list, ln p of each node, places of the lists' last nodes in what
+            follows, log-probabilities behind them)
+        """
+        trie = _Trie([], {}, [], [], state.rows, state.visible, state.positions)
+        paths, inner, final = [], set(), set()
+        for branch, given in zip(branches, tokens):
+            at, path = -1 - int(branch), []
+            for token in map(int, given):
+                node = trie.children.get((at, token))
+                if node is None:
+                    node = len(trie.parents)
+                    trie.children[at, token] = node
+                    trie.parents.append(at)
+                    trie.tokens.append(token)
+                    trie.depths.append(0 if at < 0 else trie.depths[at] + 1)
+                if at >= 0:
+                    inner.add(at)
+                path.append(node)
+                at = node
+            paths.append(path)
+            if path and not score:
+                final.add(path[-1])
+        count, device = len(trie.parents), self.device
+        logp = torch.zeros(count)
+        read = sorted(inner | final)  # parents come before their children
+        at = {node: place for place, node in enumerate(read)}
+        above = torch.tensor(trie.parents, dtype=torch.long)
+        said = torch.tensor(trie.tokens, dtype=torch.long)
+        first = above < 0
+        if first.any():
+            logp[first] = state.logp[(-1 - above[first]).to(device), said[first].to(device)].cpu()
+        root: list[int] = []
+        lines: list[list[int]] = []  # the nodes down to each, itself included
+        for place, node in enumerate(read):
+            parent = trie.parents[node]
+            root.append(-1 - parent if parent < 0 else root[at[parent]])
+            lines.append([place] if parent < 0 else [*lines[at[parent]], place])
+        finals = sorted(final)
+        if not read:
+            return trie, paths, logp, {}, state.logp[:0]
+        tree, before = state.tree, state.tree.columns
+        root = torch.tensor(root, device=device)
+        rows = state.rows[root]
+        slots, width = _slots(rows)
+        columns = torch.zeros(len(read), width, dtype=torch.bool, device=device)
+        of = torch.tensor([place for place, line in enumerate(lines) for _ in line], device=device)
+        columns[of, slots[torch.tensor([node for line in lines for node in line], device=device)]] = True
+        visible = torch.cat([_widened(state.visible, before)[root], columns], 1)
+        positions = state.positions[root] + torch.tensor([trie.depths[node] for node in read], device=device)
+        ids = said[read].to(device)
+        below: dict[int, list[int]] = {}
+        for node, parent in enumerate(trie.parents):
+            if parent >= 0:
+                below.setdefault(parent, []).append(node)
+        behind = state.logp.new_empty(len(finals), state.logp.shape[1])
+        where = {node: place for place, node in enumerate(finals)}
+        # In pieces, so that the logits of a long trie fit; columns of a piece follow those of the one before.
+        piece = max(1, self.budget // (2 * self._branch_bytes * len(tree.names)))
+        for start in range(0, width, piece):
+            size = min(piece, width - start)
+            here = ((slots >= start) & (slots < start + size)).nonzero()[:, 0]
+            scores = tree.append(
+                rows[here],
+                slots[here] - start,
+                size,
+                ids[here],
+                positions[here],
+                visible[here, : before + start + size],
+            )
+            scores = self.log_probabilities(scores, tree, rows[here])
+            nodes = [read[place] for place in here.tolist()]
+            of, child = [], []
+            for place, node in enumerate(nodes):
+                of += [place] * len(below.get(node, []))
+                child += below.get(node, [])
+            if child:
+                logp[child] = scores[of, said[child].to(device)].cpu()
+            kept = [(where[node], place) for place, node in enumerate(nodes) if node in where]
+            if kept:
+                behind[[k for k, _ in kept]] = scores[[p for _, p in kept]]
+        trie.rows, trie.visible, trie.positions = rows, visible, positions + 1
+        return trie, paths, logp, where, behind
+
+    @torch.inference_mode()
+    def extend(self, state: State, branches: Sequence[int], tokens: Sequence[Sequence[int]]) -> State:
+        """Branches that go on from those of a state.
+
+        Args:
+            branches: N indices of branches; one may come several times.
+            tokens: N lists that the new branches read; beginnings that agree are read once.
+
+        Returns:
+            N branches, `given` holding the log-probabilities of their tokens. The keys and values
+            stay in the state's tree; the state itself can be used on.
+        """
+        branches = [int(branch) for branch in branches]
+        self._check_room(
+            _picked(state, branches), torch.tensor([len(given) for given in tokens], device=self.device)
+        )
+        trie, paths, scores, where, behind = self._grow(state, branches, tokens, score=False)
+        columns = state.tree.columns
+        index = torch.tensor(branches, device=self.device)
+        rows, positions = state.rows[index], state.positions[index]
+        visible, logp = _widened(state.visible, columns)[index], state.logp[index]
+        long = [place for place, path in enumerate(paths) if path]
+        if long:
+            read = sorted({node for path in paths for node in path})
+            at = {node: place for place, node in enumerate(read)}
+            ends = [paths[place][-1] for place in long]
+            nodes = torch.tensor([at[node] for node in ends], device=self.device)
+            visible[long], positions[long] = trie.visible[nodes], trie.positions[nodes]
+            logp[long] = behind[[where[node] for node in ends]]
+        given = [scores[path] for path in paths]
+        return State(state.tree, rows, visible, positions, logp, given)
+
+    @torch.inference_mode()
+    def logprobs(
+        self, state: State, candidates: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[torch.Tensor]]:
+        """Log-probability of every token of every candidate.
+
+        Args:
+            candidates: for each branch of the state a list of token lists that could follow.
+
+        Returns:
+            In the same shape, one float32 tensor (on the CPU) a candidate.
+        """
+        flat = [(branch, tokens) for branch, lists in enumerate(candidates) for tokens in lists]
+        branches = [branch for branch, _ in flat]
+        extra = torch.tensor([len(tokens) for _, tokens in flat], device=self.device)
+        self._check_room(_picked(state, branches), extra)
+        mark = state.tree.columns
+        _, paths, scores, _, _ = self._grow(state, branches, [tokens for _, tokens in flat], score=True)
+        state.tree.crop(mark)
+        of_paths = iter(paths)
+        return [[scores[next(of_paths)] for _ in lists] for lists in candidates]
+
+    # Continuations
+
+    @torch.inference_mode()
+    def greedy(self, state: State, max_new_tokens: int | Sequence[int]) -> list[Reply]:
+        """The likeliest token again and again, until an end token or the limit; one reply a branch.
+
+        Args:
+            max_new_tokens: at least 1, for all or for each branch.
+        """
+        count = len(state)
+        limits = [max_new_tokens] * count if isinstance(max_new_tokens, int) else list(max_new_tokens)
+        limit = torch.tensor(limits, device=self.device)
+        self._check_room(state, limit)
+        longest = max(limits, default=0)
+        out = torch.full((count, longest), -1, dtype=torch.long, device=self.device)
+        total = torch.zeros(count, dtype=torch.float64, device=self.device)
+        front = _Front(self, state)
+        at, logp = torch.arange(count, device=self.device), state.logp
+        ended = torch.zeros(count, dtype=torch.bool, device=self.device)
+        for place in range(longest):
+            best, token = logp.max(-1)
+            out[at, place] = token
+            total[at] += best.double()
+            stop = torch.isin(token, self._ends)
+            ended[at] = stop
+            going = ~stop & (place + 1 < limit[at])
+            if not going.all():
+                left = going.nonzero()[:, 0]
+                at, token = at[left], token[left]
+                if not len(at):
+                    break
+                front.take(left)
+            logp = front.step(token)
+        front.close()
+        lengths = (out >= 0).sum(-1).tolist()
+        return [
+            Reply(tokens[:length], stop, value)
+            for tokens, length, stop, value in zip(out.tolist(), lengths, ended.tolist(), total.tolist())
+        ]
+
+    @torch.inference_mode()
+    def sample(
+        self, state: State, m: int, max_tokens: int | Sequence[int], seeds: Sequence[int]
+    ) -> list[Continuations]:
+        """m rollouts a branch from the model's own distribution: temperature 1, no top-k, no top-p.
+
+        Rollouts that agree so far are one branch of the tree, so a peaked model costs little.
+
+        Args:
+            m: rollouts a branch.
+            max_tokens: where they are cut, for all or for each branch.
+            seeds: one a branch (`draw.row_seed`).
+        """
+        count, device = len(state), self.device
+        limits = [max_tokens] * count if isinstance(max_tokens, int) else list(max_tokens)
+        limit = torch.tensor(limits, device=device).repeat_interleave(m)
+        self._check_room(state, torch.tensor(limits, device=device))
+        longest = max(limits, default=0)
+        # One number a rollout and token, drawn at once: a branch's numbers never depend on the others'.
+        noise = torch.zeros(count, m, longest, dtype=torch.float64)
+        for branch, seed in enumerate(seeds):
+            noise[branch, :, : limits[branch]] = uniforms(generator(seed), m, limits[branch])
+        noise = noise.view(count * m, longest).to(device)
+        out = torch.full((count * m, longest), -1, dtype=torch.long, device=device)
+        total = torch.zeros(count * m, dtype=torch.float64, device=device)
+        front, logp = _Front(self, state), state.logp
+        at = torch.arange(count * m, device=device)  # rollouts that go on
+        node = at // m  # the front's branch of each of them
+        for place in range(longest):
+            token = _inverse(logp, node, noise[at, place])
+            out[at, place] = token
+            total[at] += logp[node, token].double()
+            going = (~torch.isin(token, self._ends) & (place + 1 < limit[at])).nonzero()[:, 0]
+            if not len(going):
+                break
+            at, node, token = at[going], node[going], token[going]
+            joint, node = torch.unique(node * self.vocabulary + token, return_inverse=True)
+            front.take(joint // self.vocabulary)
+            logp = front.step(joint % self.vocabulary)
+        front.close()
+        lengths = (out >= 0).sum(-1).tolist()
+        cut = [tokens[:length] for tokens, length in zip(out.tolist(), lengths)]
+        total = total.cpu()
+        return [
+            Continuations(cut[start : start + m], total[start : start + m])
+            for start in range(0, count * m, m)
+        ]
+
+    @torch.inference_mode()
+    def distinct(
+        self, state: State, m: int, lengths: int | Sequence[int], seeds: Sequence[int]
+    ) -> list[Continuations]:
+        """m distinct outcomes a branch, drawn from p without replacement; all of them if there are fewer.
+
+        An outcome is a continuation cut at n tokens, or earlier behind an end token. Stochastic beam
+        search (Kool et al. 2019, arXiv 1903.06059): the outcomes with the m largest perturbed
+        log-probabilities, found from the root down, since a node's largest one is known before its
+        children's. Between a prefix and its tokens stands a level of groups of √vocabulary tokens, so
+        that a step draws 2 √vocabulary numbers a beam.
+
+        Args:
+            m: outcomes a branch.
+            lengths: n, for all or for each branch.
+            seeds: one a branch (`draw.row_seed`).
+
+        Returns:
+            Outcomes in falling order of their perturbed log-probability.
+        """
+        count, device = len(state), self.device
+        limits = [lengths] * count if isinstance(lengths, int) else list(lengths)
+        limit = torch.tensor(limits, device=device)
+        self._check_room(state, limit)
+        longest = max(limits, default=0)
+        size = int(self.vocabulary**0.5 + 0.999)
+        groups = -(-self.vocabulary // size)
+        sources = [generator(seed) for seed in seeds]
+        nothing = -torch.inf
+        out = torch.full((count, m, longest), -1, dtype=torch.long, device=device)
+        phi = torch.full((count, m), nothing, dtype=torch.float64, device=device)
+        perturbed = phi.clone()
+        phi[:, 0] = 0
+        perturbed[:, 0] = torch.stack([gumbels(source, 1)[0] for source in sources]).to(device)
+        live = torch.zeros(count, m, dtype=torch.bool, device=device)
+        live[:, 0] = True
+        index = torch.zeros(count, m, dtype=torch.long, device=device)  # the front's branch of a live beam
+        index[:, 0] = torch.arange(count, device=device)
+        front, logp = _Front(self, state), state.logp
+
+        for place in range(longest):
+            noise = torch.zeros(count, m, groups + size, dtype=torch.float64)
+            for branch in live.any(-1).nonzero()[:, 0].tolist():
+                noise[branch] = gumbels(sources[branch], m, groups + size)
+            noise = noise.to(device)
+            leaves = torch.where(live, nothing, perturbed)
+
+            # Groups of tokens, and the outcomes that are finished.
+            grouped = F.pad(logp, (0, groups * size - self.vocabulary), value=nothing)
+            grouped = grouped.view(-1, groups, size)
+            mass = grouped.logsumexp(-1).double()
+            below = torch.where(live[..., None], phi[..., None] + mass[index], nothing)
+            keys = gumbels_with_maximum(below, noise[..., :groups], perturbed)
+            best, chosen = torch.cat([keys.flatten(1), leaves], 1).topk(m)
+            done = chosen >= m * groups
+            done_beam = torch.where(done, chosen - m * groups, 0)
+            beam, group = torch.where(done, 0, chosen // groups), torch.where(done, 0, chosen % groups)
+            open_ = ~done & (best > nothing)
+
+            # Tokens of the chosen groups.
+            tokens_logp = grouped[index.gather(1, beam), group].double()
+            below = torch.where(open_[..., None], phi.gather(1, beam)[..., None] + tokens_logp, nothing)
+            keys = gumbels_with_maximum(below, noise[..., groups:], best)
+            leaves = torch.where(done, best, nothing)
+            best, chosen = torch.cat([keys.flatten(1), leaves], 1).topk(m)
+            is_leaf = chosen >= m * size
+            source = torch.where(is_leaf, chosen - m * size, chosen // size)
+            token = group.gather(1, source) * size + torch.where(is_leaf, 0, chosen % size)
+            parent = torch.where(is_leaf, done_beam.gather(1, source), beam.gather(1, source))
+            fresh = ~is_leaf & (best > nothing)
+
+            filled = best > nothing
+            reached = below.flatten(1).gather(1, torch.where(is_leaf, 0, chosen))
+            phi = torch.where(is_leaf, phi.gather(1, parent), reached).masked_fill(~filled, nothing)
+            perturbed = best
+            out = out.gather(1, parent[..., None].expand_as(out))
+            out[:, :, place] = torch.where(fresh, token, -1)
+            out[~filled] = -1
+            ended = torch.isin(token, self._ends) | (place + 1 >= limit)[:, None]
+            live = fresh & ~ended
+            which = live.nonzero(as_tuple=True)
+            if not len(which[0]):
+                break
+            before = index.gather(1, parent)[which]
+            index = torch.zeros_like(index)
+            index[which] = torch.arange(len(before), device=device)
+            front.take(before)
+            logp = front.step(token[which])
+        front.close()
+        return [_outcomes(*parts) for parts in zip(out.tolist(), phi.cpu(), perturbed.cpu())]
+
+    # Batches
+
+    @property
+    def budget(self) -> int:
+        """Bytes for a batch's keys, values and logits."""
+        if self._budget is None:
+            free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else None
+            self._budget = 2**30 if free is None else int(0.6 * free)
+        return self._budget
+
+    def batches(
+        self,
+        chats: Sequence[Chat],
+        work: Callable[[State, list[int]], list[Any]],
+        *,
+        branches: int = 1,
+        columns: int = 0,
+        limit: int | None = None,
+    ) -> Iterator[tuple[list[int], list[Any]]]:
+        """Do the work of all chats, in batches that fill the budget, chats of similar length side by side.
+
+        Long prompts come first, so that what does not fit shows at the start. Out of memory halves the
+        batch, and it stays halved.
+
+        Args:
+            chats: one prefill each.
+            work: a state (one branch a chat) and the indices of its chats to one result a chat.
+            branches: the most branches of a row that `work` holds at a time.
+            columns: the most tokens that `work` appends to a row in all its branches.
+            limit: the most chats in a batch.
+
+        Yields:
+            (indices, results)
+
+        Raises:
+            RememError: a chat alone does not fit into memory.
+        """
+        order = sorted(range(len(chats)), key=lambda index: (*_extent(chats[index]), index), reverse=True)
+        row_bytes = columns * self._column_bytes + branches * self._branch_bytes
+        most = min(limit or len(order), self._rows_at_once or len(order))
+        # A prompt has at least the columns of the batch before, or (unknown) one.
+        length, start = 1, 0
+        while start < len(order):
+            fits = max(1, self.budget // (row_bytes + length * self._column_bytes))
+            chunk = order[start : start + min(most, fits)]
+            pictures = _extent(chats[chunk[0]])[0]
+            chunk = [index for index in chunk if _extent(chats[index])[0] == pictures]
+            result = None
+            try:
+                inputs = self.prompts.encode([chats[index] for index in chunk])
+                length = inputs["input_ids"].shape[1]
+                fits = max(1, self.budget // (row_bytes + length * self._column_bytes))
+                if fits < len(chunk):
+                    del inputs
+                    continue
+                state = self._state_of(inputs, [chats[index] for index in chunk])
+                result = work(state, chunk)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                if len(chunk) == 1:
+                    raise RememError(f"{chats[chunk[0]].row}: out of memory with this row alone") from error
+            if result is None:  # outside the handler, so that the failed batch's memory is let go
+                inputs = state = None
+                self._rows_at_once = most = max(1, len(chunk) // 2)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                warnings.warn(f"out of memory: going on with {most} rows at once", stacklevel=2)
+                continue
+            yield chunk, result
+            start += len(chunk)
+
+    def _state_of(self, inputs: Any, chats: Sequence[Chat]) -> State:
+        state = self.begin(inputs, [chat.row for chat in chats])
+        said = [self.prompts.split(chat)[1] for chat in chats]
+        if not any(said):
+            return state
+        tokens = [self.prompts.said(chat, [text])[0] for chat, text in zip(chats, said)]
+        return self.extend(state, range(len(chats)), tokens)
+
+
+def _extent(chat: Chat) -> tuple[int, int]:
+    """(pictures, letters) of a chat: what its length goes by."""
+    parts = [
+        part
+        for turn in chat.messages
+        for part in ([] if isinstance(turn["content"], str) else turn["content"])
+    ]
+    letters = sum(len(turn["content"]) for turn in chat.messages if isinstance(turn["content"], str))
+    return (
+        sum(part["type"] == "image" for part in parts),
+        letters + sum(len(part["text"]) for part in parts if part["type"] == "text"),
+    )
+
+
+def _picked(state: State, branches: Sequence[int]) -> State:
+    """A state of some branches, without their scores."""
+    index = torch.tensor(list(branches), dtype=torch.long, device=state.rows.device)
+    return State(
+        state.tree, state.rows[index], state.visible[index], state.positions[index], state.logp[:0], []
+    )
+
+
+def _inverse(logp: torch.Tensor, node: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """Tokens by the inverse of the distribution function.
+
+    Args:
+        logp: (N, vocabulary).
+        node: (R), in rising order, whose distribution each number is for.
+        drawn: (R) uniform in [0, 1), float64.
+    """
+    slots, width = _slots(node)
+    asked = torch.zeros(len(logp), width, dtype=torch.float64, device=logp.device)
+    summed = logp.double().exp_().cumsum_(-1)
+    whole = summed[node, -1]
+    asked[node, slots] = torch.minimum(drawn * whole, whole.nextafter(torch.zeros_like(whole)))
+    # The first token whose sum is above the number: a token without probability is never the first.
+    return torch.searchsorted(summed, asked, right=True)[node, slots]
+
+
+def _outcomes(tokens: list[list[int]], phi: torch.Tensor, perturbed: torch.Tensor) -> Continuations:
+    count = int((perturbed > -torch.inf).sum())
+    cut = [[token for token in outcome if token >= 0] for outcome in tokens[:count]]
+    return Continuations(cut, phi[:count], perturbed[:count])
