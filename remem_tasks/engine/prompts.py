@@ -147,6 +147,8 @@ def text_tokens(model: Any, processor: Any, vocabulary: int) -> tuple[torch.Tens
             found.add(names[value])
         elif name.endswith("token_id") and isinstance(value, int):
             found.add(value)
+        elif name == "row_col_ids":  # Idefics3's places of tiles
+            found |= set(value)
     configs = [model.config, getattr(model.config, "text_config", None)]
     for config in filter(None, configs):
         for name, value in vars(config).items():
