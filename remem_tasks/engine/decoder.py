@@ -11,8 +11,9 @@ no text (`prompts.text_tokens`). Nothing here calls `generate`.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from remem_tasks.engine.draw import generator, gumbels, gumbels_with_maximum, uniforms
 from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
 from remem_tasks.engine.tree import Tree
+from remem_tasks.engine.trie import Trie
 from remem_tasks.errors import RememError
 
 
@@ -36,7 +38,7 @@ class State:
         positions: (B) position of its next token.
         logp: (B, vocabulary) float32 log-probabilities of its next token.
         given: log-probabilities of the tokens that `extend` was given, one tensor a branch.
-        trie: the tokens that `extend` read, which `greedy` follows as long as they are its own.
+        known: what `extend` read, which `greedy` follows as long as it says the same.
     """
 
     tree: Tree
@@ -45,7 +47,7 @@ class State:
     positions: torch.Tensor
     logp: torch.Tensor
     given: list[torch.Tensor]
-    trie: _Trie | None = None
+    known: _Known | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -83,23 +85,53 @@ class Continuations:
 
 
 @dataclass
-class _Trie:
-    """Tokens that branch off a state's branches, each read once.
+class _Known:
+    """Nodes of a trie that have been read behind a state.
 
     Attributes:
-        parents: parent of each node; branch b of the state below is −1 − b.
-        children: (parent, token) to node.
-        rows, tokens, depths, visible, positions: of each node; `positions` is of the node's next token.
-        best: likeliest next token of each node and its log-probability, where known.
+        trie: the token lists.
+        ends: the last node of each token list; of an empty one its branch, −1 − b.
+        place: node to its place in what follows.
+        rows, visible, positions: of each node read; `positions` is of the node's next token.
+        best: the likeliest token behind each node read, and its log-probability.
     """
 
-    parents: list[int]
-    children: dict[tuple[int, int], int]
-    tokens: list[int]
-    depths: list[int]
+    trie: Trie
+    ends: list[int]
+    place: dict[int, int]
     rows: torch.Tensor
     visible: torch.Tensor
     positions: torch.Tensor
+    best: list[tuple[int, float]]
+
+
+@dataclass
+class _Walk:
+    """A greedy reply as far as it is known without decoding.
+
+    Attributes:
+        node: where it has come to.
+        branch: whose reply it is.
+        next: the token that it says next, and its log-probability.
+        tokens, values: what it has said, and ln p of each.
+        open: whether it goes on.
+    """
+
+    node: int
+    branch: int
+    next: tuple[int, float]
+    tokens: list[int]
+    values: list[float]
+    open: bool = True
+
+    def say(self) -> None:
+        self.tokens.append(self.next[0])
+        self.values.append(self.next[1])
+
+
+def _for_each(number: int | Sequence[int], count: int) -> list[int]:
+    """A number for each of so many branches."""
+    return [number] * count if isinstance(number, int) else list(number)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -139,17 +171,31 @@ class _Front:
         self._slots: tuple[torch.Tensor, int] | None = None
 
     def take(self, branches: torch.Tensor) -> None:
-        """Go on with these branches, in this order; a branch may come several times."""
+        """Go on with these branches, in this order; a branch may come several times.
+
+        Rows with no branch left and columns that no branch sees leave, where that saves enough to
+        pay for copying the rest.
+        """
         self.rows, self.positions = self.rows[branches], self.positions[branches]
         self.visible = self.visible[branches]
-        self._slots = None
-        left = torch.unique(self.rows)
-        if 0 < len(left) <= len(self.tree.names) // 2:
-            # Finished rows leave: the others go on in a copy.
-            tree = self.tree.of_rows(left)
-            self.close()
-            self.tree, self.own = tree, True
-            self.rows = torch.searchsorted(left, self.rows)
+        self._slots = _slots(self.rows)
+        width = self._slots[1]
+        tree, size = self.tree, len(self.tree.names)
+        seen = torch.zeros(size, tree.columns, device=self.rows.device)
+        seen = seen.index_add_(0, self.rows, self.visible.float()) > 0
+        counts = seen.sum(-1)
+        left = counts.nonzero()[:, 0]
+        columns = int(counts.max())
+        fewer = len(left) < size
+        if len(left) * columns > 0.75 * size * tree.columns and not (fewer and width >= 8):
+            return
+        # What is seen first, in its order, then as much of the rest as makes rows equally long.
+        keep = (~seen[left]).to(torch.uint8).argsort(dim=-1, stable=True)[:, :columns]
+        smaller = tree.of(left, keep)
+        self.close()
+        self.tree, self.own = smaller, True
+        self.rows = torch.searchsorted(left, self.rows)
+        self.visible = self.visible.gather(1, keep[self.rows])
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Read one token a branch; log-probabilities of the next, (branches, vocabulary)."""
@@ -273,103 +319,75 @@ class Decoder:
                 f"model's context of {self.context_length}"
             )
         tree = Tree(self.model, names)
-        logits = tree.prefill(inputs)
+        logits, positions, visible = tree.prefill(inputs)
         rows = torch.arange(len(tree.names), device=self.device)
         logp = self.log_probabilities(logits, tree, rows)
-        given = [torch.zeros(0)] * len(rows)
-        return State(tree, rows, tree.prompts, tree.next_position, logp, given)
+        return State(tree, rows, visible, positions, logp, [torch.zeros(0)] * len(rows))
 
-    def _grow(
-        self, state: State, branches: Sequence[int], tokens: Sequence[Sequence[int]], score: bool
-    ) -> tuple[_Trie, list[list[int]], torch.Tensor, dict[int, int], torch.Tensor]:
-        """Read tokens behind branches, each distinct beginning once.
+    def _read(
+        self, state: State, trie: Trie, ends: Sequence[int], leaves: bool
+    ) -> tuple[_Known, torch.Tensor, torch.Tensor]:
+        """Read the tokens of a trie behind a state's branches, each node once.
 
         Args:
-            score: only score the tokens: the last one of each is not read.
+            ends: the last node of each token list.
+            leaves: whether nodes without children are read too.
 
         Returns:
-            (trie, nodes of each token list, ln p of each node, places of the lists' last nodes in what
-            follows, log-probabilities behind them)
+            (what has been read, ln p of every node's token on the CPU, log-probabilities behind the
+            lists' last nodes that have been read, in the order of their nodes)
         """
-        trie = _Trie([], {}, [], [], state.rows, state.visible, state.positions)
-        paths, inner, final = [], set(), set()
-        for branch, given in zip(branches, tokens):
-            at, path = -1 - int(branch), []
-            for token in map(int, given):
-                node = trie.children.get((at, token))
-                if node is None:
-                    node = len(trie.parents)
-                    trie.children[at, token] = node
-                    trie.parents.append(at)
-                    trie.tokens.append(token)
-                    trie.depths.append(0 if at < 0 else trie.depths[at] + 1)
-                if at >= 0:
-                    inner.add(at)
-                path.append(node)
-                at = node
-            paths.append(path)
-            if path and not score:
-                final.add(path[-1])
-        count, device = len(trie.parents), self.device
-        logp = torch.zeros(count)
-        read = sorted(inner | final)  # parents come before their children
-        at = {node: place for place, node in enumerate(read)}
-        above = torch.tensor(trie.parents, dtype=torch.long)
-        said = torch.tensor(trie.tokens, dtype=torch.long)
-        first = above < 0
-        if first.any():
-            logp[first] = state.logp[(-1 - above[first]).to(device), said[first].to(device)].cpu()
-        root: list[int] = []
-        lines: list[list[int]] = []  # the nodes down to each, itself included
-        for place, node in enumerate(read):
-            parent = trie.parents[node]
-            root.append(-1 - parent if parent < 0 else root[at[parent]])
-            lines.append([place] if parent < 0 else [*lines[at[parent]], place])
-        finals = sorted(final)
-        if not read:
-            return trie, paths, logp, {}, state.logp[:0]
-        tree, before = state.tree, state.tree.columns
-        root = torch.tensor(root, device=device)
-        rows = state.rows[root]
-        slots, width = _slots(rows)
+        device, tree, before = self.device, state.tree, state.tree.columns
+        parents, said = torch.tensor(trie.parents, dtype=torch.long), torch.tensor(trie.tokens)
+        scores = torch.zeros(len(trie))
+        if len(first := (parents < 0).nonzero()[:, 0]):
+            scores[first] = state.logp[(-1 - parents[first]).to(device), said[first].to(device)].cpu()
+        inner = {parent for parent in trie.parents if parent >= 0}
+        read = [node for node in range(len(trie)) if leaves or node in inner]
+        place = {node: index for index, node in enumerate(read)}
+        lines = [trie.line(node) for node in read]
+        root = torch.tensor([trie.branch(node) for node in read], dtype=torch.long, device=device)
+        depth = torch.tensor([len(line) for line in lines], dtype=torch.long, device=device)
+        rows, positions = state.rows[root], state.positions[root] + depth
+        slots, width = _slots(rows) if read else (rows, 0)
         columns = torch.zeros(len(read), width, dtype=torch.bool, device=device)
-        of = torch.tensor([place for place, line in enumerate(lines) for _ in line], device=device)
-        columns[of, slots[torch.tensor([node for line in lines for node in line], device=device)]] = True
+        of = torch.arange(len(read), device=device).repeat_interleave(depth)
+        columns[of, slots[[place[node] for line in lines for node in line]]] = True
         visible = torch.cat([_widened(state.visible, before)[root], columns], 1)
-        positions = state.positions[root] + torch.tensor([trie.depths[node] for node in read], device=device)
         ids = said[read].to(device)
+
         below: dict[int, list[int]] = {}
         for node, parent in enumerate(trie.parents):
-            if parent >= 0:
-                below.setdefault(parent, []).append(node)
-        behind = state.logp.new_empty(len(finals), state.logp.shape[1])
-        where = {node: place for place, node in enumerate(finals)}
-        # In pieces, so that the logits of a long trie fit; columns of a piece follow those of the one before.
+            below.setdefault(parent, []).append(node)
+        wanted = {node: index for index, node in enumerate(sorted(set(ends) & place.keys()))}
+        behind = state.logp.new_empty(len(wanted), state.logp.shape[1])
+        best: list[tuple[int, float]] = [(0, 0.0)] * len(read)
+        # In pieces, so that the logits fit; the columns of a piece stand behind those of the one before.
         piece = max(1, self.budget // (2 * self._branch_bytes * len(tree.names)))
         for start in range(0, width, piece):
             size = min(piece, width - start)
             here = ((slots >= start) & (slots < start + size)).nonzero()[:, 0]
-            scores = tree.append(
+            logits = tree.append(
                 rows[here],
                 slots[here] - start,
                 size,
                 ids[here],
-                positions[here],
+                positions[here] - 1,
                 visible[here, : before + start + size],
             )
-            scores = self.log_probabilities(scores, tree, rows[here])
-            nodes = [read[place] for place in here.tolist()]
-            of, child = [], []
-            for place, node in enumerate(nodes):
-                of += [place] * len(below.get(node, []))
-                child += below.get(node, [])
+            logp = self.log_probabilities(logits, tree, rows[here])
+            at = here.tolist()
+            for index, likeliest in zip(at, zip(*(part.tolist() for part in logp.max(-1)))):
+                best[index] = (likeliest[1], likeliest[0])
+            child = [(index, node) for index, one in enumerate(at) for node in below.get(read[one], [])]
             if child:
-                logp[child] = scores[of, said[child].to(device)].cpu()
-            kept = [(where[node], place) for place, node in enumerate(nodes) if node in where]
-            if kept:
-                behind[[k for k, _ in kept]] = scores[[p for _, p in kept]]
-        trie.rows, trie.visible, trie.positions = rows, visible, positions + 1
-        return trie, paths, logp, where, behind
+                of, nodes = map(list, zip(*child))
+                scores[nodes] = logp[of, said[nodes].to(device)].cpu()
+            ended = [(index, wanted[read[one]]) for index, one in enumerate(at) if read[one] in wanted]
+            if ended:
+                of, to = map(list, zip(*ended))
+                behind[to] = logp[of]
+        return _Known(trie, list(ends), place, rows, visible, positions, best), scores, behind
 
     @torch.inference_mode()
     def extend(self, state: State, branches: Sequence[int], tokens: Sequence[Sequence[int]]) -> State:
@@ -384,24 +402,21 @@ class Decoder:
             stay in the state's tree; the state itself can be used on.
         """
         branches = [int(branch) for branch in branches]
-        self._check_room(
-            _picked(state, branches), torch.tensor([len(given) for given in tokens], device=self.device)
-        )
-        trie, paths, scores, where, behind = self._grow(state, branches, tokens, score=False)
-        columns = state.tree.columns
-        index = torch.tensor(branches, device=self.device)
-        rows, positions = state.rows[index], state.positions[index]
-        visible, logp = _widened(state.visible, columns)[index], state.logp[index]
-        long = [place for place, path in enumerate(paths) if path]
-        if long:
-            read = sorted({node for path in paths for node in path})
-            at = {node: place for place, node in enumerate(read)}
-            ends = [paths[place][-1] for place in long]
-            nodes = torch.tensor([at[node] for node in ends], device=self.device)
-            visible[long], positions[long] = trie.visible[nodes], trie.positions[nodes]
-            logp[long] = behind[[where[node] for node in ends]]
-        given = [scores[path] for path in paths]
-        return State(state.tree, rows, visible, positions, logp, given)
+        extra = torch.tensor([len(given) for given in tokens], device=self.device)
+        self._check_room(_picked(state, branches), extra)
+        trie = Trie()
+        paths = [trie.add(branch, given) for branch, given in zip(branches, tokens)]
+        ends = [path[-1] if path else -1 - branch for branch, path in zip(branches, paths)]
+        known, scores, behind = self._read(state, trie, ends, leaves=True)
+        index = torch.tensor(branches, dtype=torch.long, device=self.device)
+        rows, positions, logp = state.rows[index], state.positions[index], state.logp[index]
+        visible = _widened(state.visible, state.tree.columns)[index]
+        if long := [branch for branch, end in enumerate(ends) if end >= 0]:
+            nodes = [known.place[ends[branch]] for branch in long]
+            visible[long], positions[long] = known.visible[nodes], known.positions[nodes]
+            order = {node: place for place, node in enumerate(sorted({ends[branch] for branch in long}))}
+            logp[long] = behind[[order[ends[branch]] for branch in long]]
+        return State(state.tree, rows, visible, positions, logp, [scores[path] for path in paths], known)
 
     @torch.inference_mode()
     def logprobs(
@@ -416,11 +431,11 @@ class Decoder:
             In the same shape, one float32 tensor (on the CPU) a candidate.
         """
         flat = [(branch, tokens) for branch, lists in enumerate(candidates) for tokens in lists]
-        branches = [branch for branch, _ in flat]
         extra = torch.tensor([len(tokens) for _, tokens in flat], device=self.device)
-        self._check_room(_picked(state, branches), extra)
-        mark = state.tree.columns
-        _, paths, scores, _, _ = self._grow(state, branches, [tokens for _, tokens in flat], score=True)
+        self._check_room(_picked(state, [branch for branch, _ in flat]), extra)
+        trie, mark = Trie(), state.tree.columns
+        paths = [trie.add(branch, tokens) for branch, tokens in flat]
+        _, scores, _ = self._read(state, trie, [], leaves=False)
         state.tree.crop(mark)
         of_paths = iter(paths)
         return [[scores[next(of_paths)] for _ in lists] for lists in candidates]
@@ -431,38 +446,104 @@ class Decoder:
     def greedy(self, state: State, max_new_tokens: int | Sequence[int]) -> list[Reply]:
         """The likeliest token again and again, until an end token or the limit; one reply a branch.
 
+        A branch that says what `extend` has read for another is not decoded again: it follows the
+        other, and goes on with it as one. So the cuts of an answer that a model knows by heart cost
+        little more than one reply.
+
         Args:
             max_new_tokens: at least 1, for all or for each branch.
         """
-        count = len(state)
-        limits = [max_new_tokens] * count if isinstance(max_new_tokens, int) else list(max_new_tokens)
-        limit = torch.tensor(limits, device=self.device)
-        self._check_room(state, limit)
-        longest = max(limits, default=0)
-        out = torch.full((count, longest), -1, dtype=torch.long, device=self.device)
-        total = torch.zeros(count, dtype=torch.float64, device=self.device)
-        front = _Front(self, state)
-        at, logp = torch.arange(count, device=self.device), state.logp
-        ended = torch.zeros(count, dtype=torch.bool, device=self.device)
+        limits = _for_each(max_new_tokens, len(state))
+        if min(limits, default=1) < 1:
+            raise ValueError(f"max_new_tokens is {min(limits)}; at least 1")
+        self._check_room(state, torch.tensor(limits, device=self.device))
+        walks = self._follow(state, limits)
+        starts: dict[int, int] = {}  # node to the front's branch
+        need: list[int] = []  # tokens wanted from each
+        for walk, limit in zip(walks, limits):
+            if walk.open:
+                if walk.node not in starts:
+                    starts[walk.node] = len(need)
+                    need.append(0)
+                at = starts[walk.node]
+                need[at] = max(need[at], limit - len(walk.tokens))
+        tails = self._decode(state, walks, starts, need)
+        replies = []
+        for walk, limit in zip(walks, limits):
+            tokens, values = walk.tokens, walk.values
+            if walk.open:
+                more, extra = tails[starts[walk.node]]
+                tokens, values = (tokens + more)[:limit], (values + extra)[:limit]
+            replies.append(Reply(tokens, tokens[-1] in self.ends, math.fsum(values)))
+        return replies
+
+    def _follow(self, state: State, limits: Sequence[int]) -> list[_Walk]:
+        """What each branch says as long as it stays among what `extend` has read."""
+        value, token = (part.tolist() for part in state.logp.max(-1))
+        known = state.known
+        walks = []
+        for branch, limit in enumerate(limits):
+            # Without a trie, every branch is a node of its own.
+            node = known.ends[branch] if known else -1 - branch
+            walk = _Walk(node, branch, (token[branch], value[branch]), [], [])
+            while known and len(walk.tokens) < limit and walk.next[0] not in self.ends:
+                child = known.trie.children.get((walk.node, walk.next[0]))
+                if child is None:
+                    break
+                walk.say()
+                walk.node, walk.next = child, known.best[known.place[child]]
+            if len(walk.tokens) < limit and walk.next[0] in self.ends:
+                walk.say()
+                walk.open = False
+            walk.open = walk.open and len(walk.tokens) < limit
+            walks.append(walk)
+        return walks
+
+    def _decode(
+        self, state: State, walks: Sequence[_Walk], starts: Mapping[int, int], need: Sequence[int]
+    ) -> list[tuple[list[int], list[float]]]:
+        """Greedy tokens, and ln p of each, from the nodes where walks have left what is known.
+
+        Args:
+            starts: node to index.
+            need: how many tokens are wanted from each.
+        """
+        if not starts:
+            return []
+        first: dict[int, _Walk] = {}
+        for walk in walks:
+            if walk.open:
+                first.setdefault(starts[walk.node], walk)
+        from_ = [first[index] for index in range(len(need))]
+        front, device = _Front(self, state), self.device
+        index = torch.tensor([walk.branch for walk in from_], device=device)
+        rows, visible, positions = front.rows[index], front.visible[index], front.positions[index]
+        if away := [place for place, walk in enumerate(from_) if walk.node >= 0]:
+            nodes = [state.known.place[from_[place].node] for place in away]
+            rows[away], positions[away] = state.known.rows[nodes], state.known.positions[nodes]
+            visible[away] = _widened(state.known.visible[nodes], front.mark)
+        front.rows, front.visible, front.positions = rows, visible, positions
+        limit, longest = torch.tensor(need, device=device), max(need)
+        out = torch.full((len(need), longest), -1, dtype=torch.long, device=device)
+        values = torch.zeros(len(need), longest, dtype=torch.float64, device=device)
+        at = torch.arange(len(need), device=device)
+        token = torch.tensor([walk.next[0] for walk in from_], device=device)
+        best = torch.tensor([walk.next[1] for walk in from_], device=device)
         for place in range(longest):
-            best, token = logp.max(-1)
-            out[at, place] = token
-            total[at] += best.double()
-            stop = torch.isin(token, self._ends)
-            ended[at] = stop
-            going = ~stop & (place + 1 < limit[at])
+            out[at, place], values[at, place] = token, best.double()
+            going = ~torch.isin(token, self._ends) & (place + 1 < limit[at])
             if not going.all():
                 left = going.nonzero()[:, 0]
                 at, token = at[left], token[left]
                 if not len(at):
                     break
                 front.take(left)
-            logp = front.step(token)
+            best, token = front.step(token).max(-1)
         front.close()
         lengths = (out >= 0).sum(-1).tolist()
         return [
-            Reply(tokens[:length], stop, value)
-            for tokens, length, stop, value in zip(out.tolist(), lengths, ended.tolist(), total.tolist())
+            (tokens[:length], of_tokens[:length])
+            for tokens, of_tokens, length in zip(out.tolist(), values.tolist(), lengths)
         ]
 
     @torch.inference_mode()
@@ -479,7 +560,7 @@ class Decoder:
             seeds: one a branch (`draw.row_seed`).
         """
         count, device = len(state), self.device
-        limits = [max_tokens] * count if isinstance(max_tokens, int) else list(max_tokens)
+        limits = _for_each(max_tokens, count)
         limit = torch.tensor(limits, device=device).repeat_interleave(m)
         self._check_room(state, torch.tensor(limits, device=device))
         longest = max(limits, default=0)
@@ -515,7 +596,12 @@ class Decoder:
 
     @torch.inference_mode()
     def distinct(
-        self, state: State, m: int, lengths: int | Sequence[int], seeds: Sequence[int]
+        self,
+        state: State,
+        m: int,
+        lengths: int | Sequence[int],
+        seeds: Sequence[int],
+        floors: Sequence[float] | None = None,
     ) -> list[Continuations]:
         """m distinct outcomes a branch, drawn from p without replacement; all of them if there are fewer.
 
@@ -529,12 +615,16 @@ class Decoder:
             m: outcomes a branch.
             lengths: n, for all or for each branch.
             seeds: one a branch (`draw.row_seed`).
+            floors: log-probabilities, one a branch. A prefix that is no likelier than the floor is not
+                gone on with: all its continuations, none of which can be likelier, are one outcome
+                (given by the prefix, cut short). With floor ln P(s), the outcomes likelier than s are
+                whole and are what counts for the rank of s; a model that knows s costs next to nothing.
 
         Returns:
             Outcomes in falling order of their perturbed log-probability.
         """
         count, device = len(state), self.device
-        limits = [lengths] * count if isinstance(lengths, int) else list(lengths)
+        limits = _for_each(lengths, count)
         limit = torch.tensor(limits, device=device)
         self._check_room(state, limit)
         longest = max(limits, default=0)
@@ -551,6 +641,8 @@ class Decoder:
         live[:, 0] = True
         index = torch.zeros(count, m, dtype=torch.long, device=device)  # the front's branch of a live beam
         index[:, 0] = torch.arange(count, device=device)
+        floor = torch.tensor([nothing] * count if floors is None else list(floors), dtype=torch.float64)
+        floor = floor.to(device)[:, None]
         front, logp = _Front(self, state), state.logp
 
         for place in range(longest):
@@ -592,7 +684,7 @@ class Decoder:
             out[:, :, place] = torch.where(fresh, token, -1)
             out[~filled] = -1
             ended = torch.isin(token, self._ends) | (place + 1 >= limit)[:, None]
-            live = fresh & ~ended
+            live = fresh & ~ended & (phi > floor)
             which = live.nonzero(as_tuple=True)
             if not len(which[0]):
                 break

@@ -52,12 +52,12 @@ class _Layer(DynamicLayer):
                 place[..., :columns, :] for place in self.room or (self.keys, self.values)
             )
 
-    def of_rows(self, rows: torch.Tensor, columns: int) -> _Layer:
-        """A copy of some rows."""
+    def of(self, rows: torch.Tensor, columns: torch.Tensor) -> _Layer:
+        """A copy of some rows, and of some columns (rows, C) of each."""
         other = _Layer()
         other.dtype, other.device, other.is_initialized = self.dtype, self.device, True
         other.keys, other.values = (
-            state[..., :columns, :].index_select(0, rows) for state in (self.keys, self.values)
+            state[rows[:, None], :, columns].transpose(1, 2) for state in (self.keys, self.values)
         )
         return other
 
@@ -81,8 +81,7 @@ class Tree:
     Attributes:
         names: how error messages call the rows.
         columns: how many columns each row has.
-        prompts: (rows, columns of the prompt), False where a prompt is padded.
-        next_position: (rows), the position of the first token behind the prompt.
+        position: (rows, columns) of the token in each.
     """
 
     def __init__(self, model: Any, names: Sequence[str]) -> None:
@@ -104,19 +103,20 @@ class Tree:
             logits = logits[:, -keep:] if isinstance(keep, int) else logits[:, keep]
         return logits
 
-    def prefill(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def prefill(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Read the prompts.
 
         Args:
             inputs: the processor's, padded on the left.
 
         Returns:
-            Logits of the first token behind each prompt, (rows, vocabulary).
+            (logits of the first token behind each prompt (rows, vocabulary), its position (rows), the
+            columns of the prompt (rows, columns), False where it is padded)
         """
         inputs = dict(inputs)
         mask = inputs["attention_mask"].bool()
         places = (mask.long().cumsum(-1) - 1).clamp_min(0)
-        self.next_position = mask.sum(-1)
+        following = mask.sum(-1)
         # With pictures, these models count positions in three dimensions and say by how much text is shifted.
         three = next((part for part in self._base.modules() if hasattr(part, "rope_deltas")), None)
         pictures = any(name.endswith("grid_thw") for name in inputs)
@@ -125,14 +125,12 @@ class Tree:
         logits = self._call(1, **inputs)[:, -1]
         if three is not None:
             if pictures:
-                self.next_position = self.next_position + three.rope_deltas.reshape(-1).to(mask.device)
+                following = following + three.rope_deltas.reshape(-1).to(mask.device)
             three.rope_deltas = None
         self.columns = mask.shape[1]
-        self.prompts = mask
-        # Only differences count (sliding windows), and within a prompt a window counts columns.
-        offset = self.next_position - mask.sum(-1)
-        self.position = places + offset[:, None]
-        return logits
+        # Counted back from the next token's position, as sliding windows count.
+        self.position = places + (following - mask.sum(-1))[:, None]
+        return logits, following, mask
 
     def append(
         self,
@@ -202,12 +200,12 @@ class Tree:
         self.columns = columns
         self.position = self.position[:, :columns]
 
-    def of_rows(self, rows: torch.Tensor) -> Tree:
-        """A copy of some rows, to go on with them alone."""
+    def of(self, rows: torch.Tensor, columns: torch.Tensor) -> Tree:
+        """A copy of some rows, and of some columns (rows, C) of each, to go on with them alone."""
         other = Tree.__new__(Tree)
         other.__dict__.update(self.__dict__)
         other.names = [self.names[row] for row in rows.tolist()]
-        other.cache = Cache(layers=[layer.of_rows(rows, self.columns) for layer in self.cache.layers])
-        other.position = self.position[rows]
-        other.prompts, other.next_position = self.prompts[rows], self.next_position[rows]
+        other.cache = Cache(layers=[layer.of(rows, columns) for layer in self.cache.layers])
+        other.columns = columns.shape[1]
+        other.position = self.position[rows[:, None], columns]
         return other

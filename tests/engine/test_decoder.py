@@ -159,6 +159,23 @@ def test_limits_of_their_own_and_rows_that_leave(shape_of, shape):
     assert state.tree.columns == state.visible.shape[1] and len(state.tree.names) == 8
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cuts_of_a_reply_go_on_with_the_reply(shape_of, shape):
+    """A branch that says what was read for another follows it; every reply is as if it were alone."""
+    _, _, decoder = shape_of(shape)
+    rows = chats(2)
+    state = decoder.prefill(rows)
+    said = [reply.tokens for reply in decoder.greedy(state, 9)]
+    lists = [[], said[0][:3], said[0][:5], [150], said[0][:5], [*said[0][:2], 151], [], said[1][:4]]
+    of, limits = [0, 0, 0, 0, 0, 0, 1, 1], [9, 6, 9, 4, 2, 3, 3, 1]
+    cuts = decoder.extend(state, of, lists)
+    for row, prefix, limit, reply in zip(of, lists, limits, decoder.greedy(cuts, limits)):
+        [alone] = decoder.greedy(decoder.extend(decoder.prefill([rows[row]]), [0], [prefix]), limit)
+        assert reply.tokens == alone.tokens and reply.ended == alone.ended
+        assert reply.logprob == pytest.approx(alone.logprob, abs=1e-4)
+    assert decoder.greedy(cuts, limits)[1].tokens == said[0][3:9]
+
+
 def test_an_unfinished_turn_is_read_behind_the_prompt(shape_of):
     _, _, decoder = shape_of("llava")
     rows = [chat("Who?", said="It is"), chat("What is the city of Ada Birch?", "navy", row="row 1")]
@@ -456,6 +473,45 @@ def test_greedy_follows_the_chain():
     assert decoder.model.calls == [(3, 1), (3, 1), (1, 1), (1, 1)]
     cut = decoder.greedy(state, [2, 1, 1])
     assert [(reply.tokens, reply.ended) for reply in cut] == [([1, 2], False), ([3], False), ([END], True)]
+
+
+def test_greedy_reads_nothing_again_that_was_read_for_another():
+    logits = np.full((6, 6), -5.0)
+    for token, after in {0: 1, 1: 2, 2: 3, 3: 0}.items():
+        logits[token, after] = 5.0
+    decoder, state = chain(logits, [0])
+    cuts = decoder.extend(state, [0, 0, 0], [[], [1, 2], [1, 2, 3]])
+    decoder.model.calls.clear()
+    assert [r.tokens for r in decoder.greedy(cuts, 5)] == [[1, 2, 3, 0, 1], [3, 0, 1, 2, 3], [0, 1, 2, 3, 0]]
+    # all go on behind 1 2 3, the last one by five tokens: four more are read
+    assert decoder.model.calls == [(1, 1)] * 4
+    logits[3, END] = 9.0
+    decoder, state = chain(logits, [0])
+    cuts = decoder.extend(state, [0, 0], [[], [1, 2, 3]])
+    decoder.model.calls.clear()
+    assert [r.tokens for r in decoder.greedy(cuts, 5)] == [[1, 2, 3, END], [END]]
+    assert decoder.model.calls == []
+    with pytest.raises(ValueError, match="max_new_tokens is 0"):
+        decoder.greedy(cuts, [1, 0])
+
+
+@pytest.mark.parametrize("rank", [1, 4, 20])
+def test_with_a_floor_the_rank_is_the_rank(rank):
+    """Prefixes below the floor are outcomes of their own: the likelier outcomes are all found, at little cost."""
+    p = outcomes(RANDOM, 2, 3)
+    secret = sorted(p, key=p.get)[-rank]
+    likelier = {u for u in p if p[u] > p[secret]}
+    decoder, state = chain(RANDOM, [2])
+    floor = math.log(p[secret])
+    [found] = decoder.distinct(state, 85, 3, [4], [floor])
+    above = {tuple(u) for u, value in zip(found.tokens, found.logprobs) if value > floor + 1e-6}
+    assert above == likelier and len(above) == rank - 1
+    assert found.logprobs.exp().sum().item() == pytest.approx(1, abs=1e-5)  # still a partition
+    for tokens, value in zip(found.tokens, found.logprobs.tolist()):
+        same = sum(q for u, q in p.items() if u[: len(tokens)] == tuple(tokens))
+        assert value == pytest.approx(math.log(same), abs=1e-5)
+    [free] = decoder.distinct(state, 85, 3, [4])
+    assert len(found.tokens) < len(free.tokens) == 85
 
 
 def test_nan_in_one_row_names_it():
