@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from remem_tasks.engine.draw import generator, gumbels, gumbels_with_maximum, uniforms
+from remem_tasks.engine.beams import Beams
+from remem_tasks.engine.draw import generator, uniforms
 from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
 from remem_tasks.engine.tree import Tree
 from remem_tasks.engine.trie import Trie
@@ -170,11 +171,14 @@ class _Front:
         self.visible = _widened(state.visible, self.mark)
         self._slots: tuple[torch.Tensor, int] | None = None
 
-    def take(self, branches: torch.Tensor) -> None:
+    def take(self, branches: torch.Tensor, copy: bool = False) -> None:
         """Go on with these branches, in this order; a branch may come several times.
 
         Rows with no branch left and columns that no branch sees leave, where that saves enough to
         pay for copying the rest.
+
+        Args:
+            copy: whether rows leave at once.
         """
         self.rows, self.positions = self.rows[branches], self.positions[branches]
         self.visible = self.visible[branches]
@@ -187,7 +191,7 @@ class _Front:
         left = counts.nonzero()[:, 0]
         columns = int(counts.max())
         fewer = len(left) < size
-        if len(left) * columns > 0.75 * size * tree.columns and not (fewer and width >= 8):
+        if len(left) * columns > 0.75 * size * tree.columns and not (fewer and (copy or width >= 8)):
             return
         # What is seen first, in its order, then as much of the rest as makes rows equally long.
         keep = (~seen[left]).to(torch.uint8).argsort(dim=-1, stable=True)[:, :columns]
@@ -254,21 +258,22 @@ class Decoder:
         """Float32 log-probabilities over the tokens that are text.
 
         Args:
-            logits: (N, vocabulary).
+            logits: (N, vocabulary), overwritten if they are float32.
             rows: (N) row of each, for the message.
 
         Raises:
             RememError: names the first row whose logits are NaN or infinite.
         """
         logits = logits.float()
-        allowed = logits.masked_fill(self.banned, -torch.inf)
-        fine = torch.isfinite(logits.amax(-1)) & torch.isfinite(allowed.amax(-1))
+        fine = torch.isfinite(logits.amax(-1))
+        logits = logits.masked_fill_(self.banned, -torch.inf)
+        fine &= torch.isfinite(logits.amax(-1))
         if not fine.all():
             row = int(rows[int((~fine).nonzero()[0])])
             raise RememError(
                 f"{tree.names[row]}: the model's logits are NaN or infinite; its weights or dtype are broken"
             )
-        return allowed.log_softmax(-1)
+        return logits.log_softmax(-1)
 
     def _check_room(self, state: State, extra: torch.Tensor) -> None:
         """Raises RememError if a branch and `extra` (B) tokens more are longer than the context."""
@@ -605,11 +610,8 @@ class Decoder:
     ) -> list[Continuations]:
         """m distinct outcomes a branch, drawn from p without replacement; all of them if there are fewer.
 
-        An outcome is a continuation cut at n tokens, or earlier behind an end token. Stochastic beam
-        search (Kool et al. 2019, arXiv 1903.06059): the outcomes with the m largest perturbed
-        log-probabilities, found from the root down, since a node's largest one is known before its
-        children's. Between a prefix and its tokens stands a level of groups of √vocabulary tokens, so
-        that a step draws 2 √vocabulary numbers a beam.
+        An outcome is a continuation cut at n tokens, or earlier behind an end token. Where a model has
+        several end tokens, they end different outcomes. By stochastic beam search (see `beams`).
 
         Args:
             m: outcomes a branch.
@@ -623,78 +625,38 @@ class Decoder:
         Returns:
             Outcomes in falling order of their perturbed log-probability.
         """
-        count, device = len(state), self.device
+        count = len(state)
         limits = _for_each(lengths, count)
-        limit = torch.tensor(limits, device=device)
-        self._check_room(state, limit)
-        longest = max(limits, default=0)
-        size = int(self.vocabulary**0.5 + 0.999)
-        groups = -(-self.vocabulary // size)
-        sources = [generator(seed) for seed in seeds]
-        nothing = -torch.inf
-        out = torch.full((count, m, longest), -1, dtype=torch.long, device=device)
-        phi = torch.full((count, m), nothing, dtype=torch.float64, device=device)
-        perturbed = phi.clone()
-        phi[:, 0] = 0
-        perturbed[:, 0] = torch.stack([gumbels(source, 1)[0] for source in sources]).to(device)
-        live = torch.zeros(count, m, dtype=torch.bool, device=device)
-        live[:, 0] = True
-        index = torch.zeros(count, m, dtype=torch.long, device=device)  # the front's branch of a live beam
-        index[:, 0] = torch.arange(count, device=device)
-        floor = torch.tensor([nothing] * count if floors is None else list(floors), dtype=torch.float64)
-        floor = floor.to(device)[:, None]
-        front, logp = _Front(self, state), state.logp
-
-        for place in range(longest):
-            noise = torch.zeros(count, m, groups + size, dtype=torch.float64)
-            for branch in live.any(-1).nonzero()[:, 0].tolist():
-                noise[branch] = gumbels(sources[branch], m, groups + size)
-            noise = noise.to(device)
-            leaves = torch.where(live, nothing, perturbed)
-
-            # Groups of tokens, and the outcomes that are finished.
-            grouped = F.pad(logp, (0, groups * size - self.vocabulary), value=nothing)
-            grouped = grouped.view(-1, groups, size)
-            mass = grouped.logsumexp(-1).double()
-            below = torch.where(live[..., None], phi[..., None] + mass[index], nothing)
-            keys = gumbels_with_maximum(below, noise[..., :groups], perturbed)
-            best, chosen = torch.cat([keys.flatten(1), leaves], 1).topk(m)
-            done = chosen >= m * groups
-            done_beam = torch.where(done, chosen - m * groups, 0)
-            beam, group = torch.where(done, 0, chosen // groups), torch.where(done, 0, chosen % groups)
-            open_ = ~done & (best > nothing)
-
-            # Tokens of the chosen groups.
-            tokens_logp = grouped[index.gather(1, beam), group].double()
-            below = torch.where(open_[..., None], phi.gather(1, beam)[..., None] + tokens_logp, nothing)
-            keys = gumbels_with_maximum(below, noise[..., groups:], best)
-            leaves = torch.where(done, best, nothing)
-            best, chosen = torch.cat([keys.flatten(1), leaves], 1).topk(m)
-            is_leaf = chosen >= m * size
-            source = torch.where(is_leaf, chosen - m * size, chosen // size)
-            token = group.gather(1, source) * size + torch.where(is_leaf, 0, chosen % size)
-            parent = torch.where(is_leaf, done_beam.gather(1, source), beam.gather(1, source))
-            fresh = ~is_leaf & (best > nothing)
-
-            filled = best > nothing
-            reached = below.flatten(1).gather(1, torch.where(is_leaf, 0, chosen))
-            phi = torch.where(is_leaf, phi.gather(1, parent), reached).masked_fill(~filled, nothing)
-            perturbed = best
-            out = out.gather(1, parent[..., None].expand_as(out))
-            out[:, :, place] = torch.where(fresh, token, -1)
-            out[~filled] = -1
-            ended = torch.isin(token, self._ends) | (place + 1 >= limit)[:, None]
-            live = fresh & ~ended & (phi > floor)
-            which = live.nonzero(as_tuple=True)
-            if not len(which[0]):
-                break
-            before = index.gather(1, parent)[which]
-            index = torch.zeros_like(index)
-            index[which] = torch.arange(len(before), device=device)
-            front.take(before)
-            logp = front.step(token[which])
-        front.close()
-        return [_outcomes(*parts) for parts in zip(out.tolist(), phi.cpu(), perturbed.cpu())]
+        floors = [-math.inf] * count if floors is None else list(floors)
+        self._check_room(state, torch.tensor(limits, device=self.device))
+        # Branches with about as many beams, for about as many tokens, side by side: at e^floor there are
+        # no more than e^-floor prefixes that go on.
+        order = sorted(
+            range(count), key=lambda branch: (round(min(math.log(m), -floors[branch])), limits[branch])
+        )
+        group = max(8, (8192 if self.device.type == "cuda" else 512) // m)
+        found: list[Continuations | None] = [None] * count
+        for start in range(0, count, group):
+            part = order[start : start + group]
+            front = _Front(self, state)
+            index = torch.tensor(part, device=self.device)
+            front.take(index, copy=count > group)
+            beams = Beams(
+                m,
+                [limits[branch] for branch in part],
+                [seeds[branch] for branch in part],
+                [floors[branch] for branch in part],
+                self._ends,
+                self.device,
+            )
+            parents, tokens = beams.grow(state.logp[index])
+            while len(parents):
+                front.take(parents)
+                parents, tokens = beams.grow(front.step(tokens))
+            front.close()
+            for branch, parts in zip(part, beams.outcomes()):
+                found[branch] = Continuations(*parts)
+        return found
 
     # Batches
 
@@ -814,9 +776,3 @@ def _inverse(logp: torch.Tensor, node: torch.Tensor, drawn: torch.Tensor) -> tor
     asked[node, slots] = torch.minimum(drawn * whole, whole.nextafter(torch.zeros_like(whole)))
     # The first token whose sum is above the number: a token without probability is never the first.
     return torch.searchsorted(summed, asked, right=True)[node, slots]
-
-
-def _outcomes(tokens: list[list[int]], phi: torch.Tensor, perturbed: torch.Tensor) -> Continuations:
-    count = int((perturbed > -torch.inf).sum())
-    cut = [[token for token in outcome if token >= 0] for outcome in tokens[:count]]
-    return Continuations(cut, phi[:count], perturbed[:count])

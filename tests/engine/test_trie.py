@@ -10,7 +10,7 @@ from remem_tasks.engine.trie import Trie
 
 
 def test_doctests():
-    assert doctest.testmod(trie) == (0, 2)
+    assert doctest.testmod(trie) == (0, 3)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.lists(st.integers(0, 3), max_size=5)), max_size=8))
