@@ -249,6 +249,10 @@ class Decoder:
         itemsize = torch.finfo(self.dtype).bits // 8
         self._column_bytes = 2 * getattr(text, "num_hidden_layers", 1) * heads * size * itemsize
         self._branch_bytes = self.vocabulary * 24  # logits, their float32 copy, work of the sampling
+        self._reading_bytes = 16 * text.hidden_size * itemsize  # of a token, while a prompt is read
+        # Rows of logits to make at once where more are wanted; on a CPU what stays in its caches is fastest.
+        most = budget if budget is not None else 2**24 if self.device.type == "cpu" else 2**31
+        self._logits_at_once = max(1, most // (self.vocabulary * 4))
         self._budget = budget
         self._rows_at_once: int | None = None
 
@@ -368,7 +372,7 @@ class Decoder:
         behind = state.logp.new_empty(len(wanted), state.logp.shape[1])
         best: list[tuple[int, float]] = [(0, 0.0)] * len(read)
         # In pieces, so that the logits fit; the columns of a piece stand behind those of the one before.
-        piece = max(1, self.budget // (2 * self._branch_bytes * len(tree.names)))
+        piece = max(1, self._logits_at_once // len(tree.names))
         for start in range(0, width, piece):
             size = min(piece, width - start)
             here = ((slots >= start) & (slots < start + size)).nonzero()[:, 0]
@@ -675,7 +679,7 @@ class Decoder:
         *,
         branches: int = 1,
         columns: int = 0,
-        limit: int | None = None,
+        limit: int = 64,
     ) -> Iterator[tuple[list[int], list[Any]]]:
         """Do the work of all chats, in batches that fill the budget, chats of similar length side by side.
 
@@ -695,24 +699,28 @@ class Decoder:
         Raises:
             RememError: a chat alone does not fit into memory.
         """
-        order = sorted(range(len(chats)), key=lambda index: (*_extent(chats[index]), index), reverse=True)
+        sizes = [_extent(chat) for chat in chats]
+        order = sorted(range(len(chats)), key=lambda index: (sizes[index], index), reverse=True)
         row_bytes = columns * self._column_bytes + branches * self._branch_bytes
-        most = min(limit or len(order), self._rows_at_once or len(order))
-        # A prompt has at least the columns of the batch before, or (unknown) one.
-        length, start = 1, 0
+        column_bytes = self._column_bytes + self._reading_bytes
+        most = min(limit, self._rows_at_once or limit)
+        length: int | None = None  # columns of the batch before, with as many pictures
+        start = 0
         while start < len(order):
-            fits = max(1, self.budget // (row_bytes + length * self._column_bytes))
+            pictures = sizes[order[start]][0]
+            if start and sizes[order[start - 1]][0] != pictures:
+                length = None
+            if length is None:
+                length = self.prompts.encode([chats[order[start]]])["input_ids"].shape[1]
+            fits = max(1, self.budget // (row_bytes + length * column_bytes))
             chunk = order[start : start + min(most, fits)]
-            pictures = _extent(chats[chunk[0]])[0]
-            chunk = [index for index in chunk if _extent(chats[index])[0] == pictures]
+            chunk = [index for index in chunk if sizes[index][0] == pictures]
             result = None
             try:
                 inputs = self.prompts.encode([chats[index] for index in chunk])
                 length = inputs["input_ids"].shape[1]
-                fits = max(1, self.budget // (row_bytes + length * self._column_bytes))
-                if fits < len(chunk):
-                    del inputs
-                    continue
+                if len(chunk) > max(1, self.budget // (row_bytes + length * column_bytes)):
+                    continue  # a longer one was among them
                 state = self._state_of(inputs, [chats[index] for index in chunk])
                 result = work(state, chunk)
             except RuntimeError as error:

@@ -95,13 +95,8 @@ class Tree:
         self._window, self._kinds = _window(base.config.get_text_config())
         self._keeps = "logits_to_keep" in inspect.signature(base.forward).parameters
 
-    def _call(self, keep: torch.Tensor | int, **inputs: Any) -> torch.Tensor:
-        options = {"logits_to_keep": keep} if self._keeps else {}
-        output = self.model(**inputs, past_key_values=self.cache, use_cache=True, **options)
-        logits = output.logits
-        if not self._keeps and not (isinstance(keep, int) and keep == 0):
-            logits = logits[:, -keep:] if isinstance(keep, int) else logits[:, keep]
-        return logits
+    def _call(self, **inputs: Any) -> torch.Tensor:
+        return self.model(**inputs, past_key_values=self.cache, use_cache=True).logits
 
     def prefill(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Read the prompts.
@@ -122,7 +117,9 @@ class Tree:
         pictures = any(name.endswith("grid_thw") for name in inputs)
         if three is None or not pictures:
             inputs["position_ids"] = places
-        logits = self._call(1, **inputs)[:, -1]
+        if self._keeps:
+            inputs["logits_to_keep"] = 1
+        logits = self._call(**inputs)[:, -1]
         if three is not None:
             if pictures:
                 following = following + three.rope_deltas.reshape(-1).to(mask.device)
@@ -140,7 +137,6 @@ class Tree:
         tokens: torch.Tensor,
         positions: torch.Tensor,
         visible: torch.Tensor,
-        wanted: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Append `width` columns to every row and read the N tokens that stand in them.
 
@@ -151,10 +147,9 @@ class Tree:
             tokens: (N).
             positions: (N).
             visible: (N, columns + width) what each token sees, itself included.
-            wanted: (W) indices of the tokens whose logits are wanted; all of them if None.
 
         Returns:
-            Logits, (N or W, vocabulary).
+            Logits, (N, vocabulary).
         """
         count, before = len(self.names), self.columns
         device = tokens.device
@@ -166,14 +161,9 @@ class Tree:
         index = torch.arange(width, device=device)
         seen[:, index, before + index] = True
         seen[rows, slots] = visible
-        keep: torch.Tensor | int = 0
-        if wanted is not None:
-            keep, where = torch.unique(slots[wanted], return_inverse=True)
-        logits = self._call(
-            keep, input_ids=ids, attention_mask=self._masks(seen, places), position_ids=places
-        )
+        logits = self._call(input_ids=ids, attention_mask=self._masks(seen, places), position_ids=places)
         self.columns = before + width
-        return logits[rows, slots] if wanted is None else logits[rows[wanted], where]
+        return logits[rows, slots]
 
     def _masks(self, seen: torch.Tensor, places: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """The additive mask (rows, 1, queries, columns), one for each kind of attention where there are several."""

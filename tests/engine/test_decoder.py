@@ -12,8 +12,10 @@ from peft import LoraConfig, get_peft_model
 from scipy import stats
 from transformers.modeling_outputs import CausalLMOutput
 
+from remem_tasks.engine import tree
 from remem_tasks.engine.decoder import Decoder, out_of_memory
 from remem_tasks.engine.draw import row_seed
+from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
 from remem_tasks.tiny import shapes
 from remem_tasks.tiny.shapes import SHAPES
@@ -160,6 +162,68 @@ def test_limits_of_their_own_and_rows_that_leave(shape_of, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_no_picture_and_two_pictures(shape_of, shape):
+    """Batches of questions without a picture, and of ones with two, each with padding."""
+    _, _, decoder = shape_of(shape)
+    texts, pictures = [], []
+    for index, one in enumerate(chats(3)):
+        picture, question = one.messages[0]["content"]
+        texts.append(Chat([{"role": "user", "content": [question]}], f"row {index}"))
+        pictures.append(Chat([{"role": "user", "content": [picture, question, picture]}], f"row {index}"))
+    for rows in (texts, pictures):
+        state = decoder.prefill(rows)
+        assert not state.visible.all()
+        scores = decoder.logprobs(state, [[[150, 151, 152]]] * 3)
+        expected = [naive(decoder, row, [150, 151, 152]) for row in rows]
+        assert largest_difference([score for [score] in scores], expected) < 1e-4
+    # In `batches`, chats with as many pictures are together.
+    mixed = [texts[0], pictures[0], texts[1], pictures[1], texts[2]]
+    parts = [sorted(indices) for indices, _ in decoder.batches(mixed, lambda state, indices: indices)]
+    assert parts == [[1, 3], [0, 2, 4]]
+
+
+@pytest.mark.parametrize("attention", ["eager", "flex_attention"])
+def test_attention_that_cannot_branch_is_replaced(attention):
+    model, processor = shapes.build("llava", ["Who is Ada?"] * 3)
+    rows = chats(3)
+    expected = Decoder(model, processor)
+    expected = expected.logprobs(expected.prefill(rows), [[[150, 151]]] * 3)
+    model.set_attn_implementation({"text_config": attention})
+    decoder = Decoder(model, processor)
+    found = model.config.get_text_config()._attn_implementation
+    assert found == (attention if attention == "eager" else "sdpa")
+    for one, other in zip(expected, decoder.logprobs(decoder.prefill(rows), [[[150, 151]]] * 3)):
+        assert largest_difference(one, other) < 1e-5
+
+
+def test_a_window_in_all_layers_counts_positions():
+    """Mistral's: branches of other lengths and padding stand between a token and what it may see."""
+    model, processor = shapes.build("llava_next", ["Who is Ada?"] * 3)
+    for weight in model.model.language_model.parameters():
+        weight.data *= 4 if weight.dim() > 1 else 1
+    model.config.get_text_config().sliding_window = 9
+    decoder, rows = Decoder(model, processor), chats(2)
+    state = decoder.prefill(rows)
+    cuts = decoder.extend(state, [0, 0, 1], [[150, 151, 152, 153, 154], [160], [170, 171]])
+    tokens = list(range(180, 190))
+    wide = naive(decoder, rows[0], [160, *tokens])[1:]
+    scores = [score for [score] in decoder.logprobs(cuts, [[tokens]] * 3)]
+    assert largest_difference([scores[1]], [wide]) < 1e-4
+    assert largest_difference([scores[2]], [naive(decoder, rows[1], [170, 171, *tokens])[2:]]) < 1e-4
+    model.config.get_text_config().sliding_window = None
+    assert largest_difference([wide], [naive(decoder, rows[0], [160, *tokens])[1:]]) > 1e-3
+
+
+def test_layers_that_cannot_branch_are_refused():
+    text = SimpleNamespace(layer_types=["full_attention", "linear_attention"])
+    with pytest.raises(RememError, match="layers have linear_attention, which cannot branch"):
+        tree._window(text)
+    # Qwen2 has a window in its configuration that is off
+    assert tree._window(SimpleNamespace(sliding_window=8, use_sliding_window=False))[1] == {"full_attention"}
+    assert tree._window(SimpleNamespace(sliding_window=8)) == (8, {"sliding_attention"})
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_cuts_of_a_reply_go_on_with_the_reply(shape_of, shape):
     """A branch that says what was read for another follows it; every reply is as if it were alone."""
     _, _, decoder = shape_of(shape)
@@ -262,14 +326,15 @@ def test_batches_fill_the_budget_with_rows_of_similar_length(shape_of):
         assert [replies[index].tokens for index in range(9)] == [reply.tokens for reply in expected]
         return [indices for indices, _ in parts]
 
-    assert [len(part) for part in all_of(decoder)] == [9]
+    assert [len(part) for part in all_of(decoder)] == [9] and list(decoder.batches([], work(decoder))) == []
     parts = all_of(decoder, limit=4)
     assert [len(part) for part in parts] == [4, 4, 1]
     letters = [len(rows[index].messages[0]["content"][1]["text"]) for part in parts for index in part]
     assert letters == sorted(letters, reverse=True)
-    row = 300 * decoder._column_bytes + decoder._branch_bytes  # a generous bound on one row's bytes
+    # A row has about 100 columns of prompt and 4 of a reply, and one branch.
+    row = 104 * decoder._column_bytes + 100 * decoder._reading_bytes + decoder._branch_bytes
     sizes = [len(part) for part in all_of(Decoder(model, processor, budget=3 * row))]
-    assert 1 < len(sizes) < 9
+    assert set(sizes[:-1]) <= {2, 3, 4} and sum(sizes) == 9
     assert [len(part) for part in all_of(Decoder(model, processor, budget=1))] == [1] * 9
 
 
