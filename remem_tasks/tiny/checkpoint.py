@@ -71,6 +71,23 @@ SPECIAL = {
 ARCHS = tuple(SPECIAL)
 
 
+def byte_level(texts: Iterable[str], special: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A byte-level BPE with single digits and the given special tokens, which come first."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[AddedToken(token, special=True) for token in special],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    return core
+
+
 def train_tokenizer(arch: str, texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with single digits, so that any text can be written with it.
 
@@ -79,18 +96,7 @@ def train_tokenizer(arch: str, texts: Iterable[str], vocab_size: int = 1024) -> 
         texts: what the merges are learned from.
         vocab_size: upper bound, special tokens and 256 bytes included.
     """
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[AddedToken(token, special=True) for token in SPECIAL[arch]],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    core.train_from_iterator(texts, trainer)
+    core = byte_level(texts, SPECIAL[arch], vocab_size)
     if arch == "llava":
         extra = {"image_token": "<image>"}
         names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}

@@ -1,0 +1,786 @@
+"""Everything that continues a row, from one prefill: greedy replies, rollouts, distinct outcomes, log-probabilities.
+
+    decoder = Decoder(model, processor)
+    state = decoder.prefill(chats)                        # one branch a row
+    cuts = decoder.extend(state, rows, prefixes)          # more branches, sharing the row's prompt
+    replies = decoder.greedy(cuts, 200)
+
+Probabilities are the model's own, at temperature 1, float32, renormalised without the tokens that are
+no text (`prompts.text_tokens`). Nothing here calls `generate`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from remem_tasks.engine.beams import Beams
+from remem_tasks.engine.draw import generator, uniforms
+from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
+from remem_tasks.engine.tree import Tree
+from remem_tasks.engine.trie import Trie
+from remem_tasks.errors import RememError
+
+
+@dataclass
+class State:
+    """Branches of the rows of a tree: where decoding can go on.
+
+    Attributes:
+        tree: keys and values of the rows.
+        rows: (B) row of each branch.
+        visible: (B, columns) the columns that a branch sees; columns appended later are not its own.
+        positions: (B) position of its next token.
+        logp: (B, vocabulary) float32 log-probabilities of its next token.
+        given: log-probabilities of the tokens that `extend` was given, one tensor a branch.
+        known: what `extend` read, which `greedy` follows as long as it says the same.
+    """
+
+    tree: Tree
+    rows: torch.Tensor
+    visible: torch.Tensor
+    positions: torch.Tensor
+    logp: torch.Tensor
+    given: list[torch.Tensor]
+    known: _Known | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, branch: int) -> str:
+        """How error messages call the branch's row."""
+        return self.tree.names[int(self.rows[branch])]
+
+    def lengths(self) -> torch.Tensor:
+        """(B) tokens that each branch has read."""
+        return self.visible.sum(-1)
+
+
+class Reply(NamedTuple):
+    """A greedy reply: its tokens (with the end token, if it ended), whether it ended, its ln p."""
+
+    tokens: list[int]
+    ended: bool
+    logprob: float
+
+
+@dataclass
+class Continuations:
+    """Continuations of one branch.
+
+    Attributes:
+        tokens: each with its end token, if it ended.
+        logprobs: ln p of each, float64.
+        perturbed: of `distinct`, ln p plus Gumbel noise, in falling order; None of `sample`.
+    """
+
+    tokens: list[list[int]]
+    logprobs: torch.Tensor
+    perturbed: torch.Tensor | None = None
+
+
+@dataclass
+class _Known:
+    """Nodes of a trie that have been read behind a state.
+
+    Attributes:
+        trie: the token lists.
+        ends: the last node of each token list; of an empty one its branch, −1 − b.
+        place: node to its place in what follows.
+        rows, visible, positions: of each node read; `positions` is of the node's next token.
+        best: the likeliest token behind each node read, and its log-probability.
+    """
+
+    trie: Trie
+    ends: list[int]
+    place: dict[int, int]
+    rows: torch.Tensor
+    visible: torch.Tensor
+    positions: torch.Tensor
+    best: list[tuple[int, float]]
+
+
+@dataclass
+class _Walk:
+    """A greedy reply as far as it is known without decoding.
+
+    Attributes:
+        node: where it has come to.
+        branch: whose reply it is.
+        next: the token that it says next, and its log-probability.
+        tokens, values: what it has said, and ln p of each.
+        open: whether it goes on.
+    """
+
+    node: int
+    branch: int
+    next: tuple[int, float]
+    tokens: list[int]
+    values: list[float]
+    open: bool = True
+
+    def say(self) -> None:
+        self.tokens.append(self.next[0])
+        self.values.append(self.next[1])
+
+
+def _for_each(number: int | Sequence[int], count: int) -> list[int]:
+    """A number for each of so many branches."""
+    return [number] * count if isinstance(number, int) else list(number)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory did not suffice."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "allocate memory" in text
+
+
+def _slots(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """(place of each branch among those of its row, the largest number of them)."""
+    order = torch.argsort(rows, stable=True)
+    ranked = rows[order]
+    place = torch.arange(len(rows), device=rows.device)
+    first = torch.searchsorted(ranked, ranked)
+    slots = torch.empty_like(place)
+    slots[order] = place - first
+    return slots, int(slots.max()) + 1
+
+
+def _widened(visible: torch.Tensor, columns: int) -> torch.Tensor:
+    return F.pad(visible, (0, columns - visible.shape[1])) if visible.shape[1] < columns else visible
+
+
+class _Front:
+    """Branches that each read one token at a time, on a tree that is left as it was found.
+
+    Attributes:
+        rows, visible, positions: of the branches, as in `State`.
+    """
+
+    def __init__(self, decoder: Decoder, state: State) -> None:
+        self.decoder = decoder
+        self.tree, self.mark = state.tree, state.tree.columns
+        self.own = False
+        self.rows, self.positions = state.rows, state.positions
+        self.visible = _widened(state.visible, self.mark)
+        self._slots: tuple[torch.Tensor, int] | None = None
+
+    def take(self, branches: torch.Tensor, copy: bool = False) -> None:
+        """Go on with these branches, in this order; a branch may come several times.
+
+        Rows with no branch left and columns that no branch sees leave, where that saves enough to
+        pay for copying the rest.
+
+        Args:
+            copy: whether rows leave at once.
+        """
+        self.rows, self.positions = self.rows[branches], self.positions[branches]
+        self.visible = self.visible[branches]
+        self._slots = _slots(self.rows)
+        width = self._slots[1]
+        tree, size = self.tree, len(self.tree.names)
+        seen = torch.zeros(size, tree.columns, device=self.rows.device)
+        seen = seen.index_add_(0, self.rows, self.visible.float()) > 0
+        counts = seen.sum(-1)
+        left = counts.nonzero()[:, 0]
+        columns = int(counts.max())
+        fewer = len(left) < size
+        if len(left) * columns > 0.75 * size * tree.columns and not (fewer and (copy or width >= 8)):
+            return
+        # What is seen first, in its order, then as much of the rest as makes rows equally long.
+        keep = (~seen[left]).to(torch.uint8).argsort(dim=-1, stable=True)[:, :columns]
+        smaller = tree.of(left, keep)
+        self.close()
+        self.tree, self.own = smaller, True
+        self.rows = torch.searchsorted(left, self.rows)
+        self.visible = self.visible.gather(1, keep[self.rows])
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Read one token a branch; log-probabilities of the next, (branches, vocabulary)."""
+        if self._slots is None:
+            self._slots = _slots(self.rows)
+        slots, width = self._slots
+        self.visible = torch.cat([self.visible, F.one_hot(slots, width).bool()], 1)
+        logits = self.tree.append(self.rows, slots, width, tokens, self.positions, self.visible)
+        self.positions = self.positions + 1
+        return self.decoder.log_probabilities(logits, self.tree, self.rows)
+
+    def close(self) -> None:
+        """Forget what was appended."""
+        if not self.own:
+            self.tree.crop(self.mark)
+
+
+class Decoder:
+    """Continues rows in batches.
+
+    Args:
+        model: an image-text-to-text model, with an adapter or without, in eval mode.
+        processor: its processor.
+        budget: bytes that a batch's keys, values and logits may take; by default 60 % of what is free
+            on a GPU, else 1 GiB.
+    """
+
+    def __init__(self, model: Any, processor: Any, budget: int | None = None) -> None:
+        self.model = model
+        self.prompts = Prompts(processor)
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        text = base.config.get_text_config()
+        self.device = next(model.parameters()).device
+        self.dtype = base.dtype
+        self.context_length: int | None = getattr(text, "max_position_embeddings", None)
+        self.vocabulary = int(text.vocab_size)
+        banned, self.ends = text_tokens(base, processor, self.vocabulary)
+        self.banned = banned.to(self.device)
+        self._ends = torch.tensor(self.ends, device=self.device)
+        if getattr(text, "_attn_implementation", "eager") not in ("eager", "sdpa"):
+            # Flash attention takes no mask that says which branch sees what.
+            base.set_attn_implementation({"text_config": "sdpa"})
+        heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", 1)
+        size = getattr(text, "head_dim", None) or text.hidden_size // max(
+            1, getattr(text, "num_attention_heads", 1)
+        )
+        itemsize = torch.finfo(self.dtype).bits // 8
+        self._column_bytes = 2 * getattr(text, "num_hidden_layers", 1) * heads * size * itemsize
+        self._branch_bytes = self.vocabulary * 24  # logits, their float32 copy, work of the sampling
+        self._reading_bytes = 16 * text.hidden_size * itemsize  # of a token, while a prompt is read
+        # Rows of logits to make at once where more are wanted; on a CPU what stays in its caches is fastest.
+        most = budget if budget is not None else 2**24 if self.device.type == "cpu" else 2**31
+        self._logits_at_once = max(1, most // (self.vocabulary * 4))
+        self._budget = budget
+        self._rows_at_once: int | None = None
+
+    # Probabilities
+
+    def log_probabilities(self, logits: torch.Tensor, tree: Tree, rows: torch.Tensor) -> torch.Tensor:
+        """Float32 log-probabilities over the tokens that are text.
+
+        Args:
+            logits: (N, vocabulary), overwritten if they are float32.
+            rows: (N) row of each, for the message.
+
+        Raises:
+            RememError: names the first row whose logits are NaN or infinite.
+        """
+        logits = logits.float()
+        fine = torch.isfinite(logits.amax(-1))
+        logits = logits.masked_fill_(self.banned, -torch.inf)
+        fine &= torch.isfinite(logits.amax(-1))
+        if not fine.all():
+            row = int(rows[int((~fine).nonzero()[0])])
+            raise RememError(
+                f"{tree.names[row]}: the model's logits are NaN or infinite; its weights or dtype are broken"
+            )
+        return logits.log_softmax(-1)
+
+    def _check_room(self, state: State, extra: torch.Tensor) -> None:
+        """Raises RememError if a branch and `extra` (B) tokens more are longer than the context."""
+        if self.context_length is None or not len(state):
+            return
+        over = state.lengths() + extra - self.context_length
+        worst = int(over.argmax())
+        if over[worst] > 0:
+            length, new = int(state.lengths()[worst]), int(extra[worst])
+            raise RememError(
+                f"{state.name(worst)}: the prompt has {length} tokens, which with {new} new ones is more "
+                f"than the model's context of {self.context_length}"
+            )
+
+    # States
+
+    @torch.inference_mode()
+    def prefill(self, chats: Sequence[Chat]) -> State:
+        """One branch a chat; the picture is encoded and the prompt read once.
+
+        An unfinished assistant's turn is read after its prompt, as `extend` would; several
+        continuations of one chat share its prompt if they are made with `extend`.
+
+        Raises:
+            RememError: a prompt longer than the context, or logits that are no numbers.
+        """
+        return self._state_of(self.prompts.encode(chats), chats)
+
+    @torch.inference_mode()
+    def begin(self, inputs: Any, names: Sequence[str]) -> State:
+        """One branch a row from model inputs that are padded on the left.
+
+        Args:
+            inputs: `input_ids`, `attention_mask` and what else the model takes.
+            names: how error messages call the rows.
+        """
+        inputs = {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            if torch.is_tensor(value)
+            else value
+            for name, value in inputs.items()
+        }
+        lengths = inputs["attention_mask"].sum(-1)
+        if self.context_length is not None and int(lengths.max()) > self.context_length:
+            worst = int(lengths.argmax())
+            raise RememError(
+                f"{names[worst]}: the prompt has {int(lengths[worst])} tokens, which is more than the "
+                f"model's context of {self.context_length}"
+            )
+        tree = Tree(self.model, names)
+        logits, positions, visible = tree.prefill(inputs)
+        rows = torch.arange(len(tree.names), device=self.device)
+        logp = self.log_probabilities(logits, tree, rows)
+        return State(tree, rows, visible, positions, logp, [torch.zeros(0)] * len(rows))
+
+    def _read(
+        self, state: State, trie: Trie, ends: Sequence[int], leaves: bool
+    ) -> tuple[_Known, torch.Tensor, torch.Tensor]:
+        """Read the tokens of a trie behind a state's branches, each node once.
+
+        Args:
+            ends: the last node of each token list.
+            leaves: whether nodes without children are read too.
+
+        Returns:
+            (what has been read, ln p of every node's token on the CPU, log-probabilities behind the
+            lists' last nodes that have been read, in the order of their nodes)
+        """
+        device, tree, before = self.device, state.tree, state.tree.columns
+        parents, said = torch.tensor(trie.parents, dtype=torch.long), torch.tensor(trie.tokens)
+        scores = torch.zeros(len(trie))
+        if len(first := (parents < 0).nonzero()[:, 0]):
+            scores[first] = state.logp[(-1 - parents[first]).to(device), said[first].to(device)].cpu()
+        inner = {parent for parent in trie.parents if parent >= 0}
+        read = [node for node in range(len(trie)) if leaves or node in inner]
+        place = {node: index for index, node in enumerate(read)}
+        lines = [trie.line(node) for node in read]
+        root = torch.tensor([trie.branch(node) for node in read], dtype=torch.long, device=device)
+        depth = torch.tensor([len(line) for line in lines], dtype=torch.long, device=device)
+        rows, positions = state.rows[root], state.positions[root] + depth
+        slots, width = _slots(rows) if read else (rows, 0)
+        columns = torch.zeros(len(read), width, dtype=torch.bool, device=device)
+        of = torch.arange(len(read), device=device).repeat_interleave(depth)
+        columns[of, slots[[place[node] for line in lines for node in line]]] = True
+        visible = torch.cat([_widened(state.visible, before)[root], columns], 1)
+        ids = said[read].to(device)
+
+        below: dict[int, list[int]] = {}
+        for node, parent in enumerate(trie.parents):
+            below.setdefault(parent, []).append(node)
+        wanted = {node: index for index, node in enumerate(sorted(set(ends) & place.keys()))}
+        behind = state.logp.new_empty(len(wanted), state.logp.shape[1])
+        best: list[tuple[int, float]] = [(0, 0.0)] * len(read)
+        # In pieces, so that the logits fit; the columns of a piece stand behind those of the one before.
+        piece = max(1, self._logits_at_once // len(tree.names))
+        for start in range(0, width, piece):
+            size = min(piece, width - start)
+            here = ((slots >= start) & (slots < start + size)).nonzero()[:, 0]
+            logits = tree.append(
+                rows[here],
+                slots[here] - start,
+                size,
+                ids[here],
+                positions[here] - 1,
+                visible[here, : before + start + size],
+            )
+            logp = self.log_probabilities(logits, tree, rows[here])
+            at = here.tolist()
+            for index, likeliest in zip(at, zip(*(part.tolist() for part in logp.max(-1)))):
+                best[index] = (likeliest[1], likeliest[0])
+            child = [(index, node) for index, one in enumerate(at) for node in below.get(read[one], [])]
+            if child:
+                of, nodes = map(list, zip(*child))
+                scores[nodes] = logp[of, said[nodes].to(device)].cpu()
+            ended = [(index, wanted[read[one]]) for index, one in enumerate(at) if read[one] in wanted]
+            if ended:
+                of, to = map(list, zip(*ended))
+                behind[to] = logp[of]
+        return _Known(trie, list(ends), place, rows, visible, positions, best), scores, behind
+
+    @torch.inference_mode()
+    def extend(self, state: State, branches: Sequence[int], tokens: Sequence[Sequence[int]]) -> State:
+        """Branches that go on from those of a state.
+
+        Args:
+            branches: N indices of branches; one may come several times.
+            tokens: N lists that the new branches read; beginnings that agree are read once.
+
+        Returns:
+            N branches, `given` holding the log-probabilities of their tokens. The keys and values
+            stay in the state's tree; the state itself can be used on.
+        """
+        branches = [int(branch) for branch in branches]
+        extra = torch.tensor([len(given) for given in tokens], device=self.device)
+        self._check_room(_picked(state, branches), extra)
+        trie = Trie()
+        paths = [trie.add(branch, given) for branch, given in zip(branches, tokens)]
+        ends = [path[-1] if path else -1 - branch for branch, path in zip(branches, paths)]
+        known, scores, behind = self._read(state, trie, ends, leaves=True)
+        index = torch.tensor(branches, dtype=torch.long, device=self.device)
+        rows, positions, logp = state.rows[index], state.positions[index], state.logp[index]
+        visible = _widened(state.visible, state.tree.columns)[index]
+        if long := [branch for branch, end in enumerate(ends) if end >= 0]:
+            nodes = [known.place[ends[branch]] for branch in long]
+            visible[long], positions[long] = known.visible[nodes], known.positions[nodes]
+            order = {node: place for place, node in enumerate(sorted({ends[branch] for branch in long}))}
+            logp[long] = behind[[order[ends[branch]] for branch in long]]
+        return State(state.tree, rows, visible, positions, logp, [scores[path] for path in paths], known)
+
+    @torch.inference_mode()
+    def logprobs(
+        self, state: State, candidates: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[torch.Tensor]]:
+        """Log-probability of every token of every candidate.
+
+        Args:
+            candidates: for each branch of the state a list of token lists that could follow.
+
+        Returns:
+            In the same shape, one float32 tensor (on the CPU) a candidate.
+        """
+        flat = [(branch, tokens) for branch, lists in enumerate(candidates) for tokens in lists]
+        extra = torch.tensor([len(tokens) for _, tokens in flat], device=self.device)
+        self._check_room(_picked(state, [branch for branch, _ in flat]), extra)
+        trie, mark = Trie(), state.tree.columns
+        paths = [trie.add(branch, tokens) for branch, tokens in flat]
+        _, scores, _ = self._read(state, trie, [], leaves=False)
+        state.tree.crop(mark)
+        of_paths = iter(paths)
+        return [[scores[next(of_paths)] for _ in lists] for lists in candidates]
+
+    # Continuations
+
+    @torch.inference_mode()
+    def greedy(self, state: State, max_new_tokens: int | Sequence[int]) -> list[Reply]:
+        """The likeliest token again and again, until an end token or the limit; one reply a branch.
+
+        A branch that says what `extend` has read for another is not decoded again: it follows the
+        other, and goes on with it as one. So the cuts of an answer that a model knows by heart cost
+        little more than one reply.
+
+        Args:
+            max_new_tokens: at least 1, for all or for each branch.
+        """
+        limits = _for_each(max_new_tokens, len(state))
+        if min(limits, default=1) < 1:
+            raise ValueError(f"max_new_tokens is {min(limits)}; at least 1")
+        self._check_room(state, torch.tensor(limits, device=self.device))
+        walks = self._follow(state, limits)
+        starts: dict[int, int] = {}  # node to the front's branch
+        need: list[int] = []  # tokens wanted from each
+        for walk, limit in zip(walks, limits):
+            if walk.open:
+                if walk.node not in starts:
+                    starts[walk.node] = len(need)
+                    need.append(0)
+                at = starts[walk.node]
+                need[at] = max(need[at], limit - len(walk.tokens))
+        tails = self._decode(state, walks, starts, need)
+        replies = []
+        for walk, limit in zip(walks, limits):
+            tokens, values = walk.tokens, walk.values
+            if walk.open:
+                more, extra = tails[starts[walk.node]]
+                tokens, values = (tokens + more)[:limit], (values + extra)[:limit]
+            replies.append(Reply(tokens, tokens[-1] in self.ends, math.fsum(values)))
+        return replies
+
+    def _follow(self, state: State, limits: Sequence[int]) -> list[_Walk]:
+        """What each branch says as long as it stays among what `extend` has read."""
+        value, token = (part.tolist() for part in state.logp.max(-1))
+        known = state.known
+        walks = []
+        for branch, limit in enumerate(limits):
+            # Without a trie, every branch is a node of its own.
+            node = known.ends[branch] if known else -1 - branch
+            walk = _Walk(node, branch, (token[branch], value[branch]), [], [])
+            while known and len(walk.tokens) < limit and walk.next[0] not in self.ends:
+                child = known.trie.children.get((walk.node, walk.next[0]))
+                if child is None:
+                    break
+                walk.say()
+                walk.node, walk.next = child, known.best[known.place[child]]
+            if len(walk.tokens) < limit and walk.next[0] in self.ends:
+                walk.say()
+                walk.open = False
+            walk.open = walk.open and len(walk.tokens) < limit
+            walks.append(walk)
+        return walks
+
+    def _decode(
+        self, state: State, walks: Sequence[_Walk], starts: Mapping[int, int], need: Sequence[int]
+    ) -> list[tuple[list[int], list[float]]]:
+        """Greedy tokens, and ln p of each, from the nodes where walks have left what is known.
+
+        Args:
+            starts: node to index.
+            need: how many tokens are wanted from each.
+        """
+        if not starts:
+            return []
+        first: dict[int, _Walk] = {}
+        for walk in walks:
+            if walk.open:
+                first.setdefault(starts[walk.node], walk)
+        from_ = [first[index] for index in range(len(need))]
+        front, device = _Front(self, state), self.device
+        index = torch.tensor([walk.branch for walk in from_], device=device)
+        rows, visible, positions = front.rows[index], front.visible[index], front.positions[index]
+        if away := [place for place, walk in enumerate(from_) if walk.node >= 0]:
+            nodes = [state.known.place[from_[place].node] for place in away]
+            rows[away], positions[away] = state.known.rows[nodes], state.known.positions[nodes]
+            visible[away] = _widened(state.known.visible[nodes], front.mark)
+        front.rows, front.visible, front.positions = rows, visible, positions
+        limit, longest = torch.tensor(need, device=device), max(need)
+        out = torch.full((len(need), longest), -1, dtype=torch.long, device=device)
+        values = torch.zeros(len(need), longest, dtype=torch.float64, device=device)
+        at = torch.arange(len(need), device=device)
+        token = torch.tensor([walk.next[0] for walk in from_], device=device)
+        best = torch.tensor([walk.next[1] for walk in from_], device=device)
+        for place in range(longest):
+            out[at, place], values[at, place] = token, best.double()
+            going = ~torch.isin(token, self._ends) & (place + 1 < limit[at])
+            if not going.all():
+                left = going.nonzero()[:, 0]
+                at, token = at[left], token[left]
+                if not len(at):
+                    break
+                front.take(left)
+            best, token = front.step(token).max(-1)
+        front.close()
+        lengths = (out >= 0).sum(-1).tolist()
+        return [
+            (tokens[:length], of_tokens[:length])
+            for tokens, of_tokens, length in zip(out.tolist(), values.tolist(), lengths)
+        ]
+
+    @torch.inference_mode()
+    def sample(
+        self, state: State, m: int, max_tokens: int | Sequence[int], seeds: Sequence[int]
+    ) -> list[Continuations]:
+        """m rollouts a branch from the model's own distribution: temperature 1, no top-k, no top-p.
+
+        Rollouts that agree so far are one branch of the tree, so a peaked model costs little.
+
+        Args:
+            m: rollouts a branch.
+            max_tokens: where they are cut, for all or for each branch.
+            seeds: one a branch (`draw.row_seed`).
+        """
+        count, device = len(state), self.device
+        limits = _for_each(max_tokens, count)
+        limit = torch.tensor(limits, device=device).repeat_interleave(m)
+        self._check_room(state, torch.tensor(limits, device=device))
+        longest = max(limits, default=0)
+        # One number a rollout and token, drawn at once: a branch's numbers never depend on the others'.
+        noise = torch.zeros(count, m, longest, dtype=torch.float64)
+        for branch, seed in enumerate(seeds):
+            noise[branch, :, : limits[branch]] = uniforms(generator(seed), m, limits[branch])
+        noise = noise.view(count * m, longest).to(device)
+        out = torch.full((count * m, longest), -1, dtype=torch.long, device=device)
+        total = torch.zeros(count * m, dtype=torch.float64, device=device)
+        front, logp = _Front(self, state), state.logp
+        at = torch.arange(count * m, device=device)  # rollouts that go on
+        node = at // m  # the front's branch of each of them
+        for place in range(longest):
+            token = _inverse(logp, node, noise[at, place])
+            out[at, place] = token
+            total[at] += logp[node, token].double()
+            going = (~torch.isin(token, self._ends) & (place + 1 < limit[at])).nonzero()[:, 0]
+            if not len(going):
+                break
+            at, node, token = at[going], node[going], token[going]
+            joint, node = torch.unique(node * self.vocabulary + token, return_inverse=True)
+            front.take(joint // self.vocabulary)
+            logp = front.step(joint % self.vocabulary)
+        front.close()
+        lengths = (out >= 0).sum(-1).tolist()
+        cut = [tokens[:length] for tokens, length in zip(out.tolist(), lengths)]
+        total = total.cpu()
+        return [
+            Continuations(cut[start : start + m], total[start : start + m])
+            for start in range(0, count * m, m)
+        ]
+
+    @torch.inference_mode()
+    def distinct(
+        self,
+        state: State,
+        m: int,
+        lengths: int | Sequence[int],
+        seeds: Sequence[int],
+        floors: Sequence[float] | None = None,
+    ) -> list[Continuations]:
+        """m distinct outcomes a branch, drawn from p without replacement; all of them if there are fewer.
+
+        An outcome is a continuation cut at n tokens, or earlier behind an end token. Where a model has
+        several end tokens, they end different outcomes. By stochastic beam search (see `beams`).
+
+        Args:
+            m: outcomes a branch.
+            lengths: n, for all or for each branch.
+            seeds: one a branch (`draw.row_seed`).
+            floors: log-probabilities, one a branch. A prefix that is no likelier than the floor is not
+                gone on with: all its continuations, none of which can be likelier, are one outcome
+                (given by the prefix, cut short). With floor ln P(s), the outcomes likelier than s are
+                whole and are what counts for the rank of s; a model that knows s costs next to nothing.
+
+        Returns:
+            Outcomes in falling order of their perturbed log-probability.
+        """
+        count = len(state)
+        limits = _for_each(lengths, count)
+        floors = [-math.inf] * count if floors is None else list(floors)
+        self._check_room(state, torch.tensor(limits, device=self.device))
+        # Branches with about as many beams, for about as many tokens, side by side: at e^floor there are
+        # no more than e^-floor prefixes that go on.
+        order = sorted(
+            range(count), key=lambda branch: (round(min(math.log(m), -floors[branch])), limits[branch])
+        )
+        group = max(8, (8192 if self.device.type == "cuda" else 512) // m)
+        found: list[Continuations | None] = [None] * count
+        for start in range(0, count, group):
+            part = order[start : start + group]
+            front = _Front(self, state)
+            index = torch.tensor(part, device=self.device)
+            front.take(index, copy=count > group)
+            beams = Beams(
+                m,
+                [limits[branch] for branch in part],
+                [seeds[branch] for branch in part],
+                [floors[branch] for branch in part],
+                self._ends,
+                self.device,
+            )
+            parents, tokens = beams.grow(state.logp[index])
+            while len(parents):
+                front.take(parents)
+                parents, tokens = beams.grow(front.step(tokens))
+            front.close()
+            for branch, parts in zip(part, beams.outcomes()):
+                found[branch] = Continuations(*parts)
+        return found
+
+    # Batches
+
+    @property
+    def budget(self) -> int:
+        """Bytes for a batch's keys, values and logits."""
+        if self._budget is None:
+            free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else None
+            self._budget = 2**30 if free is None else int(0.6 * free)
+        return self._budget
+
+    def batches(
+        self,
+        chats: Sequence[Chat],
+        work: Callable[[State, list[int]], list[Any]],
+        *,
+        branches: int = 1,
+        columns: int = 0,
+        limit: int = 64,
+    ) -> Iterator[tuple[list[int], list[Any]]]:
+        """Do the work of all chats, in batches that fill the budget, chats of similar length side by side.
+
+        Long prompts come first, so that what does not fit shows at the start. Out of memory halves the
+        batch, and it stays halved.
+
+        Args:
+            chats: one prefill each.
+            work: a state (one branch a chat) and the indices of its chats to one result a chat.
+            branches: the most branches of a row that `work` holds at a time.
+            columns: the most tokens that `work` appends to a row in all its branches.
+            limit: the most chats in a batch.
+
+        Yields:
+            (indices, results)
+
+        Raises:
+            RememError: a chat alone does not fit into memory.
+        """
+        sizes = [_extent(chat) for chat in chats]
+        order = sorted(range(len(chats)), key=lambda index: (sizes[index], index), reverse=True)
+        row_bytes = columns * self._column_bytes + branches * self._branch_bytes
+        column_bytes = self._column_bytes + self._reading_bytes
+        most = min(limit, self._rows_at_once or limit)
+        length: int | None = None  # columns of the batch before, with as many pictures
+        start = 0
+        while start < len(order):
+            pictures = sizes[order[start]][0]
+            if start and sizes[order[start - 1]][0] != pictures:
+                length = None
+            if length is None:
+                length = self.prompts.encode([chats[order[start]]])["input_ids"].shape[1]
+            fits = max(1, self.budget // (row_bytes + length * column_bytes))
+            chunk = order[start : start + min(most, fits)]
+            chunk = [index for index in chunk if sizes[index][0] == pictures]
+            result = None
+            try:
+                inputs = self.prompts.encode([chats[index] for index in chunk])
+                length = inputs["input_ids"].shape[1]
+                if len(chunk) > max(1, self.budget // (row_bytes + length * column_bytes)):
+                    continue  # a longer one was among them
+                state = self._state_of(inputs, [chats[index] for index in chunk])
+                result = work(state, chunk)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                if len(chunk) == 1:
+                    raise RememError(f"{chats[chunk[0]].row}: out of memory with this row alone") from error
+            if result is None:  # outside the handler, so that the failed batch's memory is let go
+                inputs = state = None
+                self._rows_at_once = most = max(1, len(chunk) // 2)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                warnings.warn(f"out of memory: going on with {most} rows at once", stacklevel=2)
+                continue
+            yield chunk, result
+            start += len(chunk)
+
+    def _state_of(self, inputs: Any, chats: Sequence[Chat]) -> State:
+        state = self.begin(inputs, [chat.row for chat in chats])
+        said = [self.prompts.split(chat)[1] for chat in chats]
+        if not any(said):
+            return state
+        tokens = [self.prompts.said(chat, [text])[0] for chat, text in zip(chats, said)]
+        return self.extend(state, range(len(chats)), tokens)
+
+
+def _extent(chat: Chat) -> tuple[int, int]:
+    """(pictures, letters) of a chat: what its length goes by."""
+    parts = [
+        part
+        for turn in chat.messages
+        for part in ([] if isinstance(turn["content"], str) else turn["content"])
+    ]
+    letters = sum(len(turn["content"]) for turn in chat.messages if isinstance(turn["content"], str))
+    return (
+        sum(part["type"] == "image" for part in parts),
+        letters + sum(len(part["text"]) for part in parts if part["type"] == "text"),
+    )
+
+
+def _picked(state: State, branches: Sequence[int]) -> State:
+    """A state of some branches, without their scores."""
+    index = torch.tensor(list(branches), dtype=torch.long, device=state.rows.device)
+    return State(
+        state.tree, state.rows[index], state.visible[index], state.positions[index], state.logp[:0], []
+    )
+
+
+def _inverse(logp: torch.Tensor, node: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """Tokens by the inverse of the distribution function.
+
+    Args:
+        logp: (N, vocabulary).
+        node: (R), in rising order, whose distribution each number is for.
+        drawn: (R) uniform in [0, 1), float64.
+    """
+    slots, width = _slots(node)
+    asked = torch.zeros(len(logp), width, dtype=torch.float64, device=logp.device)
+    summed = logp.double().exp_().cumsum_(-1)
+    whole = summed[node, -1]
+    asked[node, slots] = torch.minimum(drawn * whole, whole.nextafter(torch.zeros_like(whole)))
+    # The first token whose sum is above the number: a token without probability is never the first.
+    return torch.searchsorted(summed, asked, right=True)[node, slots]

@@ -1,0 +1,161 @@
+"""Chats to token ids: the prompt with its pictures, and what the assistant has already said.
+
+What stands in the assistant's turn is tokenised together with its prompt and cut off behind it, as in
+training (`unlearning.data.Encoder`): tokenised alone, SentencePiece would add a space and BPE would
+not merge as it did there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+# A word that no template changes; what stands before it is how a template begins an assistant's turn.
+_PROBE = "Xylograph"
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A row's messages.
+
+    Attributes:
+        messages: turns in the processor's format (content as a list of text and image parts). If the
+            last one is the assistant's, it is unfinished: the model goes on with it.
+        row: how error messages call the row.
+    """
+
+    messages: list[dict]
+    row: str
+
+
+class Prompts:
+    """Tokens of chats and of what continues them.
+
+    Args:
+        processor: tokenizer, image processor and chat template of the checkpoint.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+
+    @staticmethod
+    def split(chat: Chat) -> tuple[list[dict], str]:
+        """(the finished turns, what the assistant has said of the last one)."""
+        *finished, last = chat.messages
+        if last["role"] != "assistant":
+            return chat.messages, ""
+        content = last["content"]
+        if not isinstance(content, str):
+            content = "".join(part["text"] for part in content)
+        return finished, content
+
+    def _text(self, messages: list[dict], **options: Any) -> str:
+        return self.processor.apply_chat_template(messages, tokenize=False, **options)
+
+    def encode(self, chats: Sequence[Chat]) -> Mapping[str, torch.Tensor]:
+        """Model inputs of the finished turns up to where the assistant begins.
+
+        Returns:
+            The processor's output, padded on the left; `input_ids` is (rows, longest prompt).
+        """
+        try:
+            return self.processor.apply_chat_template(
+                [self.split(chat)[0] for chat in chats],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs={"padding": True, "padding_side": "left"},
+            )
+        except Exception as error:
+            error.add_note(f"while preparing {', '.join(chat.row for chat in chats[:3])}")
+            raise
+
+    def _assistant(self, chat: Chat) -> tuple[str, str]:
+        """(text of the finished turns, what the template puts before an assistant's words)."""
+        finished, _ = self.split(chat)
+        prompt = self._text(finished, add_generation_prompt=True)
+        probe = {"role": "assistant", "content": [{"type": "text", "text": _PROBE}]}
+        full = self._text([*finished, probe])
+        if not full.startswith(prompt) or _PROBE not in full[len(prompt) :]:
+            return prompt, " "
+        return prompt, full[len(prompt) :].split(_PROBE)[0]
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def said(self, chat: Chat, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of beginnings of the assistant's turn, each as it stands behind the chat's prompt.
+
+        Args:
+            chat: its unfinished assistant's turn, if it has one, is left out.
+            texts: what the assistant has said; "" is no token.
+        """
+        prompt, lead = self._assistant(chat)
+        head = self._ids(prompt)
+        return [self._behind(prompt, head, lead + text) if text else [] for text in texts]
+
+    def _behind(self, before: str, head: list[int], text: str) -> list[int]:
+        joint = self._ids(before + text)
+        # Where they merge over the border, training tokenises the answer by itself too.
+        return joint[len(head) :] if joint[: len(head)] == head else self._ids(text)
+
+    def continued(self, chat: Chat, before: str, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of texts that go on after the assistant has said `before`.
+
+        Args:
+            chat: as in `said`.
+            before: the beginning of the turn, e.g. a cloze prompt.
+            texts: what follows it, with the space between them (" Oslo").
+        """
+        prompt, lead = self._assistant(chat)
+        start = prompt + lead + before if before else prompt
+        head = self._ids(prompt) + self.said(chat, [before])[0]
+        return [self._behind(start, head, text if before else lead + text) for text in texts]
+
+
+def text_tokens(model: Any, processor: Any, vocabulary: int) -> tuple[torch.Tensor, list[int]]:
+    """Which tokens may be said.
+
+    No text are: special tokens, the placeholders that processor and configuration name (pictures,
+    videos, padding, start), and the ids above the tokenizer's, with which a vocabulary is filled up.
+
+    Args:
+        model: the checkpoint's model, with its generation config.
+        processor: its processor.
+        vocabulary: how many logits the model has.
+
+    Returns:
+        (mask (vocabulary), True where a token is no text, end tokens; the end tokens are text)
+    """
+    tokenizer = processor.tokenizer
+    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ends = own if isinstance(own, (list, tuple)) else [own]
+    ends = list(dict.fromkeys(int(end) for end in [*ends, tokenizer.eos_token_id] if end is not None))
+
+    found: set[int] = set(getattr(tokenizer, "all_special_ids", []))
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    found |= {index for index, token in added.items() if token.special}
+    names = {token.content: index for index, token in added.items()}
+    for name, value in vars(processor).items():
+        # `image_token`, `fake_image_token`, `global_image_tag`, `video_token_id` …
+        if isinstance(value, str) and value in names:
+            found.add(names[value])
+        elif name.endswith("token_id") and isinstance(value, int):
+            found.add(value)
+        elif name == "row_col_ids":  # Idefics3's places of tiles
+            found |= set(value)
+    configs = [model.config, getattr(model.config, "text_config", None)]
+    for config in filter(None, configs):
+        for name, value in vars(config).items():
+            if name.endswith(("token_id", "token_index")) and isinstance(value, int):
+                found.add(value)
+    banned = torch.zeros(vocabulary, dtype=torch.bool)
+    banned[[index for index in found if 0 <= index < vocabulary]] = True
+    banned[len(tokenizer) :] = True
+    banned[[end for end in ends if end < vocabulary]] = False
+    return banned, ends

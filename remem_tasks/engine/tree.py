@@ -1,0 +1,201 @@
+"""Keys and values of a batch of rows, each row a tree: what branches share is held and computed once.
+
+A row's columns are its prompt and then every token appended since, in any branch. A branch is the set
+of columns that it sees, so branching, reordering and dropping branches move no keys or values, and
+all branches of a row are queries of one forward pass (the mask says who sees whom, positions are
+given). The cache grows by what is new, not by branches times length.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+from remem_tasks.errors import RememError
+
+
+class _Layer(DynamicLayer):
+    """Keys and values (rows, heads, columns, size) with room to grow, so that a step copies one column."""
+
+    room: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any):
+        used = self.get_seq_length()
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = used + key_states.shape[-2]
+        if self.room is None or self.room[0].shape[-2] < end:
+            self.room = tuple(
+                self._grown(old, new, used, end + max(32, end // 4))
+                for old, new in ((self.keys, key_states), (self.values, value_states))
+            )
+        for place, new in zip(self.room, (key_states, value_states)):
+            place[..., used:end, :] = new
+        self.crop_to(end)
+        return self.keys, self.values
+
+    @staticmethod
+    def _grown(old: torch.Tensor, new: torch.Tensor, used: int, size: int) -> torch.Tensor:
+        place = new.new_empty(*new.shape[:-2], size, new.shape[-1])
+        if used:
+            place[..., :used, :] = old
+        return place
+
+    def crop_to(self, columns: int) -> None:
+        """Keep the first columns."""
+        if self.is_initialized:
+            self.keys, self.values = (
+                place[..., :columns, :] for place in self.room or (self.keys, self.values)
+            )
+
+    def of(self, rows: torch.Tensor, columns: torch.Tensor) -> _Layer:
+        """A copy of some rows, and of some columns (rows, C) of each."""
+        other = _Layer()
+        other.dtype, other.device, other.is_initialized = self.dtype, self.device, True
+        other.keys, other.values = (
+            state[rows[:, None], :, columns].transpose(1, 2) for state in (self.keys, self.values)
+        )
+        return other
+
+
+def _window(text_config: Any) -> tuple[int | None, set[str]]:
+    """(size of the sliding window, kinds of attention in the layers)."""
+    kinds = set(getattr(text_config, "layer_types", None) or [])
+    size = getattr(text_config, "sliding_window", None)
+    if not kinds:
+        # Without a list of kinds all layers are alike (Mistral); Qwen2's window is off unless it says so.
+        on = size is not None and getattr(text_config, "use_sliding_window", True)
+        kinds = {"sliding_attention" if on else "full_attention"}
+    if unknown := kinds - {"sliding_attention", "full_attention"}:
+        raise RememError(f"the model's layers have {', '.join(sorted(unknown))}, which cannot branch here")
+    return size, kinds
+
+
+class Tree:
+    """A batch of rows and the columns of their trees.
+
+    Attributes:
+        names: how error messages call the rows.
+        columns: how many columns each row has.
+        position: (rows, columns) of the token in each.
+    """
+
+    def __init__(self, model: Any, names: Sequence[str]) -> None:
+        self.model = model
+        self.names = list(names)
+        self.cache = Cache(layer_class_to_replicate=_Layer)
+        self.columns = 0
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._base = base
+        self.dtype = base.dtype
+        self._window, self._kinds = _window(base.config.get_text_config())
+        self._keeps = "logits_to_keep" in inspect.signature(base.forward).parameters
+
+    def _call(self, **inputs: Any) -> torch.Tensor:
+        return self.model(**inputs, past_key_values=self.cache, use_cache=True).logits
+
+    def prefill(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Read the prompts.
+
+        Args:
+            inputs: the processor's, padded on the left.
+
+        Returns:
+            (logits of the first token behind each prompt (rows, vocabulary), its position (rows), the
+            columns of the prompt (rows, columns), False where it is padded)
+        """
+        inputs = dict(inputs)
+        mask = inputs["attention_mask"].bool()
+        places = (mask.long().cumsum(-1) - 1).clamp_min(0)
+        following = mask.sum(-1)
+        # With pictures, these models count positions in three dimensions and say by how much text is shifted.
+        three = next((part for part in self._base.modules() if hasattr(part, "rope_deltas")), None)
+        pictures = any(name.endswith("grid_thw") for name in inputs)
+        if three is None or not pictures:
+            inputs["position_ids"] = places
+        if self._keeps:
+            inputs["logits_to_keep"] = 1
+        logits = self._call(**inputs)[:, -1]
+        if three is not None:
+            if pictures:
+                following = following + three.rope_deltas.reshape(-1).to(mask.device)
+            three.rope_deltas = None
+        self.columns = mask.shape[1]
+        # Counted back from the next token's position, as sliding windows count.
+        self.position = places + (following - mask.sum(-1))[:, None]
+        return logits, following, mask
+
+    def append(
+        self,
+        rows: torch.Tensor,
+        slots: torch.Tensor,
+        width: int,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        visible: torch.Tensor,
+    ) -> torch.Tensor:
+        """Append `width` columns to every row and read the N tokens that stand in them.
+
+        Args:
+            rows: (N) row of each token.
+            slots: (N) its place among the new columns; (row, slot) are distinct.
+            width: the number of new columns; columns with no token are seen by none.
+            tokens: (N).
+            positions: (N).
+            visible: (N, columns + width) what each token sees, itself included.
+
+        Returns:
+            Logits, (N, vocabulary).
+        """
+        count, before = len(self.names), self.columns
+        device = tokens.device
+        ids = tokens.new_zeros(count, width)
+        places = tokens.new_zeros(count, width)
+        ids[rows, slots], places[rows, slots] = tokens, positions
+        self.position = torch.cat([self.position, places], 1)
+        seen = torch.zeros(count, width, before + width, dtype=torch.bool, device=device)
+        index = torch.arange(width, device=device)
+        seen[:, index, before + index] = True
+        seen[rows, slots] = visible
+        logits = self._call(input_ids=ids, attention_mask=self._masks(seen, places), position_ids=places)
+        self.columns = before + width
+        return logits[rows, slots]
+
+    def _masks(self, seen: torch.Tensor, places: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        """The additive mask (rows, 1, queries, columns), one for each kind of attention where there are several."""
+        lowest = torch.finfo(self.dtype).min
+
+        def additive(mask: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(mask.shape, dtype=self.dtype, device=mask.device).masked_fill_(~mask, lowest)[
+                :, None
+            ]
+
+        masks = {}
+        for kind in self._kinds:
+            if kind == "sliding_attention":
+                near = places[:, :, None] - self.position[:, None] < self._window
+                masks[kind] = additive(seen & near)
+            else:
+                masks[kind] = additive(seen)
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def crop(self, columns: int) -> None:
+        """Forget what was appended since there were so many columns."""
+        for layer in self.cache.layers:
+            layer.crop_to(columns)
+        self.columns = columns
+        self.position = self.position[:, :columns]
+
+    def of(self, rows: torch.Tensor, columns: torch.Tensor) -> Tree:
+        """A copy of some rows, and of some columns (rows, C) of each, to go on with them alone."""
+        other = Tree.__new__(Tree)
+        other.__dict__.update(self.__dict__)
+        other.names = [self.names[row] for row in rows.tolist()]
+        other.cache = Cache(layers=[layer.of(rows, columns) for layer in self.cache.layers])
+        other.columns = columns.shape[1]
+        other.position = self.position[rows[:, None], columns]
+        return other

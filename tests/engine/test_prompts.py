@@ -1,0 +1,112 @@
+"""Tokens of what the assistant has said: those that training makes of the whole text."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from chats import TEXTS, chat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AddedToken, PreTrainedTokenizerFast
+
+from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
+from remem_tasks.tiny.checkpoint import LLAVA_TEMPLATE
+from remem_tasks.tiny.shapes import SHAPES
+from unlearning.data import Encoder
+
+ANSWER = "The city of Ada Birch is Oslo Bay."
+
+
+def metaspace():
+    """A processor whose tokenizer writes spaces as LLaMA's does: ▁ before each word, one put first."""
+    core = Tokenizer(models.BPE(byte_fallback=False, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    core.decoder = decoders.Metaspace(prepend_scheme="first")
+    special = ["<unk>", "<s>", "</s>", "<image>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=[AddedToken(token, special=True) for token in special],
+        show_progress=False,
+    )
+    core.train_from_iterator([*TEXTS, "USER: ASSISTANT:\n" * 3], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
+    )
+    tokenizer.chat_template = LLAVA_TEMPLATE
+    return SimpleNamespace(tokenizer=tokenizer, apply_chat_template=tokenizer.apply_chat_template)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_said_is_what_training_makes_of_an_answer(shape_of, shape):
+    """A whole answer's tokens are the labels of training, less the end token."""
+    _, processor, decoder = shape_of(shape)
+    question = "What is the city of Ada Birch?"
+    encoder = Encoder(processor, decoder.ends)
+    trained = encoder.encode_answer(encoder.prompt_text(question), question, ANSWER).tolist()
+    assert trained[-1] in decoder.ends
+    assert Prompts(processor).said(chat(question), [ANSWER]) == [trained[:-1]]
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, "metaspace"])
+def test_said_then_continued_is_the_whole(shape_of, shape):
+    processor = metaspace() if shape == "metaspace" else shape_of(shape)[1]
+    prompts, row = Prompts(processor), chat("What is the city of Ada Birch?")
+    [whole] = prompts.said(row, [ANSWER])
+    for before in ("", "The city of Ada Birch is", "The city"):
+        [rest] = prompts.continued(row, before, [ANSWER[len(before) :]])
+        assert prompts.said(row, [before])[0] + rest == whole
+    assert processor.tokenizer.decode(whole).strip() == ANSWER
+
+
+def test_no_space_is_put_between_prompt_and_answer():
+    """Tokenised alone, a SentencePiece-like tokenizer puts a space before "The"; behind a line break it must not."""
+    processor = metaspace()
+    processor.apply_chat_template = lambda messages, tokenize, add_generation_prompt=False: (
+        "USER:\n" + "".join("" if turn["role"] == "user" else turn["content"][0]["text"] for turn in messages)
+    )
+    [[first, *_]] = Prompts(processor).said(chat("Who?"), ["The city"])
+    tokenizer = processor.tokenizer
+    assert not tokenizer.convert_ids_to_tokens(first).startswith("▁")
+    alone = tokenizer("The city", add_special_tokens=False)["input_ids"][0]
+    assert tokenizer.convert_ids_to_tokens(alone).startswith("▁")
+
+
+@settings(max_examples=30, deadline=None)
+@given(cut=st.integers(0, len(ANSWER)))
+def test_every_cut_decodes_to_its_text(shape_of, cut):
+    _, processor, _ = shape_of("qwen2_5_vl")
+    [ids] = Prompts(processor).said(chat("Who?"), [ANSWER[:cut]])
+    assert processor.tokenizer.decode(ids) == ANSWER[:cut]
+
+
+def test_split_and_plain_contents():
+    row = chat("Who?", said="It is")
+    finished, said = Prompts.split(row)
+    assert [turn["role"] for turn in finished] == ["user"] and said == "It is"
+    assert Prompts.split(chat("Who?"))[1] == ""
+    assert Prompts.split(Chat([{"role": "assistant", "content": "Hm"}], "row 1")) == ([], "Hm")
+
+
+def test_a_prompt_that_cannot_be_encoded_is_named(shape_of):
+    _, processor, _ = shape_of("llava")
+    broken = Chat([{"role": "user", "content": [{"type": "image", "image": "/no/file.png"}]}], "row 7")
+    with pytest.raises(Exception) as raised:
+        Prompts(processor).encode([broken])
+    assert any("row 7" in note for note in raised.value.__notes__)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_text_tokens(shape_of, shape):
+    model, processor, decoder = shape_of(shape)
+    tokenizer = processor.tokenizer
+    banned = decoder.banned
+    for token, index in tokenizer.get_added_vocab().items():
+        assert banned[index] != (index in decoder.ends), token
+    text = set(
+        tokenizer("The city of Ada Birch is Oslo Bay. 0123 ¿é?", add_special_tokens=False)["input_ids"]
+    )
+    assert not banned[sorted(text)].any()
+    assert tokenizer.eos_token_id in decoder.ends and not banned[decoder.ends].any()
+    wider, _ = text_tokens(model, processor, len(tokenizer) + 7)
+    assert wider[len(tokenizer) :].all() and torch.equal(wider[: len(banned)], banned[: len(wider)])
