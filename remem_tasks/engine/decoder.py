@@ -704,12 +704,10 @@ class Decoder:
         row_bytes = columns * self._column_bytes + branches * self._branch_bytes
         column_bytes = self._column_bytes + self._reading_bytes
         most = min(limit, self._rows_at_once or limit)
-        length: int | None = None  # columns of the batch before, with as many pictures
+        length: int | None = None  # columns of the batch before
         start = 0
         while start < len(order):
             pictures = sizes[order[start]][0]
-            if start and sizes[order[start - 1]][0] != pictures:
-                length = None
             if length is None:
                 length = self.prompts.encode([chats[order[start]]])["input_ids"].shape[1]
             fits = max(1, self.budget // (row_bytes + length * column_bytes))

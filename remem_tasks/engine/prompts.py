@@ -114,7 +114,7 @@ class Prompts:
         """
         prompt, lead = self._assistant(chat)
         start = prompt + lead + before if before else prompt
-        head = self._ids(prompt) + self.said(chat, [before])[0]
+        head = self._ids(start)
         return [self._behind(start, head, text if before else lead + text) for text in texts]
 
 
@@ -148,7 +148,7 @@ def text_tokens(model: Any, processor: Any, vocabulary: int) -> tuple[torch.Tens
         elif name.endswith("token_id") and isinstance(value, int):
             found.add(value)
         elif name == "row_col_ids":  # Idefics3's places of tiles
-            found |= set(value)
+            found |= {index for index in value if index is not None}
     configs = [model.config, getattr(model.config, "text_config", None)]
     for config in filter(None, configs):
         for name, value in vars(config).items():

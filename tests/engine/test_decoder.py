@@ -91,6 +91,7 @@ def test_scores_are_those_of_naive_forwards(shape_of, shape):
                 expected = naive(decoder, rows[row], path + tokens)[len(path) :].sum()
                 assert value.item() == pytest.approx(expected.item(), abs=1e-4)
     assert [len(outcome) for outcome in drawn[3].tokens] == [1] * 5
+    assert state.tree.columns == twice.visible.shape[1]  # nothing is left of what was only scored or drawn
     # The tree is as it was: the first state and the middle one still give what they gave.
     again = decoder.extend(once, [5], [[180]])
     assert (again.logp[0] - twice.logp[0]).nan_to_num(0, 0, 0).abs().max() < 1e-5

@@ -80,6 +80,16 @@ def test_every_cut_decodes_to_its_text(shape_of, cut):
     assert processor.tokenizer.decode(ids) == ANSWER[:cut]
 
 
+def test_continued_where_the_cut_runs_through_a_token(shape_of):
+    """No token begins at the cut, so the rest is tokenised by itself, and is still the rest."""
+    _, processor, _ = shape_of("qwen2_5_vl")
+    prompts, row, before = Prompts(processor), chat("Who?"), ANSWER[:6]
+    [joint], [head] = prompts.said(row, [ANSWER]), prompts.said(row, [before])
+    assert head != joint[: len(head)]
+    [rest] = prompts.continued(row, before, [ANSWER[6:]])
+    assert processor.tokenizer.decode(head + rest) == ANSWER
+
+
 def test_split_and_plain_contents():
     row = chat("Who?", said="It is")
     finished, said = Prompts.split(row)
@@ -94,6 +104,36 @@ def test_a_prompt_that_cannot_be_encoded_is_named(shape_of):
     with pytest.raises(Exception) as raised:
         Prompts(processor).encode([broken])
     assert any("row 7" in note for note in raised.value.__notes__)
+
+
+def test_text_tokens_by_every_way_they_are_named():
+    """Special tokens, and tokens that are not marked special but that processor or configuration name."""
+    contents = ["<s>", "</s>", "word", "<image>", "<tag>", "<row_1_col_1>", "<tool>"]
+    added = {
+        index: SimpleNamespace(content=text, special=text in ("<s>", "</s>"))
+        for index, text in enumerate(contents)
+    }
+
+    class Ten:
+        eos_token_id, all_special_ids, added_tokens_decoder = 1, [0, 1], added
+
+        def __len__(self):
+            return 10
+
+    processor = SimpleNamespace(
+        tokenizer=Ten(), image_token="<image>", global_image_tag="<tag>", row_col_ids=[5, None], other="word!"
+    )
+    text_config = SimpleNamespace(pad_token_id=8, eos_token_id=1)
+    model = SimpleNamespace(
+        config=SimpleNamespace(text_config=text_config, video_token_index=7, bos_token_id=None),
+        generation_config=SimpleNamespace(eos_token_id=[1, 9]),
+    )
+    banned, ends = text_tokens(model, processor, 12)
+    assert ends == [1, 9]
+    # the first special one, the picture's, its tag's and place's, video, padding, and the two ids above the ten
+    assert banned.nonzero()[:, 0].tolist() == [0, 3, 4, 5, 7, 8, 10, 11]
+    processor.image_token_id = 2
+    assert text_tokens(model, processor, 12)[0][2]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
