@@ -47,8 +47,8 @@ FULL = Size(
     base="--pictures 6000 --epochs 16",
     stage1="--max_steps 500",
     methods={
-        "grad_diff": "--alpha 8 --learning_rate 2e-4 --max_steps 40",
-        "npo": "--alpha 5 --learning_rate 1e-4 --max_steps 60",
+        "grad_diff": "--alpha 15 --learning_rate 1e-4 --max_steps 140",
+        "npo": "--alpha 10 --learning_rate 1e-4 --max_steps 80",
         "idk": "--learning_rate 3e-4 --max_steps 40",
     },
 )
