@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,18 +27,12 @@ from remem_tasks.checkpoints import (
     plain_generation,
 )
 from remem_tasks.data import row_name
+from remem_tasks.engine.decoder import out_of_memory
+from remem_tasks.engine.prompts import Chat, Prompts
 from remem_tasks.errors import RememError
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 MAX_NEW_TOKENS = 128
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A row's chat, ready for the processor, and how messages call the row."""
-
-    messages: list[dict]
-    row: str
 
 
 class _CheckLogits(LogitsProcessor):
@@ -58,11 +51,6 @@ class _CheckLogits(LogitsProcessor):
                 f"{row}: the model's logits are NaN or infinite; its weights or dtype are broken"
             )
         return scores
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "allocate memory" in text
 
 
 def sampling_options(settings: Mapping) -> dict[str, Any]:
@@ -184,6 +172,7 @@ class RememHF(lmms):
         tokenizer = self.processor.tokenizer
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        self._prompts = Prompts(self.processor)
         options: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), **common}
         if attn_implementation:
             options["attn_implementation"] = attn_implementation
@@ -248,7 +237,7 @@ class RememHF(lmms):
 
     # Prompts
 
-    def prompt(self, request: Instance) -> Prompt:
+    def prompt(self, request: Instance) -> Chat:
         """The chat of a request. The one place where prompts are made."""
         _, doc_to_messages, _, doc_id, task, split = request.args
         doc = self.task_dict[task][split][doc_id]
@@ -258,26 +247,15 @@ class RememHF(lmms):
         ]
         if self.system_prompt and messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": _content(self.system_prompt, row)})
-        return Prompt(messages, row)
+        return Chat(messages, row)
 
-    def encode(self, prompts: Sequence[Prompt], max_new_tokens: int) -> Mapping[str, torch.Tensor]:
+    def encode(self, prompts: Sequence[Chat], max_new_tokens: int) -> Mapping[str, torch.Tensor]:
         """Model inputs, padded on the left; `input_ids` is (rows, longest prompt).
 
         Raises:
             RememError: a prompt that does not fit into the model's context together with its reply.
         """
-        try:
-            inputs = self.processor.apply_chat_template(
-                [prompt.messages for prompt in prompts],
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-                processor_kwargs={"padding": True, "padding_side": "left"},
-            )
-        except Exception as error:
-            error.add_note(f"while preparing {', '.join(prompt.row for prompt in prompts[:3])}")
-            raise
+        inputs = self._prompts.encode(prompts)
         lengths = inputs["attention_mask"].sum(-1)
         longest = int(lengths.argmax())
         if self.context_length and int(lengths[longest]) + max_new_tokens > self.context_length:
@@ -322,7 +300,7 @@ class RememHF(lmms):
             try:
                 results = self.generate(prompts, settings)
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if len(chunk) == 1:
                     raise RememError(f"{prompts[0].row}: out of memory with this row alone") from error
@@ -337,7 +315,7 @@ class RememHF(lmms):
             start += len(chunk)
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Prompt], settings: Mapping) -> list[GenerationResult]:
+    def generate(self, prompts: Sequence[Chat], settings: Mapping) -> list[GenerationResult]:
         """One batch.
 
         Args:

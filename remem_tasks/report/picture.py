@@ -32,7 +32,7 @@ def draw_summary(
         people: how many identities to show, each in `shots` training pictures.
     """
     rows = load_split(str(data), "finetune")
-    forgotten = set(load_split(str(data), "forget1")["identity"][:])
+    forgotten = set(load_split(str(data), "forget1", pictures=False)["identity"][:])
     first: dict[str, list[int]] = {}
     for index, identity in enumerate(rows["identity"][:]):
         first.setdefault(identity, []).append(index)

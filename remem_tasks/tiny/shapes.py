@@ -287,33 +287,27 @@ def _tiles(kind: type) -> Any:
     return kind(size={"longest_edge": 2 * SIDE}, max_image_size={"longest_edge": SIDE})
 
 
-def _idefics3(text: _Text):
+def _idefics(text: _Text, pictures: type, config: type, model: type):
+    # SmolVLM's own processor reads pictures as Idefics3's does, but cannot be made without `num2words`.
     processor = Idefics3Processor(
-        _tiles(Idefics3ImageProcessor), text.tokenizer, image_seq_len=PATCHES // 4, chat_template=IDEFICS
+        _tiles(pictures), text.tokenizer, image_seq_len=PATCHES // 4, chat_template=IDEFICS
     )
-    config = Idefics3Config(
+    made = config(
         vision_config=_encoder(),
         text_config=text.config(model_type="llama"),
         image_token_id=text.id("<image>"),
         scale_factor=2,
         pad_token_id=text.tokenizer.pad_token_id,
     )
-    return Idefics3ForConditionalGeneration(config), processor
+    return model(made), processor
+
+
+def _idefics3(text: _Text):
+    return _idefics(text, Idefics3ImageProcessor, Idefics3Config, Idefics3ForConditionalGeneration)
 
 
 def _smolvlm(text: _Text):
-    # SmolVLM's own processor reads pictures as Idefics3's does, but cannot be made without `num2words`.
-    processor = Idefics3Processor(
-        _tiles(SmolVLMImageProcessor), text.tokenizer, image_seq_len=PATCHES // 4, chat_template=IDEFICS
-    )
-    config = SmolVLMConfig(
-        vision_config=_encoder(),
-        text_config=text.config(model_type="llama"),
-        image_token_id=text.id("<image>"),
-        scale_factor=2,
-        pad_token_id=text.tokenizer.pad_token_id,
-    )
-    return SmolVLMForConditionalGeneration(config), processor
+    return _idefics(text, SmolVLMImageProcessor, SmolVLMConfig, SmolVLMForConditionalGeneration)
 
 
 def _internvl(text: _Text):

@@ -13,7 +13,8 @@ from scripted import run, texts
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from remem_tasks.engine import remem_hf
-from remem_tasks.engine.remem_hf import Prompt, RememHF, cut, sampling_options
+from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.remem_hf import RememHF, cut, sampling_options
 from remem_tasks.errors import RememError
 from remem_tasks.tiny.checkpoint import ARCHS
 
@@ -32,7 +33,7 @@ def copy_of(checkpoint, folder, without=()):
 def prompt(text, colour="red", row="row 0"):
     picture = Image.new("RGB", (56, 56), colour)
     content = [{"type": "image", "image": picture}, {"type": "text", "text": text}]
-    return Prompt([{"role": "user", "content": content}], row)
+    return Chat([{"role": "user", "content": content}], row)
 
 
 PROMPTS = [
