@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.utils import load_peft_weights
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from remem_tasks.errors import RememError
 from remem_tasks.folders import check_empty, new_folder
@@ -193,20 +193,3 @@ def merge(adapter: str, out: str | Path) -> None:
     model = load_merged(adapter, dtype="auto")
     with new_folder(out) as folder:
         save(model, processor, folder)
-
-
-def plain_generation(model, tokenizer) -> GenerationConfig:
-    """The checkpoint's end, padding and start tokens, and none of its own sampling settings.
-
-    Checkpoints bring a temperature or a repetition penalty of their own; the harness's settings
-    alone shall say how replies are drawn, so that greedy means the argmax of the model itself.
-    """
-    own = model.generation_config
-    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
-    ends = list(dict.fromkeys(end for end in [*ends, tokenizer.eos_token_id] if end is not None))
-    return GenerationConfig(
-        eos_token_id=ends,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=own.bos_token_id,
-        decoder_start_token_id=own.decoder_start_token_id,
-    )

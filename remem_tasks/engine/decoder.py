@@ -11,6 +11,7 @@ no text (`prompts.text_tokens`). Nothing here calls `generate`.
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -557,7 +558,12 @@ class Decoder:
 
     @torch.inference_mode()
     def sample(
-        self, state: State, m: int, max_tokens: int | Sequence[int], seeds: Sequence[int]
+        self,
+        state: State,
+        m: int,
+        max_tokens: int | Sequence[int],
+        seeds: Sequence[int],
+        warp: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> list[Continuations]:
         """m rollouts a branch from the model's own distribution: temperature 1, no top-k, no top-p.
 
@@ -567,6 +573,7 @@ class Decoder:
             m: rollouts a branch.
             max_tokens: where they are cut, for all or for each branch.
             seeds: one a branch (`draw.row_seed`).
+            warp: draws from another distribution: log-probabilities (N, vocabulary) to log-probabilities.
         """
         count, device = len(state), self.device
         limits = _for_each(max_tokens, count)
@@ -580,7 +587,7 @@ class Decoder:
         noise = noise.view(count * m, longest).to(device)
         out = torch.full((count * m, longest), -1, dtype=torch.long, device=device)
         total = torch.zeros(count * m, dtype=torch.float64, device=device)
-        front, logp = _Front(self, state), state.logp
+        front, logp = _Front(self, state), state.logp if warp is None else warp(state.logp)
         at = torch.arange(count * m, device=device)  # rollouts that go on
         node = at // m  # the front's branch of each of them
         for place in range(longest):
@@ -594,6 +601,7 @@ class Decoder:
             joint, node = torch.unique(node * self.vocabulary + token, return_inverse=True)
             front.take(joint // self.vocabulary)
             logp = front.step(joint % self.vocabulary)
+            logp = logp if warp is None else warp(logp)
         front.close()
         lengths = (out >= 0).sum(-1).tolist()
         cut = [tokens[:length] for tokens, length in zip(out.tolist(), lengths)]
@@ -675,8 +683,9 @@ class Decoder:
     def batches(
         self,
         chats: Sequence[Chat],
-        work: Callable[[State, list[int]], list[Any]],
+        work: Callable[[State, list[int], list[Chat]], list[Any]],
         *,
+        sizes: Sequence[Any] | None = None,
         branches: int = 1,
         columns: int = 0,
         limit: int = 64,
@@ -687,8 +696,9 @@ class Decoder:
         batch, and it stays halved.
 
         Args:
-            chats: one prefill each.
-            work: a state (one branch a chat) and the indices of its chats to one result a chat.
+            chats: one prefill each; with `sizes`, each is asked for when its batch comes.
+            work: a state (one branch a chat), the indices of its chats and these to one result a chat.
+            sizes: what the chats are ordered by, the longest first; by default pictures and letters.
             branches: the most branches of a row that `work` holds at a time.
             columns: the most tokens that `work` appends to a row in all its branches.
             limit: the most chats in a batch.
@@ -699,33 +709,37 @@ class Decoder:
         Raises:
             RememError: a chat alone does not fit into memory.
         """
-        sizes = [_extent(chat) for chat in chats]
+        if sizes is None:
+            sizes = [_extent(chat) for chat in chats]
         order = sorted(range(len(chats)), key=lambda index: (sizes[index], index), reverse=True)
         row_bytes = columns * self._column_bytes + branches * self._branch_bytes
         column_bytes = self._column_bytes + self._reading_bytes
         most = min(limit, self._rows_at_once or limit)
         length: int | None = None  # columns of the batch before
+        made: dict[int, Chat] = {}
         start = 0
         while start < len(order):
-            pictures = sizes[order[start]][0]
             if length is None:
-                length = self.prompts.encode([chats[order[start]]])["input_ids"].shape[1]
+                made[order[start]] = chats[order[start]]
+                length = self.prompts.encode([made[order[start]]])["input_ids"].shape[1]
             fits = max(1, self.budget // (row_bytes + length * column_bytes))
             chunk = order[start : start + min(most, fits)]
-            chunk = [index for index in chunk if sizes[index][0] == pictures]
-            result = None
+            made = {index: made[index] if index in made else chats[index] for index in chunk}
+            pictures = _extent(made[chunk[0]])[0]
+            chunk = list(itertools.takewhile(lambda index: _extent(made[index])[0] == pictures, chunk))  # noqa: B023
+            here, result = [made[index] for index in chunk], None
             try:
-                inputs = self.prompts.encode([chats[index] for index in chunk])
+                inputs = self.prompts.encode(here)
                 length = inputs["input_ids"].shape[1]
                 if len(chunk) > max(1, self.budget // (row_bytes + length * column_bytes)):
                     continue  # a longer one was among them
-                state = self._state_of(inputs, [chats[index] for index in chunk])
-                result = work(state, chunk)
+                state = self._state_of(inputs, here)
+                result = work(state, chunk, here)
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
                 if len(chunk) == 1:
-                    raise RememError(f"{chats[chunk[0]].row}: out of memory with this row alone") from error
+                    raise RememError(f"{here[0].row}: out of memory with this row alone") from error
             if result is None:  # outside the handler, so that the failed batch's memory is let go
                 inputs = state = None
                 self._rows_at_once = most = max(1, len(chunk) // 2)

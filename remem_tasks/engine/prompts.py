@@ -30,6 +30,12 @@ class Chat:
     messages: list[dict]
     row: str
 
+    def without_question(self) -> Chat:
+        """The chat with the pictures alone in the user's last turn."""
+        *before, user = self.messages
+        pictures = [part for part in user["content"] if part["type"] == "image"]
+        return Chat([*before, {**user, "content": pictures}], self.row)
+
 
 class Prompts:
     """Tokens of chats and of what continues them.
@@ -84,6 +90,10 @@ class Prompts:
         if not full.startswith(prompt) or _PROBE not in full[len(prompt) :]:
             return prompt, " "
         return prompt, full[len(prompt) :].split(_PROBE)[0]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What generated tokens say, without the end token."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]

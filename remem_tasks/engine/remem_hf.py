@@ -8,7 +8,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.utils import simple_parse_args_string
 from tqdm import tqdm
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from remem_tasks.checkpoints import (
     base_of_adapter,
@@ -24,37 +25,52 @@ from remem_tasks.checkpoints import (
     load_adapter,
     load_model,
     load_processor,
-    plain_generation,
 )
 from remem_tasks.data import row_name
-from remem_tasks.engine.decoder import out_of_memory
-from remem_tasks.engine.prompts import Chat, Prompts
+from remem_tasks.engine.decoder import Decoder, State
+from remem_tasks.engine.draw import row_seed
+from remem_tasks.engine.inquiries import answer, branches_of, columns_of
+from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
+from remem_tasks.inquiry import Findings, Inquiry
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 MAX_NEW_TOKENS = 128
+MOST_ROWS = 128
 
 
-class _CheckLogits(LogitsProcessor):
-    """Stops a run whose logits are not numbers, before they become tokens."""
+@dataclass
+class _Row:
+    """What is asked of a row under the same settings.
 
-    def __init__(self, rows: Sequence[str]) -> None:
-        self.rows = rows
+    Attributes:
+        request: the first of them; None for a chat without one.
+        replies: places of the requests for a reply.
+        findings: places of the requests that hold the inquiry.
+        inquiry: or None.
+    """
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """scores: (rows x beams, vocabulary)"""
-        bad = (scores.isnan() | (scores == torch.inf)).any(-1) | (scores == -torch.inf).all(-1)
-        if bad.any():
-            beams = scores.shape[0] // len(self.rows)
-            row = self.rows[int(bad.nonzero()[0]) // beams]
-            raise RememError(
-                f"{row}: the model's logits are NaN or infinite; its weights or dtype are broken"
-            )
-        return scores
+    request: Instance | None = None
+    replies: list[int] = field(default_factory=list)
+    findings: list[int] = field(default_factory=list)
+    inquiry: Inquiry | None = None
+
+
+class _Chats(Sequence):
+    """The chats of rows, made when they are asked for: decoded pictures of a whole split may not fit."""
+
+    def __init__(self, rows: Sequence[_Row], make: Callable[[Instance], Chat]) -> None:
+        self.rows, self.make = rows, make
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Chat:
+        return self.make(self.rows[index].request)
 
 
 def sampling_options(settings: Mapping) -> dict[str, Any]:
-    """Options for `generate` from a task's generation_kwargs: greedy, or sampling from p itself.
+    """How replies are made, from a task's generation_kwargs: greedy, or sampling from p itself.
 
     Sampling (temperature above 0, or do_sample without a temperature) is ancestral: no top-k and no
     top-p unless they are given.
@@ -76,6 +92,8 @@ def sampling_options(settings: Mapping) -> dict[str, Any]:
         raise RememError(
             f"generation setting {', '.join(sorted(unknown))} unknown; known: {', '.join(sorted(known))}"
         )
+    if int(settings.get("num_beams") or 1) > 1:
+        raise RememError("generation setting num_beams: replies are greedy or sampled, not searched for")
     temperature = settings.get("temperature")
     sample = settings.get("do_sample")
     sample = bool(temperature) if sample is None else bool(sample)
@@ -87,7 +105,6 @@ def sampling_options(settings: Mapping) -> dict[str, Any]:
         "max_new_tokens": int(
             settings.get("max_new_tokens") or settings.get("max_gen_toks") or MAX_NEW_TOKENS
         ),
-        "num_beams": int(settings.get("num_beams") or 1),
         "do_sample": sample,
     }
     if sample:
@@ -95,6 +112,18 @@ def sampling_options(settings: Mapping) -> dict[str, Any]:
         options["top_k"] = int(settings.get("top_k") or 0)
         options["top_p"] = float(settings.get("top_p") or 1.0)
     return options
+
+
+def warp_of(options: Mapping) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Temperature, top-k and top-p as a function of log-probabilities (N, vocabulary); None for p itself."""
+    warpers = LogitsProcessorList()
+    if options["temperature"] != 1:
+        warpers.append(TemperatureLogitsWarper(options["temperature"]))
+    if options["top_k"]:
+        warpers.append(TopKLogitsWarper(options["top_k"]))
+    if options["top_p"] < 1:
+        warpers.append(TopPLogitsWarper(options["top_p"]))
+    return (lambda logp: warpers(None, logp).log_softmax(-1)) if warpers else None
 
 
 def cut(text: str, until: Sequence[str] | str | None) -> str:
@@ -115,7 +144,7 @@ class RememHF(lmms):
         dtype: auto (the checkpoint's), float32, float16 or bfloat16.
         device: default cuda if there is one, else cpu; under torchrun each rank takes its own GPU.
         device_map: for checkpoints that need several devices (`auto`); in place of `device`.
-        batch_size: rows at once; `auto` starts high. Out of memory halves it and goes on.
+        batch_size: the most rows at once; `auto` (default): as many as fit. Out of memory halves it and goes on.
         attn_implementation: for example `sdpa` or `eager`.
         trust_remote_code: run code that comes with the checkpoint. Off.
         chat_template: file with a Jinja template in place of the checkpoint's.
@@ -134,7 +163,7 @@ class RememHF(lmms):
         dtype: str = "auto",
         device: str | None = None,
         device_map: str | None = None,
-        batch_size: int | str = 1,
+        batch_size: int | str = "auto",
         max_batch_size: int | None = None,
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
@@ -172,7 +201,6 @@ class RememHF(lmms):
         tokenizer = self.processor.tokenizer
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        self._prompts = Prompts(self.processor)
         options: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), **common}
         if attn_implementation:
             options["attn_implementation"] = attn_implementation
@@ -186,17 +214,15 @@ class RememHF(lmms):
         else:
             model = model.to(self._device)
         self._model = model.eval()
-        self._generation = plain_generation(model, self.processor.tokenizer)
-        # `generate` fills what is not set from here: the checkpoint's own sampling must not come back in.
-        self._inner().generation_config = self._generation
-        text = model.config.get_text_config()
-        self.context_length: int | None = getattr(text, "max_position_embeddings", None)
+        self._decoder: Decoder | None = None
         self.system_prompt = self._resolve_system_prompt(system_prompt) if system_prompt else None
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: Mapping | None = None) -> RememHF:
         """From `--model_args` (which go before the command line's --batch_size and --device)."""
         given = {key: value for key, value in (additional_config or {}).items() if value is not None}
+        if given.get("batch_size") == 1:  # not said: what the command line says is text
+            del given["batch_size"]
         given |= simple_parse_args_string(arg_string)
         known = list(inspect.signature(RememHF.__init__).parameters)[1:]
         if unknown := [name for name in given if name not in known]:
@@ -211,17 +237,13 @@ class RememHF(lmms):
 
     def _set_batch_size(self, batch_size: int | str, limit: int | None) -> None:
         if str(batch_size).startswith("auto"):
-            self.batch_size = 64 if self._device.type == "cuda" else 8
+            self.batch_size = MOST_ROWS
         elif not str(batch_size).isdigit() or int(batch_size) < 1:
             raise RememError(f"batch_size '{batch_size}' is neither a number above 0 nor auto")
         else:
             self.batch_size = int(batch_size)
         if limit:
             self.batch_size = min(self.batch_size, int(limit))
-
-    def _inner(self):
-        """The model below an adapter."""
-        return self._model.get_base_model() if hasattr(self._model, "get_base_model") else self._model
 
     @property
     def model(self):
@@ -234,6 +256,18 @@ class RememHF(lmms):
     @property
     def device(self) -> torch.device:
         return self._device
+
+    @property
+    def decoder(self) -> Decoder:
+        """What reads prompts and continues them."""
+        if self._decoder is None:
+            self._decoder = Decoder(self._model, self.processor)
+        return self._decoder
+
+    def clean(self) -> None:
+        """The harness's call when all replies are there: lets go of the weights."""
+        self._decoder = None
+        super().clean()
 
     # Prompts
 
@@ -249,100 +283,103 @@ class RememHF(lmms):
             messages.insert(0, {"role": "system", "content": _content(self.system_prompt, row)})
         return Chat(messages, row)
 
-    def encode(self, prompts: Sequence[Chat], max_new_tokens: int) -> Mapping[str, torch.Tensor]:
-        """Model inputs, padded on the left; `input_ids` is (rows, longest prompt).
-
-        Raises:
-            RememError: a prompt that does not fit into the model's context together with its reply.
-        """
-        inputs = self._prompts.encode(prompts)
-        lengths = inputs["attention_mask"].sum(-1)
-        longest = int(lengths.argmax())
-        if self.context_length and int(lengths[longest]) + max_new_tokens > self.context_length:
-            raise RememError(
-                f"{prompts[longest].row}: the prompt has {int(lengths[longest])} tokens, which with "
-                f"{max_new_tokens} new ones is more than the model's context of {self.context_length}"
-            )
-        inputs = inputs.to(self._device)
-        for name, value in inputs.items():
-            if torch.is_tensor(value) and value.is_floating_point():
-                inputs[name] = value.to(self._inner().dtype)
-        return inputs
-
     # Generation
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """Replies in the order of the requests, each with its number of tokens (the end token included)."""
-        replies: list[GenerationResult | None] = [None] * len(requests)
-        groups: dict[str, list[int]] = {}
+        """Replies in the order of the requests, each with its number of tokens (the end token included).
+
+        A request whose messages hold an `Inquiry` is answered with `Findings` as JSON. All that is asked
+        of a row under the same settings shares one prefill.
+        """
+        results: list[GenerationResult | None] = [None] * len(requests)
+        groups: dict[tuple, dict[tuple, _Row]] = {}
+        kinds: dict[tuple, tuple] = {}
         for index, request in enumerate(requests):
-            settings = json.dumps(request.args[2], sort_keys=True, default=str)
-            groups.setdefault(settings, []).append(index)
+            context, messages, settings, doc_id, task, split = request.args
+            inquiry: Inquiry | None = getattr(messages, "inquiry", lambda doc: None)(
+                self.task_dict[task][split][doc_id]
+            )
+            key = (task, split, doc_id, context, json.dumps(settings, sort_keys=True, default=str))
+            if inquiry is not None:  # rows of one batch are drawn in one way
+                kinds[key] = (inquiry.estimator, inquiry.rollouts)
+            row = groups.setdefault(key[-1:], {}).setdefault(key, _Row(request))
+            (row.replies if inquiry is None else row.findings).append(index)
+            row.inquiry = inquiry or row.inquiry
         hidden = {"disable": True} if self.rank else {}
         with tqdm(total=len(requests), desc="Replies", **hidden) as progress:
             for group in groups.values():
-                # Long prompts first: what does not fit into memory or context shows at the start.
-                group.sort(key=lambda index: (-len(requests[index].args[0]), index))
-                settings = requests[group[0]].args[2]
-                for chunk, results in self._in_batches(group, requests, settings):
-                    for index, result in zip(chunk, results):
-                        replies[index] = result
-                    progress.update(len(chunk))
-        return replies
+                apart: dict[tuple | None, list[_Row]] = {}
+                for key, row in group.items():
+                    apart.setdefault(kinds.get(key), []).append(row)
+                for rows in apart.values():
+                    chats = _Chats(rows, self.prompt)
+                    sizes = [len(row.request.args[0]) for row in rows]
+                    for row, found in self._in_batches(rows, chats, sizes, rows[0].request.args[2]):
+                        for index, result in zip([*row.replies, *row.findings], found):
+                            results[index] = result
+                        progress.update(len(found))
+        return results
 
-    def _in_batches(
-        self, group: Sequence[int], requests: Sequence[Instance], settings: Mapping
-    ) -> Iterator[tuple[Sequence[int], list[GenerationResult]]]:
-        start = 0
-        while start < len(group):
-            chunk = group[start : start + self.batch_size]
-            prompts = [self.prompt(requests[index]) for index in chunk]
-            try:
-                results = self.generate(prompts, settings)
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                if len(chunk) == 1:
-                    raise RememError(f"{prompts[0].row}: out of memory with this row alone") from error
-                results = None
-            if results is None:  # outside the handler, so that the failed batch's memory is let go
-                self.batch_size = max(1, len(chunk) // 2)
-                if self._device.type == "cuda":
-                    torch.cuda.empty_cache()
-                tqdm.write(f"out of memory: going on with batch size {self.batch_size}")
-                continue
-            yield chunk, results
-            start += len(chunk)
-
-    @torch.inference_mode()
-    def generate(self, prompts: Sequence[Chat], settings: Mapping) -> list[GenerationResult]:
-        """One batch.
+    def generate(self, chats: Sequence[Chat], settings: Mapping) -> list[GenerationResult]:
+        """One reply a chat.
 
         Args:
-            prompts: at least one.
-            settings: a task's generation_kwargs (see `sampling_options`; `until` cuts the text).
+            settings: as a task's generation_kwargs (see `sampling_options`; `until` cuts the text).
 
         Raises:
             RememError: a context that is too short, or logits that are not numbers; names the row.
         """
+        rows = [_Row(replies=[index]) for index in range(len(chats))]
+        done = self._in_batches(rows, chats, None, settings)
+        return [found[0] for row, found in sorted(done, key=lambda pair: pair[0].replies)]
+
+    def _in_batches(
+        self, rows: Sequence[_Row], chats: Sequence[Chat], sizes: Sequence[int] | None, settings: Mapping
+    ) -> Iterator[tuple[_Row, list[GenerationResult]]]:
+        """The results of rows, first of their replies, then of their findings."""
         options = sampling_options(settings)
-        inputs = self.encode(prompts, options["max_new_tokens"])
-        rows = [prompt.row for prompt in prompts]
-        output = self._model.generate(
-            **inputs, **options, logits_processor=LogitsProcessorList([_CheckLogits(rows)])
+        inquiries = [row.inquiry for row in rows if row.inquiry]
+        parts = self.decoder.batches(
+            chats,
+            lambda state, indices, chats: self._work(
+                state, chats, [rows[index] for index in indices], options
+            ),
+            sizes=sizes,
+            branches=max([len(row.replies) for row in rows] + [branches_of(one) for one in inquiries]),
+            columns=options["max_new_tokens"] + max([columns_of(one) for one in inquiries], default=0),
+            limit=self.batch_size,
         )
-        prompt_length = inputs["input_ids"].shape[1]
-        ends = set(self._generation.eos_token_id)
-        results = []
-        for reply, length in zip(
-            output[:, prompt_length:].tolist(), inputs["attention_mask"].sum(-1).tolist()
-        ):
-            last = next((place for place, token in enumerate(reply) if token in ends), len(reply) - 1)
-            reply = reply[: last + 1]
-            text = self.tokenizer.decode(reply, skip_special_tokens=True)
-            counts = TokenCounts(input_tokens=int(length), output_tokens=len(reply))
-            results.append(GenerationResult(cut(text, settings.get("until")), counts))
-        return results
+        for indices, found in parts:
+            for index, (length, replies, findings) in zip(indices, found):
+                row = rows[index]
+                texts = [self._result(tokens, length, settings) for tokens in replies]
+                if findings is not None:
+                    counts = TokenCounts(input_tokens=length, output_tokens=0)
+                    texts += [GenerationResult(findings.to_text(), counts)] * len(row.findings)
+                yield row, texts
+
+    def _work(
+        self, state: State, chats: Sequence[Chat], rows: Sequence[_Row], options: Mapping
+    ) -> list[tuple[int, list[list[int]], Findings | None]]:
+        """(tokens of the prompt, tokens of each reply, findings) of each row of a batch."""
+        lengths = state.lengths().tolist()
+        limit, sample = options["max_new_tokens"], options["do_sample"]
+        drawn: list[list[list[int]]] = [[] for _ in rows]
+        if sample and any(row.replies for row in rows):
+            m = max(len(row.replies) for row in rows)
+            seeds = [row_seed(torch.initial_seed(), chat.row, "reply") for chat in chats]
+            rollouts = self.decoder.sample(state, m, limit, seeds, warp_of(options))
+            drawn = [one.tokens[: len(row.replies)] for one, row in zip(rollouts, rows)]
+        greedy = [0 if sample or not row.replies else limit for row in rows]
+        found = answer(self.decoder, state, chats, [row.inquiry for row in rows], greedy)
+        return [
+            (length, [reply.tokens] * len(row.replies) if reply else sampled, findings)
+            for length, row, sampled, (reply, findings) in zip(lengths, rows, drawn, found)
+        ]
+
+    def _result(self, tokens: Sequence[int], length: int, settings: Mapping) -> GenerationResult:
+        counts = TokenCounts(input_tokens=length, output_tokens=len(tokens))
+        return GenerationResult(cut(self.decoder.prompts.text(tokens), settings.get("until")), counts)
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         raise RememError("remem_hf does not offer loglikelihood; the tasks of this package do not ask for it")

@@ -179,7 +179,7 @@ def test_no_picture_and_two_pictures(shape_of, shape):
         assert largest_difference([score for [score] in scores], expected) < 1e-4
     # In `batches`, chats with as many pictures are together.
     mixed = [texts[0], pictures[0], texts[1], pictures[1], texts[2]]
-    parts = [sorted(indices) for indices, _ in decoder.batches(mixed, lambda state, indices: indices)]
+    parts = [sorted(indices) for indices, _ in decoder.batches(mixed, lambda state, indices, chats: indices)]
     assert parts == [[1, 3], [0, 2, 4]]
 
 
@@ -319,7 +319,7 @@ def test_batches_fill_the_budget_with_rows_of_similar_length(shape_of):
     expected = decoder.greedy(decoder.prefill(rows), 4)
 
     def work(one):
-        return lambda state, indices: one.greedy(state, 4)
+        return lambda state, indices, chats: one.greedy(state, 4)
 
     def all_of(one, **options):
         parts = list(one.batches(rows, work(one), branches=1, columns=4, **options))
@@ -343,7 +343,7 @@ def test_out_of_memory_halves_and_goes_on(shape_of):
     model, processor, _ = shape_of("llava")
     decoder, sizes = Decoder(model, processor), []
 
-    def work(state, indices):
+    def work(state, indices, chats):
         sizes.append(len(indices))
         if len(indices) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
@@ -353,13 +353,13 @@ def test_out_of_memory_halves_and_goes_on(shape_of):
         done = [index for indices, _ in decoder.batches(chats(8), work) for index in indices]
     assert sizes == [8, 4, 2, 2, 2, 2] and sorted(done) == list(range(8))
 
-    def never(state, indices):
+    def never(state, indices, chats):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
     with pytest.raises(RememError, match="row 0: out of memory with this row alone"):
         list(decoder.batches(chats(1), never))
 
-    def broken(state, indices):
+    def broken(state, indices, chats):
         raise RuntimeError("device-side assert")
 
     with pytest.raises(RuntimeError, match="device-side assert"):

@@ -131,17 +131,19 @@ def test_sampling_is_from_the_model_itself(tiny):
     """With top-k 50 (the library's default) no more than 50 different first tokens could come."""
     model = tiny()
     torch.manual_seed(0)
-    draws = model.generate([prompt("Who?")] * 300, {"max_new_tokens": 1, "temperature": 1.0})
+    draws = model.generate([prompt("Who?", row=f"row {at}") for at in range(300)], {"max_new_tokens": 1, "temperature": 1.0})
     vocabulary = len(model.tokenizer)
     assert vocabulary > 300 and len({reply.text for reply in draws}) > 100
-    narrow = model.generate([prompt("Who?")] * 100, {"max_new_tokens": 1, "temperature": 1.0, "top_k": 3})
+    narrow = model.generate(
+        [prompt("Who?", row=f"row {at}") for at in range(100)],
+        {"max_new_tokens": 1, "temperature": 1.0, "top_k": 3},
+    )
     assert len({reply.text for reply in narrow}) <= 3
 
 
 def test_sampling_options():
     assert sampling_options({"temperature": 0, "until": []}) == {
         "max_new_tokens": 128,
-        "num_beams": 1,
         "do_sample": False,
     }
     ancestral = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "do_sample": True}
@@ -150,6 +152,8 @@ def test_sampling_options():
     assert sampling_options({"temperature": 0.7, "do_sample": False})["do_sample"] is False
     with pytest.raises(RememError, match="leave out one"):
         sampling_options({"do_sample": True, "temperature": 0})
+    with pytest.raises(RememError, match="num_beams"):
+        sampling_options({"num_beams": 4})
     with pytest.raises(RememError, match="length_penalty unknown"):
         sampling_options({"length_penalty": 2})
 
@@ -162,35 +166,36 @@ def test_cut():
 
 def test_out_of_memory_halves_the_batch(remem_data, tiny, monkeypatch):
     sizes = []
-    generate = RememHF.generate
+    work = RememHF._work
 
-    def small(self, prompts, settings):
-        sizes.append(len(prompts))
-        if len(prompts) > 2:
+    def small(self, state, chats, *others):
+        sizes.append(len(chats))
+        if len(chats) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return generate(self, prompts, settings)
+        return work(self, state, chats, *others)
 
-    monkeypatch.setattr(RememHF, "generate", small)
-    halved = run(tiny(batch_size="auto"), "remem_forget1", gen_kwargs="max_new_tokens=6")
+    monkeypatch.setattr(RememHF, "_work", small)
+    with pytest.warns(UserWarning, match="going on with [31] rows at once"):
+        halved = run(tiny(batch_size="auto"), "remem_forget1", gen_kwargs="max_new_tokens=6")
     assert sizes == [6, 3, 1, 1, 1, 1, 1, 1]
-    monkeypatch.setattr(RememHF, "generate", generate)
+    monkeypatch.setattr(RememHF, "_work", work)
     assert texts(halved, "remem_forget1") == texts(
         run(tiny(), "remem_forget1", gen_kwargs="max_new_tokens=6"), "remem_forget1"
     )
 
-    def never(self, prompts, settings):
+    def never(self, *arguments):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    monkeypatch.setattr(RememHF, "generate", never)
+    monkeypatch.setattr(RememHF, "_work", never)
     with pytest.raises(RememError, match=r"split 'forget1', row \d .*out of memory with this row alone"):
         run(tiny(batch_size=4), "remem_forget1")
 
 
 def test_any_other_fault_stops_the_run(remem_data, tiny, monkeypatch):
-    def broken(self, prompts, settings):
+    def broken(self, *arguments):
         raise RuntimeError("device-side assert")
 
-    monkeypatch.setattr(RememHF, "generate", broken)
+    monkeypatch.setattr(RememHF, "_work", broken)
     with pytest.raises(RuntimeError, match="device-side assert"):
         run(tiny(), "remem_forget1")
 
@@ -366,7 +371,9 @@ def test_arguments_from_the_command_line(checkpoints, tmp_path):
     template = tmp_path / "template.jinja"
     template.write_text("{% for m in messages %}<image> {{ m.content[1].text }}{% endfor %} Reply:")
     model = RememHF(str(folder), chat_template=str(template), device="cpu")
-    assert model.tokenizer.decode(model.encode(PROMPTS[:1], 1)["input_ids"][0]).endswith("Who? Reply:")
+    assert model.tokenizer.decode(model.decoder.prompts.encode(PROMPTS[:1])["input_ids"][0]).endswith(
+        "Who? Reply:"
+    )
 
 
 def test_another_processor_and_pixels(checkpoints, tmp_path):
@@ -375,7 +382,7 @@ def test_another_processor_and_pixels(checkpoints, tmp_path):
         RememHF(str(bare), device="cpu")
     model = RememHF(str(bare), processor=str(checkpoints["qwen2_5_vl"]), device="cpu")
     small = RememHF(str(checkpoints["qwen2_5_vl"]), device="cpu", min_pixels=32**2, max_pixels=32**2)
-    shapes = [one.encode(PROMPTS[:1], 1)["image_grid_thw"].tolist() for one in (model, small)]
+    shapes = [one.decoder.prompts.encode(PROMPTS[:1])["image_grid_thw"].tolist() for one in (model, small)]
     assert shapes == [[[1, 14, 14]], [[1, 8, 8]]]
 
 

@@ -1,0 +1,142 @@
+"""Answers the inquiries of a batch of rows from the state that one prefill of their prompts gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from remem_tasks.engine.decoder import Continuations, Decoder, Reply, State
+from remem_tasks.engine.draw import row_seed
+from remem_tasks.engine.prompts import Chat
+from remem_tasks.inquiry import Findings, Inquiry, SecretFindings
+from remem_tasks.metrics import (
+    extraction_probability,
+    extraction_rate,
+    frequency_rank,
+    guess_rank,
+    reference_rank,
+)
+
+SHOWN = 5  # guesses that are kept of each secret
+
+
+def columns_of(inquiry: Inquiry) -> int:
+    """About how many tokens answering appends to a row's prompt."""
+    return len(inquiry.cuts) * min(64, inquiry.memo_tokens) + 8 * inquiry.rollouts * bool(inquiry.secrets)
+
+
+def branches_of(inquiry: Inquiry) -> int:
+    """How many branches of a row are decoded at a time."""
+    return max(1 + len(inquiry.cuts), inquiry.rollouts * bool(inquiry.secrets))
+
+
+def secrets_of(
+    decoder: Decoder, state: State, chats: Sequence[Chat], inquiries: Sequence[Inquiry | None]
+) -> list[list[SecretFindings]]:
+    """Rank and probability of every secret.
+
+    Args:
+        state: one branch a row, behind its prompt.
+        chats: the prompts.
+        inquiries: one a row; None asks nothing.
+
+    Returns:
+        A list a row, in the order of its secrets.
+    """
+    prompts = decoder.prompts
+    rows, clozes, candidates, seeds = [], [], [], []
+    for row, (chat, inquiry) in enumerate(zip(chats, inquiries)):
+        if inquiry is None or not inquiry.secrets:
+            continue
+        cloze = inquiry.cloze.rstrip()
+        said = prompts.said(chat, [cloze])[0]
+        for index, (secret, others) in enumerate(zip(inquiry.secrets, inquiry.references)):
+            rows.append((row, secret, inquiry))
+            clozes.append(said)
+            candidates.append(prompts.continued(chat, cloze, [f" {text}" for text in (secret, *others)]))
+            seeds.append(row_seed(inquiry.seed, inquiry.row_id, f"{inquiry.estimator}:{index}"))
+    found: list[list[SecretFindings]] = [[] for _ in chats]
+    if not rows:
+        return found
+    behind = decoder.extend(state, [row for row, _, _ in rows], clozes)
+    logprobs = decoder.logprobs(behind, candidates)
+    sums = [float(tokens[0].double().sum()) for tokens in logprobs]
+    lengths = [len(tokens[0]) for tokens in candidates]
+    inquiry = rows[0][2]
+    if inquiry.estimator == "distinct":
+        guesses = decoder.distinct(behind, inquiry.rollouts, lengths, seeds, sums)
+    else:
+        guesses = decoder.sample(behind, inquiry.rollouts, lengths, seeds)
+    for (row, secret, _), tokens, values, total, outcomes in zip(rows, candidates, logprobs, sums, guesses):
+        if inquiry.estimator == "distinct":
+            rank = guess_rank(total, outcomes.logprobs, tokens[0], outcomes.tokens)
+            rate, shown = extraction_probability(total), _likeliest(decoder, outcomes)
+        else:
+            texts = [decoder.prompts.text(said) for said in outcomes.tokens]
+            rank, rate = frequency_rank(secret, texts, whole_texts=True), extraction_rate(secret, texts)
+            shown = sorted(((text, texts.count(text) / len(texts)) for text in set(texts)), key=_by_share)
+        means = [float(of.double().mean()) for of in values]
+        found[row].append(
+            SecretFindings(
+                logprobs=[float(value) for value in values[0]],
+                rank=rank,
+                extraction_rate=rate,
+                reference_rank=reference_rank(means[0], means[1:]),
+                references=len(means) - 1,
+                guesses=shown[:SHOWN],
+            )
+        )
+    return found
+
+
+def _by_share(guess: tuple[str, float]) -> tuple[float, str]:
+    return -guess[1], guess[0]
+
+
+def _likeliest(decoder: Decoder, outcomes: Continuations) -> list[tuple[str, float]]:
+    order = outcomes.logprobs.argsort(descending=True, stable=True)[:SHOWN].tolist()
+    return [(decoder.prompts.text(outcomes.tokens[at]), float(outcomes.logprobs[at])) for at in order]
+
+
+def answer(
+    decoder: Decoder,
+    state: State,
+    chats: Sequence[Chat],
+    inquiries: Sequence[Inquiry | None],
+    max_new_tokens: Sequence[int],
+) -> list[tuple[Reply | None, Findings | None]]:
+    """Greedy replies and findings of a batch of rows.
+
+    Args:
+        state: one branch a row, behind its prompt.
+        chats: the prompts.
+        inquiries: one a row; None asks nothing.
+        max_new_tokens: of the greedy reply; 0 for none.
+
+    Returns:
+        One pair a row.
+    """
+    here = [one if one is not None and one.with_question else None for one in inquiries]
+    secrets = secrets_of(decoder, state, chats, here)
+    if away := [row for row, one in enumerate(inquiries) if one is not None and here[row] is None]:
+        bare = [chats[row].without_question() for row in away]
+        other = secrets_of(decoder, decoder.prefill(bare), bare, [inquiries[row] for row in away])
+        for row, found in zip(away, other):
+            secrets[row] = found
+    branches, tokens, limits = [], [], []
+    for row, (chat, inquiry, limit) in enumerate(zip(chats, inquiries, max_new_tokens)):
+        texts = [] if inquiry is None else [inquiry.answer[:cut] for cut in inquiry.cuts]
+        starts = [[]] * bool(limit) + decoder.prompts.said(chat, texts)
+        branches += [row] * len(starts)
+        tokens += starts
+        limits += [limit] * bool(limit) + [inquiry.memo_tokens if inquiry else 0] * len(texts)
+    replies = iter(decoder.greedy(decoder.extend(state, branches, tokens), limits) if branches else [])
+    results: list[tuple[Reply | None, Findings | None]] = []
+    for inquiry, limit, found in zip(inquiries, max_new_tokens, secrets):
+        reply: Any = next(replies) if limit else None
+        if inquiry is None:
+            results.append((reply, None))
+            continue
+        said = [decoder.prompts.text(next(replies).tokens) for _ in inquiry.cuts]
+        results.append((reply, Findings(said, found)))
+    return results

@@ -1,0 +1,101 @@
+"""What a task asks about a row beyond its greedy reply, and what a white box answers.
+
+The task makes an `Inquiry`; the engine answers it with `Findings`, which travel through the harness as
+the text of a reply. Neither side knows the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from remem_tasks.errors import RememError
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """MEMO's cuts and Exposure's secrets of a row.
+
+    Attributes:
+        row_id: what the row's random numbers depend on, beside the seed.
+        name: how error messages call the row.
+        answer: the right answer, which MEMO cuts.
+        cuts: numbers of characters that the model is given of it; none without MEMO.
+        memo_tokens: the longest continuation of a cut.
+        cloze: the beginning of the assistant's turn that the secrets complete.
+        secrets: keyword phrases; none without Exposure.
+        references: for each secret, values of other identities.
+        with_question: whether the question stands in the user's turn before the cloze prompt.
+        estimator: of the guess rank, `distinct` or `frequency`.
+        rollouts: M.
+        seed: of the rollouts.
+    """
+
+    row_id: str
+    name: str
+    answer: str = ""
+    cuts: tuple[int, ...] = ()
+    memo_tokens: int = 200
+    cloze: str = ""
+    secrets: tuple[str, ...] = ()
+    references: tuple[tuple[str, ...], ...] = ()
+    with_question: bool = True
+    estimator: str = "distinct"
+    rollouts: int = 64
+    seed: int = 0
+
+    def content(self) -> dict:
+        """Everything that the findings depend on, as JSON takes it."""
+        values = asdict(self)
+        del values["name"]
+        return values
+
+
+@dataclass(frozen=True)
+class SecretFindings:
+    """What is known of one secret.
+
+    Attributes:
+        logprobs: ln p of each of its tokens.
+        rank: Ĝ, its place among M guesses; M + 1 where it is not among them.
+        extraction_rate: P(s), or the share of M rollouts that give it.
+        reference_rank: its place among itself and the references, by log-probability a token.
+        references: how many references it was ranked against.
+        guesses: the likeliest of the guesses, as (text, ln p), or (text, share) of rollouts.
+    """
+
+    logprobs: list[float]
+    rank: int
+    extraction_rate: float
+    reference_rank: int
+    references: int
+    guesses: list[tuple[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The answer to an `Inquiry`: a greedy continuation a cut, and what is known of each secret."""
+
+    continuations: list[str] = field(default_factory=list)
+    secrets: list[SecretFindings] = field(default_factory=list)
+
+    def to_text(self) -> str:
+        """JSON without `<`, so that no filter of reasoning tags changes it."""
+        return json.dumps(asdict(self)).replace("<", "\\u003c")
+
+    @classmethod
+    def from_text(cls, text: str, name: str) -> Findings:
+        """The opposite of `to_text`.
+
+        Args:
+            name: how the error message calls the row.
+
+        Raises:
+            RememError: something on the way has changed the text.
+        """
+        try:
+            values: Mapping = json.loads(text)
+            return cls(values["continuations"], [SecretFindings(**secret) for secret in values["secrets"]])
+        except (ValueError, KeyError, TypeError) as error:
+            raise RememError(f"{name}: the engine's findings cannot be read ({error})") from error
