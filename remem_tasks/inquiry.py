@@ -75,10 +75,16 @@ class SecretFindings:
 
 @dataclass(frozen=True)
 class Findings:
-    """The answer to an `Inquiry`: a greedy continuation a cut, and what is known of each secret."""
+    """The answer to an `Inquiry`: a greedy continuation a cut, and what is known of each secret.
+
+    On the way to the score it is no string, so that nothing takes it for a reply.
+    """
 
     continuations: list[str] = field(default_factory=list)
     secrets: list[SecretFindings] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return self.to_text()
 
     def to_text(self) -> str:
         """JSON without `<`, so that no filter of reasoning tags changes it."""

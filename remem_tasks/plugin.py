@@ -70,6 +70,8 @@ def install() -> None:
         _last_tasks[:] = _our_tasks(tasks)
         for task in _last_tasks:
             task.request_style = task_type
+        if _last_tasks:
+            _tell_tasks_their_backend()
         return tasks
 
     upstream.TaskManager.initialize_tasks = initialize_tasks
@@ -77,6 +79,28 @@ def install() -> None:
     evaluator = sys.modules.get("lmms_eval.evaluator")
     if hasattr(evaluator, "get_task_dict"):  # it was imported before us and holds the name by itself
         evaluator.get_task_dict = get_task_dict
+
+
+def _tell_tasks_their_backend() -> None:
+    """Make `lmms_eval.evaluator.evaluate`, the one place that has both, tell our tasks what the model can do."""
+    evaluator = sys.modules.get("lmms_eval.evaluator")
+    evaluate = getattr(evaluator, "evaluate", None)
+    if evaluate is None or getattr(evaluate, "_remem_tasks", False):
+        return
+
+    @functools.wraps(evaluate)
+    def told(*args, **kwargs):
+        from remem_tasks.engine.backends import abilities_of
+
+        given = dict(zip(("lm", "task_dict"), args), **kwargs)
+        if tasks := _our_tasks(given["task_dict"]):
+            abilities = abilities_of(given["lm"])
+            for task in tasks:
+                task.serve(abilities)
+        return evaluate(*args, **kwargs)
+
+    told._remem_tasks = True
+    evaluator.evaluate = told
 
 
 def _our_tasks(tasks: dict) -> list:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import datasets
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.task import ConfigurableMessagesTask
 
-from remem_tasks.benchmarks import BENCHMARKS, Benchmark, FailedReply, Request
+from remem_tasks.benchmarks import BENCHMARKS, Benchmark, FailedReply, Request, Setting
+from remem_tasks.benchmarks.suite import Abilities, fit, suite_of
 from remem_tasks.errors import RememError
+from remem_tasks.inquiry import Findings, Inquiry
 
 # What lmms-eval's API models write in place of a reply when a request failed for good.
 FAILURE_MARK = "[LMMS_EVAL_REQUEST_FAILED"
@@ -40,6 +42,27 @@ def failure_of(text: object, counts: object) -> FailedReply | None:
     return None
 
 
+@dataclass(frozen=True)
+class Messages:
+    """What a chat model gets in place of messages: a row to its chat (lmms-eval's `doc_to_messages`).
+
+    Attributes:
+        make: a row and the place of the request to its messages.
+        index: the place of the request.
+        inquire: a row to its inquiry; None on requests for a reply.
+    """
+
+    make: Callable[..., list[dict]]
+    index: int = 0
+    inquire: Callable[[Mapping], Inquiry | None] | None = None
+
+    def __call__(self, doc: Mapping) -> list[dict]:
+        return self.make(doc, index=self.index)
+
+    def inquiry(self, doc: Mapping) -> Inquiry | None:
+        return None if self.inquire is None else self.inquire(doc)
+
+
 class BenchmarkTask(ConfigurableMessagesTask):
     """A task whose YAML names a benchmark: `metadata: {benchmark: remem}`.
 
@@ -52,6 +75,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         benchmark: the entry of BENCHMARKS.
         request_style: "chat" or "simple", by what the model takes; `remem_tasks.plugin` sets it,
             as the harness does not tell a Python task.
+        setting: which scores are measured, by what the backend can do; see `serve`.
         replies, failed_replies: how many of each `apply_filters` saw on this rank.
     """
 
@@ -106,8 +130,34 @@ class BenchmarkTask(ConfigurableMessagesTask):
             "fingerprint": self.benchmark.fingerprint(rows),
             "rows": len(rows),
         }
+        self.serve(Abilities())
+
+    def serve(self, abilities: Abilities) -> None:
+        """Choose the scores that a backend can give; `remem_tasks.plugin` calls it before a run.
+
+        Without the call only what any backend can do is measured. The suite, and why a score is not
+        available, go into the config's metadata and so into the results file.
+        """
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            return
+        (split, rows) = next(iter(self.dataset_no_image.items()))
+        suite, missing = fit(suite_of(self.config.metadata), abilities)
+        setting = Setting(suite, missing, not abilities.white_box, abilities.rollout_options)
+        self.setting = self.benchmark.prepare(self.DATASET_PATH, split, rows, setting)
+        self.config.metadata = {
+            **self.config.metadata,
+            "suite": suite.record(),
+            "not_available": dict(self.setting.missing),
+        }
         if self.config.metric_list is None:
-            for metric in self.benchmark.metrics(self.dataset_no_image[split], split):
+            for found in (
+                self._metric_fn_list,
+                self._metric_fn_kwargs,
+                self._aggregation_list,
+                self._higher_is_better,
+            ):
+                found.clear()
+            for metric in self.benchmark.metrics(rows, split, self.setting):
                 self._metric_fn_list[metric.name] = None
                 self._metric_fn_kwargs[metric.name] = {}
                 self._aggregation_list[metric.name] = metric.aggregate
@@ -132,7 +182,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         return self.benchmark.images(doc) if self.config.doc_to_visual is None else super().doc_to_visual(doc)
 
     def _requests(self, doc: Mapping) -> list[Request]:
-        requests = self.benchmark.requests(doc)
+        requests = self.benchmark.requests(doc, self.setting)
         if self.config.doc_to_text is None:
             return requests
         first = copy.copy(requests[0])
@@ -163,27 +213,38 @@ class BenchmarkTask(ConfigurableMessagesTask):
         """
         metadata = kwargs.pop("metadata")
         split, task = metadata["split"], self.config.task
-        requests = self._requests(self.dataset_no_image[split][doc_id])
+        doc = self.dataset_no_image[split][doc_id]
+        requests = self._requests(doc)
         before_prompt = ctx[: len(ctx) - len(requests[0].prompt)]  # a system instruction, if one was given
         instances = []
-        for index, request in enumerate(requests):
-            settings = {**copy.deepcopy(self.config.generation_kwargs), **request.generation_kwargs}
-            context = before_prompt + request.prompt
+
+        def add(kind: str, context: str, messages: Messages, settings: Mapping, repeats: int) -> None:
+            settings = {**copy.deepcopy(self.config.generation_kwargs), **settings}
             if self.request_style == "simple":
                 arguments = (context, settings, self.doc_to_visual, doc_id, task, split)
             else:
-                messages = partial(self.doc_to_messages, index=index)
                 arguments = (context, messages, settings, doc_id, task, split)
-            repeats = request.repeats or metadata["repeats"]
             instances.append(
                 Instance(
-                    request_type=request.kind,
+                    request_type=kind,
                     arguments=arguments,
-                    idx=index,
+                    idx=len(instances),
                     metadata={**metadata, "repeats": repeats},
                 )
             )
+
+        for index, request in enumerate(requests):
+            messages = Messages(self.doc_to_messages, index)
+            repeats = request.repeats or metadata["repeats"]
+            add(request.kind, before_prompt + request.prompt, messages, request.generation_kwargs, repeats)
+        if self.benchmark.inquiry(doc, self.setting) is not None:
+            messages = Messages(self.doc_to_messages, inquire=self._inquiry)
+            first = requests[0]
+            add(first.kind, before_prompt + first.prompt, messages, first.generation_kwargs, 1)
         return instances
+
+    def _inquiry(self, doc: Mapping) -> Inquiry | None:
+        return self.benchmark.inquiry(doc, self.setting)
 
     # Replies
 
@@ -195,6 +256,12 @@ class BenchmarkTask(ConfigurableMessagesTask):
         super().apply_filters()
         self.replies = self.failed_replies = 0
         for instance in self._instances:
+            if getattr(instance.args[1], "inquire", None):
+                task, split = instance.args[-2:]
+                name = f"task '{task}', split '{split}', row {instance.doc_id}"
+                findings = Findings.from_text(instance.resps[0], name)
+                instance.filtered_resps = dict.fromkeys(instance.filtered_resps, findings)
+                continue
             counts = [*instance.token_counts, *[None] * len(instance.resps)]
             failures = [failure_of(text, count) for text, count in zip(instance.resps, counts)]
             if not instance.metadata.get("__padding_only__"):
@@ -217,15 +284,24 @@ class BenchmarkTask(ConfigurableMessagesTask):
             return {"bypass": None}
         if self.config.process_results is not None:
             return self.config.process_results(doc, results)
-        draws = max((len(reply) for reply in results if isinstance(reply, list)), default=0)
-        if not draws:
-            return self.benchmark.score(doc, results)
+        findings = next((reply for reply in results if isinstance(reply, Findings)), None)
+        replies = [reply for reply in results if not isinstance(reply, Findings)]
+        if not replies:  # the harness asks for each request by itself where it draws several
+            return {}
+        own = [request.repeats for request in self.benchmark.requests(doc, self.setting)]
+        several = [isinstance(reply, list) and not own[place] for place, reply in enumerate(replies)]
+        draws = max((len(reply) for reply, more in zip(replies, several) if more), default=0)
         scores = [
             self.benchmark.score(
-                doc, [reply[draw] if isinstance(reply, list) else reply for reply in results]
+                doc,
+                [reply[draw] if more else reply for reply, more in zip(replies, several)],
+                self.setting,
+                findings,
             )
-            for draw in range(draws)
+            for draw in range(draws or 1)
         ]
+        if not draws:
+            return scores[0]
         return {
             name: sum(score[name] for score in scores) / draws if isinstance(value, int | float) else value
             for name, value in scores[0].items()

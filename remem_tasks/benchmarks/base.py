@@ -10,6 +10,9 @@ import datasets
 from lmms_eval.api.metrics import mean
 from PIL import Image
 
+from remem_tasks.benchmarks.suite import Suite
+from remem_tasks.inquiry import Findings, Inquiry
+
 
 @dataclass(frozen=True)
 class FailedReply:
@@ -35,7 +38,8 @@ class Request:
         prompt: the text of the user's turn; the row's pictures come before it.
         kind: the harness's request type.
         generation_kwargs: what differs from the task's own generation settings.
-        repeats: how many replies to draw; None for the task's own number.
+        repeats: how many replies to draw; None for the task's own number. Where it is given, the score
+            gets them all at once, as a list.
     """
 
     prompt: str
@@ -60,6 +64,25 @@ class Metric:
     aggregate: Callable[[Sequence], float] = mean
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a run of a split knows beside its rows.
+
+    Attributes:
+        suite: the scores that the backend can give.
+        missing: why others are not available, by name.
+        white_box: whether the backend answers an `Inquiry`.
+        rollout_options: generation settings with which it samples from the model's own distribution.
+        known: what else the benchmark has prepared.
+    """
+
+    suite: Suite
+    missing: Mapping[str, str] = field(default_factory=dict)
+    white_box: bool = False
+    rollout_options: Mapping = field(default_factory=dict)
+    known: Mapping = field(default_factory=dict)
+
+
 class Benchmark(abc.ABC):
     """A benchmark's one module: rows in, requests out; replies in, scores out. It holds no state."""
 
@@ -81,9 +104,25 @@ class Benchmark(abc.ABC):
     def fingerprint(self, rows: datasets.Dataset) -> str:
         """A short hash of everything in the rows that a score depends on."""
 
+    def prepare(self, source: str, split: str, rows: datasets.Dataset, setting: Setting) -> Setting:
+        """The setting with what scoring these rows takes beside them.
+
+        Args:
+            source: where the rows came from.
+            rows: without their pictures.
+
+        Raises:
+            RememError: a row that the suite's scores cannot be had of.
+        """
+        return setting
+
     @abc.abstractmethod
-    def requests(self, doc: Mapping) -> list[Request]:
+    def requests(self, doc: Mapping, setting: Setting) -> list[Request]:
         """What is asked of a row (without its pictures), in the order in which `score` gets the replies."""
+
+    def inquiry(self, doc: Mapping, setting: Setting) -> Inquiry | None:
+        """What is asked of a white box beside the replies."""
+        return None
 
     @abc.abstractmethod
     def images(self, doc: Mapping) -> list[Image.Image]:
@@ -94,12 +133,23 @@ class Benchmark(abc.ABC):
         """The right answer, for the samples file."""
 
     @abc.abstractmethod
-    def metrics(self, rows: datasets.Dataset, split: str) -> list[Metric]:
+    def metrics(self, rows: datasets.Dataset, split: str, setting: Setting) -> list[Metric]:
         """The metrics that the rows of a split can have."""
 
     @abc.abstractmethod
-    def score(self, doc: Mapping, replies: Sequence[Reply]) -> dict[str, object]:
-        """The values of the metrics that apply to this row; a pure function, called from several threads."""
+    def score(
+        self,
+        doc: Mapping,
+        replies: Sequence[Reply | list[Reply]],
+        setting: Setting,
+        findings: Findings | None = None,
+    ) -> dict[str, object]:
+        """The values of the metrics that apply to this row; a pure function, called from several threads.
+
+        Args:
+            replies: one a request; a list where the request asks for several.
+            findings: the answer to the row's inquiry, if it had one.
+        """
 
     def reply_rates(self, replies: Sequence[Reply]) -> dict[str, float]:
         """The shares of blank and of failed replies among the replies to one row."""

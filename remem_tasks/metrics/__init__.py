@@ -11,6 +11,7 @@ from remem_tasks.metrics.exposure import (
     leak_at_k,
     mean_over_phrases,
     reference_exposure,
+    reference_exposure_of_rank,
     reference_rank,
     secret_bits,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "options_probability",
     "privleak",
     "reference_exposure",
+    "reference_exposure_of_rank",
     "reference_rank",
     "reference_score",
     "rlf",

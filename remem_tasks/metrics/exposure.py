@@ -161,16 +161,28 @@ def reference_rank(secret: float, others: ArrayLike) -> int:
     return 1 + int((log_probabilities(others, "mean log-probabilities of the others") > threshold).sum())
 
 
-def reference_exposure(secret: float, others: ArrayLike) -> float | None:
-    """(log2|R| − log2 reference_rank) / log2|R| with R = {s} ∪ others, in [0, 1].
+def reference_exposure_of_rank(rank: int, size: int) -> float | None:
+    """(log2|R| − log2 rank) / log2|R|, in [0, 1].
 
-    Chance is 1/ln 2 ≈ 1.44 bits of the log2|R| for large R.
+    Args:
+        rank: of the secret, in [1, |R|].
+        size: |R|, the secret included.
 
     Returns:
-        None (not available) when there is no other value: one candidate ranks nothing.
+        None (not available) when |R| is 1: one candidate ranks nothing.
     """
-    rank, size = reference_rank(secret, others), 1 + int(np.size(others))
+    rank, size = whole(rank, "reference rank"), whole(size, "number of candidates |R|")
+    if rank > size:
+        raise RememError(f"reference rank {rank} of {size} candidates")
     return None if size == 1 else 1 - math.log2(rank) / math.log2(size)
+
+
+def reference_exposure(secret: float, others: ArrayLike) -> float | None:
+    """`reference_exposure_of_rank` with R = {s} ∪ others, ranked as in `reference_rank`.
+
+    Chance is 1/ln 2 ≈ 1.44 bits of the log2|R| for large R.
+    """
+    return reference_exposure_of_rank(reference_rank(secret, others), 1 + int(np.size(others)))
 
 
 def mean_over_phrases(values: Sequence[float | None]) -> float | None:

@@ -94,7 +94,11 @@ def test_a_run_does_not_depend_on_the_batch_size(remem_data, tiny, arch):
     for task in ("remem_forget1", "remem_retain"):
         said = [texts(results, task) for results in runs]
         assert said[0] == said[1] and len(set(said[0])) > 3
-        assert runs[0]["results"][task] == runs[1]["results"][task]
+        scores = [
+            {name: score for name, score in results["results"][task].items() if name != "alias"}
+            for results in runs
+        ]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4) and "remem_exposure,none" in scores[0]
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -131,7 +135,9 @@ def test_sampling_is_from_the_model_itself(tiny):
     """With top-k 50 (the library's default) no more than 50 different first tokens could come."""
     model = tiny()
     torch.manual_seed(0)
-    draws = model.generate([prompt("Who?", row=f"row {at}") for at in range(300)], {"max_new_tokens": 1, "temperature": 1.0})
+    draws = model.generate(
+        [prompt("Who?", row=f"row {at}") for at in range(300)], {"max_new_tokens": 1, "temperature": 1.0}
+    )
     vocabulary = len(model.tokenizer)
     assert vocabulary > 300 and len({reply.text for reply in draws}) > 100
     narrow = model.generate(

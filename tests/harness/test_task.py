@@ -1,6 +1,7 @@
 """The ReMem tasks in the harness, with a model whose every reply is known."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from lmms_eval import utils
@@ -9,7 +10,8 @@ from lmms_eval.tasks import TaskManager, get_task_dict
 from rows import PEOPLE, people_splits, write_parquet
 from scripted import Scripted, run, value
 
-from remem_tasks.benchmarks import BENCHMARKS, FailedReply
+from remem_tasks.benchmarks import BENCHMARKS, FailedReply, Setting
+from remem_tasks.benchmarks.suite import Suite
 from remem_tasks.errors import RememError
 from remem_tasks.task import BenchmarkTask, failure_of
 
@@ -90,9 +92,14 @@ def test_no_metric_name_is_part_of_another(remem_data):
     ]
     rows = rows.remove_columns("hop").add_column("hop", [0, 1, 2, 3, 11, 12])
     for benchmark in BENCHMARKS.values():
-        names = [metric.name for metric in benchmark.metrics(rows, "forget1")]
-        assert len(names) == len(set(names)) and len(names) > 20
-        assert not [(a, b) for a in names for b in names if a != b and a in b]
+        for white_box in (True, False):
+            setting = Setting(Suite(), white_box=white_box)
+            known = {**benchmark.prepare(str(remem_data), "test", rows, setting).known}
+            if "forgotten" in known:  # among the rows are forgotten people and others
+                known["forgotten"] = {rows["identity"][0], "somebody else"}
+            names = [metric.name for metric in benchmark.metrics(rows, "test", replace(setting, known=known))]
+            assert len(names) == len(set(names)) and len(names) > 40
+            assert not [(a, b) for a in names for b in names if a != b and a in b]
 
 
 def test_directions(remem_data):
@@ -184,6 +191,7 @@ def test_samples_keep_what_reports_group_by(remem_data):
         "hop": 2,
         "attribute": "city",
         "qa_category": "personal_information",
+        "forgotten": False,
     }
     assert sample["target"] == f"The city of Ben Crane is {PEOPLE['ben_crane'][2]['city']}."
 
@@ -306,7 +314,7 @@ def test_bad_rows_are_named(tmp_path, monkeypatch):
 def test_scoring_stops_at_the_first_error_and_does_not_try_again(remem_data, monkeypatch):
     calls = []
 
-    def score(self, doc, replies):
+    def score(self, doc, replies, setting, findings):
         calls.append(doc["row_id"])
         raise ValueError("broken scorer")
 
@@ -326,12 +334,16 @@ def test_several_requests_of_a_row_keep_their_order(remem_data, monkeypatch):
     monkeypatch.setattr(
         remem,
         "requests",
-        lambda self, doc: [Request(doc["question"])] + [Request(p, generation_kwargs=k) for p, k in asks],
+        lambda self, doc, setting: (
+            [Request(doc["question"])] + [Request(p, generation_kwargs=k) for p, k in asks]
+        ),
     )
     monkeypatch.setattr(
         remem,
         "score",
-        lambda self, doc, replies: seen.append((doc["row_id"], replies)) or self.reply_rates(replies),
+        lambda self, doc, replies, *others: (
+            seen.append((doc["row_id"], replies)) or self.reply_rates(replies)
+        ),
     )
     for simple in (False, True):
         model, count = Scripted(lambda row: "", simple=simple), iter(range(100))

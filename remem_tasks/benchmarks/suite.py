@@ -1,0 +1,136 @@
+"""Which scores a run asks for and how they are measured: chosen once, recorded with the results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+
+from remem_tasks.errors import RememError
+from remem_tasks.metrics.exposure import M
+from remem_tasks.metrics.memo import MAX_NEW_TOKENS, STRIDE
+
+FAMILIES = ("em", "memo", "exposure")
+CHOICES = {"estimator": ("distinct", "frequency"), "cloze_context": ("question", "picture")}
+RANGES = {
+    "rollouts": (1, 4096),
+    "memo_stride": (1, 10_000),
+    "memo_tokens": (1, 4096),
+    "references": (0, 100_000),
+    "rollout_seed": (0, 2**63 - 1),
+}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The scores of a run.
+
+    Attributes:
+        metrics: families of scores: em (with keyword recall and ROUGE-L), memo, exposure.
+        rollouts: M, the guesses of an attacker among which the secret is ranked.
+        estimator: of the guess rank: `distinct` (M distinct outcomes and their probabilities) or
+            `frequency` (M true rollouts).
+        cloze_context: what stands in the user's turn before the cloze prompt: the picture and the
+            `question`, or the `picture` alone.
+        references: at most so many values of other identities in the reference rank; more are drawn from.
+        memo_stride: characters from one cut of the answer to the next.
+        memo_tokens: the longest continuation of a cut.
+        rollout_seed: of the rollouts; a row's random stream depends on it and on the row's id alone.
+        forget: the forget set, whose people count as forgotten where a split holds others too.
+    """
+
+    metrics: tuple[str, ...] = FAMILIES
+    rollouts: int = M
+    estimator: str = "distinct"
+    cloze_context: str = "question"
+    references: int = 256
+    memo_stride: int = STRIDE
+    memo_tokens: int = MAX_NEW_TOKENS
+    rollout_seed: int = 0
+    forget: str = "forget1"
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise RememError(f"{name} {getattr(self, name)} is out of range: {low} to {high}")
+        for name, known in (("metrics", FAMILIES), *CHOICES.items()):
+            value = getattr(self, name)
+            chosen = value if isinstance(value, tuple) else (value,)
+            if unknown := [item for item in chosen if item not in known] or (not chosen and ["none"]):
+                raise RememError(f"{name} '{unknown[0]}' unknown; choose from {', '.join(known)}")
+
+    def record(self) -> dict:
+        """What goes into the results file."""
+        return {
+            **asdict(self),
+            "metrics": list(self.metrics),
+            "sampling": "temperature 1, no top-k, no top-p"
+            + (", prefixes no likelier than the secret merged" if self.estimator == "distinct" else ""),
+        }
+
+
+SETTINGS = tuple(setting.name for setting in fields(Suite))
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting: `REMEM_ROLLOUTS`."""
+    return f"REMEM_{name.upper()}"
+
+
+def _parsed(name: str, value: object) -> object:
+    default = getattr(Suite, name)
+    if isinstance(default, tuple):
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(dict.fromkeys(str(item).strip() for item in items if str(item).strip()))
+    try:
+        return type(default)(value)
+    except (TypeError, ValueError) as error:
+        raise RememError(f"{name} '{value}' is no whole number") from error
+
+
+def suite_of(metadata: Mapping) -> Suite:
+    """The suite of a task: environment (`REMEM_METRICS` …) before the YAML's metadata before the defaults.
+
+    Raises:
+        RememError: a value that is unknown or out of range.
+    """
+    found = {}
+    for name in SETTINGS:
+        value = os.environ.get(variable(name)) or metadata.get(name)
+        if value is not None:
+            found[name] = _parsed(name, value)
+    return Suite(**found)
+
+
+NO_TURN = "this backend cannot continue an unfinished assistant turn (remem_hf can)"
+NO_LOGPROBS = (
+    "this backend gives no log-probabilities (remem_hf does); for rollouts of it: --estimator frequency"
+)
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a backend can do beside greedy replies; each a reason why not, empty where it can.
+
+    Attributes:
+        white_box: answer an `Inquiry`.
+        rollouts: sample from the model's own distribution.
+        rollout_options: generation settings with which it does.
+    """
+
+    white_box: str = NO_TURN
+    rollouts: str = "its sampling cannot be checked"
+    rollout_options: Mapping = field(default_factory=dict)
+
+
+def fit(suite: Suite, abilities: Abilities) -> tuple[Suite, dict[str, str]]:
+    """The part of a suite that a backend can do, and why the rest is not available."""
+    missing = {}
+    if abilities.white_box:
+        missing["memo"] = abilities.white_box
+        if suite.estimator != "frequency":
+            missing["exposure"] = NO_LOGPROBS
+        elif abilities.rollouts:
+            missing["exposure"] = abilities.rollouts
+    missing = {name: why for name, why in missing.items() if name in suite.metrics}
+    return replace(suite, metrics=tuple(name for name in suite.metrics if name not in missing)), missing
