@@ -63,6 +63,7 @@ class Remem(Benchmark):
             try:
                 forgotten = set(load_split(source, suite.forget, pictures=False)["identity"][:])
                 known["forgotten"] = forgotten
+                known["by_target"] = len({identity in forgotten for identity in rows["identity"][:]}) == 2
             except RememError as error:
                 missing["scores by target"] = str(error)
         for name, wanted in (("memo", "answer"), ("exposure", "cloze_prompt")):
@@ -158,12 +159,10 @@ class Remem(Benchmark):
         On a forget set a lower score is better; on `test` neither, as its rows are about forgotten
         people and kept ones, but of each by itself.
         """
-        forgotten = setting.known.get("forgotten", set())
-        targets = {identity in forgotten for identity in set(rows["identity"][:])} if forgotten else set()
         higher = None if split == "test" else not split.startswith("forget")
         hops = sorted({hop for hop in rows["hop"][:] if hop})
         prefixes = {self.name: higher, **{f"{self.name}_{hop}hop": higher for hop in hops}}
-        if len(targets) == 2:
+        if setting.known.get("by_target"):
             prefixes |= {f"{self.name}_forgotten": False, f"{self.name}_kept": True}
         scores = self._scores(setting)
         return [
@@ -188,6 +187,7 @@ class Remem(Benchmark):
             prefixes.append(f"{self.name}_{doc['hop']}hop")
         if forgotten := setting.known.get("forgotten"):
             row["forgotten"] = doc["identity"] in forgotten
+        if setting.known.get("by_target"):
             prefixes.append(f"{self.name}_{'forgotten' if row['forgotten'] else 'kept'}")
         try:
             values = {
