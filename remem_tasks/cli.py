@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 
@@ -219,6 +220,25 @@ def _add_merge(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_merge)
 
 
+def _cache(args: argparse.Namespace) -> None:
+    from remem_tasks.engine import cache
+
+    folder = cache.folder_of()
+    if folder is None:
+        raise RememError(f"the cache is off: ${cache.VARIABLE} is '{os.environ.get(cache.VARIABLE)}'")
+    models, size = cache.size_of(folder)
+    if args.clear:
+        cache.clear(folder)
+    cleared = ", cleared" if args.clear else ""
+    print(f"{folder}: replies of {models} model{'' if models == 1 else 's'}, {size / 2**20:.1f} MB{cleared}")
+
+
+def _add_cache(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("cache", help="the replies that remem_hf has kept: how many, and --clear")
+    parser.add_argument("--clear", action="store_true", help="remove them")
+    parser.set_defaults(run=_cache)
+
+
 def _demo(args: argparse.Namespace) -> None:
     from remem_tasks.demo import demo
 
@@ -248,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"remem {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_forge, _add_base, _add_data, _add_merge):
+    for add in (_add_demo, _add_forge, _add_base, _add_data, _add_merge, _add_cache):
         add(commands)
     return parser
 

@@ -19,9 +19,10 @@ os.environ.update(
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
     TQDM_DISABLE="1",
+    REMEM_CACHE="off",
 )
-os.environ.pop("REMEM_DATA", None)
-os.environ.pop("REMEM_IDENTITY", None)
+for name in [name for name in os.environ if name.startswith("REMEM_") and name != "REMEM_CACHE"]:
+    del os.environ[name]
 
 import pytest
 from rows import PEOPLE, people_splits, rows_of, write_parquet

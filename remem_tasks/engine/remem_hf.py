@@ -27,6 +27,7 @@ from remem_tasks.checkpoints import (
     load_processor,
 )
 from remem_tasks.data import row_name
+from remem_tasks.engine.cache import Cache, folder_of, hash_of, hash_of_model
 from remem_tasks.engine.decoder import Decoder, State
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.inquiries import answer, branches_of, columns_of
@@ -150,6 +151,8 @@ class RememHF(lmms):
         chat_template: file with a Jinja template in place of the checkpoint's.
         min_pixels, max_pixels: for processors that scale a picture to a number of pixels.
         system_prompt: put before every chat that has no system turn.
+        cache: folder in which replies are kept by the model's weights (see `cache`), or off; default
+            $REMEM_CACHE, else ~/.cache/remem.
     """
 
     is_simple = False
@@ -171,6 +174,7 @@ class RememHF(lmms):
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         system_prompt: str | None = None,
+        cache: str | None = None,
     ) -> None:
         super().__init__()
         if not pretrained:
@@ -215,6 +219,7 @@ class RememHF(lmms):
             model = model.to(self._device)
         self._model = model.eval()
         self._decoder: Decoder | None = None
+        self._cache_folder = cache
         self.system_prompt = self._resolve_system_prompt(system_prompt) if system_prompt else None
 
     @classmethod
@@ -292,33 +297,81 @@ class RememHF(lmms):
         of a row under the same settings shares one prefill.
         """
         results: list[GenerationResult | None] = [None] * len(requests)
-        groups: dict[tuple, dict[tuple, _Row]] = {}
-        kinds: dict[tuple, tuple] = {}
-        for index, request in enumerate(requests):
-            context, messages, settings, doc_id, task, split = request.args
-            inquiry: Inquiry | None = getattr(messages, "inquiry", lambda doc: None)(
-                self.task_dict[task][split][doc_id]
-            )
-            key = (task, split, doc_id, context, json.dumps(settings, sort_keys=True, default=str))
-            if inquiry is not None:  # rows of one batch are drawn in one way
-                kinds[key] = (inquiry.estimator, inquiry.rollouts)
-            row = groups.setdefault(key[-1:], {}).setdefault(key, _Row(request))
-            (row.replies if inquiry is None else row.findings).append(index)
-            row.inquiry = inquiry or row.inquiry
+        cache = self._open_cache()
         hidden = {"disable": True} if self.rank else {}
         with tqdm(total=len(requests), desc="Replies", **hidden) as progress:
-            for group in groups.values():
-                apart: dict[tuple | None, list[_Row]] = {}
-                for key, row in group.items():
-                    apart.setdefault(kinds.get(key), []).append(row)
-                for rows in apart.values():
-                    chats = _Chats(rows, self.prompt)
-                    sizes = [len(row.request.args[0]) for row in rows]
-                    for row, found in self._in_batches(rows, chats, sizes, rows[0].request.args[2]):
-                        for index, result in zip([*row.replies, *row.findings], found):
-                            results[index] = result
-                        progress.update(len(found))
+
+            def put(places: Sequence[int], found: Sequence[GenerationResult]) -> None:
+                for index, result in zip(places, found):
+                    results[index] = result
+                progress.update(len(places))
+
+            for rows in self._groups(requests):
+                keys = {id(row): self._keys(row) for row in rows} if cache else {}
+                for row in rows if cache else ():
+                    of_replies, of_findings = keys[id(row)]
+                    if row.replies and (found := cache.get(of_replies)):
+                        put(row.replies, found)
+                        row.replies = []
+                    if row.findings and (found := cache.get(of_findings)):
+                        put(row.findings, found * len(row.findings))
+                        row.findings, row.inquiry = [], None
+                if not (rows := [row for row in rows if row.replies or row.findings]):
+                    continue
+                chats = _Chats(rows, self.prompt)
+                sizes = [len(row.request.args[0]) for row in rows]
+                for row, found in self._in_batches(rows, chats, sizes, rows[0].request.args[2]):
+                    replies, findings = found[: len(row.replies)], found[len(row.replies) :]
+                    put(row.replies, replies)
+                    put(row.findings, findings)
+                    if cache:
+                        of_replies, of_findings = keys[id(row)]
+                        if replies:
+                            cache.put(of_replies, replies)
+                        if findings:
+                            cache.put(of_findings, findings[:1])
+        if cache:
+            cache.close()
         return results
+
+    def _groups(self, requests: Sequence[Instance]) -> Iterator[list[_Row]]:
+        """Rows that can be in one batch: the same settings, and inquiries that draw in one way."""
+        groups: dict[tuple, dict[tuple, _Row]] = {}
+        for index, request in enumerate(requests):
+            context, messages, settings, doc_id, task, split = request.args
+            group = groups.setdefault((json.dumps(settings, sort_keys=True, default=str),), {})
+            row = group.setdefault((task, split, doc_id, context), _Row(request))
+            if getattr(messages, "inquire", None) is None:
+                row.replies.append(index)
+            else:
+                row.findings.append(index)
+                row.inquiry = messages.inquiry(self.task_dict[task][split][doc_id])
+        for group in groups.values():
+            apart: dict[tuple | None, list[_Row]] = {}
+            for row in group.values():
+                kind = row.inquiry and (row.inquiry.estimator, row.inquiry.rollouts)
+                apart.setdefault(kind, []).append(row)
+            yield from apart.values()
+
+    # Cache
+
+    def _open_cache(self) -> Cache | None:
+        folder = folder_of(self._cache_folder)
+        model = hash_of_model(self._model, self.processor) if folder else None
+        return Cache(folder, model) if model else None
+
+    def _keys(self, row: _Row) -> tuple[str, str]:
+        """What the replies to a row, and the findings about it, are kept under."""
+        context, _, settings, doc_id, task, split = row.request.args
+        settings = json.dumps(settings, sort_keys=True, default=str)
+        asked = (self.task_dict[task][split][doc_id], context, self.system_prompt, settings)
+        seed = torch.initial_seed() if sampling_options(row.request.args[2])["do_sample"] else None
+        return (
+            hash_of("replies", *asked, seed, len(row.replies)),
+            hash_of("findings", *asked, row.inquiry and row.inquiry.content()),
+        )
+
+    # Batches
 
     def generate(self, chats: Sequence[Chat], settings: Mapping) -> list[GenerationResult]:
         """One reply a chat.

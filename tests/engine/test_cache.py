@@ -1,0 +1,238 @@
+"""Replies kept by the model's weights: what is found again, and what must not be."""
+
+import pytest
+import torch
+from lmms_eval.api.instance import GenerationResult, TokenCounts
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from rows import people_splits, write_parquet
+from scripted import run, texts, value
+
+from remem_tasks import cli
+from remem_tasks.engine import cache as caching
+from remem_tasks.engine.cache import Cache, folder_of, hash_of, hash_of_model
+from remem_tasks.engine.remem_hf import RememHF
+
+SHORT = "max_new_tokens=6"
+
+
+@pytest.fixture
+def worked(monkeypatch):
+    """The numbers of rows that models have worked on since."""
+    rows = []
+    work = RememHF._work
+
+    def counted(self, state, chats, *others):
+        rows.append(len(chats))
+        return work(self, state, chats, *others)
+
+    monkeypatch.setattr(RememHF, "_work", counted)
+    return rows
+
+
+@pytest.fixture
+def score(checkpoints, data_dir, tmp_path, monkeypatch, worked):
+    """score(…) -> (results, rows that had to be worked on)."""
+    monkeypatch.setenv("REMEM_DATA", str(data_dir))
+    monkeypatch.setenv("REMEM_ROLLOUTS", "4")
+
+    def call(task="remem_forget1", change=None, gen_kwargs=SHORT, **arguments):
+        worked.clear()
+        model = RememHF(
+            str(checkpoints["llava"]), device="cpu", **{"cache": str(tmp_path / "cache"), **arguments}
+        )
+        if change:
+            change(model)
+        return run(model, task, gen_kwargs=gen_kwargs), sum(worked)
+
+    return call
+
+
+def scores_of(results, task="remem_forget1"):
+    return {name: one for name, one in results["results"][task].items() if isinstance(one, float)}
+
+
+def test_a_repeated_run_is_read(score):
+    first, rows = score()
+    again, none = score()
+    assert (rows, none) == (6, 0)
+    assert scores_of(again) == scores_of(first) and value(again, "remem_forget1", "remem_memo") >= 0
+    assert texts(again, "remem_forget1") == texts(first, "remem_forget1")
+    counts = [sample["token_counts"] for sample in first["samples"]["remem_forget1"]]
+    assert [sample["token_counts"] for sample in again["samples"]["remem_forget1"]] == counts
+    assert score(batch_size=2)[1] == score(cache="off")[1] - 6 == 0
+
+
+def test_what_is_asked_beside_is_worked_on_alone(score, monkeypatch):
+    monkeypatch.setenv("REMEM_METRICS", "em")
+    plain, rows = score()
+    monkeypatch.delenv("REMEM_METRICS")
+    whole, more = score()
+    assert (rows, more) == (6, 6)  # the replies are there, the inquiries are not
+    assert texts(plain, "remem_forget1") == texts(whole, "remem_forget1")
+    monkeypatch.setenv("REMEM_METRICS", "em")
+    assert score()[1] == 0
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["REMEM_ROLLOUTS=5", "REMEM_ROLLOUT_SEED=1", "REMEM_ESTIMATOR=frequency", "REMEM_MEMO_STRIDE=9"],
+)
+def test_other_options_do_not_hit(score, monkeypatch, variable):
+    score()
+    monkeypatch.setenv(*variable.split("="))
+    assert score()[1] == 6
+
+
+def test_other_settings_do_not_hit(score):
+    score()
+    assert score(gen_kwargs="max_new_tokens=7")[1] == 6
+    assert score(system_prompt="Be brief.")[1] == 6
+    assert score(dtype="bfloat16")[1] == 6
+    assert score(gen_kwargs="temperature=1,max_new_tokens=6")[1] == 6
+    assert score()[1] == 0
+
+
+def test_other_weights_do_not_hit(score):
+    def nudge(model):
+        model.model.lm_head.weight.data[7, 3] += 1e-3
+
+    def adapt(model):
+        config = LoraConfig(r=2, target_modules=r".*language_model.*q_proj")
+        torch.manual_seed(0)
+        model._model = get_peft_model(model._model, config).eval()
+
+    def swap(model):  # the same numbers elsewhere
+        rows = model.model.lm_head.weight.data
+        rows[[5, 6]] = rows[[6, 5]]
+
+    score()
+    for change in (nudge, adapt, swap):
+        assert score(change=change)[1] == 6
+        assert score(change=change)[1] == 0
+    assert score()[1] == 0
+
+
+def test_other_data_does_not_hit(score, tmp_path, monkeypatch):
+    score()
+    splits = people_splits()
+    splits["forget1"][2]["question"] = "Who is it?"
+    splits["forget1"][4]["image"] = splits["test"][0]["image"]
+    write_parquet(tmp_path / "other", splits)
+    monkeypatch.setenv("REMEM_DATA", str(tmp_path / "other"))
+    assert score()[1] == 2
+
+
+def test_a_run_that_stopped_goes_on(score, monkeypatch, tmp_path):
+    expected = scores_of(score(cache=str(tmp_path / "whole"))[0])
+    work = RememHF._work
+    done = []
+
+    def stops(self, *arguments):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return work(self, *arguments)
+
+    monkeypatch.setattr(RememHF, "_work", stops)
+    with pytest.raises(KeyboardInterrupt):
+        score(batch_size=2)
+    monkeypatch.setattr(RememHF, "_work", work)
+    [file] = (tmp_path / "cache").glob("*/*.jsonl")
+    assert len(file.read_text().splitlines()) == 8  # replies and findings of four rows
+    with file.open("a") as opened:
+        opened.write('{"key": "half a li')  # and what a kill leaves behind
+    results, rows = score(batch_size=2)
+    assert scores_of(results) == pytest.approx(expected, abs=1e-6)
+    assert rows == 2
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on(checkpoints, data_dir, tmp_path):
+    """kill −9 while replies come in; the second run works on the rest and ends with the same results."""
+    command = [sys.executable, "-c", "from remem_tasks.cli import lmms_eval; lmms_eval()"]
+    command += ["--model", "remem_hf", "--tasks", "remem_finetune,remem_test", "--batch_size", "1"]
+    command += ["--model_args", f"pretrained={checkpoints['llava']},device=cpu", "--log_samples"]
+
+    def start(name, out):
+        environment = {**os.environ, "REMEM_DATA": str(data_dir), "REMEM_CACHE": str(tmp_path / name)}
+        environment |= {"OMP_NUM_THREADS": "1", "REMEM_ROLLOUTS": "8"}
+        line = [*command, "--output_path", str(tmp_path / out)]
+        return subprocess.Popen(
+            line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def kept():
+        return sum(len(file.read_text().splitlines()) for file in (tmp_path / "a").glob("*/*.jsonl"))
+
+    first = start("a", "killed")
+    while kept() < 8 and first.poll() is None:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    before = kept()
+    assert first.returncode == -signal.SIGKILL and 8 <= before < 2 * 72
+    scores = []
+    for name, out in (("a", "resumed"), ("b", "whole")):
+        process = start(name, out)
+        assert process.wait() == 0, process.stderr.read()
+        [results] = (tmp_path / out).rglob("*_results.json")
+        scores.append(json.loads(results.read_text())["results"])
+    assert scores[0] == scores[1] and kept() == 2 * 72
+
+
+def test_a_disk_that_takes_no_more_stops_nothing(score, tmp_path, capfd, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    results, rows = score(cache=str(blocked))
+    assert rows == 6 and value(results, "remem_forget1", "remem_failed_rate") == 0
+    assert "no more replies are kept" in capfd.readouterr().err
+
+
+def test_where_it_is(monkeypatch, tmp_path):
+    assert folder_of("off") is None and folder_of() is None  # off in tests
+    monkeypatch.setenv("REMEM_CACHE", str(tmp_path))
+    assert folder_of() == tmp_path and folder_of("/elsewhere").as_posix() == "/elsewhere"
+    monkeypatch.delenv("REMEM_CACHE")
+    assert folder_of().name == "remem"
+
+
+def test_hashes():
+    picture = Image.new("RGB", (2, 2), "red")
+    values = [("ab", "c"), ("a", "bc"), ("abc",), (b"abc",), (1,), ("1",), (None,), (picture,), ([], {})]
+    assert len({hash_of(*one) for one in values}) == len(values)
+    assert hash_of({"a": 1, "b": 2}) == hash_of({"b": 2, "a": 1}) != hash_of({"a": 2, "b": 1})
+    assert hash_of(picture) == hash_of(picture.copy()) != hash_of(Image.new("RGB", (2, 2), "blue"))
+
+
+def test_weights_that_are_not_in_memory_have_no_hash(checkpoints):
+    model = RememHF(str(checkpoints["llava"]), device="cpu")
+    assert len(hash_of_model(model.model, model.processor)) == 32
+    assert hash_of_model(model.model.to("meta"), model.processor) is None
+
+
+def test_the_file(tmp_path):
+    kept = Cache(tmp_path, "m")
+    answers = [GenerationResult("a\n“ü”", TokenCounts(input_tokens=3, output_tokens=2))]
+    assert kept.get("k") is None
+    kept.put("k", answers)
+    assert Cache(tmp_path, "m").get("k") == answers and Cache(tmp_path, "n").get("k") is None
+    kept.close()
+    assert caching.size_of(tmp_path)[0] == 1
+    (tmp_path / "mine.txt").write_text("keep")
+    caching.clear(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("REMEM_CACHE", str(tmp_path))
+    Cache(tmp_path, "m").put("k", [])
+    for arguments, said in (
+        (["cache"], "1 model"),
+        (["cache", "--clear"], "cleared"),
+        (["cache"], "0 models"),
+    ):
+        monkeypatch.setattr("sys.argv", ["remem", *arguments])
+        with pytest.raises(SystemExit, match="0"):
+            cli.main()
+        assert said in capsys.readouterr().out
