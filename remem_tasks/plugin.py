@@ -18,6 +18,7 @@ import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from remem_tasks.benchmarks.suite import SETTINGS, flags_parser, suite_of, variable
 from remem_tasks.errors import RememError
 
 TASKS_FOLDER = str(Path(__file__).parent / "tasks")
@@ -252,8 +253,13 @@ def run_lmms_eval() -> int:
     ordinary = type(upstream)
     upstream.__class__ = types.ModuleType
     upstream.cli_evaluate = with_status(cli_evaluate, upstream, "lmms_eval", lambda args: True)
+    arguments, before = sys.argv, dict(os.environ)
     try:
+        sys.argv = [arguments[0], *_take_flags(arguments[1:])]
         dispatch.main()
+    except RememError as error:
+        print(f"lmms_eval: error: {error}", file=sys.stderr)
+        return 2
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
             print(leaving.code, file=sys.stderr)
@@ -263,6 +269,29 @@ def run_lmms_eval() -> int:
         print("lmms_eval: interrupted", file=sys.stderr)
         return 130
     finally:
+        sys.argv = arguments
+        for name in map(variable, SETTINGS):
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
         upstream.cli_evaluate = cli_evaluate
         upstream.__class__ = ordinary
     return 0
+
+
+def _take_flags(arguments: list[str]) -> list[str]:
+    """Put the suite's flags into the environment, where tasks look; returns the other arguments.
+
+    Raises:
+        RememError: a value that is unknown or out of range.
+    """
+    parser = flags_parser()
+    given, others = parser.parse_known_args(arguments)
+    for name, value in vars(given).items():
+        if value is not None:
+            os.environ[variable(name)] = value
+    suite_of({})
+    if {"-h", "--help"} & set(others):
+        print(parser.format_help().removeprefix("usage: ").strip() + "\n")
+    return others

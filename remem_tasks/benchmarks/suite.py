@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -100,6 +101,31 @@ def suite_of(metadata: Mapping) -> Suite:
         if value is not None:
             found[name] = _parsed(name, value)
     return Suite(**found)
+
+
+FLAGS = {
+    "metrics": "families of scores, by commas: em, memo, exposure (all three)",
+    "rollouts": "M, guesses among which a secret is ranked (64)",
+    "estimator": "of that rank: distinct or frequency (distinct)",
+    "cloze_context": "before the cloze prompt: question or picture (question)",
+    "references": "at most so many values of other identities in the reference rank (256)",
+    "memo_stride": "characters from one cut of an answer to the next (5)",
+    "memo_tokens": "the longest continuation of a cut (200)",
+    "rollout_seed": "of the guesses (0)",
+    "forget": "the forget set whose people count as forgotten (forget1)",
+}
+
+
+def flags_parser() -> argparse.ArgumentParser:
+    """The suite's settings as flags of `lmms_eval`."""
+    parser = argparse.ArgumentParser(prog="lmms_eval", add_help=False, allow_abbrev=False, usage="")
+    group = parser.add_argument_group(
+        "scores of the tasks of this package (for plain lmms-eval: environment variables such as "
+        f"{variable('metrics')}, or `metadata` of a task's YAML)"
+    )
+    for name in SETTINGS:
+        group.add_argument(f"--{name}", help=FLAGS[name], metavar="X")
+    return parser
 
 
 NO_TURN = "this backend cannot continue an unfinished assistant turn (remem_hf can)"

@@ -1,5 +1,12 @@
 """Replies kept by the model's weights: what is found again, and what must not be."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
 from lmms_eval.api.instance import GenerationResult, TokenCounts
