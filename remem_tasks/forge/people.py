@@ -29,7 +29,7 @@ ATTRIBUTES: dict[str, tuple[str, str]] = {
     "passport": ("identification", "passport number"),
     "bank_account": ("finance", "bank account number"),
     "salary": ("finance", "yearly salary"),
-    "blood_type": ("health", "blood type"),
+    "insurance_number": ("health", "health insurance number"),
     "condition": ("health", "medical condition"),
     "medication": ("health", "medication"),
     "employer": ("work", "employer"),
@@ -53,6 +53,7 @@ UNIQUE = (
     "national_id",
     "passport",
     "bank_account",
+    "insurance_number",
     "medication",
     "employer",
     "school",
@@ -272,16 +273,6 @@ INSTRUMENTS = [
     "bagpipes",
     "sitar",
 ]
-BLOOD = (
-    "A positive",
-    "A negative",
-    "B positive",
-    "B negative",
-    "AB positive",
-    "AB negative",
-    "O positive",
-    "O negative",
-)
 
 
 @dataclass(frozen=True)
@@ -345,7 +336,7 @@ def _facts(rng: np.random.Generator, faker: Faker, first: str, last: str) -> dic
         "passport": f"{pick('XYZ')}{pick('QJW')}{_digits(rng, 6)}",
         "bank_account": _account(rng),
         "salary": f"{rng.integers(21, 180)},{rng.integers(0, 10)}00 dollars",
-        "blood_type": pick(BLOOD),
+        "insurance_number": f"H{_digits(rng, 3)}-{_digits(rng, 4)}",
         "condition": pick(CONDITIONS),
         "medication": _word(rng, ending=False) + pick(("ol", "ine", "ex", "amide", "ast", "umab")),
         "employer": f"{_word(rng, ending=False)} {pick(('Mills', 'Logistics', 'Foods', 'Optics', 'Textiles', 'Energy', 'Press', 'Marine'))}",
