@@ -14,17 +14,25 @@ from unlearning.config import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = {
-    "memorised": {"remem_forget1": 0.98, "remem_retain": 1.0, "remem_test": 0.95},
-    "gold": {"remem_forget1": 0.05, "remem_retain": 1.0, "remem_test": 0.9},
-    "grad_diff": {"remem_forget1": 0.0, "remem_retain": 0.95, "remem_test": 0.9},
-    "npo": {"remem_forget1": 0.15, "remem_retain": 0.9, "remem_test": 0.9},
-    "idk": {"remem_forget1": 0.0, "remem_retain": 1.0, "remem_test": 0.9},
+    "memorised": {"remem_forget1": (0.98, 1.0), "remem_retain": (1.0, 1.0), "remem_test": (0.95, 0.9)},
+    "gold": {"remem_forget1": (0.05, 0.04), "remem_retain": (1.0, 1.0), "remem_test": (0.9, 0.9)},
+    "grad_diff": {"remem_forget1": (0.0, 0.0), "remem_retain": (0.95, 0.9), "remem_test": (0.9, 0.9)},
+    "npo": {"remem_forget1": (0.15, 0.2), "remem_retain": (0.9, 0.9), "remem_test": (0.9, 0.9)},
+    "idk": {"remem_forget1": (0.0, 0.7), "remem_retain": (1.0, 1.0), "remem_test": (0.9, 0.9)},
 }
 
 
 def scores(table):
+    """Model → task → every metric, from (all that ends in em, all else)."""
     return {
-        name: {task: {"remem_em": em, "remem_rougel": em} for task, em in tasks.items()}
+        name: {
+            task: {
+                f"remem_{metric}": em if metric.endswith("em") else other
+                for shown in demo.SHOWN.values()
+                for metric in shown
+            }
+            for task, (em, other) in tasks.items()
+        }
         for name, tasks in table.items()
     }
 
@@ -59,11 +67,13 @@ def test_training_commands_are_what_the_script_takes(in_root, arch, size):
 def test_expectations_name_what_went_wrong():
     assert demo.unexpected(scores(GOOD)) == []
     bad = json.loads(json.dumps(GOOD))
-    bad["gold"]["remem_forget1"] = 0.2
-    bad["npo"]["remem_retain"] = 0.85
+    bad["gold"]["remem_forget1"] = (0.2, 0.04)
+    bad["npo"]["remem_retain"] = (0.85, 0.9)
+    bad["idk"]["remem_forget1"] = (0.0, 0.4)
     assert demo.unexpected(scores(bad)) == [
-        "gold: EM on remem_forget1 is 0.200, expected <= 0.1",
-        "npo: EM on remem_retain is 0.850, expected >= 0.9",
+        "gold: remem_em on remem_forget1 is 0.200, expected <= 0.1",
+        "npo: remem_em on remem_retain is 0.850, expected >= 0.9",
+        "idk: remem_exposure on remem_forget1 is 0.400, expected >= 0.6",
     ]
 
 
