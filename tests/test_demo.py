@@ -142,9 +142,11 @@ def test_a_failed_step_stops_the_demo_and_is_done_again(counted):
 def test_a_demo_that_did_not_come_out_right_says_so_and_keeps_its_scores(counted, monkeypatch):
     run, _, _, out, _ = counted
     bad = json.loads(json.dumps(GOOD))
-    bad["memorised"]["remem_test"] = 0.3
+    bad["memorised"]["remem_test"] = (0.3, 0.3)
     monkeypatch.setattr(demo, "read_scores", lambda name: scores(bad)[name])
-    with pytest.raises(RememError, match=r"did not come out right: memorised: EM on remem_test is 0.300"):
+    with pytest.raises(
+        RememError, match=r"did not come out right: memorised: remem_em on remem_test is 0.300"
+    ):
         run()
     assert (out / "summary.json").is_file()
 
