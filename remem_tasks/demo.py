@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -47,7 +48,7 @@ FULL = Size(
     base="--pictures 6000 --epochs 16",
     stage1="--max_steps 500",
     methods={
-        "grad_diff": "--alpha 15 --learning_rate 1e-4 --max_steps 140",
+        "grad_diff": "--alpha 15 --learning_rate 1e-4 --max_steps 100",
         "npo": "--alpha 10 --learning_rate 1e-4 --max_steps 80",
         "idk": "--learning_rate 3e-4 --max_steps 40",
     },
@@ -81,18 +82,16 @@ EXPECTED = (
     ("idk", "remem_forget1", "remem_exposure", ">=", 0.6),
 )
 
-# Of the table, task by task: metric and the head of its column.
-SHOWN = {
-    "remem_forget1": {
-        "em": "EM",
-        "memo": "MEMO",
-        "exposure": "Exposure",
-        "reference_exposure": "Reference",
-        "extraction_rate": "Extraction",
-    },
-    "remem_retain": {"em": "EM", "memo": "MEMO"},
-    "remem_test": {"kept_em": "EM kept", "forgotten_em": "EM forgotten", "forgotten_exposure": "Exposure"},
-}
+# The table's columns: task, metric, head. Narrow enough for a terminal of 80 columns.
+SHOWN = (
+    ("remem_forget1", "remem_em", "forget1\n\nEM"),
+    ("remem_forget1", "remem_memo", "forget1\n\nMEMO"),
+    ("remem_forget1", "remem_exposure", "forget1\n\nExposure"),
+    ("remem_forget1", "remem_extraction_rate", "forget1\nExtract.\nrate"),
+    ("remem_retain", "remem_em", "retain\n\nEM"),
+    ("remem_test", "remem_kept_em", "test\nkept\nEM"),
+    ("remem_test", "remem_forgotten_em", "test\nforgotten\nEM"),
+)
 
 
 @dataclass(frozen=True)
@@ -191,16 +190,13 @@ def _run(step: Step, out: Path, console: Console, number: str) -> float:
 
 def table(models: dict[str, Scores]) -> Table:
     """Models × tasks, in per cent."""
-    shown = Table(title="What each model still says, and what its probabilities still hold (per cent)")
+    shown = Table(title="What each model says, and what its probabilities hold, in per cent", box=SIMPLE)
     shown.title_style = "bold"
-    shown.add_column("model")
-    columns = [
-        (task, f"remem_{metric}", head) for task, names in SHOWN.items() for metric, head in names.items()
-    ]
-    for task, _, head in columns:
-        shown.add_column(f"{task.removeprefix('remem_')}\n{head.replace(' ', chr(10))}", justify="right")
+    shown.add_column("model", no_wrap=True, vertical="bottom")
+    for _, _, head in SHOWN:
+        shown.add_column(head, justify="right", no_wrap=True)
     for name, scores in models.items():
-        shown.add_row(name, *(f"{100 * scores[task][metric]:.1f}" for task, metric, _ in columns))
+        shown.add_row(name, *(f"{100 * scores[task][metric]:.1f}" for task, metric, _ in SHOWN))
     return shown
 
 
