@@ -190,7 +190,9 @@ def _run(step: Step, out: Path, console: Console, number: str) -> float:
 
 def table(models: dict[str, Scores]) -> Table:
     """Models × tasks, in per cent."""
-    shown = Table(title="What each model says, and what its probabilities hold, in per cent", box=SIMPLE)
+    shown = Table(
+        title="What each model says, and what its probabilities hold, in per cent", box=SIMPLE, padding=(0, 0)
+    )
     shown.title_style = "bold"
     shown.add_column("model", no_wrap=True, vertical="bottom")
     for _, _, head in SHOWN:
