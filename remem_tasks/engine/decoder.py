@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -443,12 +444,22 @@ class Decoder:
         flat = [(branch, tokens) for branch, lists in enumerate(candidates) for tokens in lists]
         extra = torch.tensor([len(tokens) for _, tokens in flat], device=self.device)
         self._check_room(_picked(state, [branch for branch, _ in flat]), extra)
-        trie, mark = Trie(), state.tree.columns
-        paths = [trie.add(branch, tokens) for branch, tokens in flat]
-        _, scores, _ = self._read(state, trie, [], leaves=False)
-        state.tree.crop(mark)
-        of_paths = iter(paths)
-        return [[scores[next(of_paths)] for _ in lists] for lists in candidates]
+        rows = state.rows.tolist()
+        tokens_of = dict.fromkeys(rows, 0)
+        for branch, tokens in flat:
+            tokens_of[rows[branch]] += len(tokens)
+        found: list[list[torch.Tensor]] = [[] for _ in candidates]
+        for group in _alike(tokens_of):
+            branches = [branch for branch, row in enumerate(rows) if row in group]
+            part, trie = _apart(state, branches), Trie()
+            paths = [
+                [trie.add(place, tokens) for tokens in candidates[branch]]
+                for place, branch in enumerate(branches)
+            ]
+            _, scores, _ = self._read(part, trie, [], leaves=False)
+            for branch, of_branch in zip(branches, paths):
+                found[branch] = [scores[path] for path in of_branch]
+        return found
 
     # Continuations
 
@@ -525,6 +536,23 @@ class Decoder:
             if walk.open:
                 first.setdefault(starts[walk.node], walk)
         from_ = [first[index] for index in range(len(need))]
+        tails: list[tuple[list[int], list[float]]] = [([], [])] * len(need)
+        rows = state.rows[[walk.branch for walk in from_]].tolist()
+        # On a GPU a step takes about as long for few as for many.
+        groups = _alike(Counter(rows), least=128) if self.device.type == "cpu" else [set(rows)]
+        for group in groups:
+            here = [index for index, row in enumerate(rows) if row in group]
+            decoded = self._decode_group(
+                state, [from_[index] for index in here], [need[index] for index in here], len(groups) > 1
+            )
+            for index, tail in zip(here, decoded):
+                tails[index] = tail
+        return tails
+
+    def _decode_group(
+        self, state: State, from_: Sequence[_Walk], need: Sequence[int], apart: bool
+    ) -> list[tuple[list[int], list[float]]]:
+        """What `_decode` does, of one group of rows; `apart` when there are others, which leave."""
         front, device = _Front(self, state), self.device
         index = torch.tensor([walk.branch for walk in from_], device=device)
         rows, visible, positions = front.rows[index], front.visible[index], front.positions[index]
@@ -533,6 +561,8 @@ class Decoder:
             rows[away], positions[away] = state.known.rows[nodes], state.known.positions[nodes]
             visible[away] = _widened(state.known.visible[nodes], front.mark)
         front.rows, front.visible, front.positions = rows, visible, positions
+        if apart:
+            front.take(torch.arange(len(need), device=device), copy=True)
         limit, longest = torch.tensor(need, device=device), max(need)
         out = torch.full((len(need), longest), -1, dtype=torch.long, device=device)
         values = torch.zeros(len(need), longest, dtype=torch.float64, device=device)
@@ -770,6 +800,40 @@ def _extent(chat: Chat) -> tuple[int, int]:
     return (
         sum(part["type"] == "image" for part in parts),
         letters + sum(len(part["text"]) for part in parts if part["type"] == "text"),
+    )
+
+
+def _alike(counts: Mapping[int, int], least: int = 1) -> list[set[int]]:
+    """Rows with about as much to read, together: all of a batch are as wide as the widest of them.
+
+    Args:
+        counts: what each row has to read.
+        least: a group has at least so much in all, if it is not the last.
+    """
+    groups: list[set[int]] = []
+    widest = total = 0
+    for row in sorted(counts, key=lambda row: -counts[row]):
+        if not groups or (counts[row] < 0.7 * widest and total >= least):
+            groups.append(set())
+            widest, total = counts[row], 0
+        groups[-1].add(row)
+        total += counts[row]
+    return groups
+
+
+def _apart(state: State, branches: Sequence[int]) -> State:
+    """A state of some branches on a copy of their rows."""
+    index = torch.tensor(list(branches), dtype=torch.long, device=state.rows.device)
+    rows, tree = state.rows[index], state.tree
+    left = rows.unique()
+    columns = torch.arange(tree.columns, device=rows.device).expand(len(left), -1)
+    return State(
+        tree.of(left, columns),
+        torch.searchsorted(left, rows),
+        state.visible[index],
+        state.positions[index],
+        state.logp[index],
+        [],
     )
 
 
