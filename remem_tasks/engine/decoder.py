@@ -349,35 +349,44 @@ class Decoder:
             lists' last nodes that have been read, in the order of their nodes)
         """
         device, tree, before = self.device, state.tree, state.tree.columns
-        parents, said = torch.tensor(trie.parents, dtype=torch.long), torch.tensor(trie.tokens)
-        scores = torch.zeros(len(trie))
-        if len(first := (parents < 0).nonzero()[:, 0]):
-            scores[first] = state.logp[(-1 - parents[first]).to(device), said[first].to(device)].cpu()
-        inner = {parent for parent in trie.parents if parent >= 0}
+        depths, roots, inner = [], [], set()
+        for parent in trie.parents:
+            depths.append(depths[parent] + 1 if parent >= 0 else 1)
+            roots.append(roots[parent] if parent >= 0 else -1 - parent)
+            inner.add(parent)
         read = [node for node in range(len(trie)) if leaves or node in inner]
-        place = {node: index for index, node in enumerate(read)}
-        lines = [trie.line(node) for node in read]
-        root = torch.tensor([trie.branch(node) for node in read], dtype=torch.long, device=device)
-        depth = torch.tensor([len(line) for line in lines], dtype=torch.long, device=device)
+        wanted = sorted({end for end in ends if end >= 0 and (leaves or end in inner)})
+        parents, said, depth, root, nodes, last = (
+            torch.tensor(numbers, dtype=torch.long, device=device)
+            for numbers in (trie.parents, trie.tokens, depths, roots, read, wanted)
+        )
+        scores = torch.zeros(len(trie), device=device)
+        first = (parents < 0).nonzero()[:, 0]
+        scores[first] = state.logp[root[first], said[first]]
+        place = parents.new_full((len(trie),), -1)
+        place[nodes] = torch.arange(len(read), device=device)
+        depth, root, ids = depth[nodes], root[nodes], said[nodes]
         rows, positions = state.rows[root], state.positions[root] + depth
         slots, width = _slots(rows) if read else (rows, 0)
+        # A node sees itself and what its parent sees.
         columns = torch.zeros(len(read), width, dtype=torch.bool, device=device)
-        of = torch.arange(len(read), device=device).repeat_interleave(depth)
-        columns[of, slots[[place[node] for line in lines for node in line]]] = True
+        for level in range(1, max(depths, default=0) + 1):
+            here = (depth == level).nonzero()[:, 0]
+            if level > 1:
+                columns[here] = columns[place[parents[nodes[here]]]]
+            columns[here, slots[here]] = True
         visible = torch.cat([_widened(state.visible, before)[root], columns], 1)
-        ids = said[read].to(device)
 
-        below: dict[int, list[int]] = {}
-        for node, parent in enumerate(trie.parents):
-            below.setdefault(parent, []).append(node)
-        wanted = {node: index for index, node in enumerate(sorted(set(ends) & place.keys()))}
+        below = (parents >= 0).nonzero()[:, 0]
+        above, last = place[parents[below]], place[last]
         behind = state.logp.new_empty(len(wanted), state.logp.shape[1])
-        best: list[tuple[int, float]] = [(0, 0.0)] * len(read)
+        values, tokens = torch.zeros(len(read), device=device), parents.new_zeros(len(read))
         # In pieces, so that the logits fit; the columns of a piece stand behind those of the one before.
         piece = max(1, self._logits_at_once // len(tree.names))
         for start in range(0, width, piece):
             size = min(piece, width - start)
-            here = ((slots >= start) & (slots < start + size)).nonzero()[:, 0]
+            inside = (slots >= start) & (slots < start + size)
+            here = inside.nonzero()[:, 0]
             logits = tree.append(
                 rows[here],
                 slots[here] - start,
@@ -387,18 +396,16 @@ class Decoder:
                 visible[here, : before + start + size],
             )
             logp = self.log_probabilities(logits, tree, rows[here])
-            at = here.tolist()
-            for index, likeliest in zip(at, zip(*(part.tolist() for part in logp.max(-1)))):
-                best[index] = (likeliest[1], likeliest[0])
-            child = [(index, node) for index, one in enumerate(at) for node in below.get(read[one], [])]
-            if child:
-                of, nodes = map(list, zip(*child))
-                scores[nodes] = logp[of, said[nodes].to(device)].cpu()
-            ended = [(index, wanted[read[one]]) for index, one in enumerate(at) if read[one] in wanted]
-            if ended:
-                of, to = map(list, zip(*ended))
-                behind[to] = logp[of]
-        return _Known(trie, list(ends), place, rows, visible, positions, best), scores, behind
+            at = inside.cumsum(0) - 1  # place among those of this piece
+            if leaves:
+                values[here], tokens[here] = logp.max(-1)
+            child = below[inside[above]]
+            scores[child] = logp[at[above[inside[above]]], said[child]]
+            behind[inside[last]] = logp[at[last[inside[last]]]]
+        best = list(zip(tokens.tolist(), values.tolist()))
+        places = {node: index for index, node in enumerate(read)}
+        known = _Known(trie, list(ends), places, rows, visible, positions, best)
+        return known, scores.cpu(), behind
 
     @torch.inference_mode()
     def extend(self, state: State, branches: Sequence[int], tokens: Sequence[Sequence[int]]) -> State:
@@ -676,7 +683,7 @@ class Decoder:
         order = sorted(
             range(count), key=lambda branch: (round(min(math.log(m), -floors[branch])), limits[branch])
         )
-        group = max(8, (8192 if self.device.type == "cuda" else 512) // m)
+        group = max(8, (8192 if self.device.type == "cuda" else 1024) // m)
         found: list[Continuations | None] = [None] * count
         for start in range(0, count, group):
             part = order[start : start + group]

@@ -95,8 +95,8 @@ class Prompts:
         """What generated tokens say, without the end token."""
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
     def said(self, chat: Chat, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of beginnings of the assistant's turn, each as it stands behind the chat's prompt.
@@ -106,13 +106,16 @@ class Prompts:
             texts: what the assistant has said; "" is no token.
         """
         prompt, lead = self._assistant(chat)
-        head = self._ids(prompt)
-        return [self._behind(prompt, head, lead + text) if text else [] for text in texts]
+        behind = iter(self._behind(prompt, [lead + text for text in texts if text]))
+        return [next(behind) if text else [] for text in texts]
 
-    def _behind(self, before: str, head: list[int], text: str) -> list[int]:
-        joint = self._ids(before + text)
+    def _behind(self, before: str, texts: list[str]) -> list[list[int]]:
+        head, *joint = self._ids([before, *(before + text for text in texts)])
         # Where they merge over the border, training tokenises the answer by itself too.
-        return joint[len(head) :] if joint[: len(head)] == head else self._ids(text)
+        return [
+            ids[len(head) :] if ids[: len(head)] == head else self._ids([text])[0]
+            for ids, text in zip(joint, texts)
+        ]
 
     def continued(self, chat: Chat, before: str, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of texts that go on after the assistant has said `before`.
@@ -124,8 +127,7 @@ class Prompts:
         """
         prompt, lead = self._assistant(chat)
         start = prompt + lead + before if before else prompt
-        head = self._ids(start)
-        return [self._behind(start, head, text if before else lead + text) for text in texts]
+        return self._behind(start, [text if before else lead + text for text in texts])
 
 
 def text_tokens(model: Any, processor: Any, vocabulary: int) -> tuple[torch.Tensor, list[int]]:
