@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from remem_tasks.checkpoints import reason
+from remem_tasks.errors import RememError
+
 # A word that no template changes; what stands before it is how a template begins an assistant's turn.
 _PROBE = "Xylograph"
 
@@ -67,19 +70,29 @@ class Prompts:
 
         Returns:
             The processor's output, padded on the left; `input_ids` is (rows, longest prompt).
+
+        Raises:
+            RememError: the processor refuses a chat, such as one with too narrow a picture; names the row.
         """
         try:
-            return self.processor.apply_chat_template(
-                [self.split(chat)[0] for chat in chats],
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-                processor_kwargs={"padding": True, "padding_side": "left"},
-            )
-        except Exception as error:
+            return self._encode(chats)
+        except (RuntimeError, MemoryError) as error:  # it may be memory, which the caller deals with
             error.add_note(f"while preparing {', '.join(chat.row for chat in chats[:3])}")
             raise
+        except Exception as error:
+            for chat in chats if len(chats) > 1 else ():
+                self.encode([chat])
+            raise RememError(f"{chats[0].row}: the processor refuses it: {reason(error)}") from error
+
+    def _encode(self, chats: Sequence[Chat]) -> Mapping[str, torch.Tensor]:
+        return self.processor.apply_chat_template(
+            [self.split(chat)[0] for chat in chats],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True, "padding_side": "left"},
+        )
 
     def _assistant(self, chat: Chat) -> tuple[str, str]:
         """(text of the finished turns, what the template puts before an assistant's words)."""
