@@ -321,7 +321,7 @@ def main() -> None:
     parser.add_argument(
         "--data", help="data with the splits forget1, retain and test; made here if not given"
     )
-    parser.add_argument("--rows", type=int, default=60, help="also half and twice as many are timed")
+    parser.add_argument("--rows", type=int, help="default 60; 24 without --model; half and twice as many too")
     parser.add_argument(
         "--naive_rows", type=int, help="rows for the naive way (default: all; 6 without --model)"
     )
@@ -332,6 +332,7 @@ def main() -> None:
     args = parser.parse_args()
     if bool(args.model) != bool(args.data):
         parser.error("--model and --data go together: a checkpoint answers questions on its own data")
+    args.rows = args.rows or (60 if args.model else 24)
     if args.rows < 2 * len(SPLITS) or args.repeats < 1:
         parser.error(f"at least {2 * len(SPLITS)} rows and one round")
     torch.set_num_threads(args.threads)
