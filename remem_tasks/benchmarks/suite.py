@@ -150,7 +150,7 @@ class Abilities:
 
 
 def fit(suite: Suite, abilities: Abilities) -> tuple[Suite, dict[str, str]]:
-    """The part of a suite that a backend can do, and why the rest is not available."""
+    """The part of a suite that a backend can do (at least greedy replies), and why the rest is not available."""
     missing = {}
     if abilities.white_box:
         missing["memo"] = abilities.white_box
@@ -159,4 +159,5 @@ def fit(suite: Suite, abilities: Abilities) -> tuple[Suite, dict[str, str]]:
         elif abilities.rollouts:
             missing["exposure"] = abilities.rollouts
     missing = {name: why for name, why in missing.items() if name in suite.metrics}
-    return replace(suite, metrics=tuple(name for name in suite.metrics if name not in missing)), missing
+    kept = tuple(name for name in suite.metrics if name not in missing) or ("em",)
+    return replace(suite, metrics=kept), missing

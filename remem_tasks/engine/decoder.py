@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -348,35 +349,44 @@ class Decoder:
             lists' last nodes that have been read, in the order of their nodes)
         """
         device, tree, before = self.device, state.tree, state.tree.columns
-        parents, said = torch.tensor(trie.parents, dtype=torch.long), torch.tensor(trie.tokens)
-        scores = torch.zeros(len(trie))
-        if len(first := (parents < 0).nonzero()[:, 0]):
-            scores[first] = state.logp[(-1 - parents[first]).to(device), said[first].to(device)].cpu()
-        inner = {parent for parent in trie.parents if parent >= 0}
+        depths, roots, inner = [], [], set()
+        for parent in trie.parents:
+            depths.append(depths[parent] + 1 if parent >= 0 else 1)
+            roots.append(roots[parent] if parent >= 0 else -1 - parent)
+            inner.add(parent)
         read = [node for node in range(len(trie)) if leaves or node in inner]
-        place = {node: index for index, node in enumerate(read)}
-        lines = [trie.line(node) for node in read]
-        root = torch.tensor([trie.branch(node) for node in read], dtype=torch.long, device=device)
-        depth = torch.tensor([len(line) for line in lines], dtype=torch.long, device=device)
+        wanted = sorted({end for end in ends if end >= 0 and (leaves or end in inner)})
+        parents, said, depth, root, nodes, last = (
+            torch.tensor(numbers, dtype=torch.long, device=device)
+            for numbers in (trie.parents, trie.tokens, depths, roots, read, wanted)
+        )
+        scores = torch.zeros(len(trie), device=device)
+        first = (parents < 0).nonzero()[:, 0]
+        scores[first] = state.logp[root[first], said[first]]
+        place = parents.new_full((len(trie),), -1)
+        place[nodes] = torch.arange(len(read), device=device)
+        depth, root, ids = depth[nodes], root[nodes], said[nodes]
         rows, positions = state.rows[root], state.positions[root] + depth
         slots, width = _slots(rows) if read else (rows, 0)
+        # A node sees itself and what its parent sees.
         columns = torch.zeros(len(read), width, dtype=torch.bool, device=device)
-        of = torch.arange(len(read), device=device).repeat_interleave(depth)
-        columns[of, slots[[place[node] for line in lines for node in line]]] = True
+        for level in range(1, max(depths, default=0) + 1):
+            here = (depth == level).nonzero()[:, 0]
+            if level > 1:
+                columns[here] = columns[place[parents[nodes[here]]]]
+            columns[here, slots[here]] = True
         visible = torch.cat([_widened(state.visible, before)[root], columns], 1)
-        ids = said[read].to(device)
 
-        below: dict[int, list[int]] = {}
-        for node, parent in enumerate(trie.parents):
-            below.setdefault(parent, []).append(node)
-        wanted = {node: index for index, node in enumerate(sorted(set(ends) & place.keys()))}
+        below = (parents >= 0).nonzero()[:, 0]
+        above, last = place[parents[below]], place[last]
         behind = state.logp.new_empty(len(wanted), state.logp.shape[1])
-        best: list[tuple[int, float]] = [(0, 0.0)] * len(read)
+        values, tokens = torch.zeros(len(read), device=device), parents.new_zeros(len(read))
         # In pieces, so that the logits fit; the columns of a piece stand behind those of the one before.
         piece = max(1, self._logits_at_once // len(tree.names))
         for start in range(0, width, piece):
             size = min(piece, width - start)
-            here = ((slots >= start) & (slots < start + size)).nonzero()[:, 0]
+            inside = (slots >= start) & (slots < start + size)
+            here = inside.nonzero()[:, 0]
             logits = tree.append(
                 rows[here],
                 slots[here] - start,
@@ -386,18 +396,16 @@ class Decoder:
                 visible[here, : before + start + size],
             )
             logp = self.log_probabilities(logits, tree, rows[here])
-            at = here.tolist()
-            for index, likeliest in zip(at, zip(*(part.tolist() for part in logp.max(-1)))):
-                best[index] = (likeliest[1], likeliest[0])
-            child = [(index, node) for index, one in enumerate(at) for node in below.get(read[one], [])]
-            if child:
-                of, nodes = map(list, zip(*child))
-                scores[nodes] = logp[of, said[nodes].to(device)].cpu()
-            ended = [(index, wanted[read[one]]) for index, one in enumerate(at) if read[one] in wanted]
-            if ended:
-                of, to = map(list, zip(*ended))
-                behind[to] = logp[of]
-        return _Known(trie, list(ends), place, rows, visible, positions, best), scores, behind
+            at = inside.cumsum(0) - 1  # place among those of this piece
+            if leaves:
+                values[here], tokens[here] = logp.max(-1)
+            child = below[inside[above]]
+            scores[child] = logp[at[above[inside[above]]], said[child]]
+            behind[inside[last]] = logp[at[last[inside[last]]]]
+        best = list(zip(tokens.tolist(), values.tolist()))
+        places = {node: index for index, node in enumerate(read)}
+        known = _Known(trie, list(ends), places, rows, visible, positions, best)
+        return known, scores.cpu(), behind
 
     @torch.inference_mode()
     def extend(self, state: State, branches: Sequence[int], tokens: Sequence[Sequence[int]]) -> State:
@@ -443,12 +451,22 @@ class Decoder:
         flat = [(branch, tokens) for branch, lists in enumerate(candidates) for tokens in lists]
         extra = torch.tensor([len(tokens) for _, tokens in flat], device=self.device)
         self._check_room(_picked(state, [branch for branch, _ in flat]), extra)
-        trie, mark = Trie(), state.tree.columns
-        paths = [trie.add(branch, tokens) for branch, tokens in flat]
-        _, scores, _ = self._read(state, trie, [], leaves=False)
-        state.tree.crop(mark)
-        of_paths = iter(paths)
-        return [[scores[next(of_paths)] for _ in lists] for lists in candidates]
+        rows = state.rows.tolist()
+        tokens_of = dict.fromkeys(rows, 0)
+        for branch, tokens in flat:
+            tokens_of[rows[branch]] += len(tokens)
+        found: list[list[torch.Tensor]] = [[] for _ in candidates]
+        for group in _alike(tokens_of):
+            branches = [branch for branch, row in enumerate(rows) if row in group]
+            part, trie = _apart(state, branches), Trie()
+            paths = [
+                [trie.add(place, tokens) for tokens in candidates[branch]]
+                for place, branch in enumerate(branches)
+            ]
+            _, scores, _ = self._read(part, trie, [], leaves=False)
+            for branch, of_branch in zip(branches, paths):
+                found[branch] = [scores[path] for path in of_branch]
+        return found
 
     # Continuations
 
@@ -525,6 +543,23 @@ class Decoder:
             if walk.open:
                 first.setdefault(starts[walk.node], walk)
         from_ = [first[index] for index in range(len(need))]
+        tails: list[tuple[list[int], list[float]]] = [([], [])] * len(need)
+        rows = state.rows[[walk.branch for walk in from_]].tolist()
+        # On a GPU a step takes about as long for few as for many.
+        groups = _alike(Counter(rows), least=128) if self.device.type == "cpu" else [set(rows)]
+        for group in groups:
+            here = [index for index, row in enumerate(rows) if row in group]
+            decoded = self._decode_group(
+                state, [from_[index] for index in here], [need[index] for index in here], len(groups) > 1
+            )
+            for index, tail in zip(here, decoded):
+                tails[index] = tail
+        return tails
+
+    def _decode_group(
+        self, state: State, from_: Sequence[_Walk], need: Sequence[int], apart: bool
+    ) -> list[tuple[list[int], list[float]]]:
+        """What `_decode` does, of one group of rows; `apart` when there are others, which leave."""
         front, device = _Front(self, state), self.device
         index = torch.tensor([walk.branch for walk in from_], device=device)
         rows, visible, positions = front.rows[index], front.visible[index], front.positions[index]
@@ -533,6 +568,8 @@ class Decoder:
             rows[away], positions[away] = state.known.rows[nodes], state.known.positions[nodes]
             visible[away] = _widened(state.known.visible[nodes], front.mark)
         front.rows, front.visible, front.positions = rows, visible, positions
+        if apart:
+            front.take(torch.arange(len(need), device=device), copy=True)
         limit, longest = torch.tensor(need, device=device), max(need)
         out = torch.full((len(need), longest), -1, dtype=torch.long, device=device)
         values = torch.zeros(len(need), longest, dtype=torch.float64, device=device)
@@ -646,7 +683,7 @@ class Decoder:
         order = sorted(
             range(count), key=lambda branch: (round(min(math.log(m), -floors[branch])), limits[branch])
         )
-        group = max(8, (8192 if self.device.type == "cuda" else 512) // m)
+        group = max(8, (8192 if self.device.type == "cuda" else 1024) // m)
         found: list[Continuations | None] = [None] * count
         for start in range(0, count, group):
             part = order[start : start + group]
@@ -770,6 +807,40 @@ def _extent(chat: Chat) -> tuple[int, int]:
     return (
         sum(part["type"] == "image" for part in parts),
         letters + sum(len(part["text"]) for part in parts if part["type"] == "text"),
+    )
+
+
+def _alike(counts: Mapping[int, int], least: int = 1) -> list[set[int]]:
+    """Rows with about as much to read, together: all of a batch are as wide as the widest of them.
+
+    Args:
+        counts: what each row has to read.
+        least: a group has at least so much in all, if it is not the last.
+    """
+    groups: list[set[int]] = []
+    widest = total = 0
+    for row in sorted(counts, key=lambda row: -counts[row]):
+        if not groups or (counts[row] < 0.7 * widest and total >= least):
+            groups.append(set())
+            widest, total = counts[row], 0
+        groups[-1].add(row)
+        total += counts[row]
+    return groups
+
+
+def _apart(state: State, branches: Sequence[int]) -> State:
+    """A state of some branches on a copy of their rows."""
+    index = torch.tensor(list(branches), dtype=torch.long, device=state.rows.device)
+    rows, tree = state.rows[index], state.tree
+    left = rows.unique()
+    columns = torch.arange(tree.columns, device=rows.device).expand(len(left), -1)
+    return State(
+        tree.of(left, columns),
+        torch.searchsorted(left, rows),
+        state.visible[index],
+        state.positions[index],
+        state.logp[index],
+        [],
     )
 
 

@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from remem_tasks.checkpoints import reason
+from remem_tasks.errors import RememError
+
 # A word that no template changes; what stands before it is how a template begins an assistant's turn.
 _PROBE = "Xylograph"
 
@@ -67,19 +70,29 @@ class Prompts:
 
         Returns:
             The processor's output, padded on the left; `input_ids` is (rows, longest prompt).
+
+        Raises:
+            RememError: the processor refuses a chat, such as one with too narrow a picture; names the row.
         """
         try:
-            return self.processor.apply_chat_template(
-                [self.split(chat)[0] for chat in chats],
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-                processor_kwargs={"padding": True, "padding_side": "left"},
-            )
-        except Exception as error:
+            return self._encode(chats)
+        except (RuntimeError, MemoryError) as error:  # it may be memory, which the caller deals with
             error.add_note(f"while preparing {', '.join(chat.row for chat in chats[:3])}")
             raise
+        except Exception as error:
+            for chat in chats if len(chats) > 1 else ():
+                self.encode([chat])
+            raise RememError(f"{chats[0].row}: the processor refuses it: {reason(error)}") from error
+
+    def _encode(self, chats: Sequence[Chat]) -> Mapping[str, torch.Tensor]:
+        return self.processor.apply_chat_template(
+            [self.split(chat)[0] for chat in chats],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True, "padding_side": "left"},
+        )
 
     def _assistant(self, chat: Chat) -> tuple[str, str]:
         """(text of the finished turns, what the template puts before an assistant's words)."""
@@ -95,8 +108,8 @@ class Prompts:
         """What generated tokens say, without the end token."""
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
     def said(self, chat: Chat, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of beginnings of the assistant's turn, each as it stands behind the chat's prompt.
@@ -106,13 +119,16 @@ class Prompts:
             texts: what the assistant has said; "" is no token.
         """
         prompt, lead = self._assistant(chat)
-        head = self._ids(prompt)
-        return [self._behind(prompt, head, lead + text) if text else [] for text in texts]
+        behind = iter(self._behind(prompt, [lead + text for text in texts if text]))
+        return [next(behind) if text else [] for text in texts]
 
-    def _behind(self, before: str, head: list[int], text: str) -> list[int]:
-        joint = self._ids(before + text)
+    def _behind(self, before: str, texts: list[str]) -> list[list[int]]:
+        head, *joint = self._ids([before, *(before + text for text in texts)])
         # Where they merge over the border, training tokenises the answer by itself too.
-        return joint[len(head) :] if joint[: len(head)] == head else self._ids(text)
+        return [
+            ids[len(head) :] if ids[: len(head)] == head else self._ids([text])[0]
+            for ids, text in zip(joint, texts)
+        ]
 
     def continued(self, chat: Chat, before: str, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of texts that go on after the assistant has said `before`.
@@ -124,8 +140,7 @@ class Prompts:
         """
         prompt, lead = self._assistant(chat)
         start = prompt + lead + before if before else prompt
-        head = self._ids(start)
-        return [self._behind(start, head, text if before else lead + text) for text in texts]
+        return self._behind(start, [text if before else lead + text for text in texts])
 
 
 def text_tokens(model: Any, processor: Any, vocabulary: int) -> tuple[torch.Tensor, list[int]]:

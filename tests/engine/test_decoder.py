@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from scipy import stats
 from transformers.modeling_outputs import CausalLMOutput
 
+from remem_tasks.engine import decoder as decoder_module
 from remem_tasks.engine import tree
 from remem_tasks.engine.decoder import Decoder, out_of_memory
 from remem_tasks.engine.draw import row_seed
@@ -261,6 +262,36 @@ def test_a_processor_that_pads_on_the_right_does_not_matter(shape_of):
             assert Decoder(model, processor).greedy(decoder.prefill(chats(3)), 6) == before
     finally:
         processor.tokenizer.padding_side = side
+
+
+def test_rows_with_about_as_much_to_read():
+    assert decoder_module._alike({}) == []
+    assert decoder_module._alike({0: 0, 1: 5, 2: 10, 3: 8, 4: 7}) == [{2, 3, 4}, {1}, {0}]
+    # a group is left when it has enough in all
+    assert decoder_module._alike({0: 60, 1: 140, 2: 3}, least=128) == [{1}, {0, 2}]
+
+
+def test_rows_with_many_branches_go_apart_and_say_the_same(shape_of, monkeypatch):
+    _, _, decoder = shape_of("llava")
+    rows = [1] * 140 + [0] * 60 + [2] * 3
+    prefixes = [[150 + place % 100, 150 + place // 100] for place in range(len(rows))]
+    candidates = [[[200, 201 + branch % 7]] * (branch % 3) for branch in range(len(rows))]
+
+    def answers():
+        state = decoder.extend(decoder.prefill(chats(3)), rows, prefixes)
+        scores = decoder.logprobs(state, candidates)
+        return decoder.greedy(state, [5 + branch % 4 for branch in range(len(rows))]), scores
+
+    apart, scores = answers()
+    monkeypatch.setattr(decoder_module, "_alike", lambda counts, least=1: [set(counts)])
+    together, same_scores = answers()
+    assert [reply.tokens for reply in apart] == [reply.tokens for reply in together]
+    assert len({tuple(reply.tokens) for reply in apart}) > 20
+    for one, other in zip(apart, together):
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+    assert [len(of) for of in scores] == [branch % 3 for branch in range(len(rows))]
+    for one, other in zip(scores, same_scores):
+        assert largest_difference(one, other) < 1e-4 if one else not other
 
 
 def test_pieces_of_a_long_trie_give_the_same(shape_of):
