@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
+from remem_tasks.errors import RememError
 from remem_tasks.tiny.checkpoint import LLAVA_TEMPLATE
 from remem_tasks.tiny.shapes import SHAPES
 from unlearning.data import Encoder
@@ -101,8 +102,17 @@ def test_split_and_plain_contents():
 def test_a_prompt_that_cannot_be_encoded_is_named(shape_of):
     _, processor, _ = shape_of("llava")
     broken = Chat([{"role": "user", "content": [{"type": "image", "image": "/no/file.png"}]}], "row 7")
-    with pytest.raises(Exception) as raised:
-        Prompts(processor).encode([broken])
+    with pytest.raises(RememError, match="row 7: the processor refuses it: "):
+        Prompts(processor).encode([chat("Who?"), broken])
+
+    class Full:
+        tokenizer = None
+
+        def apply_chat_template(self, *args, **kwargs):
+            raise RuntimeError("CUDA out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory") as raised:  # the caller halves its batch
+        Prompts(Full()).encode([broken])
     assert any("row 7" in note for note in raised.value.__notes__)
 
 
