@@ -16,6 +16,7 @@ from trl import ModelConfig, SFTConfig, TrlParser
 from remem_tasks.data import ENV, HUB_ID
 from remem_tasks.errors import RememError
 from unlearning.methods import METHODS, NAMES
+from unlearning.trainer import RETAIN_LOSSES
 
 
 @dataclass
@@ -51,7 +52,26 @@ class _UnlearnConfig(SFTConfig):
     )
     retain_loss: str | None = field(
         default=None,
-        metadata={"help": "nll, or kl to the model before unlearning. Default: the method's, else nll."},
+        metadata={
+            "help": f"{', '.join(RETAIN_LOSSES)} (all but nll against the model before unlearning), or none, which "
+            "leaves retain rows out. Default: the method's, else nll."
+        },
+    )
+    l1_lora: float = field(
+        default=0.0, metadata={"help": "With --use_peft: weight λ of Σ|θ| over the LoRA matrices (CLEAR)."}
+    )
+    alternatives: str = field(
+        default="auto",
+        metadata={
+            "help": "Where plausible other answers come from: data (config 'perturbed'), model (sampled before the "
+            "first step), or auto: data where there are any."
+        },
+    )
+    alternatives_each: int = field(
+        default=5, metadata={"help": "Other answers that the model invents for each forget row."}
+    )
+    alternatives_tokens: int = field(
+        default=64, metadata={"help": "Longest answer that the model invents, in tokens."}
     )
     # What is trained
     train: str = field(
@@ -116,8 +136,19 @@ class _UnlearnConfig(SFTConfig):
         for name, value in {**shared, **method.defaults}.items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
-        if self.retain_loss not in ("nll", "kl"):
-            raise RememError(f"unknown retain loss '{self.retain_loss}'; choose from nll, kl")
+        if self.retain_loss == "none":
+            self.retain_loss, self.alpha = "nll", 0.0
+        if self.retain_loss not in RETAIN_LOSSES:
+            raise RememError(
+                f"unknown retain loss '{self.retain_loss}'; choose from {', '.join([*RETAIN_LOSSES, 'none'])}"
+            )
+        if self.retain_loss == "hidden" and method.reference != "hidden":
+            raise RememError("--retain_loss hidden is for methods that choose a layer (rmu)")
+        if self.alternatives not in ("auto", "data", "model"):
+            raise RememError(f"unknown --alternatives '{self.alternatives}'; choose from auto, data, model")
+        for flag, option in method.options.items():
+            if option.choices and getattr(self, flag) not in option.choices:
+                raise RememError(f"--{flag} '{getattr(self, flag)}': choose from {', '.join(option.choices)}")
         if not self.output_dir:
             raise RememError("--output_dir is missing: where the model and its run.json go")
         if self.max_length is not None:
@@ -219,6 +250,10 @@ class Parser(TrlParser):
             "gamma",
             "alpha",
             "retain_loss",
+            "l1_lora",
+            "alternatives",
+            "alternatives_each",
+            "alternatives_tokens",
             "train",
             "vision_lr",
             "overwrite_output_dir",

@@ -33,14 +33,27 @@ def make_trainer(data_dir, checkpoints, tmp_path):
         ]
         data_args, args, model_args = parse(argv)
         cls = METHODS[args.method]
-        rows = load_rows(data_args.data, cls.rows_from, data_args.forget)
+        rows = load_rows(
+            data_args.data, cls.rows_from, data_args.forget, alternatives=args.alternatives != "model"
+        )
+        if Role.ALT in cls.roles and rows.alternatives is None and args.alternatives == "auto":
+            answers = zip(rows.forget["row_id"][:], rows.forget["attribute"][:])
+            rows.alternatives = {
+                row: [f"The {name} is {v}." for v in ("unclear", "odd")] for row, name in answers
+            }
         peft = lora_config(model_args)
         loaded = checkpoint.load_model(folder)
         if not peft:
             checkpoint.select_trained(loaded, args.train)
-        frozen = checkpoint.load_model(folder) if args.retain_loss == "kl" and not peft else None
         processor = load_processor(folder)
-        return cls(loaded, args, rows, processor, reference_model=frozen, peft_config=peft)
+
+        def load_start():
+            return checkpoint.load_model(folder).requires_grad_(False)
+
+        frozen = load_start() if cls.needs_model(args) and not peft else None
+        return cls(
+            loaded, args, rows, processor, reference_model=frozen, load_start=load_start, peft_config=peft
+        )
 
     return make
 
