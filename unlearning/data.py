@@ -436,7 +436,7 @@ class EpochSampler(Sampler[int]):
             yield (r * self.n_forget + i) * self.n_retain + j
 
 
-def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
+def stack(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Join on the first axis; other axes are padded with zeros to the largest (pictures of several tiles)."""
     if len({tensor.shape[1:] for tensor in tensors}) == 1:
         return torch.cat(tensors)
@@ -488,7 +488,7 @@ class Collator:
                 for row, (start, value) in enumerate(zip(prompts, values)):
                     batch[name][row, :start] = value[0]
             else:
-                batch[name] = _stack(values)
+                batch[name] = stack(values)
         batch.update(input_ids=ids, attention_mask=mask, labels=labels)
         batch["roles"] = torch.tensor([int(example.role) for example in examples])
         if self.reference_nll is not None:

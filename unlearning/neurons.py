@@ -81,7 +81,7 @@ def importance_of(trainer, maps: dict[str, nn.Linear], table, limit: int) -> dic
         limit: number of rows; 0 is all.
     """
     examples = Examples(table, Role.PLAIN, trainer.encoder)
-    total = {name: 0.0 for name in maps}
+    total = dict.fromkeys(maps, 0.0)
     count = min(limit or len(table), len(table))
     for index in range(count):
         seen = row_statistics(trainer, maps, examples.example(index))

@@ -126,9 +126,13 @@ def answers(trainer, inputs, **wanted):
         frozen = trainer.reference_model.to(inputs["input_ids"].device).eval()
         return trainer.answers(frozen, inputs, **wanted)
     was_training = model.training
+    trained = [(value, value.requires_grad) for value in model.parameters()]
     model.eval()
     try:
         with model.disable_adapter():
             return trainer.answers(model, inputs, **wanted)
     finally:
         model.train(was_training)
+        # Turning the adapter on again makes all of it trainable, what a method had frozen too.
+        for value, wanted_gradient in trained:
+            value.requires_grad_(wanted_gradient)

@@ -99,6 +99,7 @@ def run(argv: list[str]) -> int:
     from unlearning.config import parse
     from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
     from unlearning.methods import METHODS
+    from unlearning.trainer import UnlearnTrainer
 
     parsed = parse(argv)
     if parsed is None:
@@ -226,9 +227,14 @@ def run(argv: list[str]) -> int:
     try:
         result = trainer.train(resume_from_checkpoint=resume)
         trainer.finish()
+        if trainer.eval_dataset and type(trainer).finish is not UnlearnTrainer.finish:
+            # The weights are others than those of the last evaluation.
+            trainer.evaluate(metric_key_prefix="final")
     except RememError as error:
         if main_process:
-            write_record(args.output_dir, {**record, "status": "failed", "stopped": str(error)})
+            kept = checkpoint.last_checkpoint(args.output_dir, trainer.accelerator.num_processes)
+            failed = {"status": "failed", "stopped": str(error), "last_checkpoint": kept}
+            write_record(args.output_dir, {**record, **failed})
         raise
     trainer.save_model(args.output_dir)
     if peft_config and main_process:
@@ -254,13 +260,22 @@ def eval_rows(rows, args) -> dict | None:
     """The tables evaluated during training, if `--eval_strategy` asks for it."""
     if args.eval_strategy == "no":
         return None
-    return (
+    tables = (
         {"forget": rows.forget, "retain": rows.retain} if rows.forget is not None else {"train": rows.train}
     )
+    limit = args.eval_rows
+    return {
+        name: table.select([position * len(table) // limit for position in range(limit)])
+        if 0 < limit < len(table)
+        else table
+        for name, table in tables.items()
+    }
 
 
 def stopping_reason(trainer) -> str:
     """Which limit ended a run that ended well."""
+    if trainer.stopped:
+        return trainer.stopped
     if not trainer.trains:
         return "nothing to train: the weights were edited once"
     if trainer.state.global_step < trainer.state.max_steps:

@@ -21,11 +21,11 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from transformers import TrainerCallback
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import SFTTrainer
 
 from remem_tasks.errors import RememError
-from unlearning import activations, alternatives, checkpoint, losses, reference, vectors
+from unlearning import activations, alternatives, checkpoint, evaluation, losses, reference
 from unlearning.data import IGNORE, Collator, Encoder, Examples, Pairs, Role, Rows, stop_ids
 
 
@@ -127,13 +127,23 @@ RETAIN_LOSSES: dict[str, tuple[Callable[[Answers], torch.Tensor], str | None]] =
 
 
 class _Hooks(TrainerCallback):
-    """Calls a method's `after_step` once all micro-batches of a step are in and the weights have moved."""
+    """What the trainer does at points of the loop that have no method of their own."""
 
     def __init__(self, trainer: UnlearnTrainer):
         self.trainer = trainer
 
     def on_step_end(self, args, state, control, **kwargs):
         self.trainer.after_step()
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        trainer = self.trainer
+        if trainer.is_world_process_zero() and (points := evaluation.trajectory(state.log_history)):
+            evaluation.write(args.output_dir, points)
+        for rule in args.stop_rules:
+            found = (metrics or {}).get(f"eval_{rule.figure}")
+            if found is not None and rule.reached(found):
+                trainer.stopped = f"--stop_on: {rule} at step {state.global_step} ({found:.4g})"
+                control.should_training_stop = True
 
 
 class UnlearnTrainer(SFTTrainer):
@@ -164,6 +174,7 @@ class UnlearnTrainer(SFTTrainer):
 
     Attributes:
         notes: what a method found out about its run, for the record.
+        stopped: the rule that ended the run, in words; None if none did.
     """
 
     name: ClassVar[str] = ""
@@ -218,6 +229,7 @@ class UnlearnTrainer(SFTTrainer):
         self.reference_model = reference_model
         self.load_start = load_start
         self.notes: dict[str, Any] = {}
+        self.stopped: str | None = None
         self.layer: int | None = None
         self.add_callback(_Hooks(self))
         if args.l1_lora and not self.lora_weights:
@@ -407,6 +419,30 @@ class UnlearnTrainer(SFTTrainer):
                 mean = self.accelerator.reduce(mean.to(self.accelerator.device), reduction="mean")
             kept[name] = [mean.item()]
         super().log(logs, start_time)
+
+    # Evaluation
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ):
+        """`<prefix>_loss` and `<prefix>_nll`, the mean NLL of an answer token, and `<prefix>_em` of greedy replies.
+
+        Sharded models (FSDP, DeepSpeed) do not generate here: their `em` is left out.
+        """
+        examples = dataloader.dataset
+        if not isinstance(examples, Examples):
+            return super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+        was_training = self.model.training
+        self.model.eval()
+        replies = self.args.eval_em and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        found = evaluation.figures(self, examples, replies)
+        self.model.train(was_training)
+        metrics = {
+            f"{metric_key_prefix}_{name}": value for name, value in {"loss": found["nll"], **found}.items()
+        }
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(examples))
 
     # Optimizer
 

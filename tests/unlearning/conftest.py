@@ -12,7 +12,40 @@ from unlearning import checkpoint
 from unlearning.config import parse
 from unlearning.data import Examples, Role, load_rows
 from unlearning.methods import METHODS
-from unlearning.train import lora_config, run
+from unlearning.train import eval_rows, lora_config, run
+
+
+def _trainer(data, folder, output, method: str, *flags: str):
+    argv = ["--method", method, "--model_name_or_path", str(folder), "--data", str(data)]
+    argv += ["--output_dir", str(output), "--disable_tqdm", "true", "--save_strategy", "no", *flags]
+    data_args, args, model_args = parse(argv)
+    cls = METHODS[args.method]
+    rows = load_rows(
+        data_args.data, cls.rows_from, data_args.forget, alternatives=args.alternatives != "model"
+    )
+    if Role.ALT in cls.roles and rows.alternatives is None and args.alternatives == "auto":
+        asked = zip(rows.forget["row_id"][:], rows.forget["attribute"][:])
+        rows.alternatives = {row: [f"The {attribute} is unclear."] for row, attribute in asked}
+    peft = lora_config(model_args)
+    loaded = checkpoint.load_model(str(folder))
+    if not peft:
+        checkpoint.select_trained(loaded, args.train)
+    processor = load_processor(str(folder))
+
+    def load_start():
+        return checkpoint.load_model(str(folder)).requires_grad_(False)
+
+    frozen = load_start() if cls.needs_model(args) and not peft else None
+    return cls(
+        loaded,
+        args,
+        rows,
+        processor,
+        eval_rows=eval_rows(rows, args),
+        reference_model=frozen,
+        load_start=load_start,
+        peft_config=peft,
+    )
 
 
 @pytest.fixture
@@ -20,40 +53,30 @@ def make_trainer(data_dir, checkpoints, tmp_path):
     """(method, arch, *flags) → a trainer that has not trained yet; nothing of it is saved."""
 
     def make(method: str, arch: str = "llava", *flags: str, model: str | None = None):
-        folder = str(model or checkpoints[arch])
-        argv = ["--method", method, "--model_name_or_path", folder, "--data", str(data_dir)]
-        argv += [
-            "--output_dir",
-            str(tmp_path / "run"),
-            "--disable_tqdm",
-            "true",
-            "--save_strategy",
-            "no",
-            *flags,
-        ]
-        data_args, args, model_args = parse(argv)
-        cls = METHODS[args.method]
-        rows = load_rows(
-            data_args.data, cls.rows_from, data_args.forget, alternatives=args.alternatives != "model"
-        )
-        if Role.ALT in cls.roles and rows.alternatives is None and args.alternatives == "auto":
-            answers = zip(rows.forget["row_id"][:], rows.forget["attribute"][:])
-            rows.alternatives = {
-                row: [f"The {name} is {v}." for v in ("unclear", "odd")] for row, name in answers
-            }
-        peft = lora_config(model_args)
-        loaded = checkpoint.load_model(folder)
-        if not peft:
-            checkpoint.select_trained(loaded, args.train)
-        processor = load_processor(folder)
+        return _trainer(data_dir, model or checkpoints[arch], tmp_path / "run", method, *flags)
 
-        def load_start():
-            return checkpoint.load_model(folder).requires_grad_(False)
+    return make
 
-        frozen = load_start() if cls.needs_model(args) and not peft else None
-        return cls(
-            loaded, args, rows, processor, reference_model=frozen, load_start=load_start, peft_config=peft
+
+@pytest.fixture(scope="module")
+def make_ready(data_dir, checkpoints, tmp_path_factory):
+    """(method, arch, lora) → a trainer that is set up; random answers of other rows are one and the same."""
+
+    def make(method: str, arch: str, lora: bool):
+        flags = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0") if lora else ()
+        folder = tmp_path_factory.mktemp("ready")
+        trainer = _trainer(
+            data_dir, checkpoints[arch], folder, method, *flags, "--mm_rows", "2", "--num_train_epochs", "1"
         )
+        if lora:
+            # As after some steps: with B = 0 no gradient reaches A.
+            draw = torch.Generator().manual_seed(0)
+            for name, value in trainer.model.named_parameters():
+                if "lora_B" in name:
+                    value.data = 0.02 * torch.randn(value.shape, generator=draw)
+        trainer.train_dataset.others = ["No such thing."]
+        trainer.set_up()
+        return trainer
 
     return make
 

@@ -17,13 +17,14 @@ class DPO(UnlearnTrainer):
     reference = "nll"
     options: ClassVar = {"dpo_beta": Option(0.1, "inverse temperature β"), "dpo_scale": SCALE}
     source = "Rafailov et al. 2023, arXiv 2305.18290, eq. 7; as an unlearning baseline TOFU, arXiv 2401.06121"
+    fidelity = "official code"
     upstream = "The paper's factor is 1 (`--dpo_scale 1`), open-unlearning's 2/β. CLEAR overwrites its DPO loss with a refusal term."
 
     def forget_loss(self, batch):
         won, lost, beta = self.preferred(batch), batch.forget, self.args.dpo_beta
         factor = 1.0 if self.args.dpo_scale == "1" else 2 / beta
-        pairs = (won.sequence_nll, won.reference_nll, lost.sequence_nll, lost.reference_nll)
-        return losses.dpo(*pairs, beta, factor)
+        sums = (won.sequence_nll, won.reference_nll, lost.sequence_nll, lost.reference_nll)
+        return losses.dpo(*sums, beta, factor)
 
     def preferred(self, batch):
         return batch.idk

@@ -17,6 +17,7 @@ class FLAT(UnlearnTrainer):
     options: ClassVar = {"flat_divergence": DIVERGENCE}
     defaults: ClassVar = {"alpha": 0.0}
     source = "Wang et al. 2024, arXiv 2410.11143, table 2"
+    upstream = "Its code applies g* to the mean P of a batch, here (as in the expectation of the paper) to each answer's."
 
     def forget_loss(self, batch):
         template, forget = (

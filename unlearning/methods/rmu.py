@@ -18,6 +18,7 @@ class RMU(UnlearnTrainer):
     }
     defaults: ClassVar = {"retain_loss": "hidden"}
     source = "Li et al. 2024, arXiv 2403.03218; c by the norm of h: arXiv 2408.06223"
+    fidelity = "our reading"
     upstream = "The paper's c is a constant (6.5 to 300 by model: `--rmu_coeff`) and its α 100 to 1600; its code trains down projections alone. CLEAR compares the mean over all tokens, image and padding too."
 
     def restrict(self):
