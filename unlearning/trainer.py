@@ -475,6 +475,8 @@ class UnlearnTrainer(SFTTrainer):
         if "nll" in self.references(self.args):
             self.data_collator.reference_nll = reference.table(self)
         self.prepare()
+        for name, note in self.notes.items():
+            self.accelerator.print(f"{name}: {note}")
 
     def train(self, resume_from_checkpoint=None, **kwargs):
         """As the base class; what is made from the model before unlearning is made first."""
