@@ -6,46 +6,10 @@ import json
 
 import pytest
 import torch
+from trainers import trainer_of
 
-from remem_tasks.checkpoints import load_processor
-from unlearning import checkpoint
-from unlearning.config import parse
-from unlearning.data import Examples, Role, load_rows
-from unlearning.methods import METHODS
-from unlearning.train import eval_rows, lora_config, run
-
-
-def _trainer(data, folder, output, method: str, *flags: str):
-    argv = ["--method", method, "--model_name_or_path", str(folder), "--data", str(data)]
-    argv += ["--output_dir", str(output), "--disable_tqdm", "true", "--save_strategy", "no", *flags]
-    data_args, args, model_args = parse(argv)
-    cls = METHODS[args.method]
-    rows = load_rows(
-        data_args.data, cls.rows_from, data_args.forget, alternatives=args.alternatives != "model"
-    )
-    if Role.ALT in cls.roles and rows.alternatives is None and args.alternatives == "auto":
-        asked = zip(rows.forget["row_id"][:], rows.forget["attribute"][:])
-        rows.alternatives = {row: [f"The {attribute} is unclear."] for row, attribute in asked}
-    peft = lora_config(model_args)
-    loaded = checkpoint.load_model(str(folder))
-    if not peft:
-        checkpoint.select_trained(loaded, args.train)
-    processor = load_processor(str(folder))
-
-    def load_start():
-        return checkpoint.load_model(str(folder)).requires_grad_(False)
-
-    frozen = load_start() if cls.needs_model(args) and not peft else None
-    return cls(
-        loaded,
-        args,
-        rows,
-        processor,
-        eval_rows=eval_rows(rows, args),
-        reference_model=frozen,
-        load_start=load_start,
-        peft_config=peft,
-    )
+from unlearning.data import Examples, Role
+from unlearning.train import run
 
 
 @pytest.fixture
@@ -53,7 +17,7 @@ def make_trainer(data_dir, checkpoints, tmp_path):
     """(method, arch, *flags) → a trainer that has not trained yet; nothing of it is saved."""
 
     def make(method: str, arch: str = "llava", *flags: str, model: str | None = None):
-        return _trainer(data_dir, model or checkpoints[arch], tmp_path / "run", method, *flags)
+        return trainer_of(data_dir, model or checkpoints[arch], tmp_path / "run", method, *flags)
 
     return make
 
@@ -65,7 +29,7 @@ def make_ready(data_dir, checkpoints, tmp_path_factory):
     def make(method: str, arch: str, lora: bool):
         flags = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0") if lora else ()
         folder = tmp_path_factory.mktemp("ready")
-        trainer = _trainer(
+        trainer = trainer_of(
             data_dir, checkpoints[arch], folder, method, *flags, "--mm_rows", "2", "--num_train_epochs", "1"
         )
         if lora:
