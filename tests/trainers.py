@@ -53,9 +53,11 @@ def trainer_of(data, folder, output, method: str, *flags: str):
 
 
 def main(data: str, folder: str, output: str, methods: str, *flags: str) -> None:
-    for method in methods.split(","):
+    """Every other method with LoRA."""
+    for number, method in enumerate(methods.split(",")):
         torch.manual_seed(0)
-        trainer = trainer_of(data, folder, Path(output) / method, method, *flags)
+        lora = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0") if number % 2 else ()
+        trainer = trainer_of(data, folder, Path(output) / method, method, *flags, *lora)
         trainer.train()
         trainer.finish()
         if trainer.is_world_process_zero():
