@@ -25,7 +25,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import SFTTrainer
 
 from remem_tasks.errors import RememError
-from unlearning import activations, alternatives, checkpoint, evaluation, losses, reference
+from unlearning import activations, alternatives, checkpoint, evaluation, losses, reference, vectors
 from unlearning.data import IGNORE, Collator, Encoder, Examples, Pairs, Role, Rows, stop_ids
 
 
@@ -234,6 +234,8 @@ class UnlearnTrainer(SFTTrainer):
         self.add_callback(_Hooks(self))
         if args.l1_lora and not self.lora_weights:
             raise RememError("--l1_lora is a term over LoRA matrices: it needs --use_peft")
+        if type(self).finish is not UnlearnTrainer.finish:
+            vectors.check_editable(self)
         self.restrict()
 
     @classmethod

@@ -52,6 +52,12 @@ def test_a_task_vector_is_subtracted_through_an_adapter(make_trainer, checkpoint
                name.replace("_proj.weight", "_proj.base_layer.weight") in kept else kept[name], base[name]) for name in base)  # fmt: skip
 
 
+def test_what_cannot_be_negated_is_told_before_the_first_step(make_trainer):
+    for method in ("sku", "task_vector"):
+        with pytest.raises(RememError, match=f"{method} negates plain LoRA only"):
+            make_trainer(method, "llava", *LORA, "--use_dora", "true")
+
+
 # A dual variable
 
 
