@@ -38,7 +38,7 @@ def make_inputs(folder: Path, width: int, layers: int) -> None:
 
     def row(person: int, number: int) -> dict:
         buffer = io.BytesIO()
-        Image.new("RGB", (112, 112), (60 * person, 20 * number, 90)).save(buffer, format="PNG")
+        Image.new("RGB", (56, 56), (60 * person, 20 * number, 90)).save(buffer, format="PNG")
         path = f"images/p{person}/{number}.png"
         return {
             "image": {"bytes": buffer.getvalue(), "path": path}, "question": f"What is fact {number} of person {person}?",
@@ -56,8 +56,8 @@ def make_inputs(folder: Path, width: int, layers: int) -> None:
         card += f"  - split: {split}\n    path: data/{split}-*\n"
     (folder / "data" / "README.md").write_text(card + "---\n")
     texts = [f"{row['question']} {row['answer']}" for row in rows]
-    model, processor = checkpoint.build("llava", texts, image_size=112, width=width, layers=layers)
-    model.resize_token_embeddings(VOCABULARY)
+    model, processor = checkpoint.build("llava", texts, image_size=56, width=width, layers=layers)
+    model.resize_token_embeddings(VOCABULARY, mean_resizing=False)
     save(model, processor, folder / "model")
 
 

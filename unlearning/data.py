@@ -378,7 +378,10 @@ class Pairs(Dataset):
             elif role == Role.ALT:
                 plan.append((role, i, draw.choice(self.alternatives[self.forget.row_ids[i]])))
             elif role == Role.OTHER:
-                plan.append((role, i, draw.choice([text for text in self.others if text != self.own[i]])))
+                others = [text for text in self.others if text != self.own[i]]
+                if not others:
+                    raise RememError(f"{self.forget.row_ids[i]}: no retain row has another answer")
+                plan.append((role, i, draw.choice(others)))
             else:
                 plan.append((role, i, None))
         return plan

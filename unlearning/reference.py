@@ -124,7 +124,8 @@ def answers(trainer, inputs, **wanted):
         if trainer.reference_model is None:
             raise RememError("this loss needs a reference model: none was given")
         frozen = trainer.reference_model.to(inputs["input_ids"].device).eval()
-        return trainer.answers(frozen, inputs, **wanted)
+        # (It has no fused head: TRL gives one to the trained model alone.)
+        return trainer.answers(frozen, inputs, **{**wanted, "logits": True})
     was_training = model.training
     trained = [(value, value.requires_grad) for value in model.parameters()]
     model.eval()

@@ -154,6 +154,21 @@ def test_the_steering_direction_is_one_unit_vector():
     assert first.norm().item() == pytest.approx(1) and first.min() >= 0
 
 
+def test_a_frozen_model_is_never_asked_for_a_fused_head(make_trainer, first_batch, monkeypatch):
+    """It has none: off the CPU, where the trained model's is used, the call would fail."""
+    trainer, asked = make_trainer("rmu"), []
+    answers = trainer.answers
+
+    def spy(model, inputs, **wanted):
+        asked.append((model is trainer.reference_model, wanted["logits"]))
+        return answers(model, inputs, **wanted)
+
+    monkeypatch.setattr(trainer, "answers", spy)
+    trainer.model.train()
+    trainer.losses_of(trainer.batch(trainer.model, first_batch(trainer)))
+    assert asked == [(False, False), (True, True)]
+
+
 # Neurons
 
 
@@ -265,6 +280,13 @@ def test_the_model_invents_alternatives_where_there_are_none(checkpoints, train_
     assert record["notes"]["alternatives"] == "invented by the model before unlearning"
     found = json.loads((tmp_path / "run" / alternatives.FILE).read_text())["answers"]
     assert len(found) == 6 and all(1 <= len(answers) <= 2 and all(answers) for answers in found.values())
+
+
+def test_no_other_answer_among_the_retain_rows_is_one_line(make_trainer):
+    trainer = make_trainer("sku")
+    trainer.train_dataset.others = [trainer.rows.forget[0]["answer"]]
+    with pytest.raises(RememError, match="forget1:0: no retain row has another answer"):
+        trainer.train_dataset[0]
 
 
 def test_alternatives_that_give_the_secret_away_are_dropped():

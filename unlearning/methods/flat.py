@@ -6,7 +6,7 @@ from unlearning import losses
 from unlearning.data import Role
 from unlearning.trainer import Option, UnlearnTrainer
 
-DIVERGENCE = Option("kl", f"f-divergence: {', '.join(losses.DIVERGENCES)}", tuple(losses.DIVERGENCES))
+DIVERGENCE = Option("kl", "f-divergence that is made large", tuple(losses.DIVERGENCES))
 
 
 class FLAT(UnlearnTrainer):
