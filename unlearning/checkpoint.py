@@ -113,13 +113,20 @@ def select_trained(model: PreTrainedModel, parts: str) -> Counter:
         raise RememError(
             f"--train '{parts}' is neither {', '.join(PARTS)}, all nor a regular expression"
         ) from error
-    trained: Counter = Counter()
     for name, parameter in model.named_parameters():
         chosen = ("all" in wanted or part_of(name) in wanted) if by_part else bool(pattern.search(name))
         parameter.requires_grad_(chosen)
-        trained[part_of(name)] += parameter.numel() * chosen
+    trained = trained_by_part(model)
     if not sum(trained.values()):
         raise RememError(f"--train '{parts}' leaves nothing to train")
+    return trained
+
+
+def trained_by_part(model: PreTrainedModel) -> Counter:
+    """Number of trained values by part."""
+    trained: Counter = Counter()
+    for name, parameter in model.named_parameters():
+        trained[part_of(name)] += parameter.numel() * parameter.requires_grad
     return trained
 
 

@@ -15,7 +15,12 @@ from trl import ModelConfig, SFTConfig, TrlParser
 
 from remem_tasks.data import ENV, HUB_ID
 from remem_tasks.errors import RememError
+from unlearning.evaluation import StopRule
 from unlearning.methods import METHODS, NAMES
+from unlearning.trainer import RETAIN_LOSSES
+
+# What a method's `defaults` override.
+SHARED = {"gamma": 1.0, "alpha": 1.0, "retain_loss": "nll", "learning_rate": 2e-5}
 
 
 @dataclass
@@ -51,7 +56,26 @@ class _UnlearnConfig(SFTConfig):
     )
     retain_loss: str | None = field(
         default=None,
-        metadata={"help": "nll, or kl to the model before unlearning. Default: the method's, else nll."},
+        metadata={
+            "help": f"{', '.join(RETAIN_LOSSES)} (all but nll against the model before unlearning), or none, which "
+            "leaves retain rows out. Default: the method's, else nll."
+        },
+    )
+    l1_lora: float = field(
+        default=0.0, metadata={"help": "With --use_peft: weight λ of Σ|θ| over the LoRA matrices (CLEAR)."}
+    )
+    alternatives: str = field(
+        default="auto",
+        metadata={
+            "help": "Where plausible other answers come from: data (config 'perturbed'), model (sampled before the "
+            "first step), or auto: data where there are any."
+        },
+    )
+    alternatives_each: int = field(
+        default=5, metadata={"help": "Other answers that the model invents for each forget row."}
+    )
+    alternatives_tokens: int = field(
+        default=64, metadata={"help": "Longest answer that the model invents, in tokens."}
     )
     # What is trained
     train: str = field(
@@ -63,6 +87,20 @@ class _UnlearnConfig(SFTConfig):
     )
     vision_lr: float | None = field(
         default=None, metadata={"help": "Learning rate of the vision tower. Default: --learning_rate."}
+    )
+    # Evaluation during the run
+    stop_on: str | None = field(
+        default=None,
+        metadata={
+            "help": "End the run at the first evaluation that reaches the gold model's level: forget_nll=<nats a "
+            "token> (from below), forget_em=<share> (from above), or both, comma-separated, whichever comes first."
+        },
+    )
+    eval_rows: int = field(
+        default=0, metadata={"help": "Rows of each set that are evaluated, spread evenly; 0: all."}
+    )
+    eval_em: bool = field(
+        default=True, metadata={"help": "Also let the model reply, for exact match (the dear part)."}
     )
     # The run
     overwrite_output_dir: bool = field(
@@ -112,16 +150,32 @@ class _UnlearnConfig(SFTConfig):
             named = f"unknown method '{self.method}'" if self.method else "--method is missing"
             raise RememError(f"{named}; choose from {', '.join(NAMES)}")
         self.method = method.name
-        shared = {"gamma": 1.0, "alpha": 1.0, "retain_loss": "nll", "learning_rate": 2e-5}
-        for name, value in {**shared, **method.defaults}.items():
+        for name, value in {**SHARED, **method.defaults}.items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
-        if self.retain_loss not in ("nll", "kl"):
-            raise RememError(f"unknown retain loss '{self.retain_loss}'; choose from nll, kl")
+        if self.retain_loss == "none":
+            self.retain_loss, self.alpha = "nll", 0.0
+        if self.retain_loss not in RETAIN_LOSSES:
+            raise RememError(
+                f"unknown retain loss '{self.retain_loss}'; choose from {', '.join([*RETAIN_LOSSES, 'none'])}"
+            )
+        if self.retain_loss == "hidden" and method.reference != "hidden":
+            raise RememError("--retain_loss hidden is for methods that choose a layer (rmu)")
+        if self.alternatives not in ("auto", "data", "model"):
+            raise RememError(f"unknown --alternatives '{self.alternatives}'; choose from auto, data, model")
+        for flag, option in method.options.items():
+            if option.choices and getattr(self, flag) not in option.choices:
+                raise RememError(f"--{flag} '{getattr(self, flag)}': choose from {', '.join(option.choices)}")
         if not self.output_dir:
             raise RememError("--output_dir is missing: where the model and its run.json go")
         if self.max_length is not None:
             raise RememError("--max_length would cut picture tokens off their pixels; leave it out")
+        if self.stop_rules and (self.eval_strategy == "no" or method.rows_from != "pairs"):
+            raise RememError(
+                "--stop_on needs evaluations of the forget rows: a forget method, and --eval_strategy steps or epoch"
+            )
+        if not self.eval_em and any(rule.figure == "forget_em" for rule in self.stop_rules):
+            raise RememError("--stop_on forget_em needs --eval_em true")
         on_accelerator = torch.accelerator.is_available() and not self.use_cpu
         self.use_cpu = not on_accelerator
         if self.bf16 is None:
@@ -138,6 +192,11 @@ class _UnlearnConfig(SFTConfig):
             self.activation_checkpointing_kwargs = {"use_reentrant": False}
         self.remove_unused_columns = False
         super().__post_init__()
+
+    @property
+    def stop_rules(self) -> list[StopRule]:
+        """What ends the run, of `--stop_on`."""
+        return [StopRule.parse(part) for part in self.stop_on.split(",")] if self.stop_on else []
 
     @property
     def method_options(self) -> dict[str, object]:
@@ -183,6 +242,8 @@ COMMON = [
     "save_steps",
     "resume_from_checkpoint",
     "eval_strategy",
+    "eval_steps",
+    "eval_on_start",
     "bf16",
     "activation_checkpointing",
 ]
@@ -219,8 +280,15 @@ class Parser(TrlParser):
             "gamma",
             "alpha",
             "retain_loss",
+            "l1_lora",
+            "alternatives",
+            "alternatives_each",
+            "alternatives_tokens",
             "train",
             "vision_lr",
+            "stop_on",
+            "eval_rows",
+            "eval_em",
             "overwrite_output_dir",
             "picture_cache_mb",
         ]

@@ -8,6 +8,7 @@ Labels are answer tokens and the end-of-turn token, nothing else.
 from __future__ import annotations
 
 import logging
+import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,16 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
-from remem_tasks.data import check_image, decode_image, fingerprint, load_split, retain_rows, row_name
+from remem_tasks.data import (
+    check_image,
+    decode_image,
+    fingerprint,
+    load_split,
+    resolve_source,
+    retain_rows,
+    row_name,
+)
+from remem_tasks.data.perturbed import load_perturbed, perturbed_files
 from remem_tasks.errors import RememError
 
 logger = logging.getLogger(__name__)
@@ -55,16 +65,22 @@ class Role(IntEnum):
     PLAIN = 0
     FORGET = 1
     RETAIN = 2
-    IDK = 3
+    IDK = 3  # the forget question, answered by a refusal
+    ALT = 4  # the forget question, answered by a plausible other answer
+    OTHER = 5  # the forget question, answered by the answer of some retain row
 
 
 @dataclass
 class Rows:
-    """The tables of a run; `forget` and `retain` are None for a method that does not use them."""
+    """The tables of a run; `forget` and `retain` are None for a method that does not use them.
+
+    `alternatives` holds plausible other answers by row id of a forget row, where the data set has them.
+    """
 
     train: datasets.Dataset
     forget: datasets.Dataset | None
     retain: datasets.Dataset | None
+    alternatives: dict[str, list[str]] | None = None
 
     @property
     def tables(self) -> list[datasets.Dataset]:
@@ -82,6 +98,7 @@ def load_rows(
     forget: str,
     finetune: str = "finetune",
     identity_rule: str | None = None,
+    alternatives: bool = False,
 ) -> Rows:
     """The rows that a method trains on.
 
@@ -92,6 +109,7 @@ def load_rows(
         forget: name of the forget split.
         finetune: name of the split that the model memorised.
         identity_rule: see `remem_tasks.data.identity_of`.
+        alternatives: also read the wrong answers beside the forget rows, if the data set has them.
 
     Raises:
         RememError: no such data or split, a cell that is empty, nothing left to retain.
@@ -110,7 +128,11 @@ def load_rows(
     kept = retain_rows(memorised, to_forget)
     if rows_from == "retain":
         return Rows(kept, None, None)
-    return Rows(to_forget, to_forget, kept)
+    beside = None
+    if alternatives and forget in perturbed_files(resolve_source(source)):
+        table = load_perturbed(source, forget)
+        beside = dict(zip(to_forget["row_id"][:], table["perturbed_answer"][:]))
+    return Rows(to_forget, to_forget, kept, beside)
 
 
 def check_pictures(tables: Sequence[datasets.Dataset]) -> None:
@@ -133,12 +155,19 @@ class Example:
         row_id: `<split>:<index>`.
         prompt: the processor's output for the prompt, each [1, P, …] or one entry a picture.
         answer_ids: [A], the answer and its end-of-turn token.
+        answer: what is answered in place of the row's own answer; None for that.
     """
 
     role: Role
     row_id: str
     prompt: dict[str, torch.Tensor]
     answer_ids: torch.Tensor
+    answer: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Names question and answer in the table of reference log-probabilities."""
+        return self.row_id if self.answer is None else f"{self.row_id} {self.answer}"
 
 
 class Encoder:
@@ -160,22 +189,22 @@ class Encoder:
         self._held = 0
         self._warned = False
 
-    def prompt_text(self, question: str) -> str:
+    def prompt_text(self, question: str, picture: bool = True) -> str:
         """The user's turn with its picture, up to where the assistant begins."""
-        content = [{"type": "image"}, {"type": "text", "text": question}]
+        content = [{"type": "image"}] * picture + [{"type": "text", "text": question}]
         return self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
 
-    def completion_text(self, question: str, answer: str) -> str:
+    def completion_text(self, question: str, answer: str, picture: bool = True) -> str:
         """What follows `prompt_text` when the assistant gives this answer, ended by a stop token.
 
         Everything after the template's own end-of-turn token is cut (ChatML puts a line break
         there), and a template without one (LLaVA-1.5) gets the tokenizer's EOS: a model that never
         sees it never learns to stop.
         """
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        prompt = self.prompt_text(question)
+        content = [{"type": "image"}] * picture + [{"type": "text", "text": question}]
+        prompt = self.prompt_text(question, picture)
         full = self.processor.apply_chat_template(
             [
                 {"role": "user", "content": content},
@@ -200,27 +229,32 @@ class Encoder:
         bos = self.tokenizer.bos_token
         return not (bos and text.startswith(bos))
 
-    def processed(self, text: str, picture: Image.Image) -> dict[str, torch.Tensor]:
-        """One processor call on one text with its picture."""
+    def processed(self, text: str, picture: Image.Image | None) -> dict[str, torch.Tensor]:
+        """One processor call on one text with its picture, or without one."""
+        images = {} if picture is None else {"images": [[picture]]}
         return dict(
-            self.processor(
-                images=[[picture]], text=[text], return_tensors="pt", add_special_tokens=self._special(text)
-            )
+            self.processor(text=[text], return_tensors="pt", add_special_tokens=self._special(text), **images)
         )
+
+    def without_picture(self, row: dict) -> Example:
+        """A row as text alone: the same question and answer, no picture."""
+        text = self.prompt_text(row["question"], picture=False)
+        answer = self.encode_answer(text, row["question"], row["answer"], picture=False)
+        return Example(Role.PLAIN, row["row_id"], self.processed(text, None), answer)
 
     def encode_prompt(self, row: dict) -> tuple[str, dict[str, torch.Tensor]]:
         """(prompt text, processor output) of one row, uncached."""
         text = self.prompt_text(row["question"])
         return text, self.processed(text, decode_image(row["image"], row_name(row)))
 
-    def encode_answer(self, prompt: str, question: str, answer: str) -> torch.Tensor:
+    def encode_answer(self, prompt: str, question: str, answer: str, picture: bool = True) -> torch.Tensor:
         """Ids of an answer as they stand in the joint text, [A].
 
         Tokenising the answer alone can differ from tokenising it behind its prompt (SentencePiece
         adds a space, BPE may merge over the border), so the joint text is tokenised and the
         prompt's ids are cut off where they are a prefix of it.
         """
-        completion = self.completion_text(question, answer)
+        completion = self.completion_text(question, answer, picture)
         head = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
         joint = self.tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
         if joint[: len(head)] == head:
@@ -250,7 +284,7 @@ class Encoder:
                 self._keep(row_id, kept)
             self._answers[key] = self.encode_answer(kept[0], row["question"], answer or row["answer"])
         self._prompts.move_to_end(row_id) if row_id in self._prompts else None
-        return Example(role, row_id, kept[1], self._answers[key])
+        return Example(role, row_id, kept[1], self._answers[key], answer)
 
     def _keep(self, row_id: str, kept: tuple[str, dict[str, torch.Tensor]]) -> None:
         def size(entry):
@@ -311,8 +345,11 @@ class Pairs(Dataset):
 
     Args:
         forget, retain: the two tables.
-        roles: which examples a pair is made of (Role.FORGET, Role.RETAIN, Role.IDK).
+        roles: which examples a pair is made of; a role may come several times.
         encoder: shared by all datasets of a run.
+
+    Attributes:
+        alternatives: plausible other answers by row id, for Role.ALT; set before the first example is asked for.
     """
 
     def __init__(
@@ -321,19 +358,40 @@ class Pairs(Dataset):
         self.forget = Examples(forget, Role.FORGET, encoder)
         self.retain = Examples(retain, Role.RETAIN, encoder)
         self.roles = tuple(roles)
+        self.alternatives: dict[str, list[str]] | None = None
+        self.own, self.others = forget["answer"][:], retain["answer"][:]
 
     def __len__(self) -> int:
         return len(self.forget)
 
-    def __getitem__(self, index: int) -> list[Example]:
+    def plan(self, index: int) -> list[tuple[Role, int, str | None]]:
+        """What the pair of an index is made of: (role, row of its table, answer in place of its own)."""
         rest, j = divmod(index, len(self.retain))
         refusal, i = divmod(rest, len(self.forget))
-        made = {
-            Role.FORGET: lambda: self.forget.example(i),
-            Role.RETAIN: lambda: self.retain.example(j),
-            Role.IDK: lambda: self.forget.example(i, REFUSALS[refusal], Role.IDK),
-        }
-        return [made[role]() for role in self.roles]
+        draw = random.Random(index)
+        plan: list[tuple[Role, int, str | None]] = []
+        for role in self.roles:
+            if role == Role.RETAIN:
+                plan.append((role, j, None))
+            elif role == Role.IDK:
+                plan.append((role, i, REFUSALS[refusal]))
+            elif role == Role.ALT:
+                plan.append((role, i, draw.choice(self.alternatives[self.forget.row_ids[i]])))
+            elif role == Role.OTHER:
+                others = [text for text in self.others if text != self.own[i]]
+                if not others:
+                    raise RememError(f"{self.forget.row_ids[i]}: no retain row has another answer")
+                plan.append((role, i, draw.choice(others)))
+            else:
+                plan.append((role, i, None))
+        return plan
+
+    def make(self, role: Role, row: int, answer: str | None) -> Example:
+        """One entry of a plan as an example."""
+        return (self.retain if role == Role.RETAIN else self.forget).example(row, answer, role)
+
+    def __getitem__(self, index: int) -> list[Example]:
+        return [self.make(*entry) for entry in self.plan(index)]
 
     def sampler(self, seed: int) -> EpochSampler:
         return EpochSampler(len(self.forget), len(self.retain), len(REFUSALS), seed)
@@ -381,7 +439,7 @@ class EpochSampler(Sampler[int]):
             yield (r * self.n_forget + i) * self.n_retain + j
 
 
-def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
+def stack(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Join on the first axis; other axes are padded with zeros to the largest (pictures of several tiles)."""
     if len({tensor.shape[1:] for tensor in tensors}) == 1:
         return torch.cat(tensors)
@@ -399,7 +457,7 @@ class Collator:
 
     Args:
         pad_token_id: fills `input_ids`.
-        reference_nll: N_ref in nats by row id, once it is known (see `reference.py`).
+        reference_nll: N_ref in nats by `Example.key`, once it is known (see `reference.py`).
 
     Returns of a call: all that the processor gave (pixels and sizes included), and
         input_ids, attention_mask, labels: [B, T]; labels are −100 except on answer tokens.
@@ -433,15 +491,12 @@ class Collator:
                 for row, (start, value) in enumerate(zip(prompts, values)):
                     batch[name][row, :start] = value[0]
             else:
-                batch[name] = _stack(values)
+                batch[name] = stack(values)
         batch.update(input_ids=ids, attention_mask=mask, labels=labels)
         batch["roles"] = torch.tensor([int(example.role) for example in examples])
         if self.reference_nll is not None:
             table = self.reference_nll
-            found = [
-                table.get(e.row_id, float("nan")) if e.role == Role.FORGET else float("nan") for e in examples
-            ]
-            batch["reference_nll"] = torch.tensor(found)
+            batch["reference_nll"] = torch.tensor([table.get(e.key, float("nan")) for e in examples])
         return batch
 
 

@@ -6,6 +6,9 @@ only, so that prompt, picture and padding positions never count. Nothing here kn
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -53,3 +56,143 @@ def kl_to_reference(reference_logits: torch.Tensor, logits: torch.Tensor) -> tor
         reduction="batchmean",
         log_target=True,
     )
+
+
+def dpo(
+    preferred_nll: torch.Tensor,
+    preferred_reference_nll: torch.Tensor,
+    nll: torch.Tensor,
+    reference_nll: torch.Tensor,
+    beta: float,
+    factor: float,
+) -> torch.Tensor:
+    """Direct preference optimisation: −factor · mean_B ln σ(β [ln-ratio of the preferred answer − ln-ratio of y]).
+
+    Rafailov et al. 2023, arXiv 2305.18290, eq. 7, where the factor is 1; with 2/β it tends to NPO. A log-ratio
+    ln(p_θ/p_ref) is N_ref − N_θ. All four are [B], sums over the answer tokens.
+    """
+    ratio = (preferred_reference_nll - preferred_nll) - (reference_nll - nll)
+    return -factor * F.logsigmoid(beta * ratio).mean()
+
+
+def simnpo(nll: torch.Tensor, tokens: torch.Tensor, beta: float, delta: float) -> torch.Tensor:
+    """Reference-free NPO on length-normalised answers: −(2/β) · mean_B ln σ(β N/n − δ).
+
+    Fan et al. 2024, arXiv 2410.07163. N, n: [B], sums in nats and numbers of answer tokens.
+    """
+    return -(2.0 / beta) * F.logsigmoid(beta * nll / tokens - delta).mean()
+
+
+def weighted_ascent(log_probs: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Gradient ascent with a weight for each token: Σ_M w_t ln p_t / |M| = −Σ_M w_t l_t / |M|.
+
+    The weights are constants (no gradient flows through them). [B, T] three times → scalar.
+    """
+    return (weights.detach() * log_probs * mask).sum() / mask.sum().clamp(min=1)
+
+
+def wga_weights(log_probs: torch.Tensor, beta: float) -> torch.Tensor:
+    """p^β: tokens that are already unlikely are left alone (Wang et al. 2025, arXiv 2502.19301)."""
+    return (beta * log_probs).exp()
+
+
+def satimp_weights(log_probs: torch.Tensor, beta1: float, beta2: float) -> torch.Tensor:
+    """p^β₁ (1 − p)^β₂: saturation times importance (Yang et al. 2025, arXiv 2505.11953)."""
+    p = log_probs.exp()
+    return p**beta1 * (1 - p) ** beta2
+
+
+def soft_cross_entropy(logits: torch.Tensor, target_logits: torch.Tensor) -> torch.Tensor:
+    """Mean over answer tokens of −Σ_v q_v ln p_v with q = softmax(target logits), a constant. [N, V] twice."""
+    return F.cross_entropy(logits, target_logits.detach().softmax(dim=-1))
+
+
+def undial(
+    logits: torch.Tensor, reference_logits: torch.Tensor, labels: torch.Tensor, beta: float
+) -> torch.Tensor:
+    """CE(p_θ, softmax(z_ref − β · onehot(y))): the reference with its answer token pressed down.
+
+    Dong et al. 2024, arXiv 2402.10052. [N, V] twice and [N] label ids.
+    """
+    lowered = reference_logits.scatter_add(
+        1, labels[:, None], reference_logits.new_full((len(labels), 1), -beta)
+    )
+    return soft_cross_entropy(logits, lowered)
+
+
+def ceu(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """CE(p_θ, softmax(z with z_y = −∞)), the target a constant: all mass on what is no answer.
+
+    Yang 2025, arXiv 2503.01224. [N, V] and [N] label ids.
+    """
+    return soft_cross_entropy(logits, logits.detach().scatter(1, labels[:, None], float("-inf")))
+
+
+def logit_margin(logits: torch.Tensor) -> torch.Tensor:
+    """Mean over answer tokens of (max_v z − mean_v z)²; 0 where p is uniform.
+
+    Entesari et al. 2025, arXiv 2506.05314, the flattening loss of PDU. [N, V] → scalar.
+    """
+    return (logits.amax(dim=-1) - logits.mean(dim=-1)).square().mean()
+
+
+def steering(hidden: torch.Tensor, direction: torch.Tensor, length: torch.Tensor | float) -> torch.Tensor:
+    """Mean over answer tokens of ‖h − c·u‖² / d, the forget term of RMU (arXiv 2403.03218).
+
+    Args:
+        hidden: [N, d].
+        direction: [d], u, of unit length.
+        length: c, a number or one for each token, [N, 1].
+    """
+    return F.mse_loss(hidden, (length * direction).expand_as(hidden))
+
+
+def js_to_label(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean over answer tokens of JSD(p_θ ‖ onehot(y)), in nats, between 0 and ln 2.
+
+    The forget term of JensUn (arXiv 2509.02820). With p the probability of the label it is
+    ln 2 + ½ [p ln p − (1 + p) ln(1 + p)], so that no other probability is needed. [B, T] twice.
+    """
+    p = log_probs.exp()
+    values = math.log(2) + 0.5 * (p * log_probs - (1 + p) * p.log1p())
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def js_to_reference(reference_logits: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Mean over answer tokens of JSD(p_ref ‖ p_θ), in nats, [N, V] twice; the retain term of JensUn."""
+    first, second = reference_logits.log_softmax(dim=-1), logits.log_softmax(dim=-1)
+    middle = torch.logaddexp(first, second) - math.log(2)
+    return 0.5 * sum(
+        F.kl_div(middle, side, reduction="batchmean", log_target=True) for side in (first, second)
+    )
+
+
+def mean_probability(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """P = mean probability of the tokens of each answer, [B, T] → [B], between 0 and 1."""
+    return (log_probs.exp() * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+# By divergence: g*(v), the optimal variational function, and f*(g*(v)), its conjugate (Nowozin et al. 2016).
+DIVERGENCES = {
+    "kl": (lambda v: v, lambda v: (v - 1).exp()),
+    "tv": (lambda v: v.tanh() / 2, lambda v: v.tanh() / 2),
+    "js": (
+        lambda v: math.log(2) - F.softplus(-v),
+        lambda v: v + F.softplus(-v) - math.log(2),
+    ),
+    "pearson": (lambda v: v, lambda v: v.square() / 4 + v),
+}
+
+
+def flat(template: torch.Tensor, forget: torch.Tensor, divergence: str) -> torch.Tensor:
+    """−mean_B g*(P_template) + mean_B f*(g*(P_forget)): as far apart as the divergence can tell.
+
+    Wang et al. 2024 (FLAT), arXiv 2410.11143, table 2. P: [B], mean token probabilities.
+    """
+    optimal, conjugate = DIVERGENCES[divergence]
+    return conjugate(forget).mean() - optimal(template).mean()
+
+
+def l1(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Σ|θ_i| over all values of some matrices, a scalar; CLEAR's penalty on the LoRA matrices."""
+    return torch.stack([weight.abs().sum() for weight in weights]).sum()

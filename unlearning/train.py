@@ -97,8 +97,9 @@ def run(argv: list[str]) -> int:
     from remem_tasks import checkpoints
     from unlearning import checkpoint, reference
     from unlearning.config import parse
-    from unlearning.data import Encoder, check_encoding, check_pictures, load_rows, stop_ids
+    from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
     from unlearning.methods import METHODS
+    from unlearning.trainer import UnlearnTrainer
 
     parsed = parse(argv)
     if parsed is None:
@@ -118,7 +119,12 @@ def run(argv: list[str]) -> int:
         )
     checkpoint.check_path(model_args.model_name_or_path)
     rows = load_rows(
-        data_args.data, method.rows_from, data_args.forget, data_args.finetune_split, data_args.identity_rule
+        data_args.data,
+        method.rows_from,
+        data_args.forget,
+        data_args.finetune_split,
+        data_args.identity_rule,
+        alternatives=Role.ALT in method.roles and args.alternatives != "model",
     )
     check_pictures(rows.tables)
     base = os.path.abspath(path) if os.path.isdir(path := model_args.model_name_or_path) else path
@@ -133,6 +139,10 @@ def run(argv: list[str]) -> int:
     remote = {"revision": model_args.model_revision, "trust_remote_code": args.trust_remote_code}
     processor = checkpoints.load_processor(base, **remote)
     peft_config = lora_config(model_args)
+    if peft_config and not method.adapters:
+        raise RememError(f"{args.method} edits the weights themselves: leave --use_peft out")
+    if args.l1_lora and not peft_config:
+        raise RememError("--l1_lora is a term over LoRA matrices: it needs --use_peft")
     load = {
         **remote,
         "dtype": model_args.dtype or "float32",
@@ -153,12 +163,11 @@ def run(argv: list[str]) -> int:
     trained = None if peft_config else checkpoint.select_trained(model, args.train)
     if trained and args.vision_lr is not None and not trained["vision_tower"]:
         raise RememError("--vision_lr is given, but --train leaves the vision tower as it is")
-    needs_frozen = method.reference == "logits" or (args.retain_loss == "kl" and args.alpha)
-    frozen = (
-        checkpoint.load_model(base, **load).requires_grad_(False)
-        if needs_frozen and not peft_config
-        else None
-    )
+
+    def load_start():
+        return checkpoint.load_model(base, **load).requires_grad_(False)
+
+    frozen = load_start() if method.needs_model(args) and not peft_config else None
 
     check_encoding(Encoder(processor, stop_ids(model), cache_mb=0), rows.tables)
 
@@ -174,6 +183,7 @@ def run(argv: list[str]) -> int:
         processor,
         eval_rows=eval_rows(rows, args),
         reference_model=frozen,
+        load_start=load_start,
         peft_config=peft_config,
     )
     main_process = trainer.is_world_process_zero()
@@ -182,12 +192,18 @@ def run(argv: list[str]) -> int:
         "identity": identity,
         "method": args.method,
         "options": args.method_options,
-        "weights": {"gamma": args.gamma, "alpha": args.alpha, "retain_loss": args.retain_loss},
-        "reference": reference.kind("logits" if needs_frozen else method.reference, bool(peft_config)),
+        "weights": {
+            "gamma": args.gamma,
+            "alpha": args.alpha,
+            "retain_loss": args.retain_loss,
+            "l1_lora": args.l1_lora,
+        },
+        "reference": reference.kind(method.references(args), bool(peft_config)),
+        "notes": trainer.notes,
         "model": base,
         "data": {"source": data_args.data, "forget": identity["forget"], "fingerprint": identity["data"]},
         "rows": {"train": len(rows.train), "retain": len(rows.retain) if rows.retain is not None else None},
-        "trained": dict(trained) if trained else "adapter",
+        "trained": dict(checkpoint.trained_by_part(trainer.model)) if trained else "adapter",
         "parameters": {
             "trainable": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
             "all": sum(p.numel() for p in trainer.model.parameters()),
@@ -210,9 +226,15 @@ def run(argv: list[str]) -> int:
     # 3. Train and save.
     try:
         result = trainer.train(resume_from_checkpoint=resume)
+        trainer.finish()
+        if trainer.eval_dataset and type(trainer).finish is not UnlearnTrainer.finish:
+            # The weights are others than those of the last evaluation.
+            trainer.evaluate(metric_key_prefix="final")
     except RememError as error:
         if main_process:
-            write_record(args.output_dir, {**record, "status": "failed", "stopped": str(error)})
+            kept = checkpoint.last_checkpoint(args.output_dir, trainer.accelerator.num_processes)
+            failed = {"status": "failed", "stopped": str(error), "last_checkpoint": kept}
+            write_record(args.output_dir, {**record, **failed})
         raise
     trainer.save_model(args.output_dir)
     if peft_config and main_process:
@@ -238,13 +260,24 @@ def eval_rows(rows, args) -> dict | None:
     """The tables evaluated during training, if `--eval_strategy` asks for it."""
     if args.eval_strategy == "no":
         return None
-    return (
+    tables = (
         {"forget": rows.forget, "retain": rows.retain} if rows.forget is not None else {"train": rows.train}
     )
+    limit = args.eval_rows
+    return {
+        name: table.select([position * len(table) // limit for position in range(limit)])
+        if 0 < limit < len(table)
+        else table
+        for name, table in tables.items()
+    }
 
 
 def stopping_reason(trainer) -> str:
     """Which limit ended a run that ended well."""
+    if trainer.stopped:
+        return trainer.stopped
+    if not trainer.trains:
+        return "nothing to train: the weights were edited once"
     if trainer.state.global_step < trainer.state.max_steps:
         return "stopped by a callback"
     return "max_steps reached" if trainer.args.max_steps > 0 else "num_train_epochs reached"

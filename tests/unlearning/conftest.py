@@ -6,13 +6,10 @@ import json
 
 import pytest
 import torch
+from trainers import trainer_of
 
-from remem_tasks.checkpoints import load_processor
-from unlearning import checkpoint
-from unlearning.config import parse
-from unlearning.data import Examples, Role, load_rows
-from unlearning.methods import METHODS
-from unlearning.train import lora_config, run
+from unlearning.data import Examples, Role
+from unlearning.train import run
 
 
 @pytest.fixture
@@ -20,27 +17,30 @@ def make_trainer(data_dir, checkpoints, tmp_path):
     """(method, arch, *flags) → a trainer that has not trained yet; nothing of it is saved."""
 
     def make(method: str, arch: str = "llava", *flags: str, model: str | None = None):
-        folder = str(model or checkpoints[arch])
-        argv = ["--method", method, "--model_name_or_path", folder, "--data", str(data_dir)]
-        argv += [
-            "--output_dir",
-            str(tmp_path / "run"),
-            "--disable_tqdm",
-            "true",
-            "--save_strategy",
-            "no",
-            *flags,
-        ]
-        data_args, args, model_args = parse(argv)
-        cls = METHODS[args.method]
-        rows = load_rows(data_args.data, cls.rows_from, data_args.forget)
-        peft = lora_config(model_args)
-        loaded = checkpoint.load_model(folder)
-        if not peft:
-            checkpoint.select_trained(loaded, args.train)
-        frozen = checkpoint.load_model(folder) if args.retain_loss == "kl" and not peft else None
-        processor = load_processor(folder)
-        return cls(loaded, args, rows, processor, reference_model=frozen, peft_config=peft)
+        return trainer_of(data_dir, model or checkpoints[arch], tmp_path / "run", method, *flags)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def make_ready(data_dir, checkpoints, tmp_path_factory):
+    """(method, arch, lora) → a trainer that is set up; random answers of other rows are one and the same."""
+
+    def make(method: str, arch: str, lora: bool):
+        flags = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0") if lora else ()
+        folder = tmp_path_factory.mktemp("ready")
+        trainer = trainer_of(
+            data_dir, checkpoints[arch], folder, method, *flags, "--mm_rows", "2", "--num_train_epochs", "1"
+        )
+        if lora:
+            # As after some steps: with B = 0 no gradient reaches A.
+            draw = torch.Generator().manual_seed(0)
+            for name, value in trainer.model.named_parameters():
+                if "lora_B" in name:
+                    value.data = 0.02 * torch.randn(value.shape, generator=draw)
+        trainer.train_dataset.others = ["No such thing."]
+        trainer.set_up()
+        return trainer
 
     return make
 

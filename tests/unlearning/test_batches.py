@@ -219,7 +219,7 @@ def test_an_answer_begins_as_it_does_in_the_joint_text(checkpoints, tables, monk
     row = tables[0][0]
     text, _ = encoder.encode_prompt(row)
     completion = encoder.completion_text(row["question"], row["answer"]).strip()
-    monkeypatch.setattr(encoder, "completion_text", lambda question, answer: completion)
+    monkeypatch.setattr(encoder, "completion_text", lambda question, answer, picture: completion)
     joint = encoder.tokenizer(text + completion, add_special_tokens=False)["input_ids"]
     apart = encoder.tokenizer(completion, add_special_tokens=False)["input_ids"]
     answer = encoder.encode_answer(text, row["question"], row["answer"]).tolist()

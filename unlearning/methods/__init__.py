@@ -16,6 +16,8 @@ from unlearning.trainer import UnlearnTrainer
 def _found() -> dict[str, type[UnlearnTrainer]]:
     methods: dict[str, type[UnlearnTrainer]] = {}
     for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+        if module.name.endswith(".__main__"):
+            continue
         for _, item in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if not issubclass(item, UnlearnTrainer) or item.__module__ != module.name or not item.name:
                 continue

@@ -10,3 +10,4 @@ class Gold(UnlearnTrainer):
     name = "gold"
     rows_from = "retain"
     roles = (Role.PLAIN,)
+    source = "ReMem, the gold model"

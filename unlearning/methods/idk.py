@@ -10,6 +10,10 @@ class IDK(UnlearnTrainer):
     name = "idk"
     aliases = ("po",)
     roles = (Role.IDK, Role.RETAIN)
+    source = "TOFU, arXiv 2401.06121; FIUBench, arXiv 2411.03554, with learning rate 1e-4 and LoRA rank 128"
+    upstream = (
+        "A released baseline formats the true answer here: it copies the row and goes on with the original."
+    )
 
     def forget_loss(self, batch):
         return batch.idk.token_nll

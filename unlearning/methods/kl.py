@@ -10,6 +10,8 @@ class KL(UnlearnTrainer):
 
     name = "kl"
     defaults: ClassVar = {"retain_loss": "kl"}
+    source = "TOFU, arXiv 2401.06121"
+    upstream = "The mean is over answer tokens; TOFU's and open-unlearning's also over prompt and padding."
 
     def forget_loss(self, batch):
         return -batch.forget.token_nll

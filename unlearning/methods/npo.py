@@ -12,6 +12,10 @@ class NPO(UnlearnTrainer):
     name = "npo"
     reference = "nll"
     options: ClassVar = {"npo_beta": Option(0.1, "inverse temperature β; near 0 it is gradient ascent")}
+    source = "Zhang et al. 2024, arXiv 2404.05868, eq. 3"
+    upstream = (
+        "CLEAR takes the ratio over the whole vocabulary at every position, other baselines the mean NLL."
+    )
 
     def forget_loss(self, batch):
         return losses.npo(batch.forget.sequence_nll, batch.forget.reference_nll, self.args.npo_beta)

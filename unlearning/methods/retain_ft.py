@@ -10,3 +10,4 @@ class RetainFT(UnlearnTrainer):
     name = "retain_ft"
     rows_from = "retain"
     roles = (Role.RETAIN,)
+    source = "CLEAR, arXiv 2410.18057"

@@ -10,3 +10,4 @@ class SFT(UnlearnTrainer):
     name = "sft"
     rows_from = "finetune"
     roles = (Role.PLAIN,)
+    source = "ReMem, stage 1"

@@ -1,0 +1,82 @@
+"""The page of methods, made from the registry: a method's docstring, attributes and flags are its documentation."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from unlearning import reference
+from unlearning.config import SHARED
+from unlearning.data import REFUSALS, Role
+from unlearning.methods import METHODS, NAMES
+from unlearning.trainer import UnlearnTrainer
+
+INTRODUCTION = f"""# Forget methods
+
+Made by `python -m unlearning.methods > docs/methods.md`; a test compares this page with the registry.
+
+Every method is
+
+    L = γ · L_forget + α · L_retain
+
+with γ = {SHARED["gamma"]:g}, α = {SHARED["alpha"]:g}, L_retain = {SHARED["retain_loss"]} and learning rate \
+{SHARED["learning_rate"]:g} unless its entry says otherwise.
+
+- Tokens: a loss counts the answer tokens y of an example (the set M, with the end-of-turn token), never prompt,
+  image or padding tokens. l_t = −ln p_θ(y_t | x, y_<t), N = Σ l_t, n = |M|; the mean NLL is N/n. z are logits, σ is
+  the logistic function, p_ref and z_ref belong to the model before unlearning. KL is Σ p_ref ln(p_ref/p_θ) at an
+  answer token, averaged over them.
+- Means: sequence losses are averaged over the examples of a micro-batch, token losses over its answer tokens;
+  accumulation steps and processes count equally.
+- L_retain (`--retain_loss`): `nll` is the mean NLL of the retain rows; `kl` the KL to the model before
+  unlearning; `nll+kl` both; `js` their Jensen-Shannon divergence; `hidden` the mean squared distance of a layer's
+  output from what it was (rmu); `none` leaves retain rows out, as `--alpha 0` does.
+- Refusals are drawn from a list of {len(REFUSALS)} sentences by row and epoch. Plausible other answers (`altpo`) are the wrong
+  answers that stand beside the rows (config `perturbed`), or are sampled from the model (`--alternatives`).
+- The model before unlearning is held in the cheapest way that the loss can do with, and the log says which:
+  log-probabilities of whole answers computed once before the first step and kept in `reference.json`; with LoRA the
+  same weights with the adapter off; only else a second frozen model.
+- With `--use_peft`, `--l1_lora λ` adds λ · Σ|θ| over the LoRA matrices to any method (CLEAR, arXiv 2410.18057, swept
+  .001, .01 and .1; its table says that every method then stays near the starting model).
+
+Fidelity says what the code follows: the *paper*; the *official code* where that is what published numbers come
+from; *our reading* where a paper leaves open what it computes.
+"""
+
+
+def _held(method: type[UnlearnTrainer], peft: bool) -> str:
+    args = SimpleNamespace(**{**SHARED, **method.defaults})
+    return reference.kind(method.references(args), peft)
+
+
+def entry(method: type[UnlearnTrainer]) -> str:
+    """The section of one method."""
+    lines = [f"## {method.name}", "", " ".join((method.__doc__ or "").split()), ""]
+    lines.append(f"- Source: {method.source}. Fidelity: {method.fidelity}.")
+    if method.upstream:
+        lines.append(f"- Upstream: {method.upstream}")
+    if Role.PLAIN not in method.roles:
+        whole, adapted = _held(method, False), _held(method, True)
+        lines.append(f"- Reference: {whole}" + ("." if whole == adapted else f"; with LoRA {adapted}."))
+    if not method.adapters:
+        lines.append("- Whole models only: there is no adapter to train.")
+    if method.aliases:
+        lines.append(f"- Also called {', '.join(f'`{alias}`' for alias in method.aliases)}.")
+    if method.defaults:
+        other = ", ".join(f"`--{name} {value}`" for name, value in method.defaults.items())
+        lines.append(f"- Other defaults than the shared ones: {other}.")
+    lines += [
+        f"- `--{flag}` [{option.default}]: {option.help}."
+        + (f" One of {', '.join(option.choices)}." if option.choices else "")
+        for flag, option in method.options.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """docs/methods.md."""
+    rows = ["| method | reference (full fine-tuning) | fidelity | source |", "|---|---|---|---|"]
+    for name in NAMES:
+        method = METHODS[name]
+        held = "none" if Role.PLAIN in method.roles else _held(method, False)
+        rows.append(f"| [{name}](#{name}) | {held} | {method.fidelity} | {method.source} |")
+    return "\n".join([INTRODUCTION, *rows, "", *(entry(METHODS[name]) for name in NAMES)])

@@ -1,0 +1,175 @@
+"""Evaluation during training: exact match and NLL of forget and retain rows, their course, rules that end a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from remem_tasks.data import parse_keywords
+from remem_tasks.errors import RememError
+from remem_tasks.metrics import exact_match
+from unlearning.data import Example, Examples, stack
+
+FILE = "trajectory.json"
+PLOT = "trajectory.png"
+FIGURES = ("forget_em", "forget_nll", "retain_em", "retain_nll")
+ROOM = 16  # tokens that a reply may be longer than the longest answer of its set
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """Ends a run at the first evaluation where a figure of the forget rows has reached a value.
+
+    Attributes:
+        figure: `forget_nll` (reached from below) or `forget_em` (reached from above).
+        value: the gold model's level, in nats a token or as a share of the rows.
+    """
+
+    figure: str
+    value: float
+
+    @classmethod
+    def parse(cls, text: str) -> StopRule:
+        """`forget_nll=2.1` or `forget_em=.05`.
+
+        Raises:
+            RememError: it is neither.
+        """
+        figure, _, value = text.partition("=")
+        try:
+            rule = cls(figure.strip(), float(value))
+        except ValueError:
+            rule = cls("", 0.0)
+        if rule.figure not in ("forget_nll", "forget_em"):
+            raise RememError(f"--stop_on '{text}': write forget_nll=<nats a token> or forget_em=<share>")
+        return rule
+
+    def reached(self, found: float) -> bool:
+        return found >= self.value if self.figure == "forget_nll" else found <= self.value
+
+    def __str__(self) -> str:
+        return f"{self.figure} {'≥' if self.figure == 'forget_nll' else '≤'} {self.value:g}"
+
+
+def prompts(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Prompts without their answers, padded on the left, as `generate` takes them."""
+    longest = max(example.prompt["input_ids"].shape[1] for example in examples)
+    batch = {}
+    for name, first in examples[0].prompt.items():
+        values = [example.prompt[name] for example in examples]
+        a_token = all(
+            value.ndim == 2 and value.shape == example.prompt["input_ids"].shape
+            for value, example in zip(values, examples)
+        )
+        if a_token:
+            fill = pad_token_id if name == "input_ids" else 0
+            batch[name] = first.new_full((len(values), longest), fill)
+            for row, value in enumerate(values):
+                batch[name][row, longest - value.shape[1] :] = value[0]
+        else:
+            batch[name] = stack(values)
+    return batch
+
+
+@torch.no_grad()
+def figures(trainer, examples: Examples, replies: bool = True) -> dict[str, float]:
+    """Mean NLL of an answer token (nats) and the share of greedy replies that hold all keywords.
+
+    Rows are shared out among the processes; each gets the figures of all of them.
+
+    Args:
+        replies: False leaves out `em`, the dear part.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
+    mine = list(range(len(examples)))[rank::world]
+    keywords, size = examples.rows["keywords"][:], trainer.args.per_device_eval_batch_size
+    total = torch.zeros(4, dtype=torch.float64)  # nats, tokens, right replies, rows
+    for start in range(0, len(mine), size):
+        some = mine[start : start + size]
+        batch = [examples.example(index) for index in some]
+        inputs = trainer._prepare_inputs(trainer.data_collator([[example] for example in batch]))
+        with trainer.compute_loss_context_manager():
+            found = trainer.answers(model, inputs)
+        total[0] += float(found.sequence_nll.double().sum())
+        total[1] += int(found.mask.sum())
+        total[3] += len(some)
+        if replies:
+            total[2] += sum(
+                exact_match(reply, parse_keywords(keywords[index]))
+                for index, reply in zip(some, greedy(trainer, model, batch, longest(examples) + ROOM))
+            )
+    # (In single precision where a device has no other.)
+    device = trainer.accelerator.device
+    total = total.to(device, torch.float32 if device.type == "mps" else torch.float64)
+    nats, tokens, right, rows = trainer.accelerator.reduce(total, reduction="sum").tolist()
+    return {"nll": nats / tokens, **({"em": right / rows} if replies else {})}
+
+
+def longest(examples: Examples) -> int:
+    """Tokens of the longest answer of a set."""
+    tokenizer = examples.encoder.tokenizer
+    return max(
+        len(ids) for ids in tokenizer(examples.rows["answer"][:], add_special_tokens=False)["input_ids"]
+    )
+
+
+def greedy(trainer, model, batch: Sequence[Example], length: int) -> list[str]:
+    """Greedy replies of at most `length` tokens."""
+    tokenizer = trainer.encoder.tokenizer
+    pad = trainer.data_collator.pad_token_id
+    inputs = trainer._prepare_inputs(prompts(batch, pad))
+    with trainer.compute_loss_context_manager():
+        out = model.generate(
+            **inputs, do_sample=False, num_beams=1, max_new_tokens=length, pad_token_id=pad, use_cache=True,
+            eos_token_id=sorted(trainer.encoder.stop_ids),
+        )  # fmt: skip
+    return tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def trajectory(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """The figures of each evaluation in a trainer's log, one entry a step."""
+    found: dict[int, dict[str, float]] = {}
+    for entry in history:
+        for name in FIGURES:
+            if f"eval_{name}" in entry:
+                point = found.setdefault(
+                    entry["step"], {"step": entry["step"], "epoch": entry.get("epoch", 0.0)}
+                )
+                point[name] = entry[f"eval_{name}"]
+    return [found[step] for step in sorted(found)]
+
+
+def write(folder: str | Path, points: Sequence[dict[str, float]]) -> None:
+    """`trajectory.json` and, from two points on, its plot; each replaced in one move."""
+    folder = Path(folder)
+    temporary = folder / "trajectory.tmp"
+    temporary.write_text(json.dumps(points, indent=1) + "\n")
+    os.replace(temporary, folder / FILE)
+    if len(points) > 1:
+        plot(points, temporary)
+        os.replace(temporary, folder / PLOT)
+
+
+def plot(points: Sequence[dict[str, float]], path: Path) -> None:
+    """Exact match above, NLL below, of forget and retain rows over the steps, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes = figure.subplots(2, sharex=True)
+    for axis, kind, label in zip(axes, ("em", "nll"), ("exact match", "NLL (nats a token)")):
+        for rows, colour in (("forget", "tab:red"), ("retain", "tab:blue")):
+            line = [(point["step"], point[f"{rows}_{kind}"]) for point in points if f"{rows}_{kind}" in point]
+            axis.plot(*zip(*line) if line else ([], []), marker="o", markersize=3, color=colour, label=rows)
+        axis.set_ylabel(label)
+    axes[0].set_ylim(-0.03, 1.03)
+    axes[0].legend()
+    axes[1].set_xlabel("step")
+    FigureCanvasAgg(figure).print_png(str(path))

@@ -1,0 +1,20 @@
+"""Cross-entropy unlearning."""
+
+from typing import ClassVar
+
+from unlearning import losses
+from unlearning.trainer import Option, UnlearnTrainer
+
+
+class CEU(UnlearnTrainer):
+    """L = mean CE(p_θ, softmax(z with z_y = −∞)) over answer tokens, the target a constant; no retain term."""
+
+    name = "ceu"
+    logits = True
+    options: ClassVar = {"ceu_skip": Option(1, "answer tokens left out at the beginning")}
+    defaults: ClassVar = {"alpha": 0.0}
+    source = "Yang 2025, arXiv 2503.01224; that the first token is left out is in its footnote on training"
+
+    def forget_loss(self, batch):
+        later = batch.forget.position >= self.args.ceu_skip
+        return losses.ceu(batch.forget.logits[later], batch.forget.labels[later])

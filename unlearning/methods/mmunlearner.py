@@ -1,0 +1,27 @@
+"""Gradient difference on the coordinates that matter to the forget rows."""
+
+from typing import ClassVar
+
+from unlearning import saliency
+from unlearning.methods.grad_diff import GradDiff
+from unlearning.trainer import Option
+
+
+class MMUnlearner(GradDiff):
+    """grad_diff with each update multiplied by 1[(F_forget + e)/(F_keep + e) ≥ 1], F = mean squared gradient at the start."""
+
+    name = "mmunlearner"
+    options: ClassVar = {
+        "mm_rows": Option(64, "rows of each kind over which the squared gradients are averaged; 0: all"),
+        "mm_keep_text": Option(False, "count the forget rows without their picture among what is kept"),
+        "mm_epsilon": Option(1e-12, "e"),
+    }
+    source = "Huo et al. 2025, arXiv 2502.11051"
+    fidelity = "our reading"
+    upstream = "Its code masks the gradient before AdamW, so moments and weight decay still move masked weights, masks forget steps alone, and looks masks up by names. The paper keeps the text knowledge of the forgotten (`--mm_keep_text true`)."
+
+    def prepare(self):
+        args = self.args
+        masks = saliency.of(self, args.mm_rows, args.mm_keep_text, args.mm_epsilon)
+        self.add_callback(masks)
+        self.notes["masked"] = f"{masks.share:.1%} of the trained coordinates are held"

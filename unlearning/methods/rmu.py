@@ -1,0 +1,30 @@
+"""Representation misdirection for unlearning."""
+
+from typing import ClassVar
+
+from unlearning import losses, steering
+from unlearning.trainer import Option, UnlearnTrainer
+
+
+class RMU(UnlearnTrainer):
+    """L_forget = mean ‖h_L − c·u‖² / d over answer tokens, u a fixed unit vector; L_retain = mean ‖h_L − h_L,ref‖² / d."""
+
+    name = "rmu"
+    reference = "hidden"
+    options: ClassVar = {
+        "rmu_layer": Option(-1, "layer L, from 0; -1: about a quarter of the depth"),
+        "rmu_coeff": Option(0.0, "length c of the target; 0: rmu_scale times each token's ‖h_L,ref‖"),
+        "rmu_scale": Option(5.0, "c in multiples of ‖h_L,ref‖ where rmu_coeff is 0"),
+    }
+    defaults: ClassVar = {"retain_loss": "hidden"}
+    source = "Li et al. 2024, arXiv 2403.03218; c by the norm of h: arXiv 2408.06223"
+    fidelity = "our reading"
+    upstream = "The paper's c is a constant (6.5 to 300 by model: `--rmu_coeff`) and its α 100 to 1600; its code trains down projections alone. CLEAR compares the mean over all tokens, image and padding too."
+
+    def restrict(self):
+        self.layer = steering.train_layers_up_to(self, self.args.rmu_layer)
+
+    def forget_loss(self, batch):
+        rows = batch.forget
+        length = self.args.rmu_coeff or self.args.rmu_scale * rows.reference_hidden.norm(dim=-1, keepdim=True)
+        return losses.steering(rows.hidden, steering.direction(self.args.seed, rows.hidden), length)

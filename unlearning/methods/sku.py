@@ -1,0 +1,29 @@
+"""Selective knowledge negation unlearning: learn the forget rows harder, then subtract what was learned."""
+
+from typing import ClassVar
+
+from unlearning import vectors
+from unlearning.data import Role
+from unlearning.trainer import Option, UnlearnTrainer
+
+K = 3
+
+
+class SKU(UnlearnTrainer):
+    """L = 2.5 NLL(F) + Σ₃ NLL(F → random answer) − .5 KL(p_ref ‖ p_θ) on R; then θ ← θ_ref − a (θ − θ_ref)."""
+
+    name = "sku"
+    roles = (Role.FORGET, *[Role.OTHER] * K, Role.RETAIN)
+    options: ClassVar = {
+        "sku_bad": Option(2.5, "weight of the NLL of the forget rows"),
+        "sku_scale": Option(1.0, "a, how much of the learned change is subtracted"),
+    }
+    defaults: ClassVar = {"alpha": -0.5, "retain_loss": "kl"}
+    source = "Liu et al. 2024, arXiv 2402.10058; weights of CLEAR (ACL version)"
+    fidelity = "official code"
+
+    def forget_loss(self, batch):
+        return self.args.sku_bad * batch.forget.token_nll + batch.other.every(K)
+
+    def finish(self):
+        vectors.negate(self, self.args.sku_scale)
