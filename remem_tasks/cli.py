@@ -8,6 +8,7 @@ from dataclasses import fields
 
 from remem_tasks import __version__
 from remem_tasks.errors import RememError, exit_on_error
+from remem_tasks.gate_thresholds import Thresholds
 
 FORGE_MODULES = ("faker", "python_avatars", "resvg_py", "sklearn")  # the extra [forge]
 
@@ -242,13 +243,88 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_demo)
 
 
+def _thresholds(args: argparse.Namespace) -> Thresholds:
+    return Thresholds(args.em, args.memo, args.exposure, args.confidence)
+
+
+def _add_thresholds(parser: argparse.ArgumentParser) -> None:
+    for field in fields(Thresholds):
+        what = "of each verdict" if field.name == "confidence" else "that a starting model has to reach"
+        parser.add_argument(
+            f"--{field.name}", type=float, default=field.default, help=f"{what} (%(default)s)"
+        )
+
+
+def _report(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from remem_tasks.report.summary import report_of
+    from remem_tasks.report.write import tables, write_report
+
+    report = report_of(args.runs, args.gold, args.start, _thresholds(args))
+    page = write_report(report, args.out, args.title, not args.no_pictures)
+    console = Console()
+    for note in report.notes:
+        console.print(note, style="dim", markup=False, highlight=False)
+    for table in tables(report, console.width):
+        console.print(table)
+    print(f"the report: {page} (beside it report.md and results.csv)")
+
+
+def _add_report(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "report", help="tables, statistics and one HTML page of any number of scored models"
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="an --output_path of lmms-eval, a folder of several, or a results file; NAME=RUN names it, and "
+        "one NAME for several RUNs makes them seeds of one model",
+    )
+    parser.add_argument("--out", default="report", help="folder to write to (%(default)s)")
+    parser.add_argument("--gold", metavar="RUN", help="the model that never saw the forget set")
+    parser.add_argument("--start", metavar="RUN", help="the model that forgetting began from")
+    parser.add_argument("--title", default="Unlearning report")
+    parser.add_argument("--no-pictures", action="store_true", help="leave the thumbnails out")
+    _add_thresholds(parser)
+    parser.set_defaults(run=_report)
+
+
+def _gate(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from remem_tasks.gate import gate_of, table_of
+
+    verdict = gate_of(args.results, _thresholds(args))
+    Console().print(table_of(verdict, args.attributes))
+    for line in (*verdict.missing, *verdict.reasons):
+        print(line)
+    if not verdict.passed:
+        raise RememError(
+            f"'{verdict.model}' had not memorised: unlearning scores of it would say nothing. Train stage 1 "
+            "longer, or see `remem diagnose`"
+        )
+    print(f"passed: '{verdict.model}' had memorised what is to be forgotten")
+
+
+def _add_gate(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "gate", help="had the starting model memorised? EM, MEMO, exposure with bounds; status 1 if not"
+    )
+    parser.add_argument("results", help="the --output_path that the starting model was scored to")
+    parser.add_argument("--attributes", action="store_true", help="show every attribute")
+    _add_thresholds(parser)
+    parser.set_defaults(run=_gate)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="remem", description="Machine unlearning for vision-language models."
     )
     parser.add_argument("--version", action="version", version=f"remem {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_forge, _add_base, _add_data, _add_merge):
+    for add in (_add_demo, _add_forge, _add_base, _add_data, _add_merge, _add_report, _add_gate):
         add(commands)
     return parser
 

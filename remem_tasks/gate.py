@@ -17,32 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from remem_tasks.errors import RememError
+from remem_tasks.gate_thresholds import METRICS, Thresholds
 from remem_tasks.report.read import Run, Sheet, read_runs
 from remem_tasks.report.statistics import wilson
 
 MEMORISED, NOT_MEMORISED, UNCLEAR = "memorised", "not memorised", "too few rows to say"
-METRICS = ("em", "memo", "exposure")
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What each mean has to reach, in [0, 1], and how sure a verdict has to be.
-
-    `memo` is low: a cut inside a word leaves a token that training never showed, so that a model which
-    knows all answers by heart continues half of the cuts wrongly when it is small.
-    """
-
-    em: float = 0.8
-    memo: float = 0.35
-    exposure: float = 0.8
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        for name in METRICS:
-            if not 0 <= getattr(self, name) <= 1:
-                raise RememError(f"threshold of {name} {getattr(self, name)} is out of range: 0 to 1")
-        if not 0.5 <= self.confidence < 1:
-            raise RememError(f"confidence {self.confidence} is out of range: 0.5 to below 1")
 
 
 @dataclass(frozen=True)

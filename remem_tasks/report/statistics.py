@@ -124,7 +124,9 @@ def distances(model: ArrayLike, gold: ArrayLike) -> dict[str, float]:
     model = probabilities(finite(model, "scores of the model"), "scores of the model")
     gold = probabilities(finite(gold, "scores of the gold model"), "scores of the gold model")
     test = ks_forget_quality(model, gold)
-    with np.errstate(divide="ignore"):  # odds, as the function bins r / (1 + r); 1 becomes inf, which may pass
+    with np.errstate(
+        divide="ignore"
+    ):  # odds, as the function bins r / (1 + r); 1 becomes inf, which may pass
         odds = [values / (1 - values) for values in (model, gold)]
     return {
         "ks": float(test.statistic),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
@@ -298,6 +299,8 @@ def report_of(
     if any(not run.sheets[task].fingerprint for run in runs for task in run.sheets):
         notes.append("Some results name no data fingerprint: whether they share data cannot be checked")
     notes += [f"{run.name}: {note}" for run in runs for note in run.notes]
+    for group in groups:  # the start first, gold next, then the others as given
+        group.runs.sort(key=lambda run: (run is not the_start, run is not the_gold))
     worked = [findings_of(group, the_gold, the_start, thresholds, draws) for group in groups]
     for found in worked:
         for sheet in (sheet for sheets in found.group.sheets.values() for _, sheet in sheets[:1]):
@@ -307,6 +310,4 @@ def report_of(
 
 
 def _is_path(text: str) -> bool:
-    from pathlib import Path
-
     return Path(text).exists()
