@@ -318,13 +318,51 @@ def _add_gate(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_gate)
 
 
+def _leaderboard_add(args: argparse.Namespace) -> None:
+    from remem_tasks.report.leaderboard import append, entries_of
+    from remem_tasks.report.summary import report_of
+
+    report = report_of(args.runs, args.gold, args.start, _thresholds(args))
+    entries = entries_of(report, args.name)
+    total = append(args.file, entries, args.no_gate)
+    print(f"{args.file}: {', '.join(entry['name'] for entry in entries)} added, {total} entries")
+
+
+def _leaderboard_show(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from remem_tasks.report.leaderboard import read_board, table_of
+
+    if not (board := read_board(args.file)):
+        raise RememError(f"'{args.file}' holds no entry")
+    Console().print(table_of(board))
+    print(f"{len(board)} entries, no faults")
+
+
+def _add_leaderboard(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("leaderboard", help="append scored models to a leaderboard.jsonl, or show it")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    put = actions.add_parser("add", help="check entries and append them, all or none")
+    put.add_argument("runs", nargs="+", metavar="RUN", help="as in `remem report`")
+    put.add_argument("--gold", metavar="RUN", help="the model that never saw the forget set")
+    put.add_argument("--start", metavar="RUN", help="the model that forgetting began from")
+    put.add_argument("--name", help="of the entry; default: the run's")
+    put.add_argument("--no-gate", action="store_true", help="enter it though its start failed the gate")
+    _add_thresholds(put)
+    put.set_defaults(run=_leaderboard_add)
+    show = actions.add_parser("show", help="check a board and print it, least exposure first")
+    show.set_defaults(run=_leaderboard_show)
+    for sub in (put, show):
+        sub.add_argument("--file", default="leaderboard.jsonl", help="(%(default)s)")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="remem", description="Machine unlearning for vision-language models."
     )
     parser.add_argument("--version", action="version", version=f"remem {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_forge, _add_base, _add_data, _add_merge, _add_report, _add_gate):
+    for add in (_add_demo, _add_forge, _add_base, _add_data, _add_merge, _add_report, _add_gate, _add_leaderboard):
         add(commands)
     return parser
 
