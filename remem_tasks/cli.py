@@ -340,7 +340,9 @@ def _leaderboard_show(args: argparse.Namespace) -> None:
 
 
 def _add_leaderboard(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("leaderboard", help="append scored models to a leaderboard.jsonl, or show it")
+    parser = commands.add_parser(
+        "leaderboard", help="append scored models to a leaderboard.jsonl, or show it"
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     put = actions.add_parser("add", help="check entries and append them, all or none")
     put.add_argument("runs", nargs="+", metavar="RUN", help="as in `remem report`")
@@ -356,13 +358,101 @@ def _add_leaderboard(commands: argparse._SubParsersAction) -> None:
         sub.add_argument("--file", default="leaderboard.jsonl", help="(%(default)s)")
 
 
+def _diagnose(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from remem_tasks.diagnose import diagnose, diagnose_checkpoint, tables_of, write_diagnosis
+    from remem_tasks.report.read import read_runs
+
+    if (Path(args.model) / "config.json").is_file() or (Path(args.model) / "adapter_config.json").is_file():
+        found = diagnose_checkpoint(args.model, args.data, args.out, args.device)
+    else:
+        runs = read_runs([args.model])
+        if len(runs) > 1:
+            raise RememError(f"'{args.model}' holds {len(runs)} models; diagnose one at a time")
+        found = diagnose(runs[0])
+    written = write_diagnosis(found, args.out)
+    for table in tables_of(found):
+        Console().print(table)
+    for line in found.findings() + found.notes:
+        print(line)
+    print("written: " + ", ".join(map(str, written)))
+
+
+def _add_diagnose(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "diagnose", help="what stage 1 did not teach: attributes, hops, recognition, new words and pictures"
+    )
+    parser.add_argument(
+        "model", help="a checkpoint, which is scored first; or the --output_path of its scores"
+    )
+    parser.add_argument("--data", help="folder or Hub id, for a checkpoint; default $REMEM_DATA")
+    parser.add_argument("--out", default="diagnosis", help="folder to write to (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="where a checkpoint is scored (%(default)s)")
+    parser.set_defaults(run=_diagnose)
+
+
+def _study_scale(args: argparse.Namespace) -> None:
+    from remem_tasks.study import Scale, study
+
+    names = {field.name for field in fields(Scale)}
+    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
+    for name in ("qa", "ratios", "images"):
+        if name in given:
+            given[name] = tuple(given[name])
+    study(Scale(**given), args.out, lambda line: print(line, flush=True), args.keep_models)
+    print(f"look at it: {args.out}/scale.png (beside it scale.md and scale.csv)")
+
+
+def _add_study(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("study", help="studies that train many models; a second call goes on")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    scale = actions.add_parser(
+        "scale", help="QA per identity x single-hop ratio x pictures per identity: EM by hop"
+    )
+    scale.add_argument("--out", required=True, help="folder; what is done in it is not done again")
+    scale.add_argument("--qa", type=int, nargs="+", help="training questions an identity (20 60)")
+    scale.add_argument("--ratios", type=float, nargs="+", help="shares of 1-hop questions (0.4 0.7 1.0)")
+    scale.add_argument("--images", type=int, nargs="+", help="training pictures an identity (5 20)")
+    for name, kind, text in (
+        ("identities", int, "fictitious people (8)"),
+        ("hops", int, "deepest questions (3)"),
+        ("test-qa", int, "questions an identity that all models are asked (40)"),
+        ("image-size", int, "side of the pictures in pixels (112)"),
+        ("steps", int, "of training, the same for all (250)"),
+        ("seed", int, "(0)"),
+        ("base", str, "checkpoint to start from; default: a tiny one, made here"),
+        ("base-pictures", int, "pictures that the tiny one learns to see from (6000)"),
+        ("base-epochs", float, "passes over them (16)"),
+        ("arch", str, "shape of the tiny one: llava or qwen2_5_vl"),
+        ("device", str, "cpu or cuda"),
+        ("training", str, "options of unlearning/train.py in place of the study's"),
+    ):
+        scale.add_argument(f"--{name}", type=kind, help=text)
+    scale.add_argument("--keep-models", action="store_true", help="keep the checkpoints of all cells")
+    scale.set_defaults(run=_study_scale)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="remem", description="Machine unlearning for vision-language models."
     )
     parser.add_argument("--version", action="version", version=f"remem {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_forge, _add_base, _add_data, _add_merge, _add_report, _add_gate, _add_leaderboard):
+    for add in (
+        _add_demo,
+        _add_forge,
+        _add_base,
+        _add_data,
+        _add_merge,
+        _add_report,
+        _add_gate,
+        _add_leaderboard,
+        _add_diagnose,
+        _add_study,
+    ):
         add(commands)
     return parser
 

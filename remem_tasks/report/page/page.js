@@ -222,7 +222,7 @@ section("silent", "Said and known", "What a model says, and what it still knows"
     });
   }
   function paint(canvas, task, metric, index, n) {
-    const css = getComputedStyle(document.documentElement), c = name => css.getPropertyValue(name).trim();
+    const css = getComputedStyle(document.documentElement), seen = {}, c = name => seen[name] ||= css.getPropertyValue(name).trim();
     const W = canvas.clientWidth || 280, H = 150, ratio = devicePixelRatio || 1, spots = [];
     canvas.width = W * ratio; canvas.height = H * ratio;
     const g = canvas.getContext("2d"); g.scale(ratio, ratio);
@@ -458,7 +458,7 @@ function build() {
   }
   const here = new IntersectionObserver(entries => { for (const entry of entries) $("nav-" + entry.target.id)?.classList.toggle("here", entry.isIntersecting); }, { rootMargin: "-45% 0px -50% 0px" });
   main.querySelectorAll("section").forEach(node => here.observe(node));
-  const wanted = get("s", ""); if (wanted && $(wanted)) { main.querySelectorAll("section").forEach(start); requestAnimationFrame(() => go2(wanted)); }
+  const wanted = get("s", ""); if (wanted && $(wanted)) { start($(wanted)); requestAnimationFrame(() => go2(wanted)); }
 }
 $("theme").addEventListener("click", () => { document.documentElement.dataset.theme = darkNow() ? "light" : "dark"; try { localStorage.setItem("theme", document.documentElement.dataset.theme); } catch (_) {} repaint.forEach(draw => draw()); });
 try { const chosen = localStorage.getItem("theme"); if (chosen) document.documentElement.dataset.theme = chosen; } catch (_) {}
