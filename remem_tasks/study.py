@@ -25,6 +25,7 @@ from remem_tasks.errors import RememError
 from remem_tasks.forge.build import Knobs, forge
 from remem_tasks.report.read import read_runs
 
+SEEN = 56  # side in pixels of the pictures that the tiny base sees
 ASKED_RATIO = 0.4  # single hops among the questions that every cell is asked
 TRAINING = (
     "--per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 --lr_scheduler_type cosine "
@@ -191,7 +192,15 @@ def study(
         from remem_tasks.tiny.pretrain import make_base
 
         say("base: a tiny checkpoint that can see")
-        make_base(base, scale.arch, scale.base_pictures, scale.base_epochs, image_size=56, seed=scale.seed)
+        make_base(
+            base,
+            scale.arch,
+            pictures=scale.base_pictures,
+            epochs=scale.base_epochs,
+            image_size=SEEN,
+            seed=scale.seed,
+            workers=1,
+        )
     cells = scale.cells()
     results = []
     for number, cell in enumerate(cells, start=1):
