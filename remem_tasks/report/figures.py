@@ -38,16 +38,14 @@ def _bars(
         lw=1,
     )
     for bar, one in zip(bars, shares):
+        place = (bar.get_x() + bar.get_width() / 2, one.bounds[1] if one.rows else 0)
         text = f"{one.value:.2f}" if one.rows else "no rows"
-        axes.annotate(
-            text, (bar.get_x() + bar.get_width() / 2, 0), (0, 4), textcoords="offset points", ha="center",
-            fontsize=8, color="white" if (one.value or 0) > 0.12 else "#30343b",
-        )  # fmt: skip
+        axes.annotate(text, place, (0, 2), textcoords="offset points", ha="center", fontsize=8)
 
 
 def _plain(axes, title: str) -> None:
     axes.set_title(title, fontsize=10, loc="left")
-    axes.set_ylim(0, 1.05)
+    axes.set_ylim(0, 1.15)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.grid(axis="y", color="#dddddd")
     axes.set_axisbelow(True)
@@ -60,8 +58,8 @@ def draw_diagnosis(found: Diagnosis, out: str | Path) -> None:
     figure, panels = plt.subplots(2, 2, figsize=(10, 6.4), dpi=110, facecolor="white")
     figure.suptitle(f"Diagnosis of {found.model}", fontsize=12, x=0.01, ha="left")
     axes = panels[0, 0]
-    where = "test" if found.curse.get("test") else "trained"
-    hops = found.curse.get(where, [])
+    where = max(found.curse, key=lambda name: sum(both[1].rows for both in found.curse[name]))
+    hops = found.curse[where]
     singles = next((one for one in found.hops if one.name == "1-hop"), None)
     _plain(axes, f"Multi-hop curse ({where} rows): EM by hop")
     places = np.arange(len(hops), dtype=float)
@@ -70,7 +68,7 @@ def draw_diagnosis(found: Diagnosis, out: str | Path) -> None:
     if hops:
         _bars(axes, places - 0.2, [both[0] for both in hops], 0.38, SKY, "all")
         _bars(axes, places + 0.2, [both[1] for both in hops], 0.38, VERMILION, "every single hop right")
-        axes.legend(fontsize=8, frameon=False, loc="upper right")
+        axes.legend(fontsize=8, frameon=False, loc="upper right", bbox_to_anchor=(1, 1.14), ncols=2)
     labels = ["1-hop (trained)"] if singles is not None else []
     axes.set_xticks([*([-1] if singles is not None else []), *places], [*labels, *(b[0].name for b in hops)])
     axes = panels[0, 1]
@@ -92,8 +90,8 @@ def draw_diagnosis(found: Diagnosis, out: str | Path) -> None:
     axes = panels[1, 1]
     _plain(axes, "Pictures that a fact was shown with (trained rows)")
     _bars(axes, range(len(found.pictures)), found.pictures, 0.55, PURPLE, None)
-    axes.set_xticks(range(len(found.pictures)), [one.name for one in found.pictures])
-    axes.set_xlabel("pictures", fontsize=8)
+    axes.set_xticks(range(len(found.pictures)), [one.name.replace(", ", "\n") for one in found.pictures])
+    axes.set_xlabel("depth of the question, pictures of its fact", fontsize=8)
     figure.tight_layout()
     figure.savefig(out)
     plt.close(figure)

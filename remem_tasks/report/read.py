@@ -348,12 +348,17 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     )
 
 
+def _by_numbers(folder: Path) -> list:
+    """`checkpoint-40` before `checkpoint-120`."""
+    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", str(folder))]
+
+
 def _found_in(path: Path) -> list[tuple[str, Path]]:
     """(name, newest results file) of each run below a path."""
     if path.is_file():
         return [(path.parent.parent.name or path.stem, path)]
     newest_results(path)  # raises where there is none
-    folders = sorted({file.parent for file in path.rglob("*_results.json")})
+    folders = sorted({file.parent for file in path.rglob("*_results.json")}, key=_by_numbers)
     names = []
     for folder in folders:
         parts = folder.relative_to(path).parts

@@ -80,7 +80,7 @@ const label = run => run.role && run.role !== run.name ? `${run.name} (${run.rol
 
 // One frame of a plot: axes, grid, scales
 function frame(width, height, x, y, options = {}) {
-  const m = { l: 46, r: options.right || 14, t: 12, b: 40 };
+  const m = { l: 58, r: options.right || 14, t: 12, b: 40 };
   const X = v => m.l + (v - x.min) / (x.max - x.min || 1) * (width - m.l - m.r);
   const Y = v => height - m.b - (v - y.min) / (y.max - y.min || 1) * (height - m.t - m.b);
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": options.label || `${y.name} against ${x.name}` });
@@ -183,23 +183,22 @@ section("plane", "Trade-off", "Forgetting against keeping", () => ["Up and to th
     clear(out); if (!found.length) { out.append(h("p", { class: "quiet" }, "No model has both scores.")); return; }
     const top = found.filter(p => p.run.role !== "start" && p.run.role !== "gold"), lowest = Math.min(...found.map(p => p.y[1])), from = Math.max(0, Math.floor((lowest - .03) * 10) / 10);
     const narrow = innerWidth < 600, W = narrow ? 380 : 860, H = narrow ? 330 : 430;
-    const { svg, X, Y } = frame(W, H, { min: 0, max: 1, name: `${nameOf(vx())} on ${taskOf(vt()).label} →  more remembered` }, { min: from, max: 1, name: `${nameOf(vy())} on ${taskOf(vr()).label}` }, { right: narrow ? 60 : 120 });
+    const { svg, X, Y } = frame(W, H, { min: 0, max: 1, name: `${nameOf(vx())} on ${taskOf(vt()).label} →  more remembered` }, { min: from, max: 1, ticks: Array.from({ length: Math.round((1 - from) * 10) + 1 }, (_, i) => from + i / 10).filter((_, i, all) => all.length < 7 || !((all.length - 1 - i) % 2)), name: `${nameOf(vy())} on ${taskOf(vr()).label}` }, { right: narrow ? 16 : 120 });
     const front = top.filter(p => !top.some(q => q !== p && q.x[0] <= p.x[0] && q.y[0] >= p.y[0] && (q.x[0] < p.x[0] || q.y[0] > p.y[0]))).sort((a, b) => a.x[0] - b.x[0]);
     if (front.length > 1) svg.append(s("path", { d: front.map((p, i) => `${i ? "H" + X(p.x[0]) + "V" : "M" + X(p.x[0]) + ","}${Y(p.y[0])}`).join(""), fill: "none", stroke: "var(--quiet)", "stroke-width": 1.5, "stroke-dasharray": "5 4" }));
-    const placed = [];
+    const placed = [], named = found.length <= 14 ? found.filter(p => found.length <= 8 || p.run.step === null) : [];
     for (const p of found) {
       const x = X(p.x[0]), y = Y(p.y[0]), c = colour(p.run);
       svg.append(s("line", { x1: X(p.x[1]), x2: X(p.x[2]), y1: y, y2: y, stroke: c, "stroke-opacity": .45, "stroke-width": 1.5 }), s("line", { x1: x, x2: x, y1: Y(Math.max(from, p.y[1])), y2: Y(p.y[2]), stroke: c, "stroke-opacity": .45, "stroke-width": 1.5 }));
     }
     for (const p of [...found].sort((a, b) => b.y[0] - a.y[0])) {
-      const x = X(p.x[0]), y = Y(p.y[0]); let ly = y - 7;
-      while (placed.some(([px, py, pw]) => Math.abs(py - ly) < 13 && px < x + 9 + p.run.name.length * 7 + 60 && px + pw > x)) ly += 13;
-      placed.push([x, ly, p.run.name.length * 7 + 50]);
+      const x = X(p.x[0]), y = Y(p.y[0]), text = label(p.run) + (p.x[5] === "not memorised" ? " †" : ""), wide = text.length * 6.6 + 12, end = x + wide > W - 4, from0 = end ? x - wide : x; let ly = y - 7;
+      if (named.includes(p)) { while (placed.some(([px, py, pw]) => Math.abs(py - ly) < 13 && px < from0 + wide && px + pw > from0)) ly += 13; placed.push([from0, ly, wide]); }
       const g = s("g", { tabindex: 0, tip: `${label(p.run)}\n${nameOf(vx())} ${num(p.x[0], 3)} (${num(p.x[1])}–${num(p.x[2])})\n${nameOf(vy())} ${num(p.y[0], 3)} (${num(p.y[1])}–${num(p.y[2])})` + (p.x[5] === "not memorised" ? "\n† starting point not memorised" : "") }, marker(p.run, x, y));
       svg.append(g);
-      if (found.length <= 14) svg.append(s("text", { x: x + 10, y: ly + 3, class: "halo" }, label(p.run) + (p.x[5] === "not memorised" ? " †" : "")));
+      if (named.includes(p)) svg.append(s("text", { x: end ? x - 10 : x + 10, y: ly + 3, "text-anchor": end ? "end" : null, class: "halo" }, text));
     }
-    out.append(svg); if (found.length > 14) out.append(legend(found.map(p => p.run)));
+    out.append(svg); if (named.length < found.length) out.append(legend(found.map(p => p.run)));
   }
   add(box, [h("div", { class: "controls" }, ct, cx, cr, cy), out]); draw();
 });
@@ -305,8 +304,8 @@ section("heat", "Heat maps", "Who is forgotten, and what", () => ["The mean scor
     if (!models) order.sort((a, b) => (means[b] || 0) - (means[a] || 0));
     const acrossOrder = across.map((_, i) => i).filter(i => sums.some(cells => cells[i][1])).slice(0, cut), few = acrossOrder.length <= 6;
     const body = h("tbody");
-    for (const i of order.slice(0, cut)) { if (Number.isNaN(means[i])) continue; body.append(h("tr", {}, h("th", { scope: "row", class: "left", title: down[i] }, h("bdi", {}, down[i].replace(/_/g, " "))), acrossOrder.map(j => paintCell(sums[i][j], `${down[i]} · ${across[j]}`, () => { const go = { q: "", rt: task.task, rp: "", ra: "", rh: "" }; if (!models) go.rp = down[i]; if (vc() === "attributes") go.ra = across[j]; if (vc() === "people") go.rp = across[j]; if (vc() === "hops") go.rh = String(across[j]).replace("-hop", ""); filterRows(go); })), paintCell([means[i], 1], "mean of all", null, true))); }
-    out.append(h("div", { class: "scroll" }, h("table", { class: "heat" + (few ? " wide" : "") }, h("thead", {}, h("tr", {}, h("th", {}), acrossOrder.map(j => h("th", { scope: "col", title: across[j] }, h("span", {}, across[j].replace(/_/g, " ")))), h("th", {}, h("span", {}, "all")))), body)));
+    for (const i of order.slice(0, cut)) { if (Number.isNaN(means[i])) continue; body.append(h("tr", {}, h("th", { scope: "row", class: "left", title: down[i] }, h("bdi", {}, models ? down[i] : down[i].replace(/_/g, " "))), paintCell([means[i], 1], "mean of all", null, true), acrossOrder.map(j => paintCell(sums[i][j], `${down[i]} · ${across[j]}`, () => { const go = { q: "", rt: task.task, rp: "", ra: "", rh: "" }; if (!models) go.rp = down[i]; if (vc() === "attributes") go.ra = across[j]; if (vc() === "people") go.rp = across[j]; if (vc() === "hops") go.rh = String(across[j]).replace("-hop", ""); filterRows(go); })))); }
+    out.append(h("div", { class: "scroll" }, h("table", { class: "heat" + (few ? " wide" : "") }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { scope: "col" }, h("span", {}, h("b", {}, "all"))), acrossOrder.map(j => h("th", { scope: "col", title: across[j] }, h("span", {}, across[j].replace(/_/g, " ")))))), body)));
     if (order.length > cut || across.length > cut) out.append(h("p", { class: "quiet" }, `The first ${cut} of ${Math.max(order.length, across.length)}; those remembered most come first.`));
     const bar = h("i"); bar.style.background = `linear-gradient(to right, ${[0, .25, .5, .75, 1].map(v => heat(v)[0]).join(", ")})`; out.append(h("div", { class: "key" }, "0", bar, "1"));
   }
@@ -425,7 +424,7 @@ section("rows", "Rows", "Rows", () => ["Every question with its picture and what
       if (texts.r[row][i] === null) return null;
       const em = value(task, "em", i, row), x = metric ? value(task, metric, i, row) : NaN, ranks = texts.k[row][i] || [], bits = texts.b[row][i] || [], guesses = texts.g[row][i] || [], cut = texts.l[row + ":" + i];
       const seen = ranks.map((rank, k) => `secret is guess ${rank > M ? `beyond ${M}` : rank}` + (bits[k] !== undefined ? bits[k] === null ? ", probability 0" : `, ${num(bits[k], 1)} bits (ln p ${num(-bits[k] * Math.LN2, 2).replace("-", "−")})` : "")).join("; ");
-      return h("div", { class: "reply" + (em === 1 ? " says" : "") }, h("b", {}, h("bdi", {}, label(run))), h("span", { class: "quiet" }, ` ${em === 1 ? "✓ says it" : "✗ does not say it"}${Number.isNaN(x) ? "" : ` · exposure ${num(x)}`}${seen ? ` · ${seen}` : ""}`), h("blockquote", { dir: "auto" }, texts.r[row][i] === "" ? h("span", { class: "quiet" }, "(nothing)") : texts.r[row][i], cut ? h("span", { class: "quiet" }, ` … and ${cut} more characters`) : null), guesses.map(list => h("ol", { "aria-label": "likeliest guesses after the cloze prompt" }, h("li", {}, "guesses:"), list.map(([text, lnp], k) => h("li", { dir: "auto", class: ranks.some(rank => rank === k + 1) ? "hit" : null }, `“${text.trim()}” ${lnp <= 0 ? (Math.exp(lnp) * 100).toPrecision(2) + " %" : num(lnp)}`)))));
+      return h("div", { class: "reply" + (em === 1 ? " says" : "") }, h("b", {}, h("bdi", {}, label(run))), h("span", { class: "quiet" }, ` ${em === 1 ? "✓ says it" : "✗ does not say it"}${Number.isNaN(x) ? "" : ` · exposure ${num(x)}`}${seen ? ` · ${seen}` : ""}`), h("blockquote", { dir: "auto" }, texts.r[row][i] === "" ? h("span", { class: "quiet" }, "(nothing)") : texts.r[row][i], cut ? h("span", { class: "quiet" }, ` … and ${cut} more characters`) : null), guesses.map(list => h("ol", { "aria-label": "likeliest guesses after the cloze prompt" }, h("li", {}, "guesses:"), list.map(([text, lnp], k) => h("li", { dir: "auto", class: ranks.some(rank => rank === k + 1) ? "hit" : null }, `${text.trim() ? `“${text.trim()}”` : "(nothing)"} ${lnp <= 0 ? (Math.exp(lnp) * 100).toPrecision(2) + " %" : num(lnp)}`)))));
     });
     const link = h("button", { type: "button", onclick: () => { const address = location.href.split("#")[0] + "#" + linkTo(task.task, task.ids[row]); if (navigator.clipboard) navigator.clipboard.writeText(address).catch(() => {}); link.textContent = "address copied"; } }, "copy link");
     tr.after(h("tr", { class: "detailrow" }, h("td", { colspan: 2 + G.runs.length }, h("div", { class: "detail" }, h("div", {}, picture(task, row) || h("span", { class: "quiet" }, "no picture")), h("div", {}, h("dl", {}, h("dt", {}, "question"), h("dd", { dir: "auto" }, texts.q[row]), h("dt", {}, "right answer"), h("dd", { dir: "auto" }, texts.a[row]), h("dt", {}, "row"), h("dd", {}, task.ids[row], " ", link)), h("div", { class: "replies" }, replies))))));
