@@ -71,7 +71,7 @@ class Cell:
 
     def why(self) -> str:
         """One line: the metrics that decided."""
-        decided = [one for one in self.findings if one.verdict != MEMORISED] or self.findings
+        decided = [one for one in self.findings if one.verdict == self.verdict]
         bound = {MEMORISED: "at least", NOT_MEMORISED: "at most", UNCLEAR: "between"}
         told = []
         for one in decided:

@@ -32,7 +32,7 @@ def wilson(mean: float, rows: int, confidence: float = 0.95, sides: int = 2) -> 
         sides: 2 for an interval of that confidence, 1 where each bound alone has it.
     """
     p, n = probability(mean, "mean"), whole(rows, "rows")
-    z = norm.ppf(1 - (1 - confidence) / sides)
+    z = float(norm.ppf(1 - (1 - confidence) / sides))
     middle = p + z * z / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n

@@ -68,7 +68,9 @@ def write_run(
     for split, rows in tasks.items():
         task = f"remem_{split}"
         lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in rows]
-        (place / f"{stamp}_samples_{task}.jsonl").write_text("".join(lines), encoding="utf-8", errors="replace")
+        (place / f"{stamp}_samples_{task}.jsonl").write_text(
+            "".join(lines), encoding="utf-8", errors="replace"
+        )
         results[task] = {
             "alias": task,
             "remem_em,none": sum(one["remem_em"] for one in rows) / len(rows),

@@ -107,9 +107,7 @@ def test_p_value_by_hand():
     assert p_value([0.0] * 9) == 1
 
 
-@given(
-    st.lists(st.floats(0, 1), min_size=1, max_size=30), st.lists(st.floats(0, 1), min_size=1, max_size=30)
-)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.lists(st.floats(0, 1), min_size=1, max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_distances_are_scipys_and_numpys(model, gold):
     found = distances(model, gold)
@@ -135,7 +133,11 @@ def test_pareto_front():
     assert pareto(points) == ["a", "e", "b"]
 
 
-@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1))
+@given(
+    st.dictionaries(
+        st.text("abc", min_size=1, max_size=3), st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1
+    )
+)
 def test_nothing_beats_the_front_and_it_is_never_empty(points):
     front = pareto(points)
     assert front
