@@ -61,7 +61,7 @@ def draw_diagnosis(found: Diagnosis, out: str | Path) -> None:
     where = max(found.curse, key=lambda name: sum(both[1].rows for both in found.curse[name]))
     hops = found.curse[where]
     singles = next((one for one in found.hops if one.name == "1-hop"), None)
-    _plain(axes, f"Multi-hop curse ({where} rows): EM by hop")
+    _plain(axes, f"Multi-hop curse, {where} rows")
     places = np.arange(len(hops), dtype=float)
     if singles is not None:
         _bars(axes, [-1], [singles], 0.4, GREY, None)
