@@ -135,7 +135,6 @@ def asked_knobs(scale: Scale) -> Knobs:
 
 def measure(cell: tuple[int, float, int], scale: Scale, out: Path, base: Path, asked: Path) -> dict:
     """Forge, memorise and score one cell in its folder; returns EM by hop and the curse."""
-    qa, ratio, images = cell
     folder = out / "cells" / cell_name(*cell)
     started = time.time()
     data = folder / "data"
@@ -143,25 +142,32 @@ def measure(cell: tuple[int, float, int], scale: Scale, out: Path, base: Path, a
     train(base, data, folder / "model", scale)
     score(str(folder / "model"), str(asked), ("remem_test",), folder / "asked", scale.device)
     score(str(folder / "model"), str(data), ("remem_finetune",), folder / "trained", scale.device)
+    shutil.rmtree(data)  # it can be forged again, byte for byte
+    return {**counted(cell, folder), "seconds": round(time.time() - started, 1)}
+
+
+def counted(cell: tuple[int, float, int], folder: Path) -> dict:
+    """What the scores of a cell say.
+
+    `em` is over all that was asked, `taught` over what training asked too in some words and some depth: few
+    questions leave facts out, and what was never told is no failure to memorise.
+    """
     (new,) = read_runs([f"asked={folder / 'asked'}"])
     (old,) = read_runs([f"trained={folder / 'trained'}"])
     test = asked_of(new, lambda split: split == "test")
     known = asked_of(old, lambda split: split == "finetune")
+    facts = {one.fact for one in known}
 
     def by_hop(rows) -> dict[str, dict]:
         return {one.name: one.record() for one in shares_by(rows, lambda one: one.row.hop)}
 
-    result = {
-        "qa": qa,
-        "ratio": ratio,
-        "images": images,
+    return {
+        **dict(zip(("qa", "ratio", "images"), cell)),
         "em": by_hop(test),
+        "taught": by_hop([one for one in test if one.fact in facts]),
         "trained_em": by_hop(known),
         "given": {both[0].name.removesuffix("-hop"): both[1].record() for both in curse(test)},
-        "seconds": round(time.time() - started, 1),
     }
-    shutil.rmtree(data)  # it can be forged again, byte for byte
-    return result
 
 
 def study(
@@ -225,6 +231,7 @@ def _lines(results: Sequence[dict]) -> Iterator[list]:
         for hop, em in one["em"].items():
             given = one["given"].get(hop)
             trained = one["trained_em"].get(hop)
+            taught = one["taught"].get(hop)
             yield [
                 one["qa"],
                 one["ratio"],
@@ -234,6 +241,8 @@ def _lines(results: Sequence[dict]) -> Iterator[list]:
                 round(em["low"], 4),
                 round(em["high"], 4),
                 em["rows"],
+                "" if taught is None else round(taught["value"], 4),
+                taught["rows"] if taught else "",
                 "" if not given or given["value"] is None else round(given["value"], 4),
                 given["rows"] if given else "",
                 "" if trained is None else round(trained["value"], 4),
@@ -249,6 +258,8 @@ COLUMNS = [
     "low",
     "high",
     "rows",
+    "em_of_taught",
+    "taught_rows",
     "em_given_single_hops",
     "given_rows",
     "trained_em",

@@ -105,7 +105,7 @@ def draw_scale(cells: Sequence[dict], out: str | Path) -> None:
     """EM by hop against the share of single-hop questions: a row a number of QA, a column a number of pictures.
 
     Args:
-        cells: each `qa`, `ratio`, `images` and `em`: hop → {value, low, high}.
+        cells: each `qa`, `ratio`, `images` and `taught` (of facts that training asked): hop → {value, low, high}.
     """
     amounts, pictures = sorted({cell["qa"] for cell in cells}), sorted({cell["images"] for cell in cells})
     figure, panels = plt.subplots(
@@ -120,8 +120,8 @@ def draw_scale(cells: Sequence[dict], out: str | Path) -> None:
                 key=lambda cell: cell["ratio"],
             )
             _plain(axes, f"{qa} questions, {images} pictures")
-            for place, hop in enumerate(sorted({hop for cell in here for hop in cell["em"]})):
-                points = [(cell["ratio"], cell["em"][hop]) for cell in here if hop in cell["em"]]
+            for place, hop in enumerate(sorted({hop for cell in here for hop in cell["taught"]})):
+                points = [(cell["ratio"], cell["taught"][hop]) for cell in here if hop in cell["taught"]]
                 x, y = [ratio for ratio, _ in points], [em["value"] for _, em in points]
                 spread = np.array([[em["value"] - em["low"], em["high"] - em["value"]] for _, em in points]).T
                 colour = (BLUE, VERMILION, GREEN)[place % 3]
@@ -135,7 +135,7 @@ def draw_scale(cells: Sequence[dict], out: str | Path) -> None:
             if row == len(amounts) - 1:
                 axes.set_xlabel("share of single-hop questions", fontsize=9)
             if column == 0:
-                axes.set_ylabel("EM, new pictures and words", fontsize=9)
+                axes.set_ylabel("EM of facts in training", fontsize=9)
     panels[0, 0].legend(fontsize=8, frameon=False)
     figure.tight_layout()
     figure.savefig(out)

@@ -422,7 +422,7 @@ def difference(first: Sheet, second: Sheet) -> str:
 def _apart(group: Group, run: Run) -> str:
     shared = False
     for other in group.runs:
-        for task in other.sheets.keys() & run.sheets.keys():
+        for task in (name for name in other.sheets if name in run.sheets):
             shared = True
             if why := difference(other.sheets[task], run.sheets[task]):
                 return f"'{run.name}' differs from '{other.name}' in {task}: {why}"

@@ -86,6 +86,7 @@ def test_a_study_is_resumed_and_grows(played, tmp_path):
     table = (out / "scale.csv").read_text().splitlines()
     assert table[0].startswith("qa,single_hop_ratio,images,hop,em,low,high,rows") and len(table) == 1 + 4 * 2
     assert "6,1.0,2,2,0.0,0.0," in "\n".join(table)
+    assert results[0]["taught"] == results[0]["em"]  # all made-up rows are about one fact
     assert (out / "scale.png").read_bytes()[:4] == b"\x89PNG" and "scale.png" in (
         out / "scale.md"
     ).read_text()
@@ -152,3 +153,21 @@ def test_the_whole_study_in_small(checkpoints, tmp_path, capfd):
         and sum(one["rows"] for one in cell["trained_em"].values()) == 30
     )
     assert "[1/1] qa6_single0.5_pictures2: EM 1-hop" in said.out
+
+
+def test_facts_that_training_never_asked_are_counted_apart(tmp_path):
+    asked = [
+        row(i, "test", em=float(i), attribute=name, forgotten=False) for i, name in enumerate(("pet", "city"))
+    ]
+    write_run(tmp_path / "asked", {"test": asked}, "c")
+    write_run(
+        tmp_path / "trained",
+        {"finetune": [row(0, "finetune", em=1.0, attribute="city", forgotten=False)]},
+        "c",
+    )
+    found = module.counted((6, 0.5, 2), tmp_path)
+    assert (
+        found["em"]["1"]["value"] == 0.5
+        and found["taught"]["1"]["value"] == 1
+        and found["taught"]["1"]["rows"] == 1
+    )
