@@ -133,13 +133,16 @@ def counts(split: str) -> bool:
     return split.startswith("forget") or split in ("retain", "finetune")
 
 
+TARGETS = ("forgotten", "kept")
+
+
 def parts_of(sheet: Sheet) -> dict[str, np.ndarray]:
     """The parts of a sheet by hop, attribute and target: name → (N,) booleans."""
     parts: dict[str, np.ndarray] = {}
     for kind, values in (
         ("hop", [row.hop for row in sheet.rows]),
         ("attribute", [row.attribute for row in sheet.rows]),
-        ("target", ["forgotten" if row.forgotten else "kept" for row in sheet.rows]),
+        ("target", [TARGETS[not row.forgotten] for row in sheet.rows]),
     ):
         found = sorted(set(values))
         if kind == "target" and len(found) < 2:
@@ -150,6 +153,12 @@ def parts_of(sheet: Sheet) -> dict[str, np.ndarray]:
             name = f"{value}-hop" if kind == "hop" else f"attribute {value}" if kind == "attribute" else value
             parts[name] = np.array([one == value for one in values])
     return parts
+
+
+def _kind(part: str) -> str:
+    if part.startswith("attribute "):
+        return "attribute"
+    return "target" if part in TARGETS else "hop"
 
 
 def _cell(
@@ -192,12 +201,8 @@ def judge(run: Run, thresholds: Thresholds | None = None) -> Verdict:
                 missing.append(f"{sheet.task}: {metric} was not measured ({why}), so it decides nothing")
         cells.append(_cell(sheet, "all", None, limits, counted))
         parts = parts_of(sheet)
-        for kind in ("hop", "attribute"):
-            own = {
-                name: keep
-                for name, keep in parts.items()
-                if (name.endswith("-hop") if kind == "hop" else name.startswith("attribute "))
-            }
+        for kind in ("hop", "attribute", "target"):
+            own = {name: keep for name, keep in parts.items() if _kind(name) == kind}
             cells += [_cell(sheet, name, keep, limits, counted, len(own)) for name, keep in own.items()]
     return Verdict(run.name, limits, tuple(cell for cell in cells if cell is not None), tuple(missing))
 

@@ -75,11 +75,18 @@ def _columns(found: Findings) -> Iterator[tuple[str, str, str, str]]:
 
 def _distance(found: Findings, run: Run) -> str:
     task = next((task for task in found.distances.get(run.name, {}) if "forget" in task), None)
-    return "-" if task is None else f"{found.distances[run.name][task]['ks']:.2f}"
+    if task is None:
+        return "-"
+    return f"{found.distances[run.name][task]['ks']:.2f}{_mark(found.score(run.name, task, 'em'))}"
 
 
 def _left(score: Score | None) -> str:
-    return "-" if score is None or score.remaining is None else f"{score.remaining:.2f}"
+    return "-" if score is None or score.remaining is None else f"{score.remaining:.2f}{_mark(score)}"
+
+
+def _mark(score: Score | None) -> str:
+    """The sign of a score whose starting point had not memorised."""
+    return " †" if score is not None and score.gate == NOT_MEMORISED else ""
 
 
 def _forget_task(found: Findings) -> str | None:
@@ -103,8 +110,7 @@ def _table(found: Findings) -> tuple[list[str], list[list[tuple[str, str]]]]:
             if score is None:
                 line.append(("-", ""))
                 continue
-            mark = " †" if score.gate == NOT_MEMORISED else ""
-            line.append((f"{score.value:.2f}{mark}", f"{score.low:.2f}–{score.high:.2f}"))
+            line.append((f"{score.value:.2f}{_mark(score)}", f"{score.low:.2f}–{score.high:.2f}"))
         if forget and found.start:
             exposure = next((one for name in EXPOSURES if (one := found.score(run.name, forget, name))), None)
             line += [(_left(found.score(run.name, forget, "em")), ""), (_left(exposure), "")]

@@ -155,3 +155,24 @@ def test_only_what_cannot_be_read_is_refused(runs):
     file.write_text(json.dumps(raw))
     with pytest.raises(RememError, match="holds 30 rows, the results file 31"):
         report_of([str(runs)])
+
+
+def test_every_column_of_a_set_that_was_not_memorised_is_marked(tmp_path):
+    for name, em in (("start", 0.0), ("after", 0.0), ("gold", 0.0)):
+        tasks = {
+            "forget1": [row(i, em=float(i == 0 and name == "start"), exposure=em) for i in range(30)],
+            "test": [
+                row(i, "test", em=float(i >= 15), exposure=float(i >= 15), forgotten=i < 15)
+                for i in range(30)
+            ],
+        }
+        write_run(tmp_path / name, tasks, name)
+    report = report_of([str(tmp_path)], gold="gold", start="start")
+    found = report.groups[0]
+    assert found.score("after", "remem_test", "em", "forgotten").gate == "not memorised"
+    assert found.score("after", "remem_test", "em", "kept").gate != "not memorised"
+    line = next(line for line in markdown_of(report, "t").splitlines() if line.startswith("| after |"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    # forget1 EM, MEMO, exposure; test forgotten EM, exposure; test kept EM; EM left, exposure left (none); KS
+    assert ["†" in cell for cell in cells[1:]] == [True] * 5 + [False, True, False, True]
+    assert cells[7] == "0.00 †" and cells[8] == "-"

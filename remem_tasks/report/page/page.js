@@ -119,15 +119,15 @@ section("summary", "Summary", "Summary", () => [
     if (kind || !G.scores[task.task].em.forgotten) {
       metric("em", "EM", "all", true);
       if (kind) {
-        if (G.start !== null) put("EM\nleft", "all", run => { const v = score(task.task, "em", run); return v && v[4] !== null ? [v[4]] : null; }, "EM on the memorised subset");
+        if (G.start !== null) put("EM\nleft", "all", run => { const v = score(task.task, "em", run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, "EM on the memorised subset");
         const memo = Object.keys(task.values).find(name => name.startsWith("memo")); if (memo) metric(memo, nameOf(memo));
       } else metric("rougel", "ROUGE-L");
       if (exposure) metric(exposure, kind ? "exposure" : "exposure");
       if (kind && exposure) {
-        if (G.start !== null) put("exposure\nleft", "all", run => { const v = score(task.task, exposure, run); return v && v[4] !== null ? [v[4]] : null; }, "exposure on the memorised subset");
+        if (G.start !== null) put("exposure\nleft", "all", run => { const v = score(task.task, exposure, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, "exposure on the memorised subset");
         if (has("reference_exposure")) metric("reference_exposure", "reference\nexposure");
         const rate = ["extraction_rate", "prompted_extraction_rate"].find(has); if (rate) metric(rate, "extraction\nrate");
-        if (G.gold !== null) put("to gold\n(KS)", "all", run => { const d = (G.distances[G.runs[run].name] || {})[task.task]; return d ? [d.ks, null, null, null, null, null, `KS p = ${d.ks_p.toPrecision(2)}; Jensen–Shannon distance ${num(d.jsd)}`] : null; }, "distance to gold");
+        if (G.gold !== null) put("to gold\n(KS)", "all", run => { const d = (G.distances[G.runs[run].name] || {})[task.task]; return d ? [d.ks, null, null, null, null, (score(task.task, exposure, run) || [])[5], `KS p = ${d.ks_p.toPrecision(2)}; Jensen–Shannon distance ${num(d.jsd)}`] : null; }, "distance to gold");
       }
     } else {
       metric("em", "EM of\nforgotten", "forgotten", true); if (exposure) metric(exposure, "exposure of\nforgotten", "forgotten");
