@@ -9,6 +9,7 @@ from dataclasses import fields
 
 from remem_tasks import __version__
 from remem_tasks.errors import RememError, exit_on_error
+from remem_tasks.gate_thresholds import Thresholds
 
 FORGE_MODULES = ("faker", "python_avatars", "resvg_py", "sklearn")  # the extra [forge]
 
@@ -262,13 +263,217 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_demo)
 
 
+def _thresholds(args: argparse.Namespace) -> Thresholds:
+    return Thresholds(args.em, args.memo, args.exposure, args.confidence)
+
+
+def _add_thresholds(parser: argparse.ArgumentParser) -> None:
+    for field in fields(Thresholds):
+        what = "of each verdict" if field.name == "confidence" else "that a starting model has to reach"
+        parser.add_argument(
+            f"--{field.name}", type=float, default=field.default, help=f"{what} (%(default)s)"
+        )
+
+
+def _report(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from remem_tasks.report.summary import report_of
+    from remem_tasks.report.write import tables, write_report
+
+    report = report_of(args.runs, args.gold, args.start, _thresholds(args))
+    page = write_report(report, args.out, args.title, not args.no_pictures)
+    console = Console()
+    for note in report.notes:
+        console.print(note, style="dim", markup=False, highlight=False)
+    for table in tables(report, console.width):
+        console.print(table)
+    print(f"the report: {page} (beside it report.md and results.csv)")
+
+
+def _add_report(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "report", help="tables, statistics and one HTML page of any number of scored models"
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="an --output_path of lmms-eval, a folder of several, or a results file; NAME=RUN names it, and "
+        "one NAME for several RUNs makes them seeds of one model",
+    )
+    parser.add_argument("--out", default="report", help="folder to write to (%(default)s)")
+    parser.add_argument("--gold", metavar="RUN", help="the model that never saw the forget set")
+    parser.add_argument("--start", metavar="RUN", help="the model that forgetting began from")
+    parser.add_argument("--title", default="Unlearning report")
+    parser.add_argument("--no-pictures", action="store_true", help="leave the thumbnails out")
+    _add_thresholds(parser)
+    parser.set_defaults(run=_report)
+
+
+def _gate(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from remem_tasks.gate import gate_of, table_of
+
+    verdict = gate_of(args.results, _thresholds(args))
+    Console().print(table_of(verdict, args.attributes))
+    for line in (*verdict.missing, *verdict.reasons):
+        print(line)
+    if not verdict.passed:
+        raise RememError(
+            f"'{verdict.model}' had not memorised: unlearning scores of it would say nothing. Train stage 1 "
+            "longer, or see `remem diagnose`"
+        )
+    print(f"passed: '{verdict.model}' had memorised what is to be forgotten")
+
+
+def _add_gate(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "gate", help="had the starting model memorised? EM, MEMO, exposure with bounds; status 1 if not"
+    )
+    parser.add_argument("results", help="the --output_path that the starting model was scored to")
+    parser.add_argument("--attributes", action="store_true", help="show every attribute")
+    _add_thresholds(parser)
+    parser.set_defaults(run=_gate)
+
+
+def _leaderboard_add(args: argparse.Namespace) -> None:
+    from remem_tasks.report.leaderboard import append, entries_of
+    from remem_tasks.report.summary import report_of
+
+    report = report_of(args.runs, args.gold, args.start, _thresholds(args))
+    entries = entries_of(report, args.name)
+    total = append(args.file, entries, args.no_gate)
+    print(f"{args.file}: {', '.join(entry['name'] for entry in entries)} added, {total} entries")
+
+
+def _leaderboard_show(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from remem_tasks.report.leaderboard import read_board, table_of
+
+    if not (board := read_board(args.file)):
+        raise RememError(f"'{args.file}' holds no entry")
+    Console().print(table_of(board))
+    print(f"{len(board)} entries, no faults")
+
+
+def _add_leaderboard(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "leaderboard", help="append scored models to a leaderboard.jsonl, or show it"
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    put = actions.add_parser("add", help="check entries and append them, all or none")
+    put.add_argument("runs", nargs="+", metavar="RUN", help="as in `remem report`")
+    put.add_argument("--gold", metavar="RUN", help="the model that never saw the forget set")
+    put.add_argument("--start", metavar="RUN", help="the model that forgetting began from")
+    put.add_argument("--name", help="of the entry; default: the run's")
+    put.add_argument("--no-gate", action="store_true", help="enter it though its start failed the gate")
+    _add_thresholds(put)
+    put.set_defaults(run=_leaderboard_add)
+    show = actions.add_parser("show", help="check a board and print it, least exposure first")
+    show.set_defaults(run=_leaderboard_show)
+    for sub in (put, show):
+        sub.add_argument("--file", default="leaderboard.jsonl", help="(%(default)s)")
+
+
+def _diagnose(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from remem_tasks.diagnose import diagnose, diagnose_checkpoint, tables_of, write_diagnosis
+    from remem_tasks.report.read import read_runs
+
+    if (Path(args.model) / "config.json").is_file() or (Path(args.model) / "adapter_config.json").is_file():
+        found = diagnose_checkpoint(args.model, args.data, args.out, args.device)
+    else:
+        runs = read_runs([args.model])
+        if len(runs) > 1:
+            raise RememError(f"'{args.model}' holds {len(runs)} models; diagnose one at a time")
+        found = diagnose(runs[0])
+    written = write_diagnosis(found, args.out)
+    for table in tables_of(found):
+        Console().print(table)
+    for line in found.findings() + found.notes:
+        print(line)
+    print("written: " + ", ".join(map(str, written)))
+
+
+def _add_diagnose(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "diagnose", help="what stage 1 did not teach: attributes, hops, recognition, new words and pictures"
+    )
+    parser.add_argument(
+        "model", help="a checkpoint, which is scored first; or the --output_path of its scores"
+    )
+    parser.add_argument("--data", help="folder or Hub id, for a checkpoint; default $REMEM_DATA")
+    parser.add_argument("--out", default="diagnosis", help="folder to write to (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="where a checkpoint is scored (%(default)s)")
+    parser.set_defaults(run=_diagnose)
+
+
+def _study_scale(args: argparse.Namespace) -> None:
+    from remem_tasks.study import Scale, study
+
+    names = {field.name for field in fields(Scale)}
+    given = {name: value for name, value in vars(args).items() if name in names and value is not None}
+    for name in ("qa", "ratios", "images"):
+        if name in given:
+            given[name] = tuple(given[name])
+    study(Scale(**given), args.out, lambda line: print(line, flush=True), args.keep_models)
+    print(f"look at it: {args.out}/scale.png (beside it scale.md and scale.csv)")
+
+
+def _add_study(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("study", help="studies that train many models; a second call goes on")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    scale = actions.add_parser(
+        "scale", help="QA per identity x single-hop ratio x pictures per identity: EM by hop"
+    )
+    scale.add_argument("--out", required=True, help="folder; what is done in it is not done again")
+    scale.add_argument("--qa", type=int, nargs="+", help="training questions an identity (20 60)")
+    scale.add_argument("--ratios", type=float, nargs="+", help="shares of 1-hop questions (0.4 0.7 1.0)")
+    scale.add_argument("--images", type=int, nargs="+", help="training pictures an identity (5 20)")
+    for name, kind, text in (
+        ("identities", int, "fictitious people (8)"),
+        ("hops", int, "deepest questions (3)"),
+        ("test-qa", int, "questions an identity that all models are asked (40)"),
+        ("image-size", int, "side of the pictures in pixels (112)"),
+        ("steps", int, "of training, the same for all (250)"),
+        ("seed", int, "(0)"),
+        ("base", str, "checkpoint to start from; default: a tiny one, made here"),
+        ("base-pictures", int, "pictures that the tiny one learns to see from (6000)"),
+        ("base-epochs", float, "passes over them (16)"),
+        ("arch", str, "shape of the tiny one: llava or qwen2_5_vl"),
+        ("device", str, "cpu or cuda"),
+        ("training", str, "options of unlearning/train.py in place of the study's"),
+    ):
+        scale.add_argument(f"--{name}", type=kind, help=text)
+    scale.add_argument("--keep-models", action="store_true", help="keep the checkpoints of all cells")
+    scale.set_defaults(run=_study_scale)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="remem", description="Machine unlearning for vision-language models."
     )
     parser.add_argument("--version", action="version", version=f"remem {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_forge, _add_base, _add_data, _add_merge, _add_cache):
+    for add in (
+        _add_demo,
+        _add_forge,
+        _add_base,
+        _add_data,
+        _add_merge,
+        _add_cache,
+        _add_report,
+        _add_gate,
+        _add_leaderboard,
+        _add_diagnose,
+        _add_study,
+    ):
         add(commands)
     return parser
 

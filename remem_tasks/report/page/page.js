@@ -1,0 +1,474 @@
+"use strict";
+(() => {
+// Nothing here builds HTML from text: every string of a model or a data set becomes a text node.
+const $ = id => document.getElementById(id);
+function add(node, kids) {
+  for (const kid of kids.flat(3)) if (kid !== null && kid !== undefined && kid !== false) node.append(kid.nodeType ? kid : String(kid));
+  return node;
+}
+function make(node, options, kids) {
+  for (const [key, value] of Object.entries(options || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else if (key === "tip") tipped(node, value);
+    else if (key === "css") Object.assign(node.style, value);
+    else node.setAttribute(key, value);
+  }
+  return add(node, kids);
+}
+const h = (tag, options, ...kids) => make(document.createElement(tag), options, kids);
+const s = (tag, options, ...kids) => make(document.createElementNS("http://www.w3.org/2000/svg", tag), options, kids);
+const clear = node => { node.replaceChildren(); return node; };
+
+// Tooltips, by pointer and by focus
+function tipped(node, text) {
+  const show = event => {
+    const tip = $("tip");
+    tip.textContent = typeof text === "function" ? text() : text;
+    tip.hidden = false;
+    const box = node.getBoundingClientRect();
+    place(tip, event.clientX || box.left + box.width / 2, event.clientY || box.bottom);
+  };
+  node.addEventListener("pointermove", show);
+  node.addEventListener("focus", show);
+  for (const gone of ["pointerleave", "blur"]) node.addEventListener(gone, () => { $("tip").hidden = true; });
+}
+function place(tip, x, y) {
+  tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - tip.offsetWidth - 8)) + "px";
+  tip.style.top = (y + 16 + tip.offsetHeight > innerHeight ? y - tip.offsetHeight - 10 : y + 16) + "px";
+}
+
+// Data: base64 of gzip of JSON, each part read when it is first needed
+const parts = new Map();
+function part(id) {
+  if (!parts.has(id)) parts.set(id, (async () => {
+    const text = $(id).textContent, bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+    $(id).remove();
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  })());
+  return parts.get(id);
+}
+
+// State lives in the address, so that every view has a link
+const state = new URLSearchParams(location.hash.slice(1));
+function keep(changes) {
+  for (const [key, value] of Object.entries(changes)) if (value === "" || value === null || value === undefined) state.delete(key); else state.set(key, value);
+  history.replaceState(null, "", "#" + state);
+}
+const get = (key, fallback) => state.has(key) ? state.get(key) : fallback;
+
+const NAMES = { em: "EM", keyword_recall: "keyword recall", rougel: "ROUGE-L", rouge_recall: "ROUGE-L recall", memo: "MEMO", exposure: "exposure", reference_exposure: "reference exposure", extraction_rate: "extraction rate", cloze_prob: "cloze probability", prompted_exposure: "prompted exposure", prompted_extraction_rate: "prompted extraction rate" };
+const nameOf = metric => NAMES[metric] || metric.replace(/^memo_/, "MEMO ");
+const num = (value, digits = 2) => value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits);
+const GATES = { "memorised": ["✓", "pass"], "not memorised": ["✗", "fail"], "too few rows to say": ["?", "open"], "not asked": ["–", "open"] };
+const KNOWN = 0.5; // exposure from which a secret counts as known: among about the first √(M + 1) guesses
+let core, group, G;
+
+function option(key, label, choices, chosen, change) {
+  const select = h("select", { "data-key": key, onchange: () => { keep({ [key]: select.value }); change(select.value); } },
+    choices.map(([value, text]) => h("option", { value }, text)));
+  const wanted = get(key, chosen);
+  select.value = choices.some(([value]) => value === String(wanted)) ? wanted : chosen;
+  return [h("label", {}, label, select), () => select.value, select];
+}
+const colour = run => run.role === "gold" ? "var(--gold)" : run.role === "start" ? "var(--start)" : `var(--c${run.tint % 8})`;
+const SHAPES = ["M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0", "M-4.5,-4.5h9v9h-9z", "M0,-6L5.5,4.5H-5.5z", "M0,-6.2L6.2,0L0,6.2L-6.2,0z", "M0,6L5.5,-4.5H-5.5z", "M-2,-6h4v4h4v4h-4v4h-4v-4h-4v-4h4z", "M0,-6L5.7,-1.9L3.5,4.9H-3.5L-5.7,-1.9z", "M-5.5,-2.5L0,-5.5L5.5,-2.5V2.5L0,5.5L-5.5,2.5z"];
+const STAR = "M0,-7.5L2,-2.4L7.2,-2.3L3.1,1L4.5,6.2L0,3.2L-4.5,6.2L-3.1,1L-7.2,-2.3L-2,-2.4z";
+const shape = run => run.role === "gold" ? STAR : SHAPES[(run.tint + Math.floor(run.tint / 8)) % 8];
+const marker = (run, x, y) => s("path", { d: shape(run), transform: `translate(${x},${y})`, fill: run.role === "start" ? "var(--bg)" : colour(run), stroke: run.role === "start" ? colour(run) : "var(--bg)", "stroke-width": run.role === "start" ? 2.2 : 1 });
+const label = run => run.role && run.role !== run.name ? `${run.name} (${run.role})` : run.name;
+
+// One frame of a plot: axes, grid, scales
+function frame(width, height, x, y, options = {}) {
+  const m = { l: 58, r: options.right || 14, t: 12, b: 40 };
+  const X = v => m.l + (v - x.min) / (x.max - x.min || 1) * (width - m.l - m.r);
+  const Y = v => height - m.b - (v - y.min) / (y.max - y.min || 1) * (height - m.t - m.b);
+  const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": options.label || `${y.name} against ${x.name}` });
+  svg.style.maxWidth = width * 1.15 + "px";
+  const ticks = axis => axis.ticks || [0, .25, .5, .75, 1].map(f => axis.min + f * (axis.max - axis.min));
+  for (const v of ticks(y)) svg.append(s("line", { x1: m.l, x2: width - m.r, y1: Y(v), y2: Y(v), class: "grid" }), s("text", { x: m.l - 7, y: Y(v) + 4, "text-anchor": "end", class: "q" }, y.show ? y.show(v) : num(v)));
+  for (const v of ticks(x)) svg.append(s("line", { x1: X(v), x2: X(v), y1: height - m.b, y2: height - m.b + 4, class: "axis" }), s("text", { x: X(v), y: height - m.b + 17, "text-anchor": "middle", class: "q" }, x.show ? x.show(v) : num(v)));
+  svg.append(s("line", { x1: m.l, x2: width - m.r, y1: height - m.b, y2: height - m.b, class: "axis" }), s("text", { x: (m.l + width - m.r) / 2, y: height - 5, "text-anchor": "middle" }, x.name), s("text", { x: 12, y: (height - m.b + m.t) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(height - m.b + m.t) / 2})` }, y.name));
+  return { svg, X, Y, width, height, m };
+}
+const legend = (runs, line, extra) => h("div", { class: "legend" }, runs.map(run => h("span", {}, s("svg", { viewBox: "0 0 30 14", "aria-hidden": "true" }, line ? s("line", { x1: 0, x2: 30, y1: 7, y2: 7, stroke: colour(run), "stroke-width": run.role === "gold" ? 3.5 : 2, "stroke-dasharray": dash(run) }) : null, line && !line.marks ? null : marker(run, 15, 7)), h("bdi", {}, label(run)), extra ? extra(run) : null)));
+const dash = run => run.role === "gold" ? "7 4" : run.role === "start" ? "2 3" : run.tint >= 8 ? "9 3 2 3" : null;
+
+const score = (task, metric, run, part = "all") => (((G.scores[task] || {})[metric] || {})[part] || [])[run] || null;
+const taskOf = name => G.tasks.find(task => task.task === name);
+const forget = () => (G.tasks.find(task => task.split.startsWith("forget")) || G.tasks[0]).task;
+const retain = () => (G.tasks.find(task => task.split === "retain") || G.tasks.find(task => !task.split.startsWith("forget")) || G.tasks[0]).task;
+const exposureOf = task => ["exposure", "prompted_exposure"].find(metric => metric in task.values);
+const metricsOf = task => Object.keys(task.values).map(metric => [metric, nameOf(metric)]);
+const tasksOf = () => G.tasks.map(task => [task.task, task.label]);
+const value = (task, metric, run, row) => { const list = task.values[metric] && task.values[metric][run]; const v = list ? list[row] : -1; return v < 0 ? NaN : v / 10000; };
+
+// Sections
+const SECTIONS = [];
+const section = (id, brief, title, lead, draw) => SECTIONS.push({ id, brief, title, lead, draw });
+
+section("summary", "Summary", "Summary", () => [
+  "Forget sets: lower is less remembered. Retain: higher is better kept. Small print: 95 % interval over rows. ",
+  "“Left” is what remains of the score on the rows that the starting model had memorised: 1 = nothing forgotten. ",
+  "“To gold” is the Kolmogorov–Smirnov distance between the exposures of the two models: 0 = like a model that never saw the set."], box => {
+  const columns = [];
+  for (const task of G.tasks) {
+    const has = metric => metric in task.values, exposure = exposureOf(task), kind = task.split.startsWith("forget");
+    const put = (name, part, pick, tip, first) => columns.push({ task, name, part, pick, tip, first });
+    const metric = (metric, name, part = "all", first = false) => put(name, part, run => score(task.task, metric, run, part), nameOf(metric), first);
+    if (kind || !G.scores[task.task].em.forgotten) {
+      metric("em", "EM", "all", true);
+      if (kind) {
+        if (G.start !== null) put("EM\nleft", "all", run => { const v = score(task.task, "em", run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, "EM on the memorised subset");
+        const memo = Object.keys(task.values).find(name => name.startsWith("memo")); if (memo) metric(memo, nameOf(memo));
+      } else metric("rougel", "ROUGE-L");
+      if (exposure) metric(exposure, kind ? "exposure" : "exposure");
+      if (kind && exposure) {
+        if (G.start !== null) put("exposure\nleft", "all", run => { const v = score(task.task, exposure, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, "exposure on the memorised subset");
+        if (has("reference_exposure")) metric("reference_exposure", "reference\nexposure");
+        const rate = ["extraction_rate", "prompted_extraction_rate"].find(has); if (rate) metric(rate, "extraction\nrate");
+        if (G.gold !== null) put("to gold\n(KS)", "all", run => { const d = (G.distances[G.runs[run].name] || {})[task.task]; return d ? [d.ks, null, null, null, null, (score(task.task, exposure, run) || [])[5], `KS p = ${d.ks_p.toPrecision(2)}; Jensen–Shannon distance ${num(d.jsd)}`] : null; }, "distance to gold");
+      }
+    } else {
+      metric("em", "EM of\nforgotten", "forgotten", true); if (exposure) metric(exposure, "exposure of\nforgotten", "forgotten");
+      metric("em", "EM of\nkept", "kept");
+    }
+  }
+  columns.forEach((column, index) => { column.index = index; });
+  let [by, down] = get("sort", "").split(":"); by = by === "" ? -1 : +by; down = down === "d";
+  const body = h("tbody"), heads = [];
+  const draw = () => {
+    const order = G.runs.map((_, index) => index);
+    if (by === -2) order.sort((a, b) => G.runs[a].name.localeCompare(G.runs[b].name) * (down ? -1 : 1));
+    if (by >= 0 && columns[by]) order.sort((a, b) => { const u = columns[by].pick(a), v = columns[by].pick(b); return ((u ? u[0] : 9) - (v ? v[0] : 9)) * (down ? -1 : 1); });
+    clear(body);
+    for (const index of order) {
+      const run = G.runs[index];
+      const icon = s("svg", { viewBox: "-8 -8 16 16", width: 14, height: 14, "aria-hidden": "true" }, marker(run, 0, 0));
+      Object.assign(icon.style, { width: "14px", display: "inline-block", verticalAlign: "-2px", marginRight: ".45rem" });
+      body.append(h("tr", { class: run.role ? "ref" : null }, h("td", { tip: [run.checkpoint, run.method && `method ${run.method}`, run.seed !== null && `seed ${run.seed}`, run.date].filter(Boolean).join("\n") }, icon, h("bdi", {}, run.name), run.role ? h("span", { class: "tag" }, run.role === "gold" ? "reference" : "start") : null),
+        columns.map(column => {
+          const found = column.pick(index);
+          if (!found) return h("td", { class: column.first ? "first quiet" : "quiet" }, "–");
+          const gate = found[5], bad = gate === "not memorised";
+          return h("td", { class: column.first ? "first" : null, tip: `${column.task.label}, ${column.tip}: ${num(found[0], 4)}` + (found[3] ? `\n${found[3]} rows` : "") + (found[4] !== null && found[4] !== undefined ? `\nleft on the memorised subset: ${num(found[4], 3)}` : "") + (gate ? `\nstarting point: ${gate}` : "") + (found[6] ? "\n" + found[6] : "") }, num(found[0]), bad ? h("span", { class: "fail", "aria-label": "starting point not memorised" }, " †") : null, found[1] !== null && found[1] !== undefined ? h("small", {}, `${num(found[1])}–${num(found[2])}`) : null);
+        })));
+    }
+    heads.forEach(([head, index]) => head.setAttribute("aria-sort", by === index ? (down ? "descending" : "ascending") : "none"));
+  };
+  const sortable = (index, name, options) => {
+    const head = h("th", { scope: "col", ...options }, h("button", { type: "button", onclick: () => { down = by === index ? !down : false; by = index; keep({ sort: `${by}:${down ? "d" : "a"}` }); draw(); } }, name));
+    heads.push([head, index]); return head;
+  };
+  const sets = G.tasks.map(task => {
+    const span = columns.filter(column => column.task === task).length, cell = G.verdict && G.verdict.cells.find(cell => cell[0] === task.task && cell[1] === "all");
+    const gate = cell ? (cell[3] ? cell[2] : "not asked") : "not asked", [sign, kind] = GATES[gate];
+    return h("th", { colspan: span, class: "set", scope: "colgroup" }, task.label, " ", h("span", { class: "quiet" }, `${task.ids.length} rows`), cell && !cell[3] ? null : h("span", { class: "tag " + kind, tip: cell ? `Gate: was it there to be forgotten? The starting model: ${gate}` : "Gate: no starting model was given (--start)" }, `gate ${sign} ${gate}`));
+  });
+  add(box, [h("div", { class: "scroll" }, h("table", { id: "summarytable" }, h("thead", {}, h("tr", {}, h("th", {}), sets), h("tr", {}, sortable(-2, "model"), columns.map((column, index) => sortable(index, column.name, { class: column.first ? "first" : null })))), body))]);
+  draw();
+  if (G.verdict && !G.verdict.passed) box.append(h("div", { class: "notes warn" }, h("p", {}, h("b", {}, "† The starting model had not memorised this: its unlearning scores say nothing.")), G.verdict.reasons.slice(0, 8).map(reason => h("p", { class: "quiet" }, reason)), G.verdict.reasons.length > 8 ? h("p", { class: "quiet" }, `and ${G.verdict.reasons.length - 8} more; see remem gate`) : null));
+  if (G.seeds.length) box.append(h("h3", {}, "Several seeds: mean ± standard deviation"), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["model", "set", "score", "mean ± sd", "seeds"].map((text, i) => h("th", { class: i < 3 ? "left" : null }, text)))), h("tbody", {}, G.seeds.map(([model, task, metric, mean, sd, n]) => h("tr", {}, h("td", {}, h("bdi", {}, model)), h("td", { class: "left" }, taskOf(task).label), h("td", { class: "left" }, nameOf(metric)), h("td", {}, `${num(mean, 3)} ± ${num(sd, 3)}`), h("td", {}, n)))))));
+});
+
+section("plane", "Trade-off", "Forgetting against keeping", () => ["Up and to the left is better: little left of the forget set, the retain set kept. The line is the Pareto front: no model on it is beaten in both. Whiskers are 95 % intervals."], box => {
+  const out = h("div"), tasks = tasksOf(), forgetting = taskOf(forget()), keeping = taskOf(retain());
+  const exposure = exposureOf(forgetting);
+  const [cx, vx] = option("px", "across: what is forgotten", metricsOf(forgetting), exposure || "em", () => draw());
+  const [cy, vy] = option("py", "up: what is kept", metricsOf(keeping), "em", () => draw());
+  const [ct, vt] = option("pt", "forget set", tasks, forgetting.task, () => draw());
+  const [cr, vr] = option("pr", "set to keep", tasks, keeping.task, () => draw());
+  function draw() {
+    const found = G.runs.map((run, index) => ({ run, index, x: score(vt(), vx(), index), y: score(vr(), vy(), index) })).filter(p => p.x && p.y);
+    clear(out); if (!found.length) { out.append(h("p", { class: "quiet" }, "No model has both scores.")); return; }
+    const top = found.filter(p => p.run.role !== "start" && p.run.role !== "gold"), lowest = Math.min(...found.map(p => p.y[1])), from = Math.max(0, Math.floor((lowest - .03) * 10) / 10);
+    const narrow = innerWidth < 600, W = narrow ? 380 : 860, H = narrow ? 330 : 430;
+    const { svg, X, Y } = frame(W, H, { min: 0, max: 1, name: `${nameOf(vx())} on ${taskOf(vt()).label} →  more remembered` }, { min: from, max: 1, ticks: Array.from({ length: Math.round((1 - from) * 10) + 1 }, (_, i) => from + i / 10).filter((_, i, all) => all.length < 7 || !((all.length - 1 - i) % 2)), name: `${nameOf(vy())} on ${taskOf(vr()).label}` }, { right: narrow ? 16 : 120 });
+    const front = top.filter(p => !top.some(q => q !== p && q.x[0] <= p.x[0] && q.y[0] >= p.y[0] && (q.x[0] < p.x[0] || q.y[0] > p.y[0]))).sort((a, b) => a.x[0] - b.x[0]);
+    if (front.length > 1) svg.append(s("path", { d: front.map((p, i) => `${i ? "H" + X(p.x[0]) + "V" : "M" + X(p.x[0]) + ","}${Y(p.y[0])}`).join(""), fill: "none", stroke: "var(--quiet)", "stroke-width": 1.5, "stroke-dasharray": "5 4" }));
+    const placed = [], named = found.length <= 14 ? found.filter(p => found.length <= 8 || p.run.step === null) : [];
+    for (const p of found) {
+      const x = X(p.x[0]), y = Y(p.y[0]), c = colour(p.run);
+      svg.append(s("line", { x1: X(p.x[1]), x2: X(p.x[2]), y1: y, y2: y, stroke: c, "stroke-opacity": .45, "stroke-width": 1.5 }), s("line", { x1: x, x2: x, y1: Y(Math.max(from, p.y[1])), y2: Y(p.y[2]), stroke: c, "stroke-opacity": .45, "stroke-width": 1.5 }));
+    }
+    for (const p of [...found].sort((a, b) => b.y[0] - a.y[0])) {
+      const x = X(p.x[0]), y = Y(p.y[0]), text = label(p.run) + (p.x[5] === "not memorised" ? " †" : ""), wide = text.length * 6.6 + 12, end = x + wide > W - 4, from0 = end ? x - wide : x; let ly = y - 7;
+      if (named.includes(p)) { while (placed.some(([px, py, pw]) => Math.abs(py - ly) < 13 && px < from0 + wide && px + pw > from0)) ly += 13; placed.push([from0, ly, wide]); }
+      const g = s("g", { tabindex: 0, tip: `${label(p.run)}\n${nameOf(vx())} ${num(p.x[0], 3)} (${num(p.x[1])}–${num(p.x[2])})\n${nameOf(vy())} ${num(p.y[0], 3)} (${num(p.y[1])}–${num(p.y[2])})` + (p.x[5] === "not memorised" ? "\n† starting point not memorised" : "") }, marker(p.run, x, y));
+      svg.append(g);
+      if (named.includes(p)) svg.append(s("text", { x: end ? x - 10 : x + 10, y: ly + 3, "text-anchor": end ? "end" : null, class: "halo" }, text));
+    }
+    out.append(svg); if (named.length < found.length) out.append(legend(found.map(p => p.run)));
+  }
+  add(box, [h("div", { class: "controls" }, ct, cx, cr, cy), out]); draw();
+});
+
+section("silent", "Said and known", "What a model says, and what it still knows", () => ["Each dot is a row of the set. To the right, the secret is among the model’s first guesses (exposure); above the line, the model says it when asked (EM). ", h("b", {}, "Below and to the right are secrets that the model keeps quiet about but still holds: "), "a refusal is no forgetting. Click a dot for its row."], box => {
+  const usable = G.tasks.filter(task => exposureOf(task));
+  if (!usable.length) { box.append(h("p", { class: "quiet" }, "None of these runs measured exposure.")); return; }
+  const out = h("div", { class: "panels" });
+  const [ct, vt] = option("st", "set", usable.map(task => [task.task, task.label]), usable.some(task => task.task === forget()) ? forget() : usable[0].task, () => draw());
+  function draw() {
+    clear(out);
+    const task = taskOf(vt()), metric = exposureOf(task), n = task.ids.length;
+    G.runs.forEach((run, index) => {
+      if (!task.values[metric][index]) return;
+      let silent = 0, says = 0;
+      for (let row = 0; row < n; row++) { const em = value(task, "em", index, row), e = value(task, metric, index, row); if (em === 1) says++; else if (e >= KNOWN) silent++; }
+      const canvas = h("canvas", { role: "img", "aria-label": `${run.name}: ${says} of ${n} said, ${silent} known but not said` });
+      const shown = h("div", { class: "panel" }, h("h3", {}, h("bdi", {}, label(run))), canvas, h("p", {}, `${says} of ${n} said · `, h("span", { class: silent / n > .1 ? "fail" : "quiet" }, `${silent} not said but known`)));
+      out.append(shown); paint(canvas, task, metric, index, n);
+    });
+  }
+  function paint(canvas, task, metric, index, n) {
+    const css = getComputedStyle(document.documentElement), seen = {}, c = name => seen[name] ||= css.getPropertyValue(name).trim();
+    const W = canvas.clientWidth || 280, H = 150, ratio = devicePixelRatio || 1, spots = [];
+    canvas.width = W * ratio; canvas.height = H * ratio;
+    const g = canvas.getContext("2d"); g.scale(ratio, ratio);
+    const left = 4, right = W - 8, top = 6, bottom = H - 24, middle = (top + bottom) / 2, X = v => left + 6 + v * (right - left - 12);
+    g.fillStyle = c("--panel"); g.fillRect(left, top, right - left, bottom - top);
+    g.fillStyle = c("--mark"); g.fillRect(X(KNOWN), middle, right - X(KNOWN), bottom - middle);
+    g.strokeStyle = c("--line"); g.beginPath(); g.moveTo(left, middle); g.lineTo(right, middle); g.stroke();
+    g.fillStyle = c("--quiet"); g.font = "11px system-ui, sans-serif"; g.fillText("says it", left + 5, top + 12); g.fillText("does not say it", left + 5, bottom - 5);
+    g.fillText("exposure 0", left, H - 8); g.textAlign = "center"; g.fillText("½", X(.5), H - 8); g.textAlign = "right"; g.fillText("1 = first guess", right, H - 8);
+    const size = n > 3000 ? 1.6 : n > 400 ? 2.4 : 3.4, alpha = n > 3000 ? .35 : n > 400 ? .5 : .75;
+    g.globalAlpha = alpha;
+    for (let row = 0; row < n; row++) {
+      const e = value(task, metric, index, row), em = value(task, "em", index, row); if (Number.isNaN(e)) continue;
+      const jitter = ((row * 2654435761) % 1000 + 1000) % 1000 / 1000, wide = ((row * 40503) % 997) / 997 - .5;
+      const x = Math.max(left + 4, Math.min(right - 4, X(e) + wide * 9)), y = em === 1 ? top + 18 + jitter * (middle - top - 24) : middle + 7 + jitter * (bottom - middle - 28);
+      g.fillStyle = em === 1 ? c("--c0") : e >= KNOWN ? c("--c1") : c("--dot");
+      g.beginPath(); g.arc(x, y, size, 0, 7); g.fill(); spots.push([x, y, row]);
+    }
+    const near = event => { const box = canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top; let best = null, least = 100; for (const [a, b, row] of spots) { const d = (a - x) ** 2 + (b - y) ** 2; if (d < least) { least = d; best = row; } } return best; };
+    canvas.onpointermove = event => { const row = near(event), tip = $("tip"); if (row === null) { tip.hidden = true; return; } tip.textContent = `${task.ids[row]}: ${task.people[task.person[row]]}, ${task.attributes[task.attribute[row]]}\nexposure ${num(value(task, metric, index, row))}`; tip.hidden = false; place(tip, event.clientX, event.clientY); };
+    canvas.onpointerleave = () => { $("tip").hidden = true; };
+    canvas.onclick = event => { const row = near(event); if (row !== null) openRow(task.task, task.ids[row]); };
+  }
+  repaint.push(draw); add(box, [h("div", { class: "controls" }, ct), out]); draw();
+});
+
+section("steps", "Steps", "Over the steps", () => ["How a score moves during training; step 0 is the starting model."], box => {
+  const series = new Map();
+  G.runs.forEach((run, index) => { if (run.step !== null) { if (!series.has(run.series)) series.set(run.series, []); series.get(run.series).push([run.step, index]); } });
+  if (!series.size) return false;
+  const out = h("div"), both = [...new Set(G.tasks.flatMap(task => Object.keys(task.values)))];
+  const [cm, vm] = option("tm", "score", both.map(metric => [metric, nameOf(metric)]), both.includes("exposure") ? "exposure" : "em", () => draw());
+  function draw() {
+    clear(out); const names = [...series.keys()].sort(), panels = h("div", { class: "row2" });
+    const runs = names.map((name, index) => ({ name, tint: index, role: "" }));
+    const most = Math.max(...[...series.values()].flat().map(([step]) => step));
+    for (const task of G.tasks.filter(task => vm() in task.values)) {
+      const ticks = [0, .25, .5, .75, 1].map(f => Math.round(f * most));
+      const { svg, X, Y } = frame(520, 280, { min: 0, max: most, name: "step", ticks: [...new Set(ticks)], show: v => v }, { min: 0, max: 1, name: `${nameOf(vm())} on ${task.label}` });
+      names.forEach((name, place) => {
+        const points = series.get(name).map(([step, index]) => [step, score(task.task, vm(), index)]).filter(p => p[1]);
+        if (G.start !== null) { const begun = score(task.task, vm(), G.start); if (begun && !points.some(p => p[0] === 0)) points.push([0, begun]); }
+        points.sort((a, b) => a[0] - b[0]); if (!points.length) return;
+        svg.append(s("path", { d: points.map((p, i) => `${i ? "L" : "M"}${X(p[0])},${Y(p[1][1])}`).join("") + [...points].reverse().map(p => `L${X(p[0])},${Y(p[1][2])}`).join("") + "Z", fill: colour(runs[place]), "fill-opacity": .13 }), s("path", { d: points.map((p, i) => `${i ? "L" : "M"}${X(p[0])},${Y(p[1][0])}`).join(""), fill: "none", stroke: colour(runs[place]), "stroke-width": 2 }));
+        for (const p of points) svg.append(s("g", { tabindex: 0, tip: `${name}, step ${p[0]}\n${num(p[1][0], 3)} (${num(p[1][1])}–${num(p[1][2])})` }, marker(runs[place], X(p[0]), Y(p[1][0]))));
+      });
+      if (G.gold !== null) { const g = score(task.task, vm(), G.gold); if (g) svg.append(s("line", { x1: X(0), x2: X(most), y1: Y(g[0]), y2: Y(g[0]), stroke: "var(--gold)", "stroke-width": 3, "stroke-dasharray": "7 4" }), s("text", { x: X(most), y: Y(g[0]) - 6, "text-anchor": "end", class: "q" }, "gold")); }
+      panels.append(h("div", {}, svg));
+    }
+    add(out, [legend(runs, { marks: true }), panels]);
+  }
+  add(box, [h("div", { class: "controls" }, cm), out]); draw();
+});
+
+// Heat: one hue from pale to deep, readable without colour vision; numbers are in the cells
+const RAMP = { light: [[241, 244, 248], [147, 190, 224], [44, 118, 178], [8, 48, 107]], dark: [[34, 38, 46], [30, 84, 132], [72, 149, 205], [190, 224, 250]] };
+const darkNow = () => { const chosen = document.documentElement.dataset.theme; return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches; };
+function heat(v) {
+  const stops = RAMP[darkNow() ? "dark" : "light"], p = Math.min(.9999, Math.max(0, v)) * 3, i = Math.floor(p), f = p - i, rgb = [0, 1, 2].map(k => Math.round(stops[i][k] + f * (stops[i + 1][k] - stops[i][k])));
+  const light = rgb.map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4), L = .2126 * light[0] + .7152 * light[1] + .0722 * light[2];
+  return [`rgb(${rgb})`, 1.05 / (L + .05) > (L + .05) / .05 ? "#fff" : "#000"];
+}
+section("heat", "Heat maps", "Who is forgotten, and what", () => ["The mean score of each cell; deeper is more remembered. Click a cell for its rows. A blank cell has no rows."], box => {
+  const out = h("div");
+  const start = taskOf(get("ht", forget())) || G.tasks[0], single = start.people.length < 3;
+  const [ct, vt] = option("ht", "set", tasksOf(), forget(), () => draw());
+  const all = [...new Set(G.tasks.flatMap(task => Object.keys(task.values)))].map(metric => [metric, nameOf(metric)]);
+  const [cm, vm] = option("hm", "score", all, exposureOf(start) || "em", () => draw());
+  const [cr, vr] = option("hr", "down", [["models", "models"], ["people", "people"]], single ? "models" : "people", () => draw());
+  const [cc, vc] = option("hc", "across", [["attributes", "attributes"], ["hops", "hops"], ["categories", "categories"], ["people", "people"]], "attributes", () => draw());
+  const [cw, vw, sw] = option("hw", "model", G.runs.map((run, index) => [String(index), label(run)]), String(G.runs.findIndex(run => !run.role) < 0 ? 0 : G.runs.findIndex(run => !run.role)), () => draw());
+  function draw() {
+    clear(out); const task = taskOf(vt()), metric = vm(), n = task.ids.length; cw.hidden = vr() === "models"; cw.style.display = vr() === "models" ? "none" : "";
+    if (!(metric in task.values)) { out.append(h("p", { class: "quiet" }, `${nameOf(metric)} was not measured on ${task.label}.`)); return; }
+    const axes = { attributes: [task.attributes, task.attribute], people: [task.people, task.person], categories: [task.categories, task.category], hops: [task.hopNames, task.hopIndex] };
+    const [across, placeA] = axes[vc()], models = vr() === "models", down = models ? G.runs.map(label) : task.people;
+    const sums = down.map(() => across.map(() => [0, 0]));
+    for (const index of models ? G.runs.keys() : [+vw()]) for (let row = 0; row < n; row++) { const v = value(task, metric, index, row); if (Number.isNaN(v)) continue; const cell = sums[models ? index : task.person[row]][placeA[row]]; cell[0] += v; cell[1]++; }
+    const order = down.map((_, i) => i), cut = 80; const means = sums.map(cells => { const t = cells.reduce((a, c) => [a[0] + c[0], a[1] + c[1]], [0, 0]); return t[1] ? t[0] / t[1] : NaN; });
+    if (!models) order.sort((a, b) => (means[b] || 0) - (means[a] || 0));
+    const acrossOrder = across.map((_, i) => i).filter(i => sums.some(cells => cells[i][1])).slice(0, cut), few = acrossOrder.length <= 6;
+    const body = h("tbody");
+    for (const i of order.slice(0, cut)) { if (Number.isNaN(means[i])) continue; body.append(h("tr", {}, h("th", { scope: "row", class: "left", title: down[i] }, h("bdi", {}, models ? down[i] : down[i].replace(/_/g, " "))), paintCell([means[i], 1], "mean of all", null, true), acrossOrder.map(j => paintCell(sums[i][j], `${down[i]} · ${across[j]}`, () => { const go = { q: "", rt: task.task, rp: "", ra: "", rh: "" }; if (!models) go.rp = down[i]; if (vc() === "attributes") go.ra = across[j]; if (vc() === "people") go.rp = across[j]; if (vc() === "hops") go.rh = String(across[j]).replace("-hop", ""); filterRows(go); })))); }
+    out.append(h("div", { class: "scroll" }, h("table", { class: "heat" + (few ? " wide" : "") }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { scope: "col" }, h("span", {}, h("b", {}, "all"))), acrossOrder.map(j => h("th", { scope: "col", title: across[j] }, h("span", {}, across[j].replace(/_/g, " ")))))), body)));
+    if (order.length > cut || across.length > cut) out.append(h("p", { class: "quiet" }, `The first ${cut} of ${Math.max(order.length, across.length)}; those remembered most come first.`));
+    const bar = h("i"); bar.style.background = `linear-gradient(to right, ${[0, .25, .5, .75, 1].map(v => heat(v)[0]).join(", ")})`; out.append(h("div", { class: "key" }, "0", bar, "1"));
+  }
+  function paintCell([sum, count], name, click, strong) {
+    if (!count) return h("td", { class: "none" }, "");
+    const v = sum / count, [back, ink] = heat(v), td = h("td", { tip: `${name}\n${num(v, 3)}${click ? `, ${count} values` : ""}`, onclick: click }, v > .995 ? "1" : v < .005 ? "0" : num(v).replace(/^0/, ""));
+    Object.assign(td.style, { background: back, color: ink, fontWeight: strong ? 600 : 400 }); return td;
+  }
+  repaint.push(draw); add(box, [h("div", { class: "controls" }, ct, cm, cr, cc, cw), out]); draw();
+});
+
+section("spread", "Distributions", "The distribution, held against gold", () => ["The share of rows whose score is at most x. A model that forgot as if it had never learned lies on gold’s line; the widest vertical gap is the KS distance."], box => {
+  const out = h("div"), all = [...new Set(G.tasks.flatMap(task => Object.keys(task.values)))].filter(metric => metric !== "em");
+  const [ct, vt] = option("dt", "set", tasksOf(), forget(), () => draw());
+  const [cm, vm] = option("dm", "score", all.map(metric => [metric, nameOf(metric)]), exposureOf(taskOf(forget())) || all[0], () => draw());
+  function draw() {
+    clear(out); const task = taskOf(vt()), metric = vm(), narrow = innerWidth < 600, shown = [];
+    if (!(metric in task.values)) { out.append(h("p", { class: "quiet" }, `${nameOf(metric)} was not measured on ${task.label}.`)); return; }
+    const { svg, X, Y } = frame(narrow ? 380 : 860, narrow ? 300 : 380, { min: 0, max: 1, name: `${nameOf(metric)} on ${task.label} →  more remembered` }, { min: 0, max: 1, name: "share of rows at most x" });
+    const lines = {};
+    G.runs.forEach((run, index) => { const list = (task.values[metric][index] || []).filter(v => v >= 0); if (list.length) lines[index] = Float64Array.from(list, v => v / 10000).sort(); });
+    for (const [index, sorted] of Object.entries(lines)) {
+      const run = G.runs[index], n = sorted.length; shown.push(run);
+      let d = `M${X(0)},${Y(0)}`, last = -1;
+      for (let i = 0; i < n; i++) if (i === n - 1 || sorted[i + 1] !== sorted[i]) { const x = X(sorted[i]); if (x - last < .3 && i < n - 1) continue; d += `H${x.toFixed(1)}V${Y((i + 1) / n).toFixed(1)}`; last = x; }
+      svg.append(s("path", { d: d + `H${X(1)}`, fill: "none", stroke: colour(run), "stroke-width": run.role === "gold" ? 3.5 : 2, "stroke-dasharray": dash(run), tip: label(run) }));
+    }
+    const gap = index => { const a = lines[index], b = lines[G.gold]; let i = 0, j = 0, most = 0; while (i < a.length && j < b.length) { const v = Math.min(a[i], b[j]); while (i < a.length && a[i] <= v) i++; while (j < b.length && b[j] <= v) j++; most = Math.max(most, Math.abs(i / a.length - j / b.length)); } return most; };
+    add(out, [svg, legend(shown, {}, run => G.gold !== null && lines[G.gold] && run.role !== "gold" ? h("span", { class: "quiet" }, `KS ${num(gap(G.runs.indexOf(run)))}`) : null)]);
+  }
+  add(box, [h("div", { class: "controls" }, ct, cm), out]); draw();
+});
+
+section("compare", "Compare", "Two models on the same rows", () => ["Paired bootstrap over rows (1000 draws): the same rows are drawn for both, so what makes a row hard does not count. The smallest p that so many draws can show is 0.002."], box => {
+  if (G.runs.length < 2) return false;
+  const out = h("div"), choices = G.runs.map((run, index) => [String(index), label(run)]), second = G.gold !== null ? G.gold : G.start !== null ? G.start : 0;
+  const first = G.runs.findIndex((run, index) => !run.role && index !== second);
+  const [ca, va] = option("ca", "first", choices, String(first < 0 ? (second ? 0 : 1) : first), () => draw());
+  const [cb, vb] = option("cb", "second", choices, String(second), () => draw());
+  function draw() {
+    clear(out); const a = +va(), b = +vb();
+    if (a === b) { out.append(h("p", { class: "quiet" }, "Choose two different models.")); return; }
+    const rows = G.pairs.filter(([i, j]) => (i === a && j === b) || (i === b && j === a)).map(([i, , task, metric, mean, low, high, p, n]) => i === a ? [task, metric, mean, low, high, p, n] : [task, metric, -mean, -high, -low, p, n]);
+    if (!rows.length) { out.append(h("p", { class: "quiet" }, "They share no set.")); return; }
+    const S = 260, bar = (mean, low, high) => { const X = v => S / 2 + v * S / 2 * .96; return s("svg", { viewBox: `0 0 ${S} 18`, width: S, height: 18, "aria-hidden": "true" }, s("line", { x1: S / 2, x2: S / 2, y1: 0, y2: 18, class: "axis" }), s("line", { x1: X(low), x2: X(high), y1: 9, y2: 9, stroke: "var(--c0)", "stroke-width": 3, "stroke-opacity": .5 }), s("circle", { cx: X(mean), cy: 9, r: 4, fill: "var(--c0)" })); };
+    out.append(h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["set", "score", "first", "second", "difference", "95 % interval", "−1 … 0 … +1", "p", "rows"].map((text, i) => h("th", { class: i < 2 ? "left" : i === 6 ? "c" : null }, text)))), h("tbody", {}, rows.map(([task, metric, mean, low, high, p, n]) => { const u = score(task, metric, a), v = score(task, metric, b); const plot = bar(mean, low, high); plot.style.width = S + "px"; return h("tr", {}, h("td", {}, taskOf(task).label), h("td", { class: "left" }, nameOf(metric)), h("td", {}, num(u && u[0], 3)), h("td", {}, num(v && v[0], 3)), h("td", {}, (mean > 0 ? "+" : mean < 0 ? "−" : "") + num(Math.abs(mean), 3)), h("td", {}, `${num(low, 3).replace("-", "−")} to ${num(high, 3).replace("-", "−")}`), h("td", {}, plot), h("td", {}, p < .0025 ? "≤ 0.002" : num(p, 3)), h("td", {}, n)); })))));
+  }
+  add(box, [h("div", { class: "controls" }, ca, cb), out]); draw();
+});
+
+let filterRows = () => {}, openRow = () => {};
+section("rows", "Rows", "Rows", () => ["Every question with its picture and what each model replied. In a model’s column: ✓ says the secret; (✓) does not say it but knows it, by an exposure of at least ½; ✗ neither. Below it the exposure."], box => {
+  const out = h("div", { id: "list" }), pager = h("div", { class: "pager" }), SIZE = 40;
+  const fill = (select, choices) => { clear(select).append(...[["", "all"], ...choices].map(([value, text]) => h("option", { value }, text))); };
+  const [ct, vt, st] = option("rt", "set", tasksOf(), forget(), () => { choices(); page(0); });
+  const pick = (key, name) => { const [node, val, select] = option(key, name, [["", "all"]], "", () => page(0)); return { key, node, val, select }; };
+  const person = pick("rp", "person"), attribute = pick("ra", "attribute"), hop = pick("rh", "hop"), target = pick("rf", "target");
+  const [cs, vs, ss] = option("rs", "show", [["", "all rows"], ["leak", "said by some model"], ["silent", "known but not said"], ["differ", "models disagree"], ["unkept", "lost, though to be kept"]], "", () => page(0));
+  const [co, vo, so] = option("ro", "order", [["", "as in the data"], ...G.runs.flatMap((run, i) => [[`d${i}`, `exposure, most first: ${run.name}`], [`u${i}`, `exposure, least first: ${run.name}`]])], "", () => page(0));
+  let timer; const search = h("input", { type: "search", placeholder: "words in question, answer, replies", value: get("q", ""), oninput: () => { clearTimeout(timer); timer = setTimeout(() => { keep({ q: search.value }); page(0); }, 200); } });
+  const all = [person, attribute, hop, target];
+  function choices() {
+    const task = taskOf(vt()), named = list => list.map(name => [name, name.replace(/_/g, " ")]);
+    fill(person.select, named([...task.people].sort())); fill(attribute.select, named([...task.attributes].sort())); fill(hop.select, task.hopNames.map(name => [name.replace("-hop", ""), name])); fill(target.select, [["1", "forgotten"], ["0", "kept"]]);
+    for (const one of all) { one.select.value = get(one.key, ""); if (one.select.selectedIndex < 0) { one.select.value = ""; keep({ [one.key]: "" }); } }
+  }
+  let texts = null, loaded = "", turn = 0, pictures = null;
+  async function page(at) {
+    const mine = ++turn, task = taskOf(vt()), metric = exposureOf(task), n = task.ids.length;
+    if (loaded !== task.chunk) { texts = await part(task.chunk); loaded = task.chunk; }
+    if (pictures === null) pictures = $("pictures") || parts.has("pictures") ? await part("pictures") : [];
+    if (mine !== turn) return;
+    const words = search.value.trim().toLowerCase(), open = get("row", ""), e = (run, row) => metric ? value(task, metric, run, row) : NaN;
+    const unlearned = G.runs.map((run, i) => i).filter(i => !G.runs[i].role), judged = unlearned.length ? unlearned : G.runs.map((_, i) => i);
+    let found = [];
+    for (let row = 0; row < n; row++) {
+      if (person.val() && task.people[task.person[row]] !== person.val()) continue;
+      if (attribute.val() && task.attributes[task.attribute[row]] !== attribute.val()) continue;
+      if (hop.val() && String(task.hop[row]) !== hop.val()) continue;
+      if (target.val() !== "" && String(task.forgotten[row]) !== target.val()) continue;
+      const em = i => value(task, "em", i, row), show = vs();
+      if (show === "leak" && !judged.some(i => em(i) === 1)) continue;
+      if (show === "silent" && !judged.some(i => em(i) === 0 && e(i, row) >= KNOWN)) continue;
+      if (show === "differ" && new Set(judged.map(em).filter(v => !Number.isNaN(v))).size < 2) continue;
+      if (show === "unkept" && (task.forgotten[row] || !judged.some(i => em(i) === 0))) continue;
+      if (words && !(texts.q[row] + "\n" + texts.a[row] + "\n" + texts.r[row].join("\n") + "\n" + task.ids[row]).toLowerCase().includes(words)) continue;
+      found.push(row);
+    }
+    if (vo()) { const i = +vo().slice(1), sign = vo()[0] === "d" ? -1 : 1; found.sort((a, b) => sign * ((e(i, a) || 0) - (e(i, b) || 0))); }
+    const opened = open ? found.indexOf(task.ids.indexOf(open)) : -1;
+    if (at === null) at = opened >= 0 ? Math.floor(opened / SIZE) : 0;
+    const last = Math.max(0, Math.ceil(found.length / SIZE) - 1); at = Math.min(at, last);
+    clear(pager).append(h("button", { type: "button", disabled: at === 0 ? "" : null, onclick: () => page(at - 1) }, "← before"), h("span", {}, `${found.length} of ${n} rows` + (last ? `, page ${at + 1} of ${last + 1}` : "")), h("button", { type: "button", disabled: at === last ? "" : null, onclick: () => page(at + 1) }, "after →"));
+    const body = h("tbody");
+    for (const row of found.slice(at * SIZE, at * SIZE + SIZE)) {
+      const id = task.ids[row], tr = h("tr", { class: "item", "data-row": id, onclick: event => { if (!event.target.closest("a")) toggle(tr, row); } },
+        h("td", {}, picture(task, row, texts)), h("td", { class: "q" }, h("a", { href: "#" + linkTo(task.task, id), onclick: event => { event.preventDefault(); toggle(tr, row); } }, h("bdi", {}, short(texts.q[row], 140))), h("small", {}, h("bdi", {}, `${id} · ${task.people[task.person[row]].replace(/_/g, " ")} · ${task.attributes[task.attribute[row]].replace(/_/g, " ")} · ${task.hopNames[task.hopIndex[row]]}${task.forgotten[row] ? " · to be forgotten" : ""}`))),
+        G.runs.map((run, i) => { const v = value(task, "em", i, row), x = e(i, row); return h("td", { class: "c" }, Number.isNaN(v) ? "–" : v === 1 ? "✓" : x >= KNOWN ? h("span", { class: "fail", title: "not said, but known" }, "(✓)") : h("span", { class: "quiet" }, "✗"), Number.isNaN(x) ? null : h("small", {}, num(x))); }));
+      body.append(tr); if (id === open) detail(tr, row);
+    }
+    clear(out).append(h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}), h("th", { class: "left" }, "question"), G.runs.map(run => h("th", { class: "c" }, h("bdi", {}, short(run.name, 18)))))), body)));
+    if (!found.length) out.append(h("p", { class: "quiet" }, "No row matches."));
+  }
+  const short = (text, most) => text.length > most ? text.slice(0, most) + " …" : text;
+  const linkTo = (task, id) => { const link = new URLSearchParams(); link.set("s", "rows"); if (group) link.set("g", group); link.set("rt", task); link.set("row", id); return link; };
+  const picture = (task, row) => { const source = pictures[task.picture[row]]; return source ? h("img", { src: source, alt: "", loading: "lazy" }) : null; };
+  function toggle(tr, row) {
+    const next = tr.nextSibling;
+    if (next && next.className === "detailrow") { next.remove(); keep({ row: "" }); return; }
+    for (const other of tr.parentNode.querySelectorAll(".detailrow")) other.remove();
+    keep({ s: "rows", rt: vt(), row: taskOf(vt()).ids[row] }); detail(tr, row);
+  }
+  function detail(tr, row) {
+    const task = taskOf(vt()), metric = exposureOf(task), M = task.rollouts;
+    const replies = G.runs.map((run, i) => {
+      if (texts.r[row][i] === null) return null;
+      const em = value(task, "em", i, row), x = metric ? value(task, metric, i, row) : NaN, ranks = texts.k[row][i] || [], bits = texts.b[row][i] || [], guesses = texts.g[row][i] || [], cut = texts.l[row + ":" + i];
+      const seen = ranks.map((rank, k) => `secret is guess ${rank > M ? `beyond ${M}` : rank}` + (bits[k] !== undefined ? bits[k] === null ? ", probability 0" : `, ${num(bits[k], 1)} bits (ln p ${num(-bits[k] * Math.LN2, 2).replace("-", "−")})` : "")).join("; ");
+      return h("div", { class: "reply" + (em === 1 ? " says" : "") }, h("b", {}, h("bdi", {}, label(run))), h("span", { class: "quiet" }, ` ${em === 1 ? "✓ says it" : "✗ does not say it"}${Number.isNaN(x) ? "" : ` · exposure ${num(x)}`}${seen ? ` · ${seen}` : ""}`), h("blockquote", { dir: "auto" }, texts.r[row][i] === "" ? h("span", { class: "quiet" }, "(nothing)") : texts.r[row][i], cut ? h("span", { class: "quiet" }, ` … and ${cut} more characters`) : null), guesses.map(list => h("ol", { "aria-label": "likeliest guesses after the cloze prompt" }, h("li", {}, "guesses:"), list.map(([text, lnp], k) => h("li", { dir: "auto", class: ranks.some(rank => rank === k + 1) ? "hit" : null }, `${text.trim() ? `“${text.trim()}”` : "(nothing)"} ${lnp <= 0 ? (Math.exp(lnp) * 100).toPrecision(2) + " %" : num(lnp)}`)))));
+    });
+    const link = h("button", { type: "button", onclick: () => { const address = location.href.split("#")[0] + "#" + linkTo(task.task, task.ids[row]); if (navigator.clipboard) navigator.clipboard.writeText(address).catch(() => {}); link.textContent = "address copied"; } }, "copy link");
+    tr.after(h("tr", { class: "detailrow" }, h("td", { colspan: 2 + G.runs.length }, h("div", { class: "detail" }, h("div", {}, picture(task, row) || h("span", { class: "quiet" }, "no picture")), h("div", {}, h("dl", {}, h("dt", {}, "question"), h("dd", { dir: "auto" }, texts.q[row]), h("dt", {}, "right answer"), h("dd", { dir: "auto" }, texts.a[row]), h("dt", {}, "row"), h("dd", {}, task.ids[row], " ", link)), h("div", { class: "replies" }, replies))))));
+  }
+  filterRows = async go => { keep({ ...go, row: "", s: "rows", rf: "", rs: "" }); search.value = get("q", ""); st.value = vt() && get("rt", forget()); ss.value = ""; choices(); await page(0); go2("rows"); };
+  openRow = async (task, id) => { keep({ rt: task, row: id, q: "", rp: "", ra: "", rh: "", rf: "", rs: "", ro: "", s: "rows" }); search.value = ""; st.value = task; ss.value = so.value = ""; choices(); await page(null); const tr = [...out.querySelectorAll("tr.item")].find(tr => tr.dataset.row === id); if (tr) tr.scrollIntoView({ block: "center" }); };
+  add(box, [h("div", { class: "controls" }, ct, cs, person.node, attribute.node, hop.node, target.node, co, h("label", {}, "search", search)), pager, out]);
+  choices(); const wanted = get("row", ""), fresh = page(wanted ? null : 0);
+  if (wanted) fresh.then(() => { const tr = [...out.querySelectorAll("tr.item")].find(tr => tr.dataset.row === wanted); if (tr) tr.scrollIntoView({ block: "center" }); });
+});
+
+let repaint = [];
+function go2(id) { const node = $(id); if (node) node.scrollIntoView(); }
+function build() {
+  G = core.groups[group]; repaint = []; const main = clear($("main")), nav = clear($("nav"));
+  G.runs.filter(run => !run.role).forEach((run, index) => { run.tint = index; }); G.runs.filter(run => run.role).forEach(run => { run.tint = 7; });
+  for (const task of G.tasks) { task.hopNames = [...new Set(task.hop)].sort().map(hop => hop ? `${hop}-hop` : "no hop"); const names = [...new Set(task.hop)].sort(); task.hopIndex = task.hop.map(hop => names.indexOf(hop)); }
+  const first = G.tasks[0], suite = first.suite || {};
+  clear($("facts")).append([`${G.runs.length} models`, ...G.tasks.map(task => `${task.label} ${task.ids.length} rows`), suite.estimator && `exposure: M = ${suite.rollouts}, ${suite.estimator} guesses`, core.made].filter(Boolean).join(" · "));
+  if (core.groups.length > 1) { const [node] = option("g", "These runs must not be compared with each other; show group", core.groups.map((one, i) => [String(i), `${i + 1}: ${one.runs.map(run => run.name).slice(0, 4).join(", ")}${one.runs.length > 4 ? " …" : ""}`]), String(group), chosen => { group = +chosen; for (const key of [...state.keys()]) if (key !== "g") state.delete(key); keep({ g: chosen }); build(); }); main.append(h("div", { class: "controls" }, node)); if (G.why) main.append(h("div", { class: "notes warn" }, h("p", {}, G.why))); }
+  if (core.notes.length) main.append(h("div", { class: "notes" }, core.notes.slice(0, 12).map(note => h("p", {}, note)), core.notes.length > 12 ? h("p", { class: "quiet" }, `and ${core.notes.length - 12} more, in report.md`) : null));
+  const waiting = new Map(), seen = new IntersectionObserver(entries => { for (const entry of entries) if (entry.isIntersecting) start(entry.target); }, { rootMargin: "600px" });
+  const start = node => { const one = waiting.get(node); if (!one) return; waiting.delete(node); seen.unobserve(node); node.style.minHeight = ""; const drawn = one.draw(node); if (drawn === false) { node.remove(); $("nav-" + one.id)?.remove(); } };
+  for (const one of SECTIONS) {
+    const node = h("section", { id: one.id, "aria-labelledby": "h-" + one.id }, h("h2", { id: "h-" + one.id }, one.title, h("a", { class: "anchor", href: "#s=" + one.id, "aria-label": "link to this section", onclick: event => { event.preventDefault(); keep({ s: one.id }); go2(one.id); } }, "#")), h("p", { class: "quiet" }, one.lead()));
+    nav.append(h("a", { id: "nav-" + one.id, href: "#s=" + one.id, onclick: event => { event.preventDefault(); keep({ s: one.id }); go2(one.id); } }, one.brief));
+    main.append(node); waiting.set(node, one);
+    const soon = one.id === "summary" || one.id === "steps" || one.id === "compare";
+    if (soon) start(node); else { node.style.minHeight = "380px"; seen.observe(node); }
+  }
+  const here = new IntersectionObserver(entries => { for (const entry of entries) $("nav-" + entry.target.id)?.classList.toggle("here", entry.isIntersecting); }, { rootMargin: "-45% 0px -50% 0px" });
+  main.querySelectorAll("section").forEach(node => here.observe(node));
+  const wanted = get("s", ""); if (wanted && $(wanted)) { start($(wanted)); requestAnimationFrame(() => go2(wanted)); }
+}
+$("theme").addEventListener("click", () => { document.documentElement.dataset.theme = darkNow() ? "light" : "dark"; try { localStorage.setItem("theme", document.documentElement.dataset.theme); } catch (_) {} repaint.forEach(draw => draw()); });
+try { const chosen = localStorage.getItem("theme"); if (chosen) document.documentElement.dataset.theme = chosen; } catch (_) {}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => repaint.forEach(draw => draw()));
+addEventListener("hashchange", () => { const now = new URLSearchParams(location.hash.slice(1)); for (const key of [...state.keys()]) state.delete(key); for (const [key, value] of now) state.set(key, value); group = Math.min(+get("g", 0) || 0, core.groups.length - 1); build(); });
+let resized; let width = innerWidth; addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { if (innerWidth !== width) { width = innerWidth; repaint.forEach(draw => draw()); } }, 200); });
+(async () => {
+  try {
+    if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old to unpack the page (it needs DecompressionStream, in all browsers since 2023); the same numbers are in report.md and results.csv");
+    core = await part("core"); group = Math.min(+get("g", 0) || 0, core.groups.length - 1); build();
+    document.documentElement.dataset.ready = "1";
+  } catch (error) { const note = $("loading") || $("main"); note.textContent = "The report could not be drawn: " + error.message; throw error; }
+})();
+})();

@@ -1,0 +1,313 @@
+"""What a report says of a group of runs: scores with intervals, marks of the gate, comparisons.
+
+Everything is computed once here; the terminal, Markdown, CSV and HTML only show it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from remem_tasks.errors import RememError
+from remem_tasks.gate import Thresholds, Verdict, judge, parts_of
+from remem_tasks.report.read import Group, Run, Sheet, groups_of, read_runs, the_run
+from remem_tasks.report.statistics import (
+    DRAWS,
+    Difference,
+    distances,
+    interval,
+    mean_and_sd,
+    p_value,
+    paired_difference,
+    resampled,
+    resampled_means,
+    wilson,
+)
+
+EXPOSURES = ("exposure", "prompted_exposure")  # the second is of backends that only give text
+RATES = ("blank_rate", "failed_rate")
+NOT_ASKED = "not asked"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of the report: a line of results.csv.
+
+    Attributes:
+        part: "all", "1-hop", "attribute city", "forgotten", "kept".
+        low, high: 95 % interval (bootstrap over rows; Wilson's where all rows agree).
+        remaining: the score over the start's, both summed over the rows that the start answered right
+            (the memorised subset): 1 = nothing forgotten, 0 = all of it. None without a start.
+        subset: how many rows that is.
+        gate: what the gate says of the starting model in this set or part.
+    """
+
+    run: str
+    task: str
+    part: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    rows: int
+    remaining: float | None = None
+    subset: int | None = None
+    gate: str = NOT_ASKED
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models on the same rows of one task."""
+
+    first: str
+    second: str
+    task: str
+    metric: str
+    difference: Difference
+
+
+@dataclass
+class Findings:
+    """A group of comparable runs, worked out.
+
+    Attributes:
+        distances: run → task → `ks`, `ks_p`, `jsd` of exposure to the gold model's; empty without gold.
+        seeds: (model, task, metric) → mean, standard deviation, number of seeds.
+    """
+
+    group: Group
+    gold: Run | None
+    start: Run | None
+    verdict: Verdict | None
+    scores: list[Score] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    distances: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    seeds: dict[tuple[str, str, str], tuple[float, float | None, int]] = field(default_factory=dict)
+
+    def score(self, run: str, task: str, metric: str, part: str = "all") -> Score | None:
+        return self._index.get((run, task, metric, part))
+
+    @property
+    def _index(self) -> dict[tuple, Score]:
+        if "_cache" not in self.__dict__:
+            self.__dict__["_cache"] = {(s.run, s.task, s.metric, s.part): s for s in self.scores}
+        return self.__dict__["_cache"]
+
+    def role(self, run: Run) -> str:
+        if self.gold is not None and run.name == self.gold.name:
+            return "gold"
+        return "start" if self.start is not None and run.name == self.start.name else ""
+
+
+def metrics_of(sheet: Sheet) -> list[str]:
+    """The scores of a sheet without the rates, which say how the engine fared."""
+    return [name for name in sheet.scores if name not in RATES]
+
+
+def exposure_of(sheet: Sheet) -> np.ndarray | None:
+    """(N,) exposure, by whichever way it was measured, or None."""
+    return next((sheet.scores[name] for name in EXPOSURES if name in sheet.scores), None)
+
+
+def remaining_of(
+    sheet: Sheet, start: Sheet, metric: str, keep: np.ndarray | None = None
+) -> tuple[float | None, int]:
+    """(what is left of a score on the memorised subset, rows in it).
+
+    The subset are the rows that the starting model answered right (EM 1). The share is the sum of the
+    model's scores over the sum of the start's; None where the start's sum is 0.
+    """
+    if metric not in start.scores or metric not in sheet.scores:
+        return None, 0
+    mine, theirs = sheet.scores[metric], start.scores[metric]
+    subset = (start.scores["em"] == 1) & ~np.isnan(mine) & ~np.isnan(theirs)
+    if keep is not None:
+        subset &= keep
+    total = float(theirs[subset].sum())
+    return (float(mine[subset].sum()) / total if total > 0 else None), int(subset.sum())
+
+
+def _scores_of(
+    sheets: Sequence[tuple[Run, Sheet]], start: Sheet | None, verdict: Verdict | None, draws: int
+) -> Iterator[tuple[Score, np.ndarray | None]]:
+    """The scores of one task with the bootstrap means of the whole set (None for parts of it)."""
+    first = sheets[0][1]
+    names = list(dict.fromkeys(name for _, sheet in sheets for name in metrics_of(sheet)))
+    nothing = np.full(len(first.rows), math.nan)
+    weights = resampled(len(first.rows), draws)
+    parts = parts_of(first)
+    for metric in names:
+        table = np.stack([sheet.scores.get(metric, nothing) for _, sheet in sheets], axis=1)
+        means = resampled_means(table, weights)
+        for place, (run, sheet) in enumerate(sheets):
+            values = table[:, place]
+            for part, keep in (("all", None), *parts.items()):
+                known = ~np.isnan(values) if keep is None else keep & ~np.isnan(values)
+                rows = int(known.sum())
+                if not rows:
+                    continue
+                value = float(values[known].mean())
+                if keep is None and np.ptp(values[known]) > 0:
+                    low, high = interval(means[:, place])
+                else:  # few rows, or rows that all agree: a bootstrap would be too sure
+                    low, high = wilson(min(max(value, 0.0), 1.0), rows)
+                remaining, subset = remaining_of(sheet, start, metric, keep) if start else (None, None)
+                cell = verdict.cell(sheet.task, part) if verdict else None
+                score = Score(
+                    run.name,
+                    sheet.task,
+                    part,
+                    metric,
+                    value,
+                    low,
+                    high,
+                    rows,
+                    remaining,
+                    subset,
+                    cell.verdict if cell else NOT_ASKED,
+                )
+                yield score, means[:, place] if keep is None else None
+
+
+def _pairs_of(
+    sheets: Sequence[tuple[Run, Sheet]], means: dict[tuple[str, str], np.ndarray], metrics: Sequence[str]
+) -> Iterator[Pair]:
+    """All pairs, from bootstrap means that share their resampled rows."""
+    for metric in metrics:
+        having = [(run, sheet) for run, sheet in sheets if metric in sheet.scores]
+        for (one, first), (two, second) in combinations(having, 2):
+            gaps = first.scores[metric] - second.scores[metric]
+            known = ~np.isnan(gaps)
+            if not known.any():
+                continue
+            if known.all():
+                draws = means[one.name, metric] - means[two.name, metric]
+                draws = np.where(np.abs(draws) < 1e-9, 0.0, draws)
+                difference = Difference(float(gaps.mean()), *interval(draws), p_value(draws), len(gaps))
+            else:
+                difference = paired_difference(first.scores[metric], second.scores[metric], DRAWS)
+            yield Pair(one.name, two.name, first.task, metric, difference)
+
+
+def _seeds_of(group: Group, scores: Sequence[Score]) -> dict:
+    values: dict[tuple[str, str, str], list[float]] = {}
+    model = {run.name: run.model for run in group.runs}
+    for score in scores:
+        if score.part == "all":
+            values.setdefault((model[score.run], score.task, score.metric), []).append(score.value)
+    return {key: (*mean_and_sd(found), len(found)) for key, found in values.items() if len(found) > 1}
+
+
+PAIRED = ("em", "rougel", "memo", *EXPOSURES, "reference_exposure", "extraction_rate")
+
+
+def findings_of(
+    group: Group,
+    gold: Run | None = None,
+    start: Run | None = None,
+    thresholds: Thresholds | None = None,
+    draws: int = DRAWS,
+) -> Findings:
+    """Everything a report says of one group.
+
+    Args:
+        gold: the model that never saw the forget set; the reference of distances.
+        start: the model that forgetting began from; the gate is asked of it.
+    """
+    gold = gold if gold in group.runs else None
+    start = start if start in group.runs else None
+    verdict = None
+    if start is not None:
+        try:
+            verdict = judge(start, thresholds)
+        except RememError:  # scored on test alone: there is nothing to ask of it
+            verdict = None
+    found = Findings(group, gold, start, verdict)
+    for task, sheets in group.sheets.items():
+        begun = start.sheets.get(task) if start is not None else None
+        means: dict[tuple[str, str], np.ndarray] = {}
+        for score, drawn in _scores_of(sheets, begun, verdict, draws):
+            found.scores.append(score)
+            if drawn is not None:
+                means[score.run, score.metric] = drawn
+        paired = [name for name in PAIRED if any(name in sheet.scores for _, sheet in sheets)]
+        found.pairs += _pairs_of(sheets, means, paired)
+        reference = exposure_of(gold.sheets[task]) if gold is not None and task in gold.sheets else None
+        if reference is not None and not np.isnan(reference).any():
+            for run, sheet in sheets:
+                mine = exposure_of(sheet)
+                if mine is not None and not np.isnan(mine).any():
+                    found.distances.setdefault(run.name, {})[task] = distances(mine, reference)
+    found.seeds = _seeds_of(group, found.scores)
+    return found
+
+
+@dataclass
+class Report:
+    """All groups, and what must be said before any number."""
+
+    groups: list[Findings]
+    notes: list[str]
+
+
+def series_of(run: Run) -> str:
+    """What the steps of one training share: the name without its `checkpoint-N`."""
+    return re.sub(r"[/_\- ]*checkpoint-\d+", "", run.name) or run.name
+
+
+def report_of(
+    paths: Sequence[str],
+    gold: str | None = None,
+    start: str | None = None,
+    thresholds: Thresholds | None = None,
+    draws: int = DRAWS,
+) -> Report:
+    """Read and work out the runs of a report.
+
+    Args:
+        paths: see `read.find_runs`.
+        gold, start: a run's name or path; by default the only run whose record says it is (method `gold`,
+            method `sft`).
+
+    Raises:
+        RememError: what cannot be read, or a gold or start that is none of the runs.
+    """
+    runs = read_runs([*paths, *(extra for extra in (gold, start) if extra and _is_path(extra))])
+    the_gold, the_start = the_run(runs, gold, "gold"), the_run(runs, start, "sft")
+    groups = groups_of(runs)
+    notes = []
+    for run, given, what, why in (
+        (the_gold, gold, "gold model", "of method gold"),
+        (the_start, start, "starting model", "of method sft"),
+    ):
+        if run is None:
+            notes.append(
+                f"No {what} among the runs"
+                + (": no distances to it" if what == "gold model" else ": the gate was not asked")
+            )
+        elif given is None:
+            notes.append(f"'{run.name}' is taken as the {what}: its run record is the only one {why}")
+    for number, group in enumerate(groups[1:], start=2):
+        names = ", ".join(run.name for run in group.runs)
+        notes.append(f"Shown apart as group {number} ({names}), never compared with the others: {group.why}")
+    if any(not run.sheets[task].fingerprint for run in runs for task in run.sheets):
+        notes.append("Some results name no data fingerprint: whether they share data cannot be checked")
+    notes += [f"{run.name}: {note}" for run in runs for note in run.notes]
+    for group in groups:  # the start first, gold next, then the others as given
+        group.runs.sort(key=lambda run: (run is not the_start, run is not the_gold))
+    worked = [findings_of(group, the_gold, the_start, thresholds, draws) for group in groups]
+    for found in worked:
+        for sheet in (sheet for sheets in found.group.sheets.values() for _, sheet in sheets[:1]):
+            for name, why in sheet.missing.items():
+                notes.append(f"{sheet.task}: {name} is not available: {why}")
+    return Report(worked, list(dict.fromkeys(notes)))
+
+
+def _is_path(text: str) -> bool:
+    return Path(text).exists()

@@ -1,0 +1,170 @@
+"""`leaderboard.jsonl`: what may be appended and what not."""
+
+import copy
+import json
+import multiprocessing
+
+import pytest
+from made import SUITE, model
+
+from remem_tasks.cli import main
+from remem_tasks.errors import RememError
+from remem_tasks.report.leaderboard import append, check_entry, entries_of, read_board
+from remem_tasks.report.summary import report_of
+
+
+@pytest.fixture
+def runs(tmp_path):
+    model(tmp_path / "runs", "start", [1.0] * 30, [1.0] * 30)
+    model(tmp_path / "runs", "gold", [0.0] * 30, [1.0] * 30)
+    model(tmp_path / "runs", "npo", [0.0] * 29 + [1.0], [1.0] * 29 + [0.0])
+    model(tmp_path / "runs", "ga", [0.0] * 30, [0.0] * 30)
+    return tmp_path / "runs"
+
+
+def entries(runs, *names, start="start", gold="gold"):
+    return entries_of(
+        report_of([str(runs / name) for name in names], str(runs / gold), start and str(runs / start))
+    )
+
+
+def test_entries_hold_what_the_report_says(runs):
+    (entry,) = entries(runs, "npo")
+    assert entry["name"] == "npo" and entry["start"]["gate"] == {"passed": True, "reasons": []}
+    em = entry["scores"]["remem_forget1"]["em"]
+    assert em["value"] == pytest.approx(1 / 30, abs=1e-6) == em["remaining"] and em["rows"] == 30
+    assert entry["suite"]["rollouts"] == 64 and entry["data"]["remem_forget1"]["rows"] == 30
+    assert entry["to_gold"]["remem_forget1"]["ks"] == pytest.approx(1 / 30, abs=1e-6)
+    assert check_entry(json.loads(json.dumps(entry)), "here") == entry
+
+
+def test_entries_are_appended_and_read_back(runs, tmp_path):
+    board = tmp_path / "board.jsonl"
+    assert append(board, entries(runs, "npo")) == 1
+    board.write_text(board.read_text().rstrip("\n"))  # edited by hand, without its last line break
+    assert append(board, entries(runs, "ga")) == 2
+    assert [entry["name"] for entry in read_board(board)] == ["npo", "ga"]
+    with pytest.raises(RememError, match="there already, as line 1"):
+        append(board, entries(runs, "npo"))
+    assert len(board.read_text().splitlines()) == 2
+
+
+def test_all_or_none(runs, tmp_path):
+    board = tmp_path / "board.jsonl"
+    append(board, entries(runs, "npo"))
+    with pytest.raises(RememError, match="there already"):
+        append(board, [*entries(runs, "ga"), *entries(runs, "npo")])
+    assert len(read_board(board)) == 1
+
+
+def test_a_start_that_had_not_memorised_is_refused_unless_asked_for(runs, tmp_path):
+    board = tmp_path / "board.jsonl"
+    with pytest.raises(RememError, match="not shown to have memorised: remem_forget1, all: not memorised"):
+        append(board, entries(runs, "npo", start="ga"))
+    with pytest.raises(RememError, match="no starting model was given"):
+        append(board, entries(runs, "npo", start=None))
+    assert append(board, entries(runs, "npo", start="ga"), no_gate=True) == 1
+    assert read_board(board)[0]["start"]["gate"]["passed"] is False
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fingerprint": "0" * 16}, "is other data"),
+        ({"suite": {**SUITE, "rollouts": 16}}, "rollouts 16, the board 64"),
+    ],
+)
+def test_other_data_or_settings_are_refused(runs, tmp_path, change, message):
+    board = tmp_path / "board.jsonl"
+    append(board, entries(runs, "npo"))
+    other = tmp_path / "other"
+    for name, em in (("start", 1.0), ("gold", 0.0), ("new", 0.5)):
+        model(other, name, [em] * 30, [1.0] * 30, **change)
+    with pytest.raises(RememError, match=message):
+        append(board, entries(other, "new"))
+
+
+def path(entry, *keys):
+    for key in keys[:-1]:
+        entry = entry[key]
+    return entry, keys[-1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("format",), 2, "format 2, this version reads 1"),
+        (("name",), "", "'name' has to be one line"),
+        (("name",), "a\nb", "'name' has to be one line"),
+        (("samples",), "zz", "no digest"),
+        (("scores", "remem_forget1", "em", "value"), 1.5, "outside \\[0, 1\\]"),
+        (("scores", "remem_forget1", "em", "value"), True, "not a number"),
+        (("scores", "remem_forget1", "em", "value"), float("nan"), "not a number"),
+        (("scores", "remem_forget1", "em", "low"), 0.9, "outside its interval"),
+        (("scores", "remem_forget1", "em", "rows"), 31, "31 rows of 30"),
+        (("scores", "remem_forget1"), {}, "without em"),
+        (("data", "remem_forget1", "fingerprint"), "", "lacks fingerprint"),
+        (("data",), {}, "name other sets"),
+        (("start",), {"gate": {}}, "lacks its samples"),
+        (("more",), 1, "unknown field more"),
+        (("scores",), [], "'scores' is \\[\\]"),
+    ],
+)
+def test_an_entry_that_does_not_hold_together_is_refused(runs, keys, value, message):
+    entry = copy.deepcopy(entries(runs, "npo")[0])
+    place, key = path(entry, *keys)
+    place[key] = value
+    with pytest.raises(RememError, match=message):
+        check_entry(entry, "here")
+
+
+def test_a_missing_field_and_a_broken_line_are_named(runs, tmp_path):
+    (entry,) = entries(runs, "npo")
+    del entry["suite"]
+    with pytest.raises(RememError, match="here: without suite"):
+        check_entry(entry, "here")
+    board = tmp_path / "board.jsonl"
+    append(board, entries(runs, "npo"))
+    board.write_text(board.read_text() + "{half")
+    with pytest.raises(RememError, match="line 2: no JSON"):
+        append(board, entries(runs, "ga"))
+
+
+def _append(board, entry):
+    append(board, [entry])
+
+
+def test_two_who_append_at_once_do_not_mix_their_lines(runs, tmp_path):
+    board = tmp_path / "board.jsonl"
+    (first,) = entries(runs, "npo")
+    several = [{**first, "name": f"n{i}", "samples": f"{i:016x}"} for i in range(6)]
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_append, args=(board, entry)) for entry in several]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert {entry["name"] for entry in read_board(board)} == {f"n{i}" for i in range(6)}
+
+
+def test_the_commands(runs, tmp_path, capsys):
+    board = str(tmp_path / "b.jsonl")
+    add = [
+        "leaderboard",
+        "add",
+        "--file",
+        board,
+        "--start",
+        str(runs / "start"),
+        "--gold",
+        str(runs / "gold"),
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main([*add, str(runs / "npo"), "--name", "NPO, 80 steps"])
+    assert ended.value.code == 0 and "NPO, 80 steps added, 1 entries" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main([*add, str(runs / "npo")])
+    assert ended.value.code == 1 and "there already" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["leaderboard", "show", "--file", board])
+    assert ended.value.code == 0 and "1 entries, no faults" in capsys.readouterr().out
