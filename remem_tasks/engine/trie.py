@@ -11,8 +11,8 @@ class Trie:
     >>> trie = Trie()
     >>> trie.add(0, [7, 8]), trie.add(0, [7, 9]), trie.add(1, [7])
     ([0, 1], [0, 2], [3])
-    >>> trie.parents, trie.tokens, trie.line(2)
-    ([-1, 0, 0, -2], [7, 8, 9, 7], [0, 2])
+    >>> trie.parents, trie.tokens
+    ([-1, 0, 0, -2], [7, 8, 9, 7])
 
     Attributes:
         parents, tokens: of each node.
@@ -39,17 +39,3 @@ class Trie:
             path.append(node)
             at = node
         return path
-
-    def line(self, node: int) -> list[int]:
-        """The nodes down to one, itself included."""
-        line = []
-        while node >= 0:
-            line.append(node)
-            node = self.parents[node]
-        return line[::-1]
-
-    def branch(self, node: int) -> int:
-        """The branch that a node is behind."""
-        while node >= 0:
-            node = self.parents[node]
-        return -1 - node

@@ -21,6 +21,5 @@ def test_nodes_are_the_distinct_prefixes(given_lists):
     assert len(made) == len(prefixes)
     for (branch, tokens), path in zip(given_lists, paths):
         assert [made.tokens[node] for node in path] == tokens
-        for node, index in zip(path, range(len(path))):
-            assert made.line(node) == path[: index + 1] and made.branch(node) == branch
+        assert [made.parents[node] for node in path] == [-1 - branch, *path][: len(path)]
     assert all(parent < node for node, parent in enumerate(made.parents))
