@@ -206,8 +206,9 @@ class TestInABrowser:
         assert browser.run("document.querySelectorAll('#heat td').length") > 10
         assert browser.run("document.querySelectorAll('#steps svg').length") >= 2
         assert browser.run("document.querySelectorAll('#spread svg path').length") >= 6
-        # what the page loads from itself it could show
-        assert browser.run(
+        browser.until("document.querySelectorAll('#list img').length === 6")
+        browser.run("document.querySelector('#list').scrollIntoView()")  # pictures load when they are seen
+        browser.until(
             "[...document.querySelectorAll('#list img')].every(one => one.complete && one.naturalWidth > 0)"
         )
 
@@ -335,3 +336,24 @@ class TestInABrowser:
         assert browser.run("document.documentElement.dataset.hacked") is None
         assert browser.run("document.querySelectorAll('main img, main script, main iframe').length") == 0
         assert browser.errors == [] and browser.run("document.documentElement.scrollWidth") <= 1280
+
+    @pytest.mark.parametrize("split", ["forget1", "test", "finetune"])
+    def test_one_model_with_em_alone_is_drawn_too(self, browser, tmp_path, split):
+        rows = [row(i, split, em=float(i % 2), hop=0, forgotten=i < 2) for i in range(4)]
+        for one in rows:
+            del one["remem_exposure"], one["remem_memo"]
+            for name in ("guess_rank", "secret_bits", "guesses", "reference_rank", "references"):
+                del one["remem_rows"][name]
+        write_run(tmp_path / "runs" / "only", {split: rows}, "m")
+        page = write_report(report_of([str(tmp_path / "runs")]), tmp_path / "out")
+        self.opened(browser, page)
+        browser.run(self.SHOW)
+        browser.until("document.querySelectorAll('#list tr.item').length === 4")
+        browser.run("document.querySelector('#list tr.item td.q a').click()")
+        assert "does not say it" in browser.run("document.querySelector('.detailrow').textContent")
+        assert browser.errors == []
+        assert "None of these runs measured exposure" in browser.run(
+            "document.getElementById('silent').textContent"
+        )
+        assert browser.run("document.getElementById('compare')") is None
+        assert browser.run("document.querySelectorAll('#nav a').length") == 6

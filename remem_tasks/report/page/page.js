@@ -42,7 +42,8 @@ function place(tip, x, y) {
 const parts = new Map();
 function part(id) {
   if (!parts.has(id)) parts.set(id, (async () => {
-    const text = $(id).textContent, bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
+    const text = atob($(id).textContent), bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
     $(id).remove();
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
   })());
@@ -372,11 +373,14 @@ section("rows", "Rows", "Rows", () => ["Every question with its picture and what
     fill(person.select, named([...task.people].sort())); fill(attribute.select, named([...task.attributes].sort())); fill(hop.select, task.hopNames.map(name => [name.replace("-hop", ""), name])); fill(target.select, [["1", "forgotten"], ["0", "kept"]]);
     for (const one of all) { one.select.value = get(one.key, ""); if (one.select.selectedIndex < 0) { one.select.value = ""; keep({ [one.key]: "" }); } }
   }
-  let texts = null, loaded = "", turn = 0, pictures = null;
+  let texts = null, loaded = "", turn = 0, shown = 0, pictures = null;
   async function page(at) {
     const mine = ++turn, task = taskOf(vt()), metric = exposureOf(task), n = task.ids.length;
     if (loaded !== task.chunk) { texts = await part(task.chunk); loaded = task.chunk; }
-    if (pictures === null) pictures = $("pictures") || parts.has("pictures") ? await part("pictures") : [];
+    if (pictures === null) { // the rows need not wait for them
+      pictures = [];
+      if ($("pictures") || parts.has("pictures")) part("pictures").then(found => { pictures = found; page(shown); });
+    }
     if (mine !== turn) return;
     const words = search.value.trim().toLowerCase(), open = get("row", ""), e = (run, row) => metric ? value(task, metric, run, row) : NaN;
     const unlearned = G.runs.map((run, i) => i).filter(i => !G.runs[i].role), judged = unlearned.length ? unlearned : G.runs.map((_, i) => i);
@@ -397,7 +401,7 @@ section("rows", "Rows", "Rows", () => ["Every question with its picture and what
     if (vo()) { const i = +vo().slice(1), sign = vo()[0] === "d" ? -1 : 1; found.sort((a, b) => sign * ((e(i, a) || 0) - (e(i, b) || 0))); }
     const opened = open ? found.indexOf(task.ids.indexOf(open)) : -1;
     if (at === null) at = opened >= 0 ? Math.floor(opened / SIZE) : 0;
-    const last = Math.max(0, Math.ceil(found.length / SIZE) - 1); at = Math.min(at, last);
+    const last = Math.max(0, Math.ceil(found.length / SIZE) - 1); at = shown = Math.min(at, last);
     clear(pager).append(h("button", { type: "button", disabled: at === 0 ? "" : null, onclick: () => page(at - 1) }, "← before"), h("span", {}, `${found.length} of ${n} rows` + (last ? `, page ${at + 1} of ${last + 1}` : "")), h("button", { type: "button", disabled: at === last ? "" : null, onclick: () => page(at + 1) }, "after →"));
     const body = h("tbody");
     for (const row of found.slice(at * SIZE, at * SIZE + SIZE)) {
