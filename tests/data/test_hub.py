@@ -269,23 +269,34 @@ def test_check_without_pictures_fetches_none(mirror, tmp_path):
 
 @pytest.mark.slow
 def test_a_task_runs_from_the_hub(mirror, checkpoints, tmp_path):
-    status, out, err = run(
-        mirror.environment(tmp_path / "cache"),
-        *(BIN / "lmms_eval", "--model", "remem_hf", "--tasks", "remem_forget1", "--limit", "4"),
-        *(
-            "--model_args",
-            f"pretrained={checkpoints['llava']},device=cpu",
-            "--gen_kwargs",
-            "max_new_tokens=4",
-        ),
-        *("--output_path", tmp_path / "out"),
+    def score(out: str, **environment: str) -> dict:
+        status, said, error = run(
+            {**mirror.environment(tmp_path / "cache"), **environment},
+            *(BIN / "lmms_eval", "--model", "remem_hf", "--tasks", "remem_forget1", "--limit", "4"),
+            *("--model_args", f"pretrained={checkpoints['llava']},device=cpu"),
+            *("--gen_kwargs", "max_new_tokens=4", "--rollouts", "4", "--output_path", tmp_path / out),
+        )
+        assert status == 0, said + error
+        (file,) = (tmp_path / out).rglob("*_results.json")
+        return json.loads(file.read_text())
+
+    results = score("online")
+    scores, metadata = results["results"]["remem_forget1"], results["configs"]["remem_forget1"]["metadata"]
+    assert scores["remem_rows,none"] == 1 and 0 <= scores["remem_exposure,none"] <= 1
+    assert metadata["data"] == REMEM and list(metadata["not_available"]) == []
+    # Of finetune, which has the values of other people, the text alone was read.
+    names = {f"{REMEM}/README.md", *(f"{REMEM}/{shard(split)}" for split in ("forget1", "finetune"))}
+    assert mirror.files_sent() == names
+    assert 0 < mirror.sent(shard("finetune")) < 2 * 65536
+    # Without a network: the split is in the cache, that text is not.
+    mirror.log.clear()
+    offline = score("offline", HF_HUB_OFFLINE="1")
+    assert not mirror.files_sent()
+    reasons = offline["configs"]["remem_forget1"]["metadata"]["not_available"]
+    assert list(reasons) == ["reference_exposure"] and "finetune" in reasons["reference_exposure"]
+    assert {name for name in scores if "reference" in name} and scores["remem_exposure,none"] == (
+        offline["results"]["remem_forget1"]["remem_exposure,none"]
     )
-    assert status == 0, out + err
-    (file,) = (tmp_path / "out").rglob("*_results.json")
-    results = json.loads(file.read_text())
-    assert results["results"]["remem_forget1"]["remem_rows,none"] == 1
-    assert results["configs"]["remem_forget1"]["metadata"]["data"] == REMEM
-    assert mirror.files_sent() == {f"{REMEM}/README.md", f"{REMEM}/{shard('forget1')}"}
 
 
 # Without pictures
