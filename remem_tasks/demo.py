@@ -23,6 +23,8 @@ from rich.table import Table
 from remem_tasks.errors import RememError
 from remem_tasks.report.picture import draw_summary
 from remem_tasks.report.results import Scores, newest_results, read_scores
+from remem_tasks.report.summary import report_of
+from remem_tasks.report.write import write_report
 
 TASKS = ("remem_forget1", "remem_retain", "remem_test")
 ENVIRONMENT = {
@@ -212,6 +214,12 @@ def unexpected(models: dict[str, Scores]) -> list[str]:
     return lines
 
 
+def _report(out: Path) -> Path:
+    """The path of the page that `remem report` makes of the demo's results."""
+    report = report_of([str(out / "results")], gold="gold", start="memorised")
+    return write_report(report, out / "report", "The demo")
+
+
 def demo(out: str | Path, arch: str = "llava", workers: int = 2, quick: bool = False) -> dict:
     """Run the demo in folder `out`; returns (and writes to `summary.json`) scores and seconds.
 
@@ -249,12 +257,14 @@ def demo(out: str | Path, arch: str = "llava", workers: int = 2, quick: bool = F
     summary = {"models": models, "seconds": seconds}
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     draw_summary(models, out / "data", out / "summary.png")
+    page = _report(out)
     console.print()
     console.print(table(models))
     console.print(
         f"{sum(seconds.values()):.0f} s in all. Every score: {out / 'summary.json'}", highlight=False
     )
     console.print(f"As a picture: {out / 'summary.png'}", highlight=False)
+    console.print(f"Every row, every reply, gate and distance to gold: {page}", highlight=False)
     if not quick and (wrong := unexpected(models)):
         raise RememError("the demo did not come out right: " + "; ".join(wrong))
     return summary

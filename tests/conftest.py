@@ -21,7 +21,9 @@ os.environ.update(
     TQDM_DISABLE="1",
     REMEM_CACHE="off",
 )
-if "PYTEST_XDIST_WORKER" in os.environ:  # one core each: threads of several workers would be in each other's way
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # one core each: threads of several workers would be in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("REMEM_") and name != "REMEM_CACHE"]:
     del os.environ[name]

@@ -99,6 +99,7 @@ def counted(tmp_path, monkeypatch, in_root):
     monkeypatch.setattr(demo, "newest_results", lambda folder: folder.name)
     monkeypatch.setattr(demo, "read_scores", lambda name: scores(GOOD)[name])
     monkeypatch.setattr(demo, "draw_summary", lambda *args: None)
+    monkeypatch.setattr(demo, "_report", lambda out: out / "report" / "report.html")
 
     def run():
         before = log.read_text() if log.exists() else ""
@@ -169,5 +170,6 @@ def test_the_whole_demo_runs_in_small(in_root, tmp_path):
         assert (tmp_path / "demo" / "models" / name / "model.safetensors").is_file()
         assert list((tmp_path / "demo" / "results" / name).rglob("*_samples_remem_forget1.jsonl"))
     assert (tmp_path / "demo" / "summary.png").stat().st_size > 10_000
+    assert "DOCTYPE" in (tmp_path / "demo" / "report" / "report.html").read_text().upper()
     again = demo.demo(tmp_path / "demo", workers=1, quick=True)
     assert again == summary
