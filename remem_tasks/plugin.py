@@ -255,11 +255,12 @@ def run_lmms_eval() -> int:
     upstream.cli_evaluate = with_status(cli_evaluate, upstream, "lmms_eval", lambda args: True)
     arguments, before = sys.argv, dict(os.environ)
     try:
-        sys.argv = [arguments[0], *_take_flags(arguments[1:])]
+        try:
+            sys.argv = [arguments[0], *_take_flags(arguments[1:])]
+        except RememError as error:
+            print(f"lmms_eval: error: {error}", file=sys.stderr)
+            return 2
         dispatch.main()
-    except RememError as error:
-        print(f"lmms_eval: error: {error}", file=sys.stderr)
-        return 2
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
             print(leaving.code, file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shutil
 import sys
 import types
@@ -128,6 +129,34 @@ def test_bad_input_is_one_line_and_status_1(remem_data, checkpoints, command_lin
 def test_debug_keeps_the_traceback(remem_data, command_line):
     with pytest.raises(RememError, match="no checkpoint"):
         command_line("--model remem_hf --tasks remem_forget1 --verbosity DEBUG")
+
+
+def test_flags_of_the_suite(remem_data, tiny, command_line, tmp_path, monkeypatch):
+    for line, said in {
+        "--tasks x --estimator foo": "estimator 'foo' unknown; choose from distinct, frequency",
+        "--tasks x --metrics em,rouge": "metrics 'rouge' unknown; choose from em, memo, exposure",
+        "--rollouts many": "rollouts 'many' is no whole number",
+        "--rollouts 0": "rollouts 0 is out of range",
+    }.items():
+        status, _, err = command_line(line)
+        assert status == 2 and said in err and "Traceback" not in err
+    status, out, _ = command_line("--help")
+    assert status == 0 and "--cloze_context" in out and "--estimator" in out
+    monkeypatch.setenv("REMEM_ROLLOUTS", "7")
+    monkeypatch.setattr(RememHF, "create_from_arg_string", classmethod(lambda cls, *arguments: tiny()))
+    flags = "--metrics em,exposure --memo_stride 9 --forget forget2 --gen_kwargs max_new_tokens=2"
+    status, _, err = command_line(f"--model remem_hf --tasks remem_test --output_path {tmp_path} {flags}")
+    assert status == 0, err
+    (file,) = tmp_path.rglob("*_results.json")
+    results = json.loads(file.read_text())
+    suite = results["configs"]["remem_test"]["metadata"]["suite"]
+    assert (suite["metrics"], suite["rollouts"], suite["forget"]) == (["em", "exposure"], 7, "forget2")
+    scores = {name.split(",")[0] for name in results["results"]["remem_test"]}
+    assert {"remem_exposure", "remem_forgotten_em"} <= scores and not [
+        name for name in scores if "memo" in name
+    ]
+    # and nothing of it stays behind
+    assert os.environ["REMEM_ROLLOUTS"] == "7" and "REMEM_METRICS" not in os.environ
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from lmms_eval.api.model import lmms
 from PIL import Image
 from rows import people_splits, write_parquet
 from scripted import Scripted, run, value
-from test_processes import BIN, arguments, call, results_under
+from test_processes import BIN, arguments, call, replies_under, results_under
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from remem_tasks.benchmarks.suite import Suite, suite_of
@@ -277,7 +277,7 @@ def test_another_seed_draws_other_guesses(remem_data, spoken, monkeypatch, estim
 
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(data_dir, spoken, tmp_path):
-    numbers = []
+    numbers, replies = [], []
     for ranks in (1, 2):
         out = tmp_path / str(ranks)
         launcher = [BIN / "torchrun", "--standalone", f"--nproc_per_node={ranks}", "-m", "lmms_eval"]
@@ -285,6 +285,8 @@ def test_two_processes_give_the_numbers_of_one(data_dir, spoken, tmp_path):
         status, said = call(command, data_dir, REMEM_ROLLOUTS="16", REMEM_MEMO_TOKENS="8")
         assert status == 0, said
         numbers.append(results_under(out))
+        replies.append({task: replies_under(out, task) for task in numbers[-1]})
+    assert replies[0] == replies[1] and len(replies[0]["remem_retain"]) == 12
     for task, scores in numbers[0].items():
         assert {"remem_memo,none", "remem_exposure,none", "remem_2hop_cloze_prob,none"} <= scores.keys()
         plain = {name: score for name, score in scores.items() if isinstance(score, int | float)}
