@@ -33,6 +33,7 @@ os.environ.update(
 )
 for variable in [name for name in os.environ if name.startswith("REMEM_")]:
     del os.environ[variable]  # the settings are those of this script
+os.environ["REMEM_CACHE"] = "off"
 
 import lmms_eval.evaluator as harness
 import psutil
