@@ -6,8 +6,8 @@ The suite is EM, keyword recall, ROUGE-L, MEMO, Exposure with M = 64 and the ref
 each model's `generate_until` on the same rows, a third each of forget1, retain and test: no start-up, and no
 scoring of texts. The naive way is one `generate` a prefix of MEMO, one with 64 sequences for the outcomes, and
 one forward a candidate. Rounds are interleaved; a time is the median of its rounds, and a ratio is the median of
-the rounds' ratios. Without --model the checkpoint is made here: LLaVA's shape with random weights (1 M parameters,
-on a GPU 0.4 billion), which never ends a reply and so costs all sides the most.
+the rounds' ratios. The checkpoint is by default the demo's memorised one; where there is none, LLaVA's shape with
+random weights (1 M parameters, on a GPU 0.4 billion), which never ends a reply and so costs all sides the most.
 """
 
 # ruff: noqa: E402  (what lmms-eval and its libraries read when they are imported is set before)
@@ -321,13 +321,16 @@ def compare(lm: Ours, table: Table, data: str, rows: int, repeats: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="checkpoint; made here if not given")
     parser.add_argument(
-        "--data", help="data with the splits forget1, retain and test; made here if not given"
+        "--model",
+        help="checkpoint; by default the demo's memorised one, else one made here at random weights",
     )
-    parser.add_argument("--rows", type=int, help="default 60; 24 without --model; half and twice as many too")
+    parser.add_argument("--data", help="its data, with the splits forget1, retain and test")
     parser.add_argument(
-        "--naive_rows", type=int, help="rows for the naive way (default: all; 6 without --model)"
+        "--rows", type=int, help="default 60; 24 at random weights; half and twice as many too"
+    )
+    parser.add_argument(
+        "--naive_rows", type=int, help="rows for the naive way (default: all; 6 at random weights)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of the processor, for all sides")
@@ -336,6 +339,9 @@ def main() -> None:
     args = parser.parse_args()
     if bool(args.model) != bool(args.data):
         parser.error("--model and --data go together: a checkpoint answers questions on its own data")
+    demo = Path("runs/demo/models/memorised")
+    if not args.model and args.device == "cpu" and (demo / "config.json").is_file():
+        args.model, args.data = str(demo), "runs/demo/data"
     args.rows = args.rows or (60 if args.model else 24)
     if args.rows < 2 * len(SPLITS) or args.repeats < 1:
         parser.error(f"at least {2 * len(SPLITS)} rows and one round")
