@@ -303,8 +303,7 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
         "one NAME for several RUNs makes them seeds of one model",
     )
     parser.add_argument("--out", default="report", help="folder to write to (%(default)s)")
-    parser.add_argument("--gold", metavar="RUN", help="the model that never saw the forget set")
-    parser.add_argument("--start", metavar="RUN", help="the model that forgetting began from")
+    _add_reference_runs(parser)
     parser.add_argument("--title", default="Unlearning report")
     parser.add_argument("--no-pictures", action="store_true", help="leave the thumbnails out")
     _add_thresholds(parser)
@@ -359,6 +358,11 @@ def _leaderboard_show(args: argparse.Namespace) -> None:
     print(f"{len(board)} entries, no faults")
 
 
+def _add_reference_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gold", metavar="RUN", help="the model that never saw the forget set")
+    parser.add_argument("--start", metavar="RUN", help="the model that forgetting began from")
+
+
 def _add_leaderboard(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "leaderboard", help="append scored models to a leaderboard.jsonl, or show it"
@@ -366,8 +370,7 @@ def _add_leaderboard(commands: argparse._SubParsersAction) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     put = actions.add_parser("add", help="check entries and append them, all or none")
     put.add_argument("runs", nargs="+", metavar="RUN", help="as in `remem report`")
-    put.add_argument("--gold", metavar="RUN", help="the model that never saw the forget set")
-    put.add_argument("--start", metavar="RUN", help="the model that forgetting began from")
+    _add_reference_runs(put)
     put.add_argument("--name", help="of the entry; default: the run's")
     put.add_argument("--no-gate", action="store_true", help="enter it though its start failed the gate")
     _add_thresholds(put)

@@ -104,15 +104,15 @@ def suite_of(metadata: Mapping) -> Suite:
 
 
 FLAGS = {
-    "metrics": "families of scores, by commas: em, memo, exposure (all three)",
-    "rollouts": "M, guesses among which a secret is ranked (64)",
-    "estimator": "of that rank: distinct or frequency (distinct)",
-    "cloze_context": "before the cloze prompt: question or picture (question)",
-    "references": "at most so many values of other identities in the reference rank (256)",
-    "memo_stride": "characters from one cut of an answer to the next (5)",
-    "memo_tokens": "the longest continuation of a cut (200)",
-    "rollout_seed": "of the guesses (0)",
-    "forget": "the forget set whose people count as forgotten (forget1)",
+    "metrics": "families of scores, by commas: em, memo, exposure",
+    "rollouts": "M, guesses among which a secret is ranked",
+    "estimator": "of that rank: distinct or frequency",
+    "cloze_context": "before the cloze prompt: question or picture",
+    "references": "at most so many values of other identities in the reference rank",
+    "memo_stride": "characters from one cut of an answer to the next",
+    "memo_tokens": "the longest continuation of a cut",
+    "rollout_seed": "of the guesses",
+    "forget": "the forget set whose people count as forgotten",
 }
 
 
@@ -124,7 +124,9 @@ def flags_parser() -> argparse.ArgumentParser:
         f"{variable('metrics')}, or `metadata` of a task's YAML)"
     )
     for name in SETTINGS:
-        group.add_argument(f"--{name}", help=FLAGS[name], metavar="X")
+        default = getattr(Suite, name)
+        shown = ",".join(default) if isinstance(default, tuple) else default
+        group.add_argument(f"--{name}", help=f"{FLAGS[name]} (default: {shown})", metavar="X")
     return parser
 
 
