@@ -31,7 +31,9 @@ def test_packed_rows_are_padded_rows(shape_of, shape, monkeypatch):
         drawn = decoder.distinct(state, 4, 3, range(5))
         said = decoder.greedy(state, 6)
         return (
-            torch.cat([state.logp, *(one.logprobs[:, None].expand(-1, state.logp.shape[1]) for one in drawn)]),
+            torch.cat(
+                [state.logp, *(one.logprobs[:, None].expand(-1, state.logp.shape[1]) for one in drawn)]
+            ),
             [one.tokens for one in drawn],
             [reply.tokens for reply in said],
         )
@@ -64,4 +66,6 @@ def test_nothing_stays_behind_when_a_forward_fails():
         raise RuntimeError("broken")
     assert packing() is None
     assert model.config.get_text_config()._attn_implementation == "sdpa"
-    assert {part.config._attn_implementation for part in model.modules() if hasattr(part, "config")} == {"sdpa"}
+    assert {part.config._attn_implementation for part in model.modules() if hasattr(part, "config")} == {
+        "sdpa"
+    }
