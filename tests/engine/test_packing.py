@@ -16,9 +16,9 @@ PREFIXES = [[150], [151, 152], [151, 153], [160], [170, 171, 172]]
 def test_states_go_to_their_rows():
     here = Packing(torch.tensor([1, 0, 1]), torch.tensor([0, 0, 1]), 2, 2)
     states = torch.arange(1.0, 7).view(1, 1, 3, 2)  # 1 head, 3 tokens, size 2
-    place = torch.full((2, 1, 2, 2), torch.nan)
+    place = torch.full((2, 2, 1, 2), torch.nan)
     here.into(place, states)
-    assert place.tolist() == [[[[3.0, 4.0], [0.0, 0.0]]], [[[1.0, 2.0], [5.0, 6.0]]]]
+    assert place.tolist() == [[[[3.0, 4.0]], [[0.0, 0.0]]], [[[1.0, 2.0]], [[5.0, 6.0]]]]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
