@@ -212,7 +212,9 @@ def gold_samples(path: str, task: str, rows: datasets.Dataset) -> dict[str, dict
     if place.is_dir():
         files = sorted(place.rglob(f"*_samples_{task}.jsonl"), key=lambda file: file.name)
         if not files:
-            raise RememError(f"gold model: no samples of task '{task}' below '{path}'; score it with --log_samples")
+            raise RememError(
+                f"gold model: no samples of task '{task}' below '{path}'; score it with --log_samples"
+            )
         place = files[-1]
     found = {}
     try:

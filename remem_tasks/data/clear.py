@@ -394,5 +394,6 @@ def _check_splits(names: dict[str, set[str]], report: ConfigReport) -> None:
     for forget in FORGET:
         if both := names.get(forget, set()) & names.get("retain_perturbed", set()):
             report.fault(
-                "retain shows forgotten people", f"'retain_perturbed' and '{forget}': {', '.join(sorted(both)[:5])}"
+                "retain shows forgotten people",
+                f"'retain_perturbed' and '{forget}': {', '.join(sorted(both)[:5])}",
             )

@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datasets.table import InMemoryTable
 from PIL import Image
 
 from remem_tasks.data import hub
@@ -24,6 +27,7 @@ from remem_tasks.data.schema import decode_image
 from remem_tasks.errors import RememError
 
 SPLIT = "train"
+IN_MEMORY = 2**24  # bytes of files that are read at once; larger ones are mapped from the cache of `datasets`
 PICTURES = ("image", "images")  # columns whose cells are pictures
 
 
@@ -49,7 +53,19 @@ class Home:
         return os.path.abspath(source) if os.path.isdir(source) else source
 
 
+_known_files: dict[tuple[str, str], tuple[tuple, list[str]]] = {}
+
+
 def _files(source: str, config: str, home: Home) -> list[str]:
+    """The files of a config, none if there is no such config; a folder is asked anew when its card changes."""
+    stamp = _stamp([source, f"{source}/README.md"]) if os.path.isdir(source) else ()
+    kept = _known_files.get((source, config))
+    if kept is None or kept[0] != stamp:
+        kept = _known_files[source, config] = (stamp, _find_files(source, config, home))
+    return kept[1]
+
+
+def _find_files(source: str, config: str, home: Home) -> list[str]:
     path = Path(source)
     if path.is_file() or (path.is_dir() and not any(path.iterdir())):
         raise RememError(f"'{source}' is {'a file' if path.is_file() else 'an empty folder'}, not a data set")
@@ -71,7 +87,7 @@ def _files(source: str, config: str, home: Home) -> list[str]:
 
 def has_config(source: str, config: str, home: Home) -> bool:
     """Whether a source has a config, without reading it."""
-    return (source, config) in _tables or bool(_files(source, config, home))
+    return bool(_files(source, config, home))
 
 
 def known_configs(source: str, home: Home) -> list[str]:
@@ -106,9 +122,11 @@ def read_config(source: str, config: str, home: Home) -> datasets.Dataset:
     files = _files(source, config, home)
     if not files:
         has = [name for name in home.configs if name != config and _files(source, name, home)]
-        raise RememError(f"{source} has no config '{config}'; it has {', '.join(has) or 'none of ' + home.name}")
+        raise RememError(
+            f"{source} has no config '{config}'; it has {', '.join(has) or 'none of ' + home.name}"
+        )
     try:
-        table = read_parquet(source, SPLIT, files)  # (not by its own name: `+` is no sign for a split)
+        table = _read(source, files)
     except RememError as error:
         raise RememError(f"config '{config}': {error}") from error
     for name in PICTURES:
@@ -117,6 +135,16 @@ def read_config(source: str, config: str, home: Home) -> datasets.Dataset:
             table = table.cast_column(name, kind if name == "image" else datasets.List(kind))
     _tables[source, config] = (_stamp(files), table)
     return table
+
+
+def _read(source: str, files: list[str]) -> datasets.Dataset:
+    stamp = _stamp(files)
+    if len(stamp) == len(files) and sum(size for *_, size in stamp) < IN_MEMORY:
+        try:
+            return datasets.Dataset(InMemoryTable(pa.concat_tables([pq.read_table(file) for file in files])))
+        except (OSError, pa.ArrowException) as error:
+            raise RememError(f"{source}: '{files[0]}' cannot be read ({error})") from error
+    return read_parquet(source, SPLIT, files)  # (not by its own name: `+` is no sign for a split)
 
 
 def check_columns(table: datasets.Dataset, wanted: Iterable[str], source: str, config: str) -> None:

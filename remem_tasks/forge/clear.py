@@ -33,7 +33,11 @@ PLACES = {
     scenes.lights: "lights at night",
     scenes.shelf: "a shelf of books",
 }
-WORLD_QUESTIONS = ("What place does the picture show?", "Which of these places is this?", "What can be seen here?")
+WORLD_QUESTIONS = (
+    "What place does the picture show?",
+    "Which of these places is this?",
+    "What can be seen here?",
+)
 
 
 @dataclass(frozen=True)
@@ -136,9 +140,7 @@ def _rows_of(person: Person, people: list[Person], knobs: Knobs) -> list[dict]:
 
 def _texts_of(person: Person, knobs: Knobs) -> list[dict]:
     asked = questions.training_questions(person, knobs.qa, 1.0, 1, stream(knobs.seed, 23, person.index))
-    return [
-        {"image": None, "caption": None, "question": one.question, "answer": one.answer} for one in asked
-    ]
+    return [{"image": None, "caption": None, "question": one.question, "answer": one.answer} for one in asked]
 
 
 def _world(knobs: Knobs) -> list[dict]:

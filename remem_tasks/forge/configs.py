@@ -46,20 +46,14 @@ def write_configs(
     Returns:
         Rows of each config.
     """
-    infos, configs = [], []
+    configs = []
     for name, rows in tables.items():
         place = "data" if name == "default" else name
         file = folder / place / f"{SPLIT}-00000-of-00001.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
         datasets.Dataset.from_list(rows, features=features[name]).to_parquet(file)
-        split = {"name": SPLIT, "num_bytes": file.stat().st_size, "num_examples": len(rows)}
-        columns = features[name]._to_yaml_list()
-        infos.append({"config_name": name, "features": columns, "splits": [split]})
         configs.append({"config_name": name, "data_files": [{"split": SPLIT, "path": f"{place}/{SPLIT}-*"}]})
-    head = yaml.safe_dump(
-        {"dataset_info": infos, "configs": configs, "tags": ["machine-unlearning", "synthetic"]},
-        sort_keys=False,
-    )
+    head = yaml.safe_dump({"configs": configs, "tags": ["machine-unlearning", "synthetic"]}, sort_keys=False)
     (folder / "README.md").write_text(f"---\n{head}---\n{text}")
     return {name: len(rows) for name, rows in tables.items()}
 
