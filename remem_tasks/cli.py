@@ -45,8 +45,8 @@ def _forge(args: argparse.Namespace) -> None:
 # Of all forges: (type, help); each forge takes those of its Knobs and has its own defaults.
 KNOBS = {
     "identities": (int, "fictitious people (20)"),
-    "qa": (int, "training questions an identity (100; clear: texts an identity, 20)"),
-    "images": (int, "training pictures an identity (100; clear: 8)"),
+    "qa": (int, "training questions an identity (100; clear: texts an identity, 20; mllmu: of each kind, 3)"),
+    "images": (int, "training pictures an identity (100; clear: 8; mllmu: test pictures, 3)"),
     "test_qa": (int, "remem: test questions an identity, each with its own picture (28)"),
     "retain_qa": (int, "remem: rows of split retain an identity (35)"),
     "single_hop_ratio": (float, "remem: share of 1-hop questions (0.7)"),

@@ -19,6 +19,7 @@ RANGES = {
     "memo_tokens": (1, 4096),
     "references": (0, 100_000),
     "rollout_seed": (0, 2**63 - 1),
+    "shots": (0, 16),
 }
 
 
@@ -38,6 +39,7 @@ class Suite:
         memo_tokens: the longest continuation of a cut.
         rollout_seed: of the rollouts; a row's random stream depends on it and on the row's id alone.
         forget: the forget set, whose people count as forgotten where a split holds others too.
+        shots: demonstrations before MLLMU-Bench's questions with options, of people in no forget set.
         gold: samples file of the gold model, or the folder it was scored to, for CLEAR's forget quality.
     """
 
@@ -51,6 +53,7 @@ class Suite:
     rollout_seed: int = 0
     forget: str = "forget1"
     gold: str = ""
+    shots: int = 0
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -115,6 +118,7 @@ FLAGS = {
     "memo_tokens": "the longest continuation of a cut",
     "rollout_seed": "of the guesses",
     "forget": "the forget set whose people count as forgotten",
+    "shots": "demonstrations before MLLMU-Bench's questions with options",
     "gold": "samples of the gold model for CLEAR's forget quality: a file, or its --output_path",
 }
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from types import ModuleType
 
-from remem_tasks.data import clear
+from remem_tasks.data import clear, mllmu
 from remem_tasks.data.configs import has_config
 from remem_tasks.data.load import resolve_source
 from remem_tasks.errors import RememError
 
 SHAPES: dict[str, tuple[ModuleType, tuple[str, ...]]] = {
-    "clear": (clear, ("full+tofu", "forget10+tofu", "real_faces"))
+    "clear": (clear, ("full+tofu", "forget10+tofu", "real_faces")),
+    "mllmu": (mllmu, ("ft_Data", "forget_5", "Test_Set")),
 }
 """Name → the module of its data, and configs by one of which it is known."""
 
 
 def module_of(source: str | None, name: str | None = None) -> ModuleType | None:
-    """The module of a data set's shape (`clear`); None for the shape of ReMem.
+    """The module of a data set's shape (`clear`, `mllmu`); None for the shape of ReMem.
 
     Args:
         source: folder or Hub id; None for the published set of `name`, or for ReMem's.
