@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -228,15 +229,24 @@ def gate_of(results: str | Path | Run, thresholds: Thresholds | None = None) -> 
 
 
 def table_of(verdict: Verdict, attributes: bool = False) -> Table:
-    """Sets and hops, and the attributes that fail in a set that passes (or all of them)."""
-    table = Table(title=Text(f"Gate: had '{verdict.model}' memorised?"), title_style="bold")
-    for name in ("set", "part", "rows"):
-        table.add_column(name, justify="right" if name == "rows" else "left")
+    """Sets and hops, and the attributes that fail in a set that passes (or all of them), in per cent."""
+    table = Table(
+        title=Text(f"Gate: had '{verdict.model}' memorised? Per cent, with bounds"),
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    table.title_style = "bold"
+    table.add_column("set and part", overflow="fold")
+    table.add_column("rows", justify="right", no_wrap=True)
     for metric in METRICS:
-        table.add_column(
-            f"{metric}\n≥ {getattr(verdict.thresholds, metric):.2f}", justify="right", no_wrap=True
-        )
-    table.add_column("verdict")
+        needed = getattr(verdict.thresholds, metric)
+        table.add_column(f"{metric} ≥ {100 * needed:.0f}", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    words = {
+        MEMORISED: ("green", "memorised"),
+        NOT_MEMORISED: ("red", "not memorised"),
+        UNCLEAR: ("yellow", "unclear"),
+    }
     failed = {cell.task for cell in verdict.cells if cell.fails and cell.part == "all"}
     for cell in verdict.cells:
         told = cell.fails and cell.task not in failed  # where the set fails, so do most of its attributes
@@ -244,18 +254,22 @@ def table_of(verdict: Verdict, attributes: bool = False) -> Table:
             continue
         found = {one.metric: one for one in cell.findings}
         shown = [
-            f"{found[metric].mean:.2f} [dim]{found[metric].low:.2f}–{found[metric].high:.2f}[/]"
+            f"{100 * found[metric].mean:.0f} [dim]{100 * found[metric].low:.0f}–{100 * found[metric].high:.0f}[/]"
             if metric in found
             else "-"
             for metric in METRICS
         ]
-        style = "red" if cell.fails else "green" if cell.verdict == MEMORISED else "yellow"
-        told = cell.verdict if cell.counts else f"{cell.verdict} (not asked of it)"
-        table.add_row(
-            escape(cell.task) if cell.part == "all" else "",
-            escape(cell.part),
-            str(cell.rows),
-            *shown,
-            f"[{style if cell.counts else 'dim'}]{told}[/]",
+        whole = cell.part == "all"
+        name = (
+            f"[bold]{escape(cell.task)}[/]" if whole else f"  {escape(cell.part.removeprefix('attribute '))}"
         )
+        style, word = words[cell.verdict]
+        style = "red" if cell.fails else style if cell.counts else "dim"
+        table.add_row(
+            name + (" *" if whole and not cell.counts else ""), str(cell.rows), *shown, f"[{style}]{word}[/]"
+        )
+    notes = ["unclear: too few rows to say"]
+    if any(not cell.counts for cell in verdict.cells):
+        notes.append("*: was not trained on, so it need not be memorised")
+    table.caption, table.caption_justify = "\n".join(notes), "left"
     return table

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -20,7 +21,7 @@ from remem_tasks.errors import RememError
 _PROBE = "Xylograph"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chat:
     """A row's messages.
 
@@ -50,6 +51,7 @@ class Prompts:
     def __init__(self, processor: Any) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
+        self._rendered: WeakKeyDictionary[Chat, tuple[str, str]] = WeakKeyDictionary()
 
     @staticmethod
     def split(chat: Chat) -> tuple[list[dict], str]:
@@ -96,13 +98,14 @@ class Prompts:
 
     def _assistant(self, chat: Chat) -> tuple[str, str]:
         """(text of the finished turns, what the template puts before an assistant's words)."""
-        finished, _ = self.split(chat)
-        prompt = self._text(finished, add_generation_prompt=True)
-        probe = {"role": "assistant", "content": [{"type": "text", "text": _PROBE}]}
-        full = self._text([*finished, probe])
-        if not full.startswith(prompt) or _PROBE not in full[len(prompt) :]:
-            return prompt, " "
-        return prompt, full[len(prompt) :].split(_PROBE)[0]
+        if chat not in self._rendered:
+            finished, _ = self.split(chat)
+            prompt = self._text(finished, add_generation_prompt=True)
+            probe = {"role": "assistant", "content": [{"type": "text", "text": _PROBE}]}
+            full = self._text([*finished, probe])
+            known = full.startswith(prompt) and _PROBE in full[len(prompt) :]
+            self._rendered[chat] = prompt, full[len(prompt) :].split(_PROBE)[0] if known else " "
+        return self._rendered[chat]
 
     def text(self, tokens: Sequence[int]) -> str:
         """What generated tokens say, without the end token."""

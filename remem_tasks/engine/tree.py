@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from remem_tasks.engine.packing import Packer, Packing, packing
 from remem_tasks.errors import RememError
 
 
@@ -24,23 +25,29 @@ class _Layer(DynamicLayer):
     room: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any):
-        used = self.get_seq_length()
+        used, here = self.get_seq_length(), packing()
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        end = used + key_states.shape[-2]
+        count, width = (here.count, here.width) if here else (len(key_states), key_states.shape[-2])
+        end = used + width
         if self.room is None or self.room[0].shape[-2] < end:
             self.room = tuple(
-                self._grown(old, new, used, end + max(32, end // 4))
+                self._grown(
+                    old, new.new_empty(count, new.shape[1], end + max(32, end // 4), new.shape[3]), used
+                )
                 for old, new in ((self.keys, key_states), (self.values, value_states))
             )
-        for place, new in zip(self.room, (key_states, value_states)):
-            place[..., used:end, :] = new
+        for room, new in zip(self.room, (key_states, value_states)):
+            place = room[..., used:end, :]
+            if here:
+                here.into(place, new)
+            else:
+                place[:] = new
         self.crop_to(end)
         return self.keys, self.values
 
     @staticmethod
-    def _grown(old: torch.Tensor, new: torch.Tensor, used: int, size: int) -> torch.Tensor:
-        place = new.new_empty(*new.shape[:-2], size, new.shape[-1])
+    def _grown(old: torch.Tensor, place: torch.Tensor, used: int) -> torch.Tensor:
         if used:
             place[..., :used, :] = old
         return place
@@ -94,6 +101,7 @@ class Tree:
         self.dtype = base.dtype
         self._window, self._kinds = _window(base.config.get_text_config())
         self._keeps = "logits_to_keep" in inspect.signature(base.forward).parameters
+        self._packer = Packer(base)
 
     def _call(self, **inputs: Any) -> torch.Tensor:
         return self.model(**inputs, past_key_values=self.cache, use_cache=True).logits
@@ -161,9 +169,12 @@ class Tree:
         index = torch.arange(width, device=device)
         seen[:, index, before + index] = True
         seen[rows, slots] = visible
-        logits = self._call(input_ids=ids, attention_mask=self._masks(seen, places), position_ids=places)
+        mask = self._masks(seen, places)
         self.columns = before + width
-        return logits[rows, slots]
+        if not self._packer.fits:
+            return self._call(input_ids=ids, attention_mask=mask, position_ids=places)[rows, slots]
+        with self._packer.reading(Packing(rows, slots, count, width)):
+            return self._call(input_ids=tokens[None], attention_mask=mask, position_ids=positions[None])[0]
 
     def _masks(self, seen: torch.Tensor, places: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """The additive mask (rows, 1, queries, columns), one for each kind of attention where there are several."""
