@@ -24,6 +24,7 @@ from remem_tasks.data.configs import (
     known_configs,
     pictured,
     read_config,
+    training_table,
 )
 from remem_tasks.data.schema import decode_image
 from remem_tasks.errors import RememError
@@ -47,6 +48,7 @@ FEATURES: dict[str, datasets.Features] = {
     }.items()
 }
 HOME = Home("CLEAR", "therem/CLEAR", "REMEM_CLEAR_DATA", tuple(FEATURES))
+FINETUNE = "full"  # what a model memorises
 REAL = "real"  # both sets about the real world, as one
 
 # Ours: the paper's nine are of this kind.
@@ -296,7 +298,7 @@ def fingerprint(rows: datasets.Dataset) -> str:
 
 
 def training_rows(source: str, name: str, modality: str = "joint") -> datasets.Dataset:
-    """The rows of a set for training: question, answer, `row_id`, and the picture (null where there is none).
+    """The rows of a set for training, see `training_table`.
 
     Args:
         name: `full`, `forget10`, `retain90`, `real_faces`, …; the modality chooses the config.
@@ -319,15 +321,7 @@ def training_rows(source: str, name: str, modality: str = "joint") -> datasets.D
     kept = [one for one in asked if (pictures if one["picture"] >= 0 else texts)]
     if not kept:
         raise RememError(f"{source}, config '{config}': no {modality} rows")
-    return to_training(kept, read_config(source, config, HOME))
-
-
-def to_training(asked: Sequence[dict], table: datasets.Dataset) -> datasets.Dataset:
-    """Questions with their pictures, in the columns that training reads."""
-    rows = table.select_columns(["image"]).select([one["place"] for one in asked])
-    for name in ("question", "answer", "row_id", "identity", "image_path"):
-        rows = rows.add_column(name, [one[name] for one in asked])
-    return rows.add_column("keywords", [one["answer"] for one in asked])
+    return training_table(kept, read_config(source, config, HOME))
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

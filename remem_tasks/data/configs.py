@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -186,6 +186,25 @@ def picture_of(doc: dict, home: Home) -> list[Image.Image]:
     name = next(name for name in PICTURES if name in table.column_names)
     cell = table.select_columns([name])[doc["place"]][name]
     return [decode_image(cell[doc["picture"]] if name == "images" else cell, row_name(doc))]
+
+
+def training_table(asked: Sequence[Mapping], table: datasets.Dataset) -> datasets.Dataset:
+    """Questions in the columns of ReMem's rows, with `text_only`: True where the picture is null on purpose.
+
+    Args:
+        asked: with `question`, `answer`, `row_id`, `identity`, `image_path`, `place`, and `picture` (−1 for none).
+        table: whose column `image` holds the pictures.
+    """
+    cells = table.select_columns(["image"])
+    empty = datasets.Dataset.from_list([{"image": None}], features=cells.features)
+    places = [one["place"] if one["picture"] >= 0 else len(cells) for one in asked]
+    rows = datasets.concatenate_datasets([cells, empty]).select(places)
+    for name in ("question", "answer", "row_id", "identity", "image_path"):
+        rows = rows.add_column(name, [one[name] for one in asked])
+    rows = rows.add_column("keywords", [one["answer"] for one in asked])
+    for name in ("question_type", "qa_category", "attribute", "cloze_prompt"):
+        rows = rows.add_column(name, [""] * len(asked))
+    return rows.add_column("text_only", [one["picture"] < 0 for one in asked])
 
 
 def is_text(cell: object) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import datasets
 
@@ -22,6 +22,7 @@ from remem_tasks.data.configs import (
     known_configs,
     pictured,
     read_config,
+    training_table,
 )
 from remem_tasks.data.schema import decode_image
 from remem_tasks.errors import RememError
@@ -52,6 +53,7 @@ FEATURES: dict[str, datasets.Features] = {
     }.items()
 }
 HOME = Home("MLLMU-Bench", "MLLMMU/MLLMU-Bench", "REMEM_MLLMU_DATA", tuple(FEATURES))
+FINETUNE = "ft_Data"  # what a model memorises
 SETS: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (*FORGET, *RETAIN)},
     **{f"test_{size}": ("Test_Set", f"forget_{size}") for size in SIZES},
@@ -250,7 +252,7 @@ def training_rows(source: str, name: str, modality: str = "joint") -> datasets.D
 
     Args:
         name: `ft_Data`, `forget_5`, `retain_95`, …
-        modality: `joint`, `text` (questions without a picture) or `image`.
+        modality: `joint`, `text` (the questions without a picture) or `image`.
 
     Raises:
         RememError: as `questions_of`, or nothing of that modality.
@@ -271,22 +273,25 @@ def training_rows(source: str, name: str, modality: str = "joint") -> datasets.D
             asked.append({**about, **one, "question": one["prompt"], "row_id": row_id})
         if not counts[place] and modality != "text":
             raise RememError(f"{where}: no picture")
-    kept = [one for one in asked if modality in ("joint", one["modality"])]
+    kept = [
+        {**one, "picture": 0 if one["modality"] == "image" else -1}
+        for one in asked
+        if modality in ("joint", one["modality"])
+    ]
     if not kept:
         raise RememError(f"{source}, config '{name}': no {modality} rows")
-    return kept_rows(kept, read_config(source, name, HOME))
+    return training_table(kept, read_config(source, name, HOME))
 
 
-def kept_rows(asked: Sequence[Mapping], table: datasets.Dataset) -> datasets.Dataset:
-    """Questions with their pictures (null for text), in the columns that training reads."""
-    cells = table.select_columns(["image"])
-    features = datasets.Features({"image": datasets.Image(decode=False)})
-    empty = datasets.Dataset.from_list([{"image": None}], features=features)
-    both = datasets.concatenate_datasets([cells, empty])
-    rows = both.select([one["place"] if one["modality"] == "image" else len(cells) for one in asked])
-    for name in ("question", "answer", "row_id", "identity", "image_path"):
-        rows = rows.add_column(name, [one[name] for one in asked])
-    return rows.add_column("keywords", [one["answer"] for one in asked])
+def retain_of(forget: str) -> str:
+    """`retain_95` for `forget_5`.
+
+    Raises:
+        RememError: no forget set of MLLMU-Bench.
+    """
+    if forget not in FORGET:
+        raise RememError(f"'{forget}' is no forget set of MLLMU-Bench: {', '.join(FORGET)}")
+    return dict(zip(FORGET, RETAIN))[forget]
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:
