@@ -477,6 +477,38 @@ def _add_study(commands: argparse._SubParsersAction) -> None:
     scale.set_defaults(run=_study_scale)
 
 
+def _reproduce(args: argparse.Namespace) -> None:
+    from unlearning.reproduce import METHODS, QUICK, Size, reproduce
+
+    methods = args.methods.split(",") if args.methods else METHODS
+    size = QUICK if args.quick else Size(seed=args.seed)
+    reproduce(
+        args.out, methods, size, not args.no_l1, args.base, args.device, lambda line: print(line, flush=True)
+    )
+    print(f"the table: {args.out}/clear.md (beside it clear.csv and clear.json)")
+
+
+def _add_reproduce(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "reproduce", help="a paper's main table at demo size, beside the published one"
+    )
+    parser.add_argument(
+        "paper", choices=("clear",), help="CLEAR: ten methods with and without L1-LoRA, and a λ sweep"
+    )
+    parser.add_argument(
+        "--out", default="runs/clear", help="folder; a second call goes on with it (%(default)s)"
+    )
+    parser.add_argument("--methods", help="some of the ten, by commas; default: all")
+    parser.add_argument("--no-l1", action="store_true", help="without the half of the table that has L1")
+    parser.add_argument("--base", help="checkpoint to start from; default: a tiny one, made here")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of data and training (%(default)s)")
+    parser.add_argument(
+        "--quick", action="store_true", help="next to no data and training: does it run here?"
+    )
+    parser.set_defaults(run=_reproduce)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="remem", description="Machine unlearning for vision-language models."
@@ -495,6 +527,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_leaderboard,
         _add_diagnose,
         _add_study,
+        _add_reproduce,
     ):
         add(commands)
     return parser
