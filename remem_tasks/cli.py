@@ -142,7 +142,16 @@ def _data_check(args: argparse.Namespace) -> None:
     print("no faults")
 
 
+def _only_remem(source: str | None, action: str) -> None:
+    """Raise a RememError for data of another shape than ReMem's."""
+    from remem_tasks.data.shape import module_of
+
+    if module := module_of(source):
+        raise RememError(f"'{source}' has the shape of {module.HOME.name}: {action} is for ReMem's")
+
+
 def _data_probe(args: argparse.Namespace) -> None:
+    _only_remem(args.source, "probe")
     from rich.console import Console
     from rich.table import Table
 
@@ -167,6 +176,7 @@ def _data_sheet(args: argparse.Namespace) -> None:
 
     from remem_tasks.data.sheet import sheet_of
 
+    _only_remem(args.source, "sheet")
     if Path(args.out).suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise RememError(f"--out '{args.out}' is no picture file (.png, .jpg)")
     sheet_of(args.source).save(args.out)
@@ -176,6 +186,7 @@ def _data_sheet(args: argparse.Namespace) -> None:
 def _data_pull(args: argparse.Namespace) -> None:
     from remem_tasks.data.pull import pull
 
+    _only_remem(args.source, "pull")
     written = pull(args.source, args.split, args.out)
     print(
         f"{args.out}: "

@@ -307,7 +307,7 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     for task in tasks:
         samples = file.with_name(f"{stamp}samples_{task}.jsonl")
         if ROWS not in means[task]:
-            notes.append(f"task '{task}' is none of this project's and is left out")
+            notes.append(f"task '{task}' has no rows of ReMem and is left out")
             continue
         if not samples.is_file():
             raise RememError(f"'{samples}' is not there: score with --log_samples, which the report reads")
