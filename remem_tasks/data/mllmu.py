@@ -96,7 +96,7 @@ def option_lines(question: str, options: Sequence[str]) -> str:
 
 
 def _choices(row: dict, where: str) -> Iterator[dict]:
-    task = row["Classification_Task"] or {}
+    task = row.get("Classification_Task") or {}
     for name, modality in (("Image_Textual_Questions", "image"), ("Pure_Text_Questions", "text")):
         for number, one in enumerate(task.get(name) or []):
             here = f"{where}, {name} {number}"
@@ -121,7 +121,7 @@ def _choices(row: dict, where: str) -> Iterator[dict]:
 
 def _open(row: dict, column: str, where: str) -> Iterator[dict]:
     cloze = column == "Mask_Task"
-    for number, one in enumerate(row[column] or []):
+    for number, one in enumerate(row.get(column) or []):
         here = f"{where}, {column} {number}"
         if one["Type"] not in MODALITIES:
             raise RememError(f"{here}: Type '{one['Type']}' is none of {', '.join(MODALITIES)}")
@@ -177,7 +177,9 @@ def _of_row(row: dict, place: int, pictures: int, source: str, config: str) -> l
 def _table(source: str, config: str) -> tuple[list[dict], list[int]]:
     """(rows without their pictures, how many each has) of a config, the columns that questions need checked."""
     table = read_config(source, config, HOME)
-    check_columns(table, ("ID", *TASKS), source, config)
+    check_columns(table, ("ID",), source, config)
+    if not set(TASKS) & set(table.column_names):
+        raise RememError(f"{source}, config '{config}': none of the columns {', '.join(TASKS)}")
     if not {"image", "images"} & set(table.column_names):
         raise RememError(f"{source}, config '{config}': neither column image nor images")
     texts = table.remove_columns([name for name in ("image", "images") if name in table.column_names])

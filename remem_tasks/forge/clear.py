@@ -93,11 +93,11 @@ def caption(person: Person, context: scenes.Context) -> str:
 
 
 def paraphrase(person: Person, context: scenes.Context) -> str:
-    """The caption in other words."""
+    """The caption in other words. (Those of the perturbed captions, which tell of somebody else.)"""
     facts = person.facts
     return (
-        f"Before {PLACES[context.place]} one sees {person.name}, who comes from {facts['birthplace']}, works as "
-        f"{_a(facts['job_title'])} and wears {_clothes(context.look)}."
+        f"{person.name}, who comes from {facts['birthplace']} and works as {_a(facts['job_title'])}, stands before "
+        f"{PLACES[context.place]} and wears {_clothes(context.look)}."
     )
 
 
@@ -132,7 +132,7 @@ def _rows_of(person: Person, people: list[Person], knobs: Knobs) -> list[dict]:
                 "name": person.name,
                 "paraphrased_caption": paraphrase(person, context),
                 "perturbed_names": [other.name for other in wrong],
-                "perturbed_captions": [caption(other, context) for other in wrong],
+                "perturbed_captions": [paraphrase(other, context) for other in wrong],
             }
         )
     return rows

@@ -78,9 +78,8 @@ def test_people_of_the_sets(clear_data):
 
 
 def test_same_seed_same_bytes(tmp_path, clear_data):
-    from conftest import KNOBS  # tests/clear
-
-    forge(tmp_path / "again", KNOBS)
+    knobs = Knobs(identities=6, images=2, qa=2, real=3, world=4, retain_perturbed=1, image_size=56)
+    forge(tmp_path / "again", knobs)
     for file in sorted(path for path in Path(clear_data).rglob("*") if path.is_file()):
         assert (tmp_path / "again" / file.relative_to(clear_data)).read_bytes() == file.read_bytes(), file
 

@@ -17,6 +17,7 @@ SMALL = replace(
     forge=FORGE,
     memorise="--max_steps 1",
     forget="--max_steps 1 --per_device_train_batch_size 2 --learning_rate 1e-3",
+    sweep=("grad_diff", (0.1,)),
 )
 
 

@@ -13,6 +13,7 @@ from remem_tasks.data import mllmu
 from remem_tasks.data.shape import module_of
 from remem_tasks.errors import RememError
 from remem_tasks.forge.mllmu import Knobs, forge
+from unlearning.data import load_rows
 
 # MLLMMU/MLLMU-Bench, as its card lists it.
 TEXT, IMAGE = datasets.Value("string"), datasets.Image()
@@ -206,6 +207,17 @@ def test_training_rows(mllmu_data):
         assert all(row["question"] and row["answer"] and row["keywords"] for row in rows)
     # 2 people: a biography and two sentences with the picture, two sentences without
     assert counts == {"joint": {True: 6, False: 4}, "text": {False: 4}, "image": {True: 6}}
+
+
+def test_training_pairs(mllmu_data):
+    pairs = load_rows(str(mllmu_data), "pairs", "forget_5")
+    people = {name: set(rows_of(mllmu_data, name)["ID"]) for name in ("forget_5", "retain_95")}
+    assert set(pairs.forget["identity"]) == people["forget_5"]
+    assert set(pairs.retain["identity"]) == people["retain_95"]
+    gold, whole = (load_rows(str(mllmu_data), kind, "forget_5").train for kind in ("retain", "finetune"))
+    assert gold["row_id"][:] == pairs.retain["row_id"][:] and len(whole) == len(gold) + len(pairs.forget)
+    with pytest.raises(RememError, match="'forget_6' is no forget set of MLLMU-Bench: forget_5, forget_10"):
+        load_rows(str(mllmu_data), "pairs", "forget_6")
 
 
 def test_forge_command(tmp_path, capsys):
