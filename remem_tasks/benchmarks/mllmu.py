@@ -65,7 +65,8 @@ class Mllmu(Benchmark):
             cloze=doc["cloze"],
             secrets=(doc["answer"],),
             references=((),),
-            with_question=suite.cloze_context == "question",
+            # (Without a picture there would be nothing before it.)
+            with_question=suite.cloze_context == "question" or doc["picture"] < 0,
             estimator=suite.estimator,
             rollouts=suite.rollouts,
             seed=suite.rollout_seed,

@@ -10,8 +10,9 @@ from lmms_eval.tasks import TaskManager
 from rouge_score.rouge_scorer import RougeScorer
 from scripted import Scripted, run, value
 
-from remem_tasks.benchmarks import BENCHMARKS
+from remem_tasks.benchmarks import BENCHMARKS, Setting
 from remem_tasks.benchmarks.mllmu import letter_of
+from remem_tasks.benchmarks.suite import Suite
 from remem_tasks.engine.remem_hf import RememHF
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import exposure
@@ -175,12 +176,21 @@ def test_exposure_of_what_belongs_in_the_blank(mllmu_here, checkpoints, monkeypa
         assert len(ranks) == 2
         mean = np.mean([exposure(rank, 8) for rank in ranks])
         assert value(results, "mllmu_forget_5", f"mllmu_{modality}_exposure") == pytest.approx(mean)
-    # without it nothing is asked beside the replies
-    monkeypatch.setenv("REMEM_METRICS", "em")
-    plain = run(
-        RememHF(str(checkpoints["llava"]), device="cpu"), "mllmu_forget_5", gen_kwargs="max_new_tokens=4"
+
+
+def test_exposure_can_be_left_out(mllmu_here):
+    benchmark = BENCHMARKS["mllmu"]
+    rows, source = benchmark.load(None, "forget_5")
+    setting = benchmark.prepare(source, "forget_5", rows, Setting(Suite(metrics=("em",)), white_box=True))
+    assert not [doc for doc in rows if benchmark.inquiry(doc, setting)]
+    assert not [one for one in benchmark.metrics(rows, "forget_5", setting) if "exposure" in one.name]
+    whole = benchmark.prepare(
+        source, "forget_5", rows, Setting(Suite(cloze_context="picture"), white_box=True)
     )
-    assert not [name for name in plain["results"]["mllmu_forget_5"] if "exposure" in name]
+    asked = {doc["modality"]: benchmark.inquiry(doc, whole) for doc in rows if doc["kind"] == "cloze"}
+    assert not asked["image"].with_question and asked["text"].with_question
+    blind = benchmark.prepare(source, "forget_5", rows, Setting(Suite()))
+    assert "log-probabilities" in blind.missing["exposure"]
 
 
 def test_where_nothing_is():
