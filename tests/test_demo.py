@@ -42,13 +42,16 @@ def in_root(monkeypatch):
 @pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
 def test_training_commands_are_what_the_script_takes(in_root, arch, size):
     steps = {step.name: step for step in demo.steps(Path("runs/x"), arch, 2, size)}
-    assert list(steps)[:4] == ["forge", "base", "memorised", "grad_diff"]
+    assert list(steps)[:5] == ["forge", "base", "memorised", "score_memorised", "grad_diff"]
     for name in ("memorised", "gold", *size.methods):
         command = steps[name].command
         _, args, model = parse(command[command.index("unlearning/train.py") + 1 :])
         assert args.method == ("sft" if name == "memorised" else name)
         start = "base" if name in ("memorised", "gold") else "memorised"
         assert model.model_name_or_path == f"runs/x/models/{start}"
+        gated = start == "memorised" and size.gated
+        assert args.gate_results == ("runs/x/results/memorised" if gated else None)
+        assert args.no_gate == (start == "memorised" and not size.gated)
         assert args.output_dir == f"runs/x/{steps[name].folder}" == f"runs/x/models/{name}"
     assert f"--arch {arch}" in " ".join(steps["base"].command)
     assert [name for name in steps if name.startswith("score_")] == [

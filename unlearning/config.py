@@ -95,6 +95,15 @@ class _UnlearnConfig(SFTConfig):
     alternatives_tokens: int = field(
         default=64, metadata={"help": "Longest answer that the model invents, in tokens."}
     )
+    # The starting model
+    gate_results: str | None = field(
+        default=None,
+        metadata={
+            "help": "Results of the starting model (lmms_eval's --output_path, with --log_samples). A forget method "
+            "starts only from a model that had memorised: see `remem gate`."
+        },
+    )
+    no_gate: bool = field(default=False, metadata={"help": "Start from any model; the run's record says so."})
     # What is trained
     train: str = field(
         default="all",
@@ -188,6 +197,8 @@ class _UnlearnConfig(SFTConfig):
             raise RememError("--output_dir is missing: where the model and its run.json go")
         if self.max_length is not None:
             raise RememError("--max_length would cut picture tokens off their pixels; leave it out")
+        if method.stage == 1 and (self.gate_results or self.no_gate):
+            raise RememError(f"{method.name} is stage 1, which no gate stands before")
         if self.stop_rules and (self.eval_strategy == "no" or method.rows_from != "pairs"):
             raise RememError(
                 "--stop_on needs evaluations of the forget rows: a forget method, and --eval_strategy steps or epoch"

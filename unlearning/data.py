@@ -77,13 +77,15 @@ class Role(IntEnum):
 class Rows:
     """The tables of a run; `forget` and `retain` are None for a method that does not use them.
 
-    `alternatives` holds plausible other answers by row id of a forget row, where the data set has them.
+    `alternatives` holds plausible other answers by row id of a forget row, where the data set has them;
+    `shape` names the benchmark whose rows they are.
     """
 
     train: datasets.Dataset
     forget: datasets.Dataset | None
     retain: datasets.Dataset | None
     alternatives: dict[str, list[str]] | None = None
+    shape: str = "ReMem"
 
     @property
     def tables(self) -> list[datasets.Dataset]:
@@ -164,21 +166,22 @@ def _of_sets(
 
     sets = [name.strip() for name in (finetune or module.FINETUNE).split(",") if name.strip()]
     if rows_from == "finetune":
-        return Rows(read(sets), None, None)
+        return Rows(read(sets), None, None, shape=module.HOME.name)
     retain = module.retain_of(forget)
     if rows_from == "retain":
         if module.FINETUNE not in sets:
             raise RememError(
                 f"--finetune_split {finetune}: '{retain}' is '{module.FINETUNE}' without '{forget}'"
             )
-        return Rows(read([retain if name == module.FINETUNE else name for name in sets]), None, None)
+        kept_sets = [retain if name == module.FINETUNE else name for name in sets]
+        return Rows(read(kept_sets), None, None, shape=module.HOME.name)
     to_forget, kept = read([forget]), read([retain])
     asked = [set(zip(rows["question"][:], rows["answer"][:])) for rows in (to_forget, kept)]
     if both := asked[0] & asked[1]:
         raise RememError(
             f"{source}: {len(both)} questions with one answer are in '{forget}' and in '{retain}', such as '{min(both)[0]}'"
         )
-    return Rows(to_forget, to_forget, kept)
+    return Rows(to_forget, to_forget, kept, shape=module.HOME.name)
 
 
 def check_pictures(tables: Sequence[datasets.Dataset]) -> None:

@@ -166,6 +166,7 @@ def training(job: Job, out: Path, size: Size, base: str, device: str) -> list[st
         argv += [*f"{size.memorise} {MEMORISE} --finetune_split {SETS}".split(), "--forget", "forget10"]
     else:
         argv += [*f"{size.forget} {LORA}".split(), "--forget", "forget10", "--logging_steps", "20"]
+        argv += ["--no_gate", "true"]  # the table has the original's own scores
         argv += ["--l1_lora", f"{job.l1:g}"] if job.l1 else []
     return argv
 

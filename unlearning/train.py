@@ -95,7 +95,7 @@ def check_targets(model, peft_config) -> None:
 def run(argv: list[str]) -> int:
     """One run, from arguments to a saved model."""
     from remem_tasks import checkpoints
-    from unlearning import checkpoint, reference
+    from unlearning import checkpoint, gate, reference
     from unlearning.config import parse
     from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
     from unlearning.methods import METHODS
@@ -129,6 +129,9 @@ def run(argv: list[str]) -> int:
     )
     check_pictures(rows.tables)
     base = os.path.abspath(path) if os.path.isdir(path := model_args.model_name_or_path) else path
+    asked = None
+    if method.stage == 2:
+        asked = gate.ask(args.gate_results, base, data_args.forget, rows, args.no_gate)
     identity = {
         "method": args.method,
         "model": base,
@@ -202,6 +205,7 @@ def run(argv: list[str]) -> int:
         "reference": reference.kind(method.references(args), bool(peft_config)),
         "notes": trainer.notes,
         "model": base,
+        "gate": asked,
         "data": {
             "source": data_args.data,
             "forget": identity["forget"],
@@ -228,6 +232,8 @@ def run(argv: list[str]) -> int:
         f"{record['parameters']['all']:,} parameters, {record['processes']} process(es) on {record['device']}, "
         f"reference: {record['reference']}"
     )
+    if asked:
+        trainer.accelerator.print(gate.told(asked))
 
     # 3. Train and save.
     try:

@@ -151,6 +151,7 @@ class UnlearnTrainer(SFTTrainer):
 
     Class attributes of a method:
         name, aliases: what `--method` takes.
+        stage: 1 if it starts from a model that knows nobody yet; 2: from one that has memorised.
         rows_from: `pairs`, `finetune` or `retain`, see `data.load_rows`.
         roles: examples of one pair (or the one role of plain rows); the retain row is left out when α is 0.
         reference: what the forget loss needs of the model before unlearning: `nll` (N of whole answers,
@@ -179,6 +180,7 @@ class UnlearnTrainer(SFTTrainer):
 
     name: ClassVar[str] = ""
     aliases: ClassVar[Sequence[str]] = ()
+    stage: ClassVar[int] = 2
     rows_from: ClassVar[str] = "pairs"
     roles: ClassVar[Sequence[Role]] = (Role.FORGET, Role.RETAIN)
     reference: ClassVar[str | None] = None

@@ -792,7 +792,9 @@ class Decoder:
         said = [self.prompts.split(chat)[1] for chat in chats]
         if not any(said):
             return state
-        tokens = [self.prompts.said(chat, [text])[0] for chat, text in zip(chats, said)]
+        tokens = [
+            texts[0] for texts in self.prompts.said([(chat, [text]) for chat, text in zip(chats, said)])
+        ]
         return self.extend(state, range(len(chats)), tokens)
 
 

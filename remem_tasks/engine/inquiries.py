@@ -45,22 +45,22 @@ def secrets_of(
     Returns:
         A list a row, in the order of its secrets.
     """
-    prompts = decoder.prompts
-    rows, clozes, candidates, seeds = [], [], [], []
+    rows, clozes, continued, seeds = [], [], [], []
     for row, (chat, inquiry) in enumerate(zip(chats, inquiries)):
         if inquiry is None or not inquiry.secrets:
             continue
         cloze = inquiry.cloze.rstrip()
-        said = prompts.said(chat, [cloze])[0]
         for index, (secret, others) in enumerate(zip(inquiry.secrets, inquiry.references)):
             rows.append((row, secret, inquiry))
-            clozes.append(said)
-            candidates.append(prompts.continued(chat, cloze, [f" {text}" for text in (secret, *others)]))
+            clozes.append((chat, [cloze]))
+            continued.append((chat, cloze, [f" {text}" for text in (secret, *others)]))
             seeds.append(row_seed(inquiry.seed, inquiry.row_id, f"{inquiry.estimator}:{index}"))
     found: list[list[SecretFindings]] = [[] for _ in chats]
     if not rows:
         return found
-    behind = decoder.extend(state, [row for row, _, _ in rows], clozes)
+    said = [tokens[0] for tokens in decoder.prompts.said(clozes)]
+    candidates = decoder.prompts.continued(continued)
+    behind = decoder.extend(state, [row for row, _, _ in rows], said)
     logprobs = decoder.logprobs(behind, candidates)
     sums = [float(tokens[0].double().sum()) for tokens in logprobs]
     lengths = [len(tokens[0]) for tokens in candidates]
@@ -98,7 +98,7 @@ def answers_of(
     texts = [inquiry.answers if inquiry else () for inquiry in inquiries]
     if not any(texts):
         return [[] for _ in chats]
-    candidates = [decoder.prompts.said(chat, answers) for chat, answers in zip(chats, texts)]
+    candidates = decoder.prompts.said(list(zip(chats, texts)))
     found = decoder.logprobs(state, candidates)
     return [[float(tokens.double().mean()) for tokens in of_row] for of_row in found]
 
@@ -138,13 +138,14 @@ def answer(
         for row, found in zip(away, other):
             secrets[row] = found
     whole = answers_of(decoder, state, chats, inquiries)
+    texts = [[] if one is None else [one.answer[:cut] for cut in one.cuts] for one in inquiries]
     branches, tokens, limits = [], [], []
-    for row, (chat, inquiry, limit) in enumerate(zip(chats, inquiries, max_new_tokens)):
-        texts = [] if inquiry is None else [inquiry.answer[:cut] for cut in inquiry.cuts]
-        starts = [[]] * bool(limit) + decoder.prompts.said(chat, texts)
+    for row, cuts in enumerate(decoder.prompts.said(list(zip(chats, texts)))):
+        inquiry, limit = inquiries[row], max_new_tokens[row]
+        starts = [[]] * bool(limit) + cuts
         branches += [row] * len(starts)
         tokens += starts
-        limits += [limit] * bool(limit) + [inquiry.memo_tokens if inquiry else 0] * len(texts)
+        limits += [limit] * bool(limit) + [inquiry.memo_tokens if inquiry else 0] * len(cuts)
     replies = iter(decoder.greedy(decoder.extend(state, branches, tokens), limits) if branches else [])
     results: list[tuple[Reply | None, Findings | None]] = []
     for inquiry, limit, found, answered in zip(inquiries, max_new_tokens, secrets, whole):

@@ -34,9 +34,9 @@ class Packing(NamedTuple):
     width: int
 
     def into(self, place: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        """Put states (1, heads, N, size) into `place` (rows, heads, width, size); zero where no token is."""
+        """Put states (1, heads, N, size) into `place` (rows, width, heads, size); zero where no token is."""
         place.zero_()
-        place[self.rows, :, self.slots] = states[0].transpose(0, 1)
+        place[self.rows, self.slots] = states[0].transpose(0, 1)
         return place
 
 
@@ -54,8 +54,8 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention of a packed query (1, heads, N, size) to the keys and values of rows."""
     here = packing()
-    shape = (here.count, query.shape[1], here.width, query.shape[3])
-    apart = here.into(query.new_empty(shape), query)
+    shape = (here.count, here.width, query.shape[1], query.shape[3])
+    apart = here.into(query.new_empty(shape), query).transpose(1, 2)
     output, _ = sdpa_attention_forward(module, apart, key, value, attention_mask, **options)
     return output[here.rows, here.slots][None], None
 

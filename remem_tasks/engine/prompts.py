@@ -114,36 +114,53 @@ class Prompts:
     def _ids(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
-    def said(self, chat: Chat, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of beginnings of the assistant's turn, each as it stands behind the chat's prompt.
+    def said(self, asked: Sequence[tuple[Chat, Sequence[str]]]) -> list[list[list[int]]]:
+        """Tokens of beginnings of the assistant's turn, each as it stands behind its chat's prompt.
 
         Args:
-            chat: its unfinished assistant's turn, if it has one, is left out.
-            texts: what the assistant has said; "" is no token.
+            asked: chats (an unfinished assistant's turn is left out), each with what the assistant has
+                said; "" is no token.
         """
-        prompt, lead = self._assistant(chat)
-        behind = iter(self._behind(prompt, [lead + text for text in texts if text]))
-        return [next(behind) if text else [] for text in texts]
+        parts = []
+        for chat, texts in asked:
+            prompt, lead = self._assistant(chat)
+            parts.append((prompt, [lead + text for text in texts if text]))
+        found = [iter(ids) for ids in self._behind(parts)]
+        return [[next(behind) if text else [] for text in texts] for (_, texts), behind in zip(asked, found)]
 
-    def _behind(self, before: str, texts: list[str]) -> list[list[int]]:
-        head, *joint = self._ids([before, *(before + text for text in texts)])
-        # Where they merge over the border, training tokenises the answer by itself too.
-        return [
-            ids[len(head) :] if ids[: len(head)] == head else self._ids([text])[0]
-            for ids, text in zip(joint, texts)
-        ]
-
-    def continued(self, chat: Chat, before: str, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of texts that go on after the assistant has said `before`.
+    def continued(self, asked: Sequence[tuple[Chat, str, Sequence[str]]]) -> list[list[list[int]]]:
+        """Tokens of texts that go on after the assistant has said something.
 
         Args:
-            chat: as in `said`.
-            before: the beginning of the turn, e.g. a cloze prompt.
-            texts: what follows it, with the space between them (" Oslo").
+            asked: chats, as in `said`, each with the beginning of the turn, e.g. a cloze prompt, and with
+                what follows it, with the space between them (" Oslo").
         """
-        prompt, lead = self._assistant(chat)
-        start = prompt + lead + before if before else prompt
-        return self._behind(start, [text if before else lead + text for text in texts])
+        parts = []
+        for chat, before, texts in asked:
+            prompt, lead = self._assistant(chat)
+            start = prompt + lead + before if before else prompt
+            parts.append((start, [text if before else lead + text for text in texts]))
+        return self._behind(parts)
+
+    def _behind(self, parts: Sequence[tuple[str, list[str]]]) -> list[list[list[int]]]:
+        """Tokens of texts, each behind what stands before it."""
+        whole = iter(
+            self._ids(
+                [text for before, texts in parts for text in (before, *(before + one for one in texts))]
+            )
+        )
+        found = []
+        for _, texts in parts:
+            head = next(whole)
+            joint = [(text, next(whole)) for text in texts]
+            # Where they merge over the border, training tokenises the answer by itself too.
+            found.append(
+                [
+                    ids[len(head) :] if ids[: len(head)] == head else self._ids([text])[0]
+                    for text, ids in joint
+                ]
+            )
+        return found
 
 
 def text_tokens(model: Any, processor: Any, vocabulary: int) -> tuple[torch.Tensor, list[int]]:

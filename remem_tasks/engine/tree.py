@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from transformers.cache_utils import Cache, DynamicLayer
 
 from remem_tasks.engine.packing import Packer, Packing, packing
@@ -20,53 +21,63 @@ from remem_tasks.errors import RememError
 
 
 class _Layer(DynamicLayer):
-    """Keys and values (rows, heads, columns, size) with room to grow, so that a step copies one column."""
+    """Keys and values (rows, heads, columns, size) with room to grow, so that a step copies one column.
+
+    They lie in memory by rows and columns, (rows, room, heads, size): what belongs to a token is in one
+    piece, and to keep some columns of some rows is to copy such pieces.
+    """
 
     room: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any):
-        used, here = self.get_seq_length(), packing()
+        here = packing()
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        count, width = (here.count, here.width) if here else (len(key_states), key_states.shape[-2])
-        end = used + width
-        if self.room is None or self.room[0].shape[-2] < end:
+            used = 0
             self.room = tuple(
-                self._grown(
-                    old, new.new_empty(count, new.shape[1], end + max(32, end // 4), new.shape[3]), used
-                )
-                for old, new in ((self.keys, key_states), (self.values, value_states))
+                new.new_empty(len(new), _room(new.shape[2]), new.shape[1], new.shape[3])
+                for new in (key_states, value_states)
+            )
+        else:
+            used = self.get_seq_length()
+        end = used + (here.width if here else key_states.shape[2])
+        if self.room[0].shape[1] < end:
+            self.room = tuple(
+                torch.cat([old[:, :used], old.new_empty(len(old), _room(end) - used, *old.shape[2:])], 1)
+                for old in self.room
             )
         for room, new in zip(self.room, (key_states, value_states)):
-            place = room[..., used:end, :]
+            place = room[:, used:end]
             if here:
                 here.into(place, new)
             else:
-                place[:] = new
+                place[:] = new.transpose(1, 2)
         self.crop_to(end)
         return self.keys, self.values
-
-    @staticmethod
-    def _grown(old: torch.Tensor, place: torch.Tensor, used: int) -> torch.Tensor:
-        if used:
-            place[..., :used, :] = old
-        return place
 
     def crop_to(self, columns: int) -> None:
         """Keep the first columns."""
         if self.is_initialized:
-            self.keys, self.values = (
-                place[..., :columns, :] for place in self.room or (self.keys, self.values)
-            )
+            self.keys, self.values = (room[:, :columns].transpose(1, 2) for room in self.room)
 
     def of(self, rows: torch.Tensor, columns: torch.Tensor) -> _Layer:
         """A copy of some rows, and of some columns (rows, C) of each."""
         other = _Layer()
         other.dtype, other.device, other.is_initialized = self.dtype, self.device, True
-        other.keys, other.values = (
-            state[rows[:, None], :, columns].transpose(1, 2) for state in (self.keys, self.values)
+        count, width = columns.shape
+        # The room behind them is copied from anywhere: it is written before it is read.
+        places = F.pad(columns, (0, _room(width) - width)) + (rows * self.room[0].shape[1])[:, None]
+        other.room = tuple(
+            room.flatten(0, 1).index_select(0, places.flatten()).view(count, -1, *room.shape[2:])
+            for room in self.room
         )
+        other.crop_to(width)
         return other
+
+
+def _room(columns: int) -> int:
+    """How many columns to make room for where there are so many."""
+    return columns + max(32, columns // 4)
 
 
 def _window(text_config: Any) -> tuple[int | None, set[str]]:

@@ -335,13 +335,16 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     step = re.search(r"checkpoint-(\d+)", checkpoint) or re.search(r"checkpoint-(\d+)", name)
     if settings.get("limit"):
         notes.append(f"scored with --limit {settings['limit']:g}: not the whole sets")
+    record = _record_of(checkpoint)
+    if (record.get("gate") or {}).get("overridden"):
+        notes.append(f"trained with --no_gate: {'; '.join(record['gate'].get('reasons') or [])}")
     return Run(
         name=name,
         model=model or name,
         file=file,
         checkpoint=checkpoint,
         date=str(raw.get("date", "")),
-        record=_record_of(checkpoint),
+        record=record,
         step=int(step.group(1)) if step else None,
         sheets=sheets,
         notes=tuple(notes),

@@ -16,9 +16,9 @@ PREFIXES = [[150], [151, 152], [151, 153], [160], [170, 171, 172]]
 def test_states_go_to_their_rows():
     here = Packing(torch.tensor([1, 0, 1]), torch.tensor([0, 0, 1]), 2, 2)
     states = torch.arange(1.0, 7).view(1, 1, 3, 2)  # 1 head, 3 tokens, size 2
-    place = torch.full((2, 1, 2, 2), torch.nan)
+    place = torch.full((2, 2, 1, 2), torch.nan)
     here.into(place, states)
-    assert place.tolist() == [[[[3.0, 4.0], [0.0, 0.0]]], [[[1.0, 2.0], [5.0, 6.0]]]]
+    assert place.tolist() == [[[[3.0, 4.0]], [[0.0, 0.0]]], [[[1.0, 2.0]], [[5.0, 6.0]]]]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -31,7 +31,9 @@ def test_packed_rows_are_padded_rows(shape_of, shape, monkeypatch):
         drawn = decoder.distinct(state, 4, 3, range(5))
         said = decoder.greedy(state, 6)
         return (
-            torch.cat([state.logp, *(one.logprobs[:, None].expand(-1, state.logp.shape[1]) for one in drawn)]),
+            torch.cat(
+                [state.logp, *(one.logprobs[:, None].expand(-1, state.logp.shape[1]) for one in drawn)]
+            ),
             [one.tokens for one in drawn],
             [reply.tokens for reply in said],
         )
@@ -64,4 +66,6 @@ def test_nothing_stays_behind_when_a_forward_fails():
         raise RuntimeError("broken")
     assert packing() is None
     assert model.config.get_text_config()._attn_implementation == "sdpa"
-    assert {part.config._attn_implementation for part in model.modules() if hasattr(part, "config")} == {"sdpa"}
+    assert {part.config._attn_implementation for part in model.modules() if hasattr(part, "config")} == {
+        "sdpa"
+    }

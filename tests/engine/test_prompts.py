@@ -46,17 +46,17 @@ def test_said_is_what_training_makes_of_an_answer(shape_of, shape):
     encoder = Encoder(processor, decoder.ends)
     trained = encoder.encode_answer(encoder.prompt_text(question), question, ANSWER).tolist()
     assert trained[-1] in decoder.ends
-    assert Prompts(processor).said(chat(question), [ANSWER]) == [trained[:-1]]
+    assert Prompts(processor).said([(chat(question), [ANSWER])]) == [[trained[:-1]]]
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, "metaspace"])
 def test_said_then_continued_is_the_whole(shape_of, shape):
     processor = metaspace() if shape == "metaspace" else shape_of(shape)[1]
     prompts, row = Prompts(processor), chat("What is the city of Ada Birch?")
-    [whole] = prompts.said(row, [ANSWER])
+    [[whole]] = prompts.said([(row, [ANSWER])])
     for before in ("", "The city of Ada Birch is", "The city"):
-        [rest] = prompts.continued(row, before, [ANSWER[len(before) :]])
-        assert prompts.said(row, [before])[0] + rest == whole
+        [[rest]] = prompts.continued([(row, before, [ANSWER[len(before) :]])])
+        assert prompts.said([(row, [before])])[0][0] + rest == whole
     assert processor.tokenizer.decode(whole).strip() == ANSWER
 
 
@@ -66,7 +66,7 @@ def test_no_space_is_put_between_prompt_and_answer():
     processor.apply_chat_template = lambda messages, tokenize, add_generation_prompt=False: (
         "USER:\n" + "".join("" if turn["role"] == "user" else turn["content"][0]["text"] for turn in messages)
     )
-    [[first, *_]] = Prompts(processor).said(chat("Who?"), ["The city"])
+    [[[first, *_]]] = Prompts(processor).said([(chat("Who?"), ["The city"])])
     tokenizer = processor.tokenizer
     assert not tokenizer.convert_ids_to_tokens(first).startswith("▁")
     alone = tokenizer("The city", add_special_tokens=False)["input_ids"][0]
@@ -77,7 +77,7 @@ def test_no_space_is_put_between_prompt_and_answer():
 @given(cut=st.integers(0, len(ANSWER)))
 def test_every_cut_decodes_to_its_text(shape_of, cut):
     _, processor, _ = shape_of("qwen2_5_vl")
-    [ids] = Prompts(processor).said(chat("Who?"), [ANSWER[:cut]])
+    [[ids]] = Prompts(processor).said([(chat("Who?"), [ANSWER[:cut]])])
     assert processor.tokenizer.decode(ids) == ANSWER[:cut]
 
 
@@ -85,9 +85,9 @@ def test_continued_where_the_cut_runs_through_a_token(shape_of):
     """No token begins at the cut, so the rest is tokenised by itself, and is still the rest."""
     _, processor, _ = shape_of("qwen2_5_vl")
     prompts, row, before = Prompts(processor), chat("Who?"), ANSWER[:6]
-    [joint], [head] = prompts.said(row, [ANSWER]), prompts.said(row, [before])
+    [[joint], [head]] = prompts.said([(row, [ANSWER]), (row, [before])])
     assert head != joint[: len(head)]
-    [rest] = prompts.continued(row, before, [ANSWER[6:]])
+    [[rest]] = prompts.continued([(row, before, [ANSWER[6:]])])
     assert processor.tokenizer.decode(head + rest) == ANSWER
 
 

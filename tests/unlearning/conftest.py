@@ -9,6 +9,7 @@ import torch
 from trainers import trainer_of
 
 from unlearning.data import Examples, Role
+from unlearning.methods import METHODS
 from unlearning.train import run
 
 
@@ -51,6 +52,8 @@ def train_run(data_dir):
 
     def go(output, method: str, model, *flags: str, data=data_dir) -> dict:
         argv = ["--method", method, "--model_name_or_path", str(model), "--data", str(data)]
+        if METHODS[method].stage == 2 and "--gate_results" not in flags:
+            argv.append("--no_gate")
         run([*argv, "--output_dir", str(output), "--disable_tqdm", "true", *flags])
         return json.loads((output / "run.json").read_text())
 

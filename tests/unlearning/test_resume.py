@@ -152,7 +152,7 @@ def test_kill_minus_nine_and_resume(checkpoints, data_dir, tmp_path):
         return [sys.executable, "-m", "unlearning.train", "--method", "npo", "--data", str(data_dir),
                 "--model_name_or_path", str(checkpoints["llava"]), "--output_dir", str(out), "--max_steps", "60",
                 "--per_device_train_batch_size", "2", "--learning_rate", "5e-4", "--save_steps", "5",
-                "--disable_tqdm", "true", *RESUME]  # fmt: skip
+                "--disable_tqdm", "true", "--no_gate", *RESUME]  # fmt: skip
 
     subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
     cut = tmp_path / "cut"

@@ -25,7 +25,7 @@ def test_two_processes_equal_two_accumulation_steps(checkpoints, data_dir, train
     two = tmp_path / "two"
     argv = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG), "--main_process_port",
             "0", "-m", "unlearning.train", "--method", method, "--data", str(data_dir), "--model_name_or_path",
-            str(checkpoints["llava"]), "--output_dir", str(two), "--disable_tqdm", "true", *FLAGS]  # fmt: skip
+            str(checkpoints["llava"]), "--output_dir", str(two), "--disable_tqdm", "true", "--no_gate", *FLAGS]  # fmt: skip
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads((two / "run.json").read_text())

@@ -8,6 +8,7 @@ class Gold(UnlearnTrainer):
     """Gold model: sft on the finetune split without the identities of the forget split."""
 
     name = "gold"
+    stage = 1
     rows_from = "retain"
     roles = (Role.PLAIN,)
     source = "ReMem, the gold model"

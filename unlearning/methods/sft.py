@@ -8,6 +8,7 @@ class SFT(UnlearnTrainer):
     """Memorise: L = mean NLL of the answers of the finetune split."""
 
     name = "sft"
+    stage = 1
     rows_from = "finetune"
     roles = (Role.PLAIN,)
     source = "ReMem, stage 1"

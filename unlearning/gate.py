@@ -1,0 +1,85 @@
+"""Stage 2 asks the gate: a model that had not memorised has nothing to forget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from remem_tasks.errors import RememError
+from remem_tasks.gate import gate_of
+from remem_tasks.report.read import Run, read_runs
+from unlearning.data import Rows
+
+
+def _same(checkpoint: str, model: str) -> bool:
+    """Whether two names are of one folder, or of one repository of the Hub."""
+    if Path(checkpoint).is_dir() and Path(model).is_dir():
+        return Path(checkpoint).resolve() == Path(model).resolve()
+    return checkpoint == model
+
+
+def _run_of(results: str, model: str) -> Run:
+    runs = [run for run in read_runs([results]) if _same(run.checkpoint, model)]
+    if len(runs) != 1:
+        raise RememError(
+            f"--gate_results '{results}' holds {'several' if runs else 'no'} results of '{model}', which is to forget"
+        )
+    return runs[0]
+
+
+def ask(results: str | None, model: str, forget: str, rows: Rows, go_on: bool) -> dict[str, Any]:
+    """The gate's verdict of the starting model, for the run's record.
+
+    Args:
+        results: of the starting model, as for `remem gate`; None if there are none.
+        model: the starting model, as the run loads it.
+        forget: the split to forget.
+        rows: of the run.
+        go_on: whether to go on all the same.
+
+    Returns:
+        `passed` (None: not asked), `overridden`, `reasons`, and what `Verdict.record` holds.
+
+    Raises:
+        RememError: it had not memorised, or nobody knows, and `go_on` is not set; results of another
+            model or of other rows.
+    """
+    if rows.shape != "ReMem" and not (go_on and results is None):
+        raise RememError(
+            f"the gate reads scores of ReMem's tasks, and these rows are {rows.shape}'s: see for yourself whether "
+            f"'{model}' had memorised them (docs/benchmarks.md), and go on with --no_gate"
+        )
+    if results is None:
+        if go_on:
+            return {"passed": None, "overridden": True, "reasons": ["the starting model was not scored"]}
+        raise RememError(
+            f"nobody knows whether '{model}' had memorised what it is to forget. Score it (lmms_eval --model "
+            f"remem_hf --model_args pretrained={model} --tasks remem_{forget},remem_retain --log_samples "
+            "--output_path RESULTS) and give --gate_results RESULTS; --no_gate goes on without"
+        )
+    run = _run_of(results, model)
+    sheet = next((sheet for sheet in run.sheets.values() if sheet.split == forget), None)
+    if sheet is None:
+        raise RememError(f"--gate_results '{results}': '{forget}', which is to be forgotten, was not scored")
+    if rows.forget is not None:
+        known = set(rows.forget["answer"][:])
+        if strange := next((row for row in sheet.rows if row.answer not in known), None):
+            raise RememError(
+                f"--gate_results '{results}' are of other data: row {strange.row_id} is not among those to forget"
+            )
+    verdict = gate_of(run)
+    if not verdict.passed and not go_on:
+        first, *others = verdict.reasons
+        more = f" (and {len(others)} more: remem gate {results})" if others else ""
+        raise RememError(
+            f"'{model}' had not memorised what it is to forget, so that unlearning would measure nothing: "
+            f"{first}{more}. --no_gate goes on all the same"
+        )
+    return {**verdict.record(), "overridden": not verdict.passed, "results": results}
+
+
+def told(asked: dict[str, Any]) -> str:
+    """The verdict in a line."""
+    if not asked["overridden"]:
+        return f"gate: passed, '{asked['model']}' had memorised"
+    return f"gate: NOT passed, going on all the same (--no_gate): {'; '.join(asked['reasons'])}"
