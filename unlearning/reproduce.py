@@ -90,7 +90,7 @@ class Size:
         "--max_steps 40 --per_device_train_batch_size 12 --learning_rate 1e-3 --lr_scheduler_type constant"
     )
     l1: float = 0.01
-    sweep: tuple[str, tuple[float, ...]] = ("grad_diff", (1e-4, 1e-3, 0.1))
+    sweep: tuple[str, tuple[float, ...]] = ("grad_diff", (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3))
     seed: int = 0
 
 
@@ -286,7 +286,9 @@ def reproduce(
 
     out, size = Path(out), size or Size()
     todo = jobs(methods, size, l1)
-    shared = json.loads(json.dumps({**asdict(size), "base": base}))
+    # (λ is in the names of the rows, so that another sweep may stand beside what is there.)
+    of_all = {name: value for name, value in asdict(size).items() if name not in ("l1", "sweep")}
+    shared = json.loads(json.dumps({**of_all, "base": base}))
     settings = out / "reproduce.json"
     if settings.is_file():
         if (before := json.loads(settings.read_text())) != shared:

@@ -24,8 +24,8 @@ SMALL = replace(
 def test_plan():
     found = jobs(METHODS, Size(), l1=True)
     assert len(METHODS) == 10 and set(METHODS) <= set(REGISTERED) and set(METHODS) <= set(PUBLISHED)
-    assert len({job.name for job in found}) == len(found) == 10 + 10 + 3
-    assert [job.l1 for job in found] == [0.0] * 10 + [0.01] * 10 + [1e-4, 1e-3, 0.1]
+    assert len({job.name for job in found}) == len(found) == 10 + 10 + 6
+    assert [job.l1 for job in found] == [0.0] * 10 + [0.01] * 10 + [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3]
     assert jobs(["npo"], Size(), l1=False) == [Job("npo", "npo", 0.0)]
     with pytest.raises(RememError, match="'sku' is none of CLEAR's methods"):
         jobs(["npo", "sku"], Size(), l1=True)
@@ -61,7 +61,7 @@ def test_table_and_findings(tmp_path):
         "ga_l1_0.01": record(0.39, 0.51),
         "idk_l1_0.01": record(0.30, 0.50),
         "grad_diff_l1_0.01": record(0.39, 0.40),
-        "grad_diff_l1_0.1": record(0.40, 0.50),
+        "grad_diff_l1_0.001": record(0.40, 0.50),
     }
     write(found, tmp_path, Size())
     text = (tmp_path / "clear.md").read_text()
@@ -69,7 +69,7 @@ def test_table_and_findings(tmp_path):
     assert "| ga | 0.50 | 0.00 | 0.00 | -1.00 | 0.90 | 0.32 | 0.00 | 0.00 | -13.04 |" in lines
     assert "| npo | failed |  |  |  |  | 0.49 | 0.51 | 0.36 | -63.15 |" in lines
     assert "| idk + L1 | 0.50 | 0.50 | 0.30 | -1.00 | 0.90 | .48–.50 | .49–.51 | .35–.37 |  |" in lines
-    assert "| 0.1 | 0.50 | 0.50 | 0.40 | -1.00 | 0.90 |" in lines and "9 models, 17 s" in text
+    assert "| 0.001 | 0.50 | 0.50 | 0.40 | -1.00 | 0.90 |" in lines and "9 models, 17 s" in text
     assert all(line.count("|") == 10 + 1 for line in lines if line.startswith("| ga"))
     first, plain, l1 = findings(found, Size())
     assert "differ in Forget by 0.20" in first and "in Retain by 0.00" in first
