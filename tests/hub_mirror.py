@@ -1,4 +1,4 @@
-"""A Hub on 127.0.0.1: data set repositories from a folder, served as `huggingface_hub` and `datasets` ask for them.
+"""A Hub on 127.0.0.1: data set and model repositories from a folder, served as `huggingface_hub` and `datasets` ask for them.
 
     with HubMirror(folder) as mirror:  # folder/<namespace>/<name>/… is the newest commit of <namespace>/<name>
         subprocess.run(…, env={…, **mirror.environment(tmp_path)})
@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_" + "m" * 34  # the one token that is accepted; it is the user's named in `USER`
 USER = "tester"
-LARGE = (".parquet", ".png", ".jpg")
+LARGE = (".parquet", ".png", ".jpg", ".safetensors", ".bin")
 
 
 @dataclass
@@ -310,9 +310,15 @@ class _Handler(BaseHTTPRequestHandler):
             case ["lfs", oid] if oid in self.mirror._objects:
                 file = self.mirror._objects[oid]
                 self._file(file.relative_to(self.mirror.root).as_posix(), file, {"ETag": f'"{oid}"'})
-            case ["datasets", owner, name, "resolve", revision, *path]:
+            case ["datasets", owner, name, "resolve", revision, *path] | [
+                owner,
+                name,
+                "resolve",
+                revision,
+                *path,
+            ]:
                 self._resolve(f"{owner}/{name}", revision, "/".join(path))
-            case ["api", "datasets", owner, name, *rest]:
+            case ["api", "datasets" | "models", owner, name, *rest]:
                 repo_id = f"{owner}/{name}"
                 if not self._may_read(repo_id):
                     self._no_repo()
@@ -375,7 +381,7 @@ class _Handler(BaseHTTPRequestHandler):
         if parts == ["api", "validate-yaml"]:
             self._json({"errors": [], "warnings": []})
             return
-        if parts[:2] == ["api", "datasets"] and parts[4:5] == ["paths-info"]:
+        if parts[:2] in (["api", "datasets"], ["api", "models"]) and parts[4:5] == ["paths-info"]:
             repo_id = "/".join(parts[2:4])
             if not self._may_read(repo_id):
                 self._no_repo()
@@ -394,7 +400,8 @@ class _Handler(BaseHTTPRequestHandler):
                     403, message="You don't have the rights to create a dataset under this namespace"
                 )
                 return
-            answer = {"url": f"{mirror.url}/datasets/{repo_id}", "name": repo_id}
+            under = "datasets/" if asked.get("type") == "dataset" else ""
+            answer = {"url": f"{mirror.url}/{under}{repo_id}", "name": repo_id}
             if mirror.repo(repo_id):
                 self._json({**answer, "error": "You already created this dataset repo"}, 409)
                 return
@@ -407,9 +414,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(answer)
             return
         match parts:
-            case ["api", "datasets", owner, name, "preupload" | "commit" as what, _]:
+            case ["api", "datasets" | "models", owner, name, "preupload" | "commit" as what, _]:
                 repo_id = f"{owner}/{name}"
-            case ["datasets", owner, name, "info", "lfs", "objects", "batch" as what]:
+            case ["datasets", owner, name, "info", "lfs", "objects", "batch" as what] | [
+                owner,
+                name,
+                "info",
+                "lfs",
+                "objects",
+                "batch" as what,
+            ]:
                 repo_id = f"{owner}/{name.removesuffix('.git')}"
             case _:
                 self._refuse(404)
@@ -449,5 +463,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(400, message=refusal)
             else:
                 commit = mirror.commit(repo_id)
-                url = f"{mirror.url}/datasets/{repo_id}/commit/{commit}"
+                under = "datasets/" if "datasets" in parts[:2] else ""
+                url = f"{mirror.url}/{under}{repo_id}/commit/{commit}"
                 self._json({"commitUrl": url, "commitOid": commit, "commitMessage": "", "success": True})

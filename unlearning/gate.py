@@ -13,9 +13,14 @@ from unlearning.data import Rows
 
 def _same(checkpoint: str, model: str) -> bool:
     """Whether two names are of one folder, or of one repository of the Hub."""
-    if Path(checkpoint).is_dir() and Path(model).is_dir():
-        return Path(checkpoint).resolve() == Path(model).resolve()
-    return checkpoint == model
+    scored, start = Path(checkpoint), Path(model)
+    if not start.is_dir():
+        return checkpoint == model
+    if scored.is_dir():
+        return scored.resolve() == start.resolve()
+    # As it was called where it was scored, which may be another folder than this.
+    parts = scored.parts
+    return bool(parts) and not scored.is_absolute() and start.resolve().parts[-len(parts) :] == parts
 
 
 def _run_of(results: str, model: str) -> Run:

@@ -96,6 +96,7 @@ def run(argv: list[str]) -> int:
     """One run, from arguments to a saved model."""
     from remem_tasks import checkpoints
     from unlearning import checkpoint, gate, reference
+    from unlearning.card import card
     from unlearning.config import parse
     from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
     from unlearning.methods import METHODS
@@ -248,7 +249,7 @@ def run(argv: list[str]) -> int:
             failed = {"status": "failed", "stopped": str(error), "last_checkpoint": kept}
             write_record(args.output_dir, {**record, **failed})
         raise
-    trainer.save_model(args.output_dir)
+    trainer.save_model(args.output_dir, _internal_call=True)  # pushed when its record is complete
     if peft_config and main_process:
         trainer.model.generation_config.save_pretrained(args.output_dir)
     if main_process:
@@ -263,7 +264,10 @@ def run(argv: list[str]) -> int:
             "steps_per_second": result.metrics.get("train_steps_per_second"),
         }
         write_record(args.output_dir, record)
+        Path(args.output_dir, "README.md").write_text(card(record), encoding="utf-8")
         print(f"saved to {args.output_dir}")
+    if args.push_to_hub:
+        trainer.push_to_hub()
     trainer.end()
     return 0
 

@@ -20,10 +20,12 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import SFTTrainer
 
+from remem_tasks.data.push import refusal
 from remem_tasks.errors import RememError
 from unlearning import activations, alternatives, checkpoint, evaluation, losses, reference, vectors
 from unlearning.data import IGNORE, Collator, Encoder, Examples, Pairs, Role, Rows, stop_ids
@@ -470,6 +472,23 @@ class UnlearnTrainer(SFTTrainer):
             raise RememError("--vision_lr is given, but no parameter of the vision tower is trained")
         return optimizer
 
+    # The Hub
+
+    def init_hf_repo(self, *args, **kwargs):
+        try:
+            super().init_hf_repo(*args, **kwargs)
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            name = self.args.hub_model_id or Path(self.args.output_dir).name
+            raise RememError(f"--push_to_hub: {refusal(error, name)}") from error
+
+    def push_to_hub(self, *args, **kwargs):
+        try:
+            return super().push_to_hub(*args, **kwargs)
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            raise RememError(
+                f"--push_to_hub: {refusal(error, self.hub_model_id)}; the model is in '{self.args.output_dir}'"
+            ) from error
+
     # Checkpoints
 
     def set_up(self) -> None:
@@ -523,7 +542,7 @@ class UnlearnTrainer(SFTTrainer):
             super()._load_best_model()
 
     def create_model_card(self, *args, **kwargs):
-        """Nothing: what made a run is in its `run.json`."""
+        """Nothing: a finished run has a card of its own (`card`)."""
 
     def _send_telemetry(self):
         """Nothing is sent."""

@@ -33,7 +33,8 @@ def _check(folder: Path) -> None:
             raise RememError(f"{folder}: split '{split}' has no rows")
 
 
-def _refusal(error: Exception, repo_id: str) -> str:
+def refusal(error: Exception, repo_id: str) -> str:
+    """Why the Hub takes nothing, in one line."""
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if status == 401:
         return f"the Hub does not accept the token ({hub.LOG_IN})"
@@ -81,7 +82,5 @@ def push(folder: str | Path, repo_id: str, private: bool = False) -> str:
     except HFValidationError as error:
         raise RememError(f"'{repo_id}' is no Hub id such as 'me/my-set'") from error
     except Exception as error:
-        raise RememError(
-            f"{folder} could not be pushed to '{repo_id}': {_refusal(error, repo_id)}"
-        ) from error
+        raise RememError(f"{folder} could not be pushed to '{repo_id}': {refusal(error, repo_id)}") from error
     return str(page)

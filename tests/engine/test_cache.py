@@ -158,7 +158,7 @@ def test_a_run_that_stopped_goes_on(score, monkeypatch, tmp_path):
 def test_a_killed_process_goes_on(checkpoints, data_dir, tmp_path):
     """kill −9 while replies come in; the second run works on the rest and ends with the same results."""
     command = [sys.executable, "-c", "from remem_tasks.cli import lmms_eval; lmms_eval()"]
-    command += ["--model", "remem_hf", "--tasks", "remem_finetune,remem_test", "--batch_size", "1"]
+    command += ["--model", "remem_hf", "--tasks", "remem_test", "--batch_size", "1"]
     command += ["--model_args", f"pretrained={checkpoints['llava']},device=cpu", "--log_samples"]
 
     def start(name, out):
@@ -178,14 +178,14 @@ def test_a_killed_process_goes_on(checkpoints, data_dir, tmp_path):
     first.send_signal(signal.SIGKILL)
     first.communicate()
     before = kept()
-    assert first.returncode == -signal.SIGKILL and 8 <= before < 2 * 72
+    assert first.returncode == -signal.SIGKILL and 8 <= before < 72
     scores = []
     for name, out in (("a", "resumed"), ("b", "whole")):
         process = start(name, out)
         assert process.wait() == 0, process.stderr.read()
         [results] = (tmp_path / out).rglob("*_results.json")
         scores.append(json.loads(results.read_text())["results"])
-    assert scores[0] == scores[1] and kept() == 2 * 72
+    assert scores[0] == scores[1] and kept() == 72
 
 
 def test_a_disk_that_takes_no_more_stops_nothing(score, tmp_path, capfd, monkeypatch):

@@ -128,10 +128,11 @@ class Browser:
                 raise AssertionError(f"not within {seconds} s: {condition}; errors: {self.errors}")
             self._wait(asyncio.sleep(0.02))
 
-    def picture(self, file: Path | str, whole: bool = False) -> None:
+    def picture(self, file: Path | str, whole: bool = False, box: dict | None = None) -> None:
+        """What is on the screen; the whole page; or a box of it (x, y, width, height)."""
         options = {}
-        if whole:
-            box = self.send("Page.getLayoutMetrics")["cssContentSize"]
+        if whole or box:
+            box = box or self.send("Page.getLayoutMetrics")["cssContentSize"]
             options = {"captureBeyondViewport": True, "clip": {**box, "scale": 1}}
         data = self.send("Page.captureScreenshot", format="png", **options)["data"]
         Path(file).write_bytes(base64.b64decode(data))

@@ -9,6 +9,7 @@ from remem_tasks.data import load_split
 from remem_tasks.errors import RememError
 from remem_tasks.report.read import read_runs
 from unlearning.config import parse
+from unlearning.gate import _same
 from unlearning.methods import METHODS, NAMES
 from unlearning.train import run
 
@@ -80,6 +81,17 @@ def test_without_results_nobody_knows(checkpoints, data_dir, train_run, tmp_path
         "reasons": ["the starting model was not scored"],
     }
     assert "gate: NOT passed" in capsys.readouterr().out
+
+
+def test_one_folder_has_several_names(tmp_path, monkeypatch):
+    start = tmp_path / "runs" / "memorised"
+    start.mkdir(parents=True)
+    for scored in (str(start), "runs/memorised", "memorised"):  # the latter two as called in other folders
+        assert _same(scored, str(start))
+    monkeypatch.chdir(tmp_path)
+    assert _same("runs/../runs/memorised", str(start)) and _same("org/name", "org/name")
+    for other in ("runs/gold", "elsewhere/memorised", "", str(tmp_path), "runs"):
+        assert not _same(other, str(start)), other
 
 
 def test_results_of_something_else_do_not_count(train_run, checkpoints, scored, tmp_path):

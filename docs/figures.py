@@ -1,0 +1,162 @@
+"""Draws the pictures of reading-results.md (but scale.png, which `remem study scale` draws) from a finished demo.
+
+    python docs/figures.py runs/demo
+
+Two forget runs of the demo are trained again with checkpoints on the way, and one stage 1 on single hops alone; all is kept
+below `figures/` in the demo's folder and not done again. The page is opened in a headless Chromium.
+"""
+
+# ruff: noqa: E402  (the browser of the tests is found first)
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "report"))
+
+from browser import Browser
+
+from remem_tasks.demo import ENVIRONMENT, FULL, STAGE1, STAGE2
+from remem_tasks.report.summary import report_of
+from remem_tasks.report.write import write_report
+
+OUT = ROOT / "docs" / "results"
+WIDTH = 1180
+# Runs with checkpoints on the way: method, steps in all, steps between checkpoints.
+STEPS = {"npo-steps": ("npo", 80, 20), "idk-longer": ("idk", 120, 40)}
+ROW = "forget1:5"
+
+
+def once(done: Path, *command: str) -> None:
+    """Run a command unless what it leaves behind is there."""
+    if not done.exists():
+        print("$", " ".join(command), flush=True)
+        subprocess.run([sys.executable, *command], check=True, cwd=ROOT)
+
+
+def train(demo: Path, out: Path, method: str, start: str, data: Path, options: str) -> None:
+    once(
+        out / "model.safetensors",
+        *("unlearning/train.py", "--method", method, "--model_name_or_path", str(demo / "models" / start)),
+        *("--data", str(data), "--output_dir", str(out), "--disable_tqdm", "true", *options.split()),
+    )
+
+
+def score(checkpoint: Path, out: Path, tasks: str) -> Path:
+    once(
+        out,
+        *(
+            "-c",
+            "from remem_tasks.cli import lmms_eval; lmms_eval()",
+            "--model",
+            "remem_hf",
+            "--tasks",
+            tasks,
+        ),
+        *("--model_args", f"pretrained={checkpoint},device=cpu", "--output_path", str(out), "--log_samples"),
+    )
+    return out
+
+
+def courses(demo: Path, work: Path) -> list[str]:
+    """Runs of every checkpoint on the way, as `remem report` takes them."""
+    runs = []
+    gate = f"--gate_results {demo / 'results' / 'memorised'}"
+    for name, (method, steps, every) in STEPS.items():
+        options = (
+            f"{FULL.methods[method]} {STAGE2} --max_steps {steps} --save_strategy steps --save_steps {every}"
+        )
+        train(
+            demo,
+            work / name,
+            method,
+            "memorised",
+            demo / "data",
+            f"--forget forget1 {gate} {options} --save_total_limit 9",
+        )
+        for step in range(every, steps + 1, every):
+            folder = f"checkpoint-{step}"
+            scored = score(
+                work / name / folder, work / "results" / name / folder, "remem_forget1,remem_retain"
+            )
+            runs.append(f"{name}/{folder}={scored}")
+    return runs
+
+
+def single_hops(demo: Path, work: Path) -> Path:
+    """Scores of a model that learned single hops only."""
+    data = work / "single_hops"
+    if not data.exists():
+        from remem_tasks.data import load_split
+
+        rows = load_split(str(demo / "data"), "finetune")
+        rows = rows.filter(lambda kind: kind == "1-hop", input_columns="question_type")
+        (data / "data").mkdir(parents=True)
+        rows.to_parquet(data / "data" / "finetune-00000-of-00001.parquet")
+        (data / "README.md").write_text(
+            "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: finetune\n    path: data/finetune-*\n---\n"
+        )
+    train(
+        demo,
+        work / "one_hop",
+        "sft",
+        "base",
+        data,
+        f"{FULL.stage1} {STAGE1}".replace("--max_steps 500", "--max_steps 400"),
+    )
+    return score(work / "one_hop", work / "results" / "one_hop", "remem_finetune")
+
+
+def picture(browser: Browser, selector: str, name: str, drawn: str) -> None:
+    """The element as a PNG, when what is `drawn` in it is there."""
+    browser.run(f"document.querySelector({selector!r}).scrollIntoView()")
+    browser.until(f"document.querySelector({f'{selector} {drawn}'!r})")
+    box = browser.run(
+        f"(() => {{ const box = document.querySelector({selector!r}).getBoundingClientRect();"
+        "return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height}; })()"
+    )
+    browser.picture(OUT / f"{name}.png", box=box)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("demo", type=Path, help="folder of a finished demo")
+    demo = parser.parse_args().demo.resolve()
+    work = demo / "figures"
+    os.environ.update(ENVIRONMENT, REMEM_DATA=str(demo / "data"))
+    report = report_of([str(demo / "results")], gold="gold", start="memorised")
+    page = write_report(report, work / "report", "The demo")
+    both = [f"{name}={demo / 'results' / name}" for name in ("memorised", "gold")]
+    report = report_of([*both, *courses(demo, work)], gold="gold", start="memorised")
+    steps = write_report(report, work / "report_steps", "The demo's courses")
+    scored = str(single_hops(demo, work))
+    told = ("diagnose", scored, "--out", str(work / "diagnosis"))
+    subprocess.run([sys.executable, "-c", "from remem_tasks.cli import main; main()", *told], check=True)
+    OUT.joinpath("curse.png").write_bytes((work / "diagnosis" / "diagnosis.png").read_bytes())
+    with Browser(WIDTH, 900) as browser:
+        browser.screen(WIDTH, 900)
+        browser.open(page)
+        for section, part, drawn in (
+            ("summary", "div.scroll", "td"),
+            ("plane", "h2 ~ div:not(.controls)", "svg"),
+            ("silent", "div.panels", "svg"),
+            ("heat", "h2 ~ div:not(.controls)", "td, svg"),
+            ("spread", "h2 ~ div:not(.controls)", "svg"),
+        ):
+            browser.run(f"document.querySelector('#{section}').scrollIntoView()")
+            browser.until(f"document.querySelector('#{section} {part}')")
+            picture(browser, f"#{section} {part}", section, drawn)
+        browser.open(page, f"#s=rows&rt=remem_forget1&row={ROW}")
+        picture(browser, ".detail", "row", "img")
+        browser.open(steps)
+        browser.run("document.querySelector('#steps').scrollIntoView()")
+        browser.until("document.querySelector('#steps h2 ~ div:not(.controls) svg')")
+        picture(browser, "#steps h2 ~ div:not(.controls)", "steps", "svg")
+
+
+if __name__ == "__main__":
+    main()
