@@ -17,6 +17,7 @@ from scripted import Scripted, run
 from remem_tasks import cli
 from remem_tasks.benchmarks import BENCHMARKS, FailedReply, Setting
 from remem_tasks.benchmarks.suite import Abilities, Suite, fit
+from remem_tasks.data import configs
 from remem_tasks.engine.remem_hf import RememHF
 from remem_tasks.plugin import TASKS_FOLDER
 
@@ -99,6 +100,21 @@ def test_the_seam(generated, name):
                     assert set(scores) <= set(metrics)
                     assert scores[f"{name}_failed_rate"] == float(replies[0] != "said")
                     assert json.loads(json.dumps(scores[f"{name}_rows"]))["row_id"] == doc["row_id"]
+
+
+@pytest.mark.parametrize(("name", "split"), [("clear", "forget10+tofu"), ("mllmu", "test_5")])
+def test_large_files_are_mapped(generated, name, split, monkeypatch):
+    """Files above a size are read by `datasets` from its cache: the same rows, the same pictures."""
+    benchmark, source = BENCHMARKS[name], str(generated[name])
+
+    def seen():
+        monkeypatch.setattr(configs, "_tables", {})
+        rows, _ = benchmark.load(source, split)
+        return rows.to_list(), [[one.tobytes() for one in benchmark.images(doc)] for doc in rows]
+
+    before = seen()
+    monkeypatch.setattr(configs, "IN_MEMORY", 0)
+    assert seen() == before and any(before[1])
 
 
 @pytest.mark.parametrize("name", list(FORGES))
