@@ -326,6 +326,10 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
             notes.append(f"{task}: {blank:.1%} of the replies are blank")
         sheets[task] = sheet
     if not sheets:
+        if any(name.endswith("_rows") for task in tasks for name in means[task]):
+            raise RememError(
+                f"'{file}' holds scores of {', '.join(tasks)}, and the report reads ReMem's alone"
+            )
         raise RememError(f"'{file}': {ANONYMOUS}")
     settings = raw.get("config") or {}
     arguments = settings.get("model_args")

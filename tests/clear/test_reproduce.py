@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from remem_tasks import cli
 from remem_tasks.errors import RememError
 from unlearning import reproduce as module
 from unlearning.config import parse
@@ -81,6 +82,27 @@ def test_table_and_findings(tmp_path):
     assert table[0] == "model,method,l1,real,retain,forget,ks,js,failed,seconds" and len(table) == 10
     assert json.loads((tmp_path / "clear.json").read_text()) == found
     assert set(HEADS) == set(module.NUMBERS)
+
+
+def test_command(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(module, "reproduce", lambda *arguments: asked.append(arguments))
+    for line, says in {
+        f"--out {tmp_path}/a": ((*METHODS,), Size(), True, None, "cpu"),
+        f"--out {tmp_path}/a --quick --no-l1 --methods npo,idk --base B": (
+            ("npo", "idk"),
+            QUICK,
+            False,
+            "B",
+            "cpu",
+        ),
+        f"--out {tmp_path}/a --seed 3 --device cuda": ((*METHODS,), Size(seed=3), True, None, "cuda"),
+    }.items():
+        with pytest.raises(SystemExit) as left:
+            cli.main(["reproduce", "clear", *line.split()])
+        out, methods, *rest, _ = asked.pop()
+        assert not left.value.code and out == f"{tmp_path}/a" and (tuple(methods), *rest) == says
+    assert "the table: " in capsys.readouterr().out
 
 
 @pytest.mark.slow
