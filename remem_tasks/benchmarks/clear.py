@@ -16,7 +16,7 @@ from PIL import Image
 from remem_tasks.benchmarks.base import Benchmark, FailedReply, Metric, Reply, Request, Setting
 from remem_tasks.benchmarks.suite import NO_ANSWERS
 from remem_tasks.data import clear, row_name
-from remem_tasks.data.configs import picture_of
+from remem_tasks.data.configs import left_out, picture_of
 from remem_tasks.errors import RememError
 from remem_tasks.inquiry import Findings, Inquiry
 from remem_tasks.metrics import (
@@ -47,7 +47,10 @@ class Clear(Benchmark):
 
     def load(self, source: str | None, split: str) -> tuple[datasets.Dataset, str]:
         source = clear.HOME.resolve(source)
-        return clear.questions_of(source, split)[0], source
+        faults: list[str] = []
+        rows, _ = clear.questions_of(source, split, faults)
+        left_out(faults, len(rows))
+        return rows, source
 
     def fingerprint(self, rows: datasets.Dataset) -> str:
         return clear.fingerprint(rows)
@@ -58,9 +61,13 @@ class Clear(Benchmark):
         of = "real" if split.startswith("real") else "forget" if split.startswith("forget") else "retain"
         known: dict[str, object] = {"of": of}
         missing: dict[str, str] = {}
+        faults: list[str] = []
+        whole, alone = clear.questions_of(source, split, faults)
+        if told := left_out(faults, len(whole)):
+            missing["questions"] = told
         if not setting.white_box:
             missing |= dict.fromkeys(("probability", "truth_ratio", f"{of}_metric"), NO_ANSWERS)
-        elif alone := clear.questions_of(source, split)[1]:
+        elif alone:
             missing["truth_ratio"] = alone
         if setting.white_box and not set(PARTS[of]) <= kinds:
             missing[f"{of}_metric"] = f"it needs questions of the kinds {' and '.join(PARTS[of])}"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, FailedReply, Metric, Reply, Request, Setting
 from remem_tasks.data import mllmu, row_name
-from remem_tasks.data.configs import drawn, picture_of
+from remem_tasks.data.configs import drawn, left_out, picture_of
 from remem_tasks.errors import RememError
 from remem_tasks.inquiry import Findings, Inquiry
 from remem_tasks.metrics import exact_match, exposure, rouge_l, tokens
@@ -29,7 +29,10 @@ class Mllmu(Benchmark):
 
     def load(self, source: str | None, split: str) -> tuple[datasets.Dataset, str]:
         source = mllmu.HOME.resolve(source)
-        return mllmu.questions_of(source, split), source
+        faults: list[str] = []
+        rows = mllmu.questions_of(source, split, faults)
+        left_out(faults, len(rows))
+        return rows, source
 
     def fingerprint(self, rows: datasets.Dataset) -> str:
         return mllmu.fingerprint(rows)
@@ -40,6 +43,10 @@ class Mllmu(Benchmark):
         missing = {name: why for name, why in setting.missing.items() if name == "exposure"}
         if "exposure" in setting.suite.metrics and not setting.white_box:
             missing["exposure"] = "it needs the backend's log-probabilities (remem_hf gives them)"
+        faults: list[str] = []
+        whole = mllmu.questions_of(source, split, faults)
+        if told := left_out(faults, len(whole)):
+            missing["questions"] = told
         if setting.suite.shots:
             known["kept"] = mllmu.kept_questions(source, split)
             people = {one["identity"] for one in known["kept"]}

@@ -22,6 +22,7 @@ from remem_tasks.data.configs import (
     has_config,
     is_text,
     known_configs,
+    left_out,
     pictured,
     read_config,
     training_table,
@@ -268,7 +269,7 @@ def questions_of(source: str, config: str, faults: Faults = None) -> tuple[datas
         RememError: no such config or column, a cell that is null or empty, a picture that is missing.
     """
     if config == REAL:
-        pairs = zip_longest(_real(source, "real_faces"), _real(source, "real_world"))
+        pairs = zip_longest(*(_real(source, f"real_{kind}", faults) for kind in ("faces", "world")))
         return _asked(one for pair in pairs for one in pair if one), ""
     if config not in FEATURES:
         raise RememError(f"CLEAR has no config '{config}'; it has {', '.join(FEATURES)}")
@@ -312,12 +313,14 @@ def training_rows(source: str, name: str, modality: str = "joint") -> datasets.D
         config, pictures, texts = modality_configs(modality, name)
     if config not in FEATURES:
         raise RememError(f"CLEAR has no config '{config}'; it has {', '.join(FEATURES)}")
+    faults: list[str] = []
     if config.endswith("+tofu"):
-        asked: Sequence[dict] = list(_mixed(source, config))
+        asked: Sequence[dict] = list(_mixed(source, config, faults))
     elif config.startswith("real_"):
-        asked = list(_real(source, config))
+        asked = list(_real(source, config, faults))
     else:
-        asked = [one for one in _of_people(source, config, None) if one["kind"] == "caption"]
+        asked = list(_of_people(source, config, None, faults))
+    left_out(faults, len(asked))
     kept = [one for one in asked if (pictures if one["picture"] >= 0 else texts)]
     if not kept:
         raise RememError(f"{source}, config '{config}': no {modality} rows")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,10 @@ from remem_tasks.errors import RememError
 
 SPLIT = "train"
 IN_MEMORY = 2**24  # bytes of files that are read at once; larger ones are mapped from the cache of `datasets`
+MOST_FAULTY = 0.01
+"""Up to this share of faulty questions is left out, named and counted; more is refused."""
+
+logger = logging.getLogger(__name__)
 PICTURES = ("image", "images")  # columns whose cells are pictures
 
 
@@ -205,6 +210,26 @@ def training_table(asked: Sequence[Mapping], table: datasets.Dataset) -> dataset
     for name in ("question_type", "qa_category", "attribute", "cloze_prompt"):
         rows = rows.add_column(name, [""] * len(asked))
     return rows.add_column("text_only", [one["picture"] < 0 for one in asked])
+
+
+def left_out(faults: Sequence[str], asked: int) -> str:
+    """What is to be told of faulty questions that were left out; "" if there are none.
+
+    Args:
+        faults: one a question (or row) that cannot be asked.
+        asked: how many questions are left.
+
+    Raises:
+        RememError: they are more than MOST_FAULTY of all.
+    """
+    if not faults:
+        return ""
+    if len(faults) > MOST_FAULTY * (asked + len(faults)):
+        more = f" (and {len(faults) - 1} more: remem data check)" if len(faults) > 1 else ""
+        raise RememError(f"{faults[0]}{more}")
+    told = f"{len(faults)} faulty, left out: {'; '.join(faults[:5])}{' ...' if len(faults) > 5 else ''}"
+    logger.warning(told)
+    return told
 
 
 def is_text(cell: object) -> bool:

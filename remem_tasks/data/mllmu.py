@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import datasets
 
@@ -20,6 +20,7 @@ from remem_tasks.data.configs import (
     drawn,
     is_text,
     known_configs,
+    left_out,
     pictured,
     read_config,
     training_table,
@@ -81,7 +82,7 @@ ASKED = datasets.Features(
         **dict.fromkeys(("place", "picture"), datasets.Value("int64")),
     }
 )
-Faults = list[str] | None  # where faulty rows are collected; without it the first one is raised
+Faults = list[str] | None  # where faults are collected; without it the first one is raised
 
 
 def _need(cell: object, name: str, where: str) -> str:
@@ -95,64 +96,82 @@ def option_lines(question: str, options: Sequence[str]) -> str:
     return "\n".join([question, *(f"{letter}: {text}" for letter, text in zip(LETTERS, options))])
 
 
-def _choices(row: dict, where: str) -> Iterator[dict]:
+def _chosen(said: str, options: Sequence[str]) -> str:
+    """The letter of a Correct_Answer: a letter, `B. text`, or the text of an option; else ""."""
+    letter = said.split(".")[0].split(":")[0].strip().upper()
+    if letter in LETTERS:
+        return letter
+    same = [letter for letter, text in zip(LETTERS, options) if tokens(text) == tokens(said)]
+    return same[0] if len(same) == 1 else ""
+
+
+def _choice(one: dict, where: str) -> dict:
+    question = _need(one["Question"], "Question", where)
+    options = [_need((one["Options"] or {}).get(letter), f"option {letter}", where) for letter in LETTERS]
+    said = _need(one["Correct_Answer"], "Correct_Answer", where)
+    letter = _chosen(said, options)
+    if not letter:
+        raise RememError(f"{where}: Correct_Answer '{said}' is none of {', '.join(LETTERS)}, and no option")
+    return {
+        "kind": "classification",
+        "question": question,
+        "prompt": f"{option_lines(question, options)}\n{CHOOSE}",
+        "answer": options[LETTERS.index(letter)],
+        "letter": letter,
+        "options": options,
+    }
+
+
+def _sentence(one: dict, where: str) -> dict:
+    question = _need(one["Question"], "Question", where)
+    answer = _need(one["Ground_Truth"], "Ground_Truth", where)
+    return {"kind": "generation", "question": question, "answer": answer, "prompt": f"{question}\n{SAY}"}
+
+
+def _blank(one: dict, where: str) -> dict:
+    made = _sentence(one, where)
+    if not BLANK.search(made["question"]):
+        raise RememError(f"{where}: Question has no blank ('__')")
+    if not tokens(made["answer"]):
+        raise RememError(f"{where}: Ground_Truth '{made['answer']}' has no letter or digit")
+    prompt = f"{BLANK.sub('[Blank]', made['question'])}\n{FILL}"
+    return {**made, "kind": "cloze", "prompt": prompt, "cloze": BLANK.split(made["question"])[0].strip()}
+
+
+def _nested(row: dict) -> Iterator[tuple[str, int, str, dict, Callable[[dict, str], dict]]]:
+    """(column, number, Type, question, how it is asked) of all questions of a row."""
     task = row.get("Classification_Task") or {}
-    for name, modality in (("Image_Textual_Questions", "image"), ("Pure_Text_Questions", "text")):
+    for name, kind in (("Image_Textual_Questions", "Image_Textual"), ("Pure_Text_Questions", "Pure_Text")):
         for number, one in enumerate(task.get(name) or []):
-            here = f"{where}, {name} {number}"
-            question = _need(one["Question"], "Question", here)
-            options = [
-                _need((one["Options"] or {}).get(letter), f"option {letter}", here) for letter in LETTERS
-            ]
-            letter = _need(one["Correct_Answer"], "Correct_Answer", here).upper()
-            if letter not in LETTERS:
-                raise RememError(f"{here}: Correct_Answer '{letter}' is none of {', '.join(LETTERS)}")
-            yield {
-                "kind": "classification",
-                "modality": modality,
-                "number": number,
-                "question": question,
-                "prompt": f"{option_lines(question, options)}\n{CHOOSE}",
-                "answer": options[LETTERS.index(letter)],
-                "letter": letter,
-                "options": options,
-            }
+            yield name, number, kind, one, _choice
+    for name, make in (("Generation_Task", _sentence), ("Mask_Task", _blank)):
+        for number, one in enumerate(row.get(name) or []):
+            yield name, number, one["Type"], one, make
 
 
-def _open(row: dict, column: str, where: str) -> Iterator[dict]:
-    cloze = column == "Mask_Task"
-    for number, one in enumerate(row.get(column) or []):
-        here = f"{where}, {column} {number}"
-        if one["Type"] not in MODALITIES:
-            raise RememError(f"{here}: Type '{one['Type']}' is none of {', '.join(MODALITIES)}")
-        question = _need(one["Question"], "Question", here)
-        answer = _need(one["Ground_Truth"], "Ground_Truth", here)
-        made = {"question": question, "answer": answer, "prompt": f"{question}\n{SAY}"}
-        if cloze:
-            if not BLANK.search(question):
-                raise RememError(f"{here}: Question has no blank ('__')")
-            if not tokens(answer):
-                raise RememError(f"{here}: Ground_Truth '{answer}' has no letter or digit")
-            made["prompt"] = f"{BLANK.sub('[Blank]', question)}\n{FILL}"
-            made["cloze"] = BLANK.split(question)[0].strip()
-        yield {
-            "kind": "cloze" if cloze else "generation",
-            "modality": MODALITIES[one["Type"]],
-            "number": number,
-            **made,
-        }
+def _asked(row: dict, where: str, faults: Faults) -> list[dict]:
+    """The sound questions of a row, with `modality` and their `number` in the column."""
+    asked = []
+    for name, number, kind, one, make in _nested(row):
+        here = f"{where}, {name} {number}"
+        try:
+            if kind not in MODALITIES:
+                raise RememError(f"{here}: Type '{kind}' is none of {', '.join(MODALITIES)}")
+            asked.append({**make(one, here), "modality": MODALITIES[kind], "number": number})
+        except RememError as error:
+            if faults is None:
+                raise
+            faults.append(str(error))
+    return asked
 
 
-def _of_row(row: dict, place: int, pictures: int, source: str, config: str) -> list[dict]:
+def _of_row(row: dict, place: int, pictures: int, source: str, config: str, faults: Faults) -> list[dict]:
     where = f"config '{config}', row {place}"
     person = _need(row["ID"], "column 'ID'", where)
     where += f" ({person})"
-    asked = [
-        *_choices(row, where),
-        *_open(row, "Generation_Task", where),
-        *_open(row, "Mask_Task", where),
-    ]
-    if not asked:
+    before = len(faults or ())
+    asked = _asked(row, where, faults)
+    if not asked and len(faults or ()) == before:
         raise RememError(f"{where}: it asks nothing")
     if not pictures and any(one["modality"] == "image" for one in asked):
         raise RememError(f"{where}: no picture, but questions about one")
@@ -195,7 +214,7 @@ def questions_of(source: str, name: str, faults: Faults = None) -> datasets.Data
     """The questions of one of `SETS` or of a config, person by person.
 
     Args:
-        faults: gets the faults of rows, which are then left out; without it the first one is raised.
+        faults: gets the faults, and the questions they are in are left out; without it the first one is raised.
 
     Returns:
         N questions with `row_id`, `kind` (classification, cloze, generation), `modality` (image, text),
@@ -218,7 +237,7 @@ def questions_of(source: str, name: str, faults: Faults = None) -> datasets.Data
     for place, (row, count) in enumerate(zip(rows, counts)):
         if people is None or row["ID"] in people:
             try:
-                asked += _of_row(row, place, count, source, config)
+                asked += _of_row(row, place, count, source, config, faults)
             except RememError as error:
                 if faults is None:
                     raise
@@ -260,21 +279,19 @@ def training_rows(source: str, name: str, modality: str = "joint") -> datasets.D
         RememError: as `questions_of`, or nothing of that modality.
     """
     rows, counts = _table(source, name)
-    asked = []
+    asked, faults = [], []
     for place, row in enumerate(rows):
         where = f"config '{name}', row {place} ({row['ID']})"
         about = {"place": place, "identity": row["ID"], "image_path": f"{name}/{row['ID']}"}
         if "question" in row and "answer" in row:
-            told = {
-                "question": _need(row["question"], "question", where),
-                "answer": _need(row["answer"], "answer", where),
-            }
+            told = {column: _need(row[column], column, where) for column in ("question", "answer")}
             asked.append({**about, **told, "row_id": f"{name}/biography:{place}", "modality": "image"})
-        for one in _open(row, "Generation_Task", where):
+        for one in _asked({"Generation_Task": row.get("Generation_Task")}, where, faults):
             row_id = f"{name}/generation/{one['modality']}{one['number']}:{place}"
             asked.append({**about, **one, "question": one["prompt"], "row_id": row_id})
         if not counts[place] and modality != "text":
             raise RememError(f"{where}: no picture")
+    left_out(faults, len(asked))
     kept = [
         {**one, "picture": 0 if one["modality"] == "image" else -1}
         for one in asked

@@ -9,7 +9,9 @@ import pytest
 from forged import changed
 
 from remem_tasks import cli
-from remem_tasks.data import mllmu
+from remem_tasks.benchmarks import BENCHMARKS, Setting
+from remem_tasks.benchmarks.suite import Suite
+from remem_tasks.data import configs, mllmu
 from remem_tasks.data.shape import module_of
 from remem_tasks.errors import RememError
 from remem_tasks.forge.mllmu import Knobs, forge
@@ -148,7 +150,7 @@ def nested(row, path):
 BAD = [
     (("ID",), None, "row 0: column 'ID' is null"),
     (("Classification_Task", "Pure_Text_Questions", 1, "Correct_Answer"), None, "Pure_Text_Questions 1: Correct_Answer is null"),
-    (("Classification_Task", "Image_Textual_Questions", 0, "Correct_Answer"), "E", "Correct_Answer 'E' is none of A, B, C, D"),
+    (("Classification_Task", "Image_Textual_Questions", 0, "Correct_Answer"), "E", "Correct_Answer 'E' is none of A, B, C, D, and no option"),
     (("Classification_Task", "Image_Textual_Questions", 0, "Options", "C"), None, "Image_Textual_Questions 0: option C is null"),
     (("Generation_Task", 2, "Ground_Truth"), " ", "(001), Generation_Task 2: Ground_Truth is empty"),
     (("Generation_Task", 2, "Type"), "Sound", "Type 'Sound' is none of Image_Textual, Pure_Text"),
@@ -169,7 +171,41 @@ def test_bad_rows_are_named(tmp_path, mllmu_data, path, cell, says):
         mllmu.questions_of(source, "forget_10")
     faults = []
     rest = mllmu.questions_of(source, "forget_10", faults)
-    assert len(faults) == 1 and says in faults[0] and set(rest["identity"]) == {"002"}
+    assert len(faults) == 1 and says in faults[0]
+    # a faulty question is left out, or the whole row where it is the row that is faulty
+    assert len(rest) == (12 if path in (("ID",), ("image",)) else 23)
+    with pytest.raises(RememError, match=re.escape(says)):
+        BENCHMARKS["mllmu"].load(source, "forget_10")
+
+
+def test_few_faults_are_left_out_and_told(tmp_path, mllmu_data, monkeypatch):
+    def change(rows):
+        rows[0]["Mask_Task"][1]["Ground_Truth"] = None
+
+    source = changed(mllmu_data, tmp_path / "bad", "forget_10", change)
+    monkeypatch.setattr(configs, "MOST_FAULTY", 0.05)  # 1 of 24
+    benchmark = BENCHMARKS["mllmu"]
+    rows, _ = benchmark.load(source, "forget_10")
+    setting = benchmark.prepare(source, "forget_10", rows, Setting(Suite()))
+    told = "1 faulty, left out: config 'forget_10', row 0 (001), Mask_Task 1: Ground_Truth is null"
+    assert len(rows) == 23 and setting.missing["questions"] == told
+    assert len(mllmu.training_rows(source, "forget_10")) == 10
+
+
+@pytest.mark.parametrize(
+    ("said", "letter"),
+    [
+        ("B", "B"),
+        ("b", "B"),
+        ("C. Oslo Bay", "C"),
+        ("D: x", "D"),
+        ("oslo bay", "A"),
+        ("Bergen", ""),
+        ("twin", ""),
+    ],
+)
+def test_right_answers_as_they_are_written(said, letter):
+    assert mllmu._chosen(said, ["Oslo Bay", "Turku", "twin", "Twin"]) == letter
 
 
 def test_check(tmp_path, mllmu_data, capsys):
