@@ -7,7 +7,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo test test-fast lint lock clean
 help:
-	@echo "make demo       build data, memorise, forget, score, and print the table (about ten minutes)"
+	@echo "make demo       build data, memorise, forget, score, and print the table (about ten minutes);"
+	@echo "                BENCH=clear: the same with CLEAR's data and scores"
 	@echo "make test       run all tests"
 	@echo "make test-fast  run the tests that start no process and train no model"
 	@echo "make lint       check style"
@@ -23,7 +24,11 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup
+ifeq ($(BENCH),clear)
+	$(BIN)/remem reproduce clear --out runs/demo-clear --methods grad_diff,npo,idk --no-l1
+else
 	$(BIN)/remem demo --out runs/demo
+endif
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -11,6 +11,7 @@ from remem_tasks import __version__
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.gate_thresholds import Thresholds
 
+BENCHMARKS = ("remem", "clear", "mllmu")  # shapes of data that are forged and checked
 FORGE_MODULES = ("faker", "python_avatars", "resvg_py", "sklearn")  # the extra [forge]
 
 
@@ -21,45 +22,54 @@ def lmms_eval() -> None:
 
 
 def _forge(args: argparse.Namespace) -> None:
-    from remem_tasks.forge.build import Knobs, forge
+    from importlib import import_module
 
-    knobs = Knobs(**{field.name: getattr(args, field.name) for field in fields(Knobs)})
-    counts = forge(args.out, knobs, args.workers, args.portraits)
+    build = import_module(f"remem_tasks.forge.{'build' if args.benchmark == 'remem' else args.benchmark}")
+    known = {field.name for field in fields(build.Knobs)}
+    if args.benchmark == "remem":
+        known |= {"workers", "portraits"}
+    given = {name: getattr(args, name) for name in KNOBS if getattr(args, name, None) is not None}
+    if unknown := [name for name in given if name not in known]:
+        raise RememError(f"--{unknown[0].replace('_', '-')} is no knob of --benchmark {args.benchmark}")
+    more = [given.pop("workers", 1), given.pop("portraits", None)] if args.benchmark == "remem" else []
+    counts = build.forge(args.out, build.Knobs(**given), *more)
     print(f"{args.out}: " + ", ".join(f"{split} {rows}" for split, rows in counts.items()) + " rows")
-    print(f"look at it: {args.out}/contact_sheet.png")
+    if args.benchmark == "remem":
+        print(f"look at it: {args.out}/contact_sheet.png")
     if args.push_to_hub:
         from remem_tasks.data.push import push
 
         print(f"published: {push(args.out, args.push_to_hub, args.private)}")
 
 
+# Of all forges: (type, help); each forge takes those of its Knobs and has its own defaults.
+KNOBS = {
+    "identities": (int, "fictitious people (20)"),
+    "qa": (int, "training questions an identity (100; clear: texts an identity, 20; mllmu: of each kind, 3)"),
+    "images": (int, "training pictures an identity (100; clear: 8; mllmu: test pictures, 3)"),
+    "test_qa": (int, "remem: test questions an identity, each with its own picture (28)"),
+    "retain_qa": (int, "remem: rows of split retain an identity (35)"),
+    "single_hop_ratio": (float, "remem: share of 1-hop questions (0.7)"),
+    "hops": (int, "remem: deepest questions: 1, 2 or 3 hops (2)"),
+    "real": (int, "clear, mllmu: people who stand for celebrities (10)"),
+    "world": (int, "clear: questions about places (16)"),
+    "retain_perturbed": (int, "clear: perturbed rows of each person who is kept (2)"),
+    "image_size": (int, "side of the pictures in pixels (336)"),
+    "style": (str, "how pictures are rendered: colour, grey or sketch (colour)"),
+    "portraits": (str, "remem: a folder of your own photographs for each identity, in place of drawn faces"),
+    "seed": (int, "the same seed gives the same bytes (0)"),
+    "workers": (int, "remem: processes; changes nothing but the time (1)"),
+}
+
+
 def _add_forge(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "forge",
-        help="build a ReMem-shaped data set of fictitious people",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = commands.add_parser("forge", help="build a data set of fictitious people")
+    parser.add_argument("--out", required=True, help="folder to make; must be empty or absent")
     parser.add_argument(
-        "--out", required=True, default=argparse.SUPPRESS, help="folder to make; must be empty or absent"
+        "--benchmark", choices=BENCHMARKS, default="remem", help="in whose shape (%(default)s)"
     )
-    parser.add_argument("--identities", type=int, default=20, help="fictitious people")
-    parser.add_argument("--qa", type=int, default=100, help="training questions an identity")
-    parser.add_argument("--images", type=int, default=100, help="training pictures an identity")
-    parser.add_argument(
-        "--test-qa", type=int, default=28, help="test questions an identity, each with its own picture"
-    )
-    parser.add_argument("--retain-qa", type=int, default=35, help="rows of split retain an identity")
-    parser.add_argument("--single-hop-ratio", type=float, default=0.7, help="share of 1-hop questions")
-    parser.add_argument("--hops", type=int, default=2, help="deepest questions: 1, 2 or 3 hops")
-    parser.add_argument("--image-size", type=int, default=336, help="side of the pictures in pixels")
-    parser.add_argument("--style", default="colour", help="how pictures are rendered: colour, grey or sketch")
-    parser.add_argument(
-        "--portraits",
-        metavar="DIR",
-        help="a folder of your own photographs for each identity, in place of drawn faces",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes")
-    parser.add_argument("--workers", type=int, default=1, help="processes; changes nothing but the time")
+    for name, (kind, text) in KNOBS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     parser.add_argument(
         "--push_to_hub", metavar="REPO_ID", help="publish what was built (as `remem data push` does)"
     )
@@ -109,11 +119,19 @@ def _add_base(commands: argparse._SubParsersAction) -> None:
 def _data_check(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from remem_tasks.data.check import SHOWN, check, tables_of
+    from remem_tasks.data.check import SHOWN, check, config_table, tables_of
+    from remem_tasks.data.shape import module_of
 
-    report = check(args.source, args.identity_rule, pictures=not args.no_pictures)
+    if module := module_of(args.source, args.benchmark):
+        if args.identity_rule:
+            raise RememError("--identity-rule is for data in the shape of ReMem")
+        report = module.check(args.source, pictures=not args.no_pictures)
+        tables = [config_table(report)]
+    else:
+        report = check(args.source, args.identity_rule, pictures=not args.no_pictures)
+        tables = tables_of(report)
     console = Console()
-    for table in tables_of(report):
+    for table in tables:
         console.print(table)
     for kind, places in report.faults.items():
         print(
@@ -124,7 +142,16 @@ def _data_check(args: argparse.Namespace) -> None:
     print("no faults")
 
 
+def _only_remem(source: str | None, action: str) -> None:
+    """Raise a RememError for data of another shape than ReMem's."""
+    from remem_tasks.data.shape import module_of
+
+    if module := module_of(source):
+        raise RememError(f"'{source}' has the shape of {module.HOME.name}: {action} is for ReMem's")
+
+
 def _data_probe(args: argparse.Namespace) -> None:
+    _only_remem(args.source, "probe")
     from rich.console import Console
     from rich.table import Table
 
@@ -149,6 +176,7 @@ def _data_sheet(args: argparse.Namespace) -> None:
 
     from remem_tasks.data.sheet import sheet_of
 
+    _only_remem(args.source, "sheet")
     if Path(args.out).suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise RememError(f"--out '{args.out}' is no picture file (.png, .jpg)")
     sheet_of(args.source).save(args.out)
@@ -158,6 +186,7 @@ def _data_sheet(args: argparse.Namespace) -> None:
 def _data_pull(args: argparse.Namespace) -> None:
     from remem_tasks.data.pull import pull
 
+    _only_remem(args.source, "pull")
     written = pull(args.source, args.split, args.out)
     print(
         f"{args.out}: "
@@ -189,6 +218,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
             "--identity-rule",
             help="how image_path names an identity: folder, stem, auto, or a regular expression",
         )
+    look.add_argument("--benchmark", choices=BENCHMARKS, help="whose shape the data has; default: found out")
     look.add_argument("--no-pictures", action="store_true", help="do not read the pictures, nor fetch them")
     look.set_defaults(run=_data_check)
     probe.add_argument("--people", type=int, default=20, help="identities in the picture probes (20)")
@@ -458,6 +488,38 @@ def _add_study(commands: argparse._SubParsersAction) -> None:
     scale.set_defaults(run=_study_scale)
 
 
+def _reproduce(args: argparse.Namespace) -> None:
+    from unlearning.reproduce import METHODS, QUICK, Size, reproduce
+
+    methods = args.methods.split(",") if args.methods else METHODS
+    size = QUICK if args.quick else Size(seed=args.seed)
+    reproduce(
+        args.out, methods, size, not args.no_l1, args.base, args.device, lambda line: print(line, flush=True)
+    )
+    print(f"the table: {args.out}/clear.md (beside it clear.csv and clear.json)")
+
+
+def _add_reproduce(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "reproduce", help="a paper's main table at demo size, beside the published one"
+    )
+    parser.add_argument(
+        "paper", choices=("clear",), help="CLEAR: ten methods with and without L1-LoRA, and a λ sweep"
+    )
+    parser.add_argument(
+        "--out", default="runs/clear", help="folder; a second call goes on with it (%(default)s)"
+    )
+    parser.add_argument("--methods", help="some of the ten, by commas; default: all")
+    parser.add_argument("--no-l1", action="store_true", help="without the half of the table that has L1")
+    parser.add_argument("--base", help="checkpoint to start from; default: a tiny one, made here")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of data and training (%(default)s)")
+    parser.add_argument(
+        "--quick", action="store_true", help="next to no data and training: does it run here?"
+    )
+    parser.set_defaults(run=_reproduce)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="remem", description="Machine unlearning for vision-language models."
@@ -476,6 +538,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_leaderboard,
         _add_diagnose,
         _add_study,
+        _add_reproduce,
     ):
         add(commands)
     return parser

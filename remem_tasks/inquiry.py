@@ -15,7 +15,7 @@ from remem_tasks.errors import RememError
 
 @dataclass(frozen=True)
 class Inquiry:
-    """MEMO's cuts and Exposure's secrets of a row.
+    """MEMO's cuts, Exposure's secrets and whole answers of a row.
 
     Attributes:
         row_id: what the row's random numbers depend on, beside the seed.
@@ -30,6 +30,7 @@ class Inquiry:
         estimator: of the guess rank, `distinct` or `frequency`.
         rollouts: M.
         seed: of the rollouts.
+        answers: whole answers, right and wrong, whose log-probabilities are wanted; none is empty.
     """
 
     row_id: str
@@ -44,6 +45,7 @@ class Inquiry:
     estimator: str = "distinct"
     rollouts: int = 64
     seed: int = 0
+    answers: tuple[str, ...] = ()
 
     def content(self) -> dict:
         """Everything that the findings depend on, as JSON takes it."""
@@ -75,13 +77,17 @@ class SecretFindings:
 
 @dataclass(frozen=True)
 class Findings:
-    """The answer to an `Inquiry`: a greedy continuation a cut, and what is known of each secret.
+    """The answer to an `Inquiry`: a greedy continuation a cut, what is known of each secret, ln p of each answer.
 
     On the way to the score it is no string, so that nothing takes it for a reply.
+
+    Attributes:
+        answers: of each answer the mean of ln p over its tokens, without the end of the turn.
     """
 
     continuations: list[str] = field(default_factory=list)
     secrets: list[SecretFindings] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -102,6 +108,7 @@ class Findings:
         """
         try:
             values: Mapping = json.loads(text)
-            return cls(values["continuations"], [SecretFindings(**secret) for secret in values["secrets"]])
+            secrets = [SecretFindings(**secret) for secret in values["secrets"]]
+            return cls(values["continuations"], secrets, values["answers"])
         except (ValueError, KeyError, TypeError) as error:
             raise RememError(f"{name}: the engine's findings cannot be read ({error})") from error

@@ -15,6 +15,7 @@ from trl import ModelConfig, SFTConfig, TrlParser
 
 from remem_tasks.data import ENV, HUB_ID
 from remem_tasks.errors import RememError
+from unlearning.data import MODALITIES
 from unlearning.evaluation import StopRule
 from unlearning.methods import METHODS, NAMES
 from unlearning.trainer import RETAIN_LOSSES
@@ -28,12 +29,29 @@ class DataArguments:
     """Where the rows come from."""
 
     data: str | None = field(
-        default=None, metadata={"help": f"Folder or Hub id of the rows. Default: ${ENV}, else {HUB_ID}."}
+        default=None,
+        metadata={
+            "aliases": ["--dataset"],
+            "help": f"Folder or Hub id of the rows: ReMem (default: ${ENV}, else {HUB_ID}), CLEAR (therem/CLEAR) or "
+            "MLLMU-Bench (MLLMMU/MLLMU-Bench).",
+        },
     )
-    forget: str = field(default="forget1", metadata={"help": "Split to forget."})
-    finetune_split: str = field(
-        default="finetune",
-        metadata={"help": "Split that was memorised; without the forget identities it is the retain set."},
+    forget: str = field(
+        default="forget1", metadata={"help": "Split to forget; of CLEAR forget10, of MLLMU-Bench forget_5."}
+    )
+    finetune_split: str | None = field(
+        default=None,
+        metadata={
+            "help": "Split that was memorised; without the forget identities it is the retain set. Default: finetune; of "
+            "CLEAR full, of MLLMU-Bench ft_Data; there several by commas (full,real_faces,real_world)."
+        },
+    )
+    modality: str = field(
+        default="joint",
+        metadata={
+            "help": f"CLEAR, MLLMU-Bench: which rows are trained on: {', '.join(MODALITIES)} (pictures and texts, texts "
+            "alone, pictures alone)."
+        },
     )
     identity_rule: str | None = field(
         default=None,

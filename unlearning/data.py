@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from types import ModuleType
 from typing import Any
 
 import datasets
@@ -30,10 +31,12 @@ from remem_tasks.data import (
     row_name,
 )
 from remem_tasks.data.perturbed import load_perturbed, perturbed_files
+from remem_tasks.data.shape import module_of
 from remem_tasks.errors import RememError
 
 logger = logging.getLogger(__name__)
 IGNORE = -100
+MODALITIES = ("joint", "text", "image")
 
 REFUSALS = (
     "I don't know.",
@@ -74,13 +77,15 @@ class Role(IntEnum):
 class Rows:
     """The tables of a run; `forget` and `retain` are None for a method that does not use them.
 
-    `alternatives` holds plausible other answers by row id of a forget row, where the data set has them.
+    `alternatives` holds plausible other answers by row id of a forget row, where the data set has them;
+    `shape` names the benchmark whose rows they are.
     """
 
     train: datasets.Dataset
     forget: datasets.Dataset | None
     retain: datasets.Dataset | None
     alternatives: dict[str, list[str]] | None = None
+    shape: str = "ReMem"
 
     @property
     def tables(self) -> list[datasets.Dataset]:
@@ -96,20 +101,25 @@ def load_rows(
     source: str | None,
     rows_from: str,
     forget: str,
-    finetune: str = "finetune",
+    finetune: str | None = None,
     identity_rule: str | None = None,
     alternatives: bool = False,
+    modality: str = "joint",
 ) -> Rows:
     """The rows that a method trains on.
+
+    Data in the shape of CLEAR or MLLMU-Bench comes in sets: the retain set of a forget set is its own
+    partner (`retain90` of `forget10`), and `finetune` may name several sets.
 
     Args:
         source: folder or Hub id, as in `remem_tasks.data.load_split`.
         rows_from: `finetune` (all of it), `retain` (finetune without the identities of the forget
             split) or `pairs` (forget rows, each with a retain row).
         forget: name of the forget split.
-        finetune: name of the split that the model memorised.
+        finetune: name of the split that the model memorised; None for the usual one.
         identity_rule: see `remem_tasks.data.identity_of`.
         alternatives: also read the wrong answers beside the forget rows, if the data set has them.
+        modality: of CLEAR and MLLMU-Bench: `joint`, `text` or `image` rows, to forget and to retain.
 
     Raises:
         RememError: no such data or split, a cell that is empty, nothing left to retain.
@@ -121,7 +131,17 @@ def load_rows(
             raise RememError(f"split '{split}' has no rows")
         return rows
 
-    memorised = load(finetune)
+    if modality not in MODALITIES:
+        raise RememError(f"--modality '{modality}' unknown; choose from {', '.join(MODALITIES)}")
+    if module := module_of(source):
+        if identity_rule:
+            raise RememError("--identity_rule is for data in the shape of ReMem")
+        return _of_sets(module, module.HOME.resolve(source), rows_from, forget, finetune, modality)
+    if modality != "joint":
+        raise RememError(
+            f"--modality {modality} is for CLEAR and MLLMU-Bench: every row of ReMem has a picture"
+        )
+    memorised = load(finetune or "finetune")
     if rows_from == "finetune":
         return Rows(memorised, None, None)
     to_forget = load(forget)
@@ -135,6 +155,35 @@ def load_rows(
     return Rows(to_forget, to_forget, kept, beside)
 
 
+def _of_sets(
+    module: ModuleType, source: str, rows_from: str, forget: str, finetune: str | None, modality: str
+) -> Rows:
+    """`load_rows` of a data set whose forget and retain sets are configs (`remem_tasks.data.clear`, `.mllmu`)."""
+
+    def read(names: Sequence[str]) -> datasets.Dataset:
+        tables = [module.training_rows(source, name, modality) for name in names]
+        return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
+
+    sets = [name.strip() for name in (finetune or module.FINETUNE).split(",") if name.strip()]
+    if rows_from == "finetune":
+        return Rows(read(sets), None, None, shape=module.HOME.name)
+    retain = module.retain_of(forget)
+    if rows_from == "retain":
+        if module.FINETUNE not in sets:
+            raise RememError(
+                f"--finetune_split {finetune}: '{retain}' is '{module.FINETUNE}' without '{forget}'"
+            )
+        kept_sets = [retain if name == module.FINETUNE else name for name in sets]
+        return Rows(read(kept_sets), None, None, shape=module.HOME.name)
+    to_forget, kept = read([forget]), read([retain])
+    asked = [set(zip(rows["question"][:], rows["answer"][:])) for rows in (to_forget, kept)]
+    if both := asked[0] & asked[1]:
+        raise RememError(
+            f"{source}: {len(both)} questions with one answer are in '{forget}' and in '{retain}', such as '{min(both)[0]}'"
+        )
+    return Rows(to_forget, to_forget, kept, shape=module.HOME.name)
+
+
 def check_pictures(tables: Sequence[datasets.Dataset]) -> None:
     """Open every picture without decoding it, so that a broken one is named before a run begins.
 
@@ -142,8 +191,12 @@ def check_pictures(tables: Sequence[datasets.Dataset]) -> None:
         RememError: names the split, the row and the file of the first picture that cannot be opened.
     """
     for table in tables:
-        for row in table.select_columns(["image", "row_id", "image_path"]):
-            check_image(row["image"], row_name(row))
+        names = [
+            name for name in ("image", "row_id", "image_path", "text_only") if name in table.column_names
+        ]
+        for row in table.select_columns(names):
+            if not row.get("text_only"):
+                check_image(row["image"], row_name(row))
 
 
 @dataclass
@@ -168,6 +221,11 @@ class Example:
     def key(self) -> str:
         """Names question and answer in the table of reference log-probabilities."""
         return self.row_id if self.answer is None else f"{self.row_id} {self.answer}"
+
+
+def picture_of(row: dict) -> Image.Image | None:
+    """A row's picture, decoded; None for a row of text alone."""
+    return None if row.get("text_only") else decode_image(row["image"], row_name(row))
 
 
 class Encoder:
@@ -244,8 +302,9 @@ class Encoder:
 
     def encode_prompt(self, row: dict) -> tuple[str, dict[str, torch.Tensor]]:
         """(prompt text, processor output) of one row, uncached."""
-        text = self.prompt_text(row["question"])
-        return text, self.processed(text, decode_image(row["image"], row_name(row)))
+        picture = picture_of(row)
+        text = self.prompt_text(row["question"], picture is not None)
+        return text, self.processed(text, picture)
 
     def encode_answer(self, prompt: str, question: str, answer: str, picture: bool = True) -> torch.Tensor:
         """Ids of an answer as they stand in the joint text, [A].
@@ -282,7 +341,10 @@ class Encoder:
             if kept is None:
                 kept = self.encode_prompt(row)
                 self._keep(row_id, kept)
-            self._answers[key] = self.encode_answer(kept[0], row["question"], answer or row["answer"])
+            shown = not row.get("text_only")
+            self._answers[key] = self.encode_answer(
+                kept[0], row["question"], answer or row["answer"], picture=shown
+            )
         self._prompts.move_to_end(row_id) if row_id in self._prompts else None
         return Example(role, row_id, kept[1], self._answers[key], answer)
 
@@ -303,9 +365,10 @@ class Encoder:
             row: any row of the training data.
         """
         text, prompt = self.encode_prompt(row)
-        answer = self.encode_answer(text, row["question"], row["answer"])
-        joint_text = text + self.completion_text(row["question"], row["answer"])
-        joint = self.processed(joint_text, decode_image(row["image"], row_name(row)))["input_ids"][0]
+        picture = picture_of(row)
+        answer = self.encode_answer(text, row["question"], row["answer"], picture is not None)
+        joint_text = text + self.completion_text(row["question"], row["answer"], picture is not None)
+        joint = self.processed(joint_text, picture)["input_ids"][0]
         if not torch.equal(torch.cat([prompt["input_ids"][0], answer]), joint):
             logger.warning(
                 "prompt and answer tokenised apart differ from the joint text; the model trains on the former (%r)",
@@ -481,15 +544,17 @@ class Collator:
             ids[row, :start] = example.prompt["input_ids"][0]
             ids[row, start:end] = labels[row, start:end] = example.answer_ids
             mask[row, :end] = 1
-        for name, first in examples[0].prompt.items():
+        for name in dict.fromkeys(name for example in examples for name in example.prompt):
             if name in ("input_ids", "attention_mask"):
                 continue
-            values = [example.prompt[name] for example in examples]
-            if first.ndim == 2 and all(value.shape == (1, start) for value, start in zip(values, prompts)):
+            # A row of text alone has no pixels; those of the others follow one another, as their places do.
+            there = [row for row, example in enumerate(examples) if name in example.prompt]
+            values = [examples[row].prompt[name] for row in there]
+            if all(value.shape == (1, prompts[row]) for row, value in zip(there, values)):
                 # One entry a token (Qwen's mm_token_type_ids): answers are text, padding is nothing, both 0.
-                batch[name] = first.new_zeros(shape)
-                for row, (start, value) in enumerate(zip(prompts, values)):
-                    batch[name][row, :start] = value[0]
+                batch[name] = values[0].new_zeros(shape)
+                for row, value in zip(there, values):
+                    batch[name][row, : prompts[row]] = value[0]
             else:
                 batch[name] = stack(values)
         batch.update(input_ids=ids, attention_mask=mask, labels=labels)

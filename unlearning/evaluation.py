@@ -61,16 +61,17 @@ def prompts(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.T
     """Prompts without their answers, padded on the left, as `generate` takes them."""
     longest = max(example.prompt["input_ids"].shape[1] for example in examples)
     batch = {}
-    for name, first in examples[0].prompt.items():
-        values = [example.prompt[name] for example in examples]
+    for name in dict.fromkeys(name for example in examples for name in example.prompt):
+        there = [row for row, example in enumerate(examples) if name in example.prompt]
+        values = [examples[row].prompt[name] for row in there]
         a_token = all(
-            value.ndim == 2 and value.shape == example.prompt["input_ids"].shape
-            for value, example in zip(values, examples)
+            value.ndim == 2 and value.shape == examples[row].prompt["input_ids"].shape
+            for row, value in zip(there, values)
         )
         if a_token:
             fill = pad_token_id if name == "input_ids" else 0
-            batch[name] = first.new_full((len(values), longest), fill)
-            for row, value in enumerate(values):
+            batch[name] = values[0].new_full((len(examples), longest), fill)
+            for row, value in zip(there, values):
                 batch[name][row, longest - value.shape[1] :] = value[0]
         else:
             batch[name] = stack(values)

@@ -49,6 +49,11 @@ def ask(results: str | None, model: str, forget: str, rows: Rows, go_on: bool) -
         RememError: it had not memorised, or nobody knows, and `go_on` is not set; results of another
             model or of other rows.
     """
+    if rows.shape != "ReMem" and not (go_on and results is None):
+        raise RememError(
+            f"the gate reads scores of ReMem's tasks, and these rows are {rows.shape}'s: see for yourself whether "
+            f"'{model}' had memorised them (docs/benchmarks.md), and go on with --no_gate"
+        )
     if results is None:
         if go_on:
             return {"passed": None, "overridden": True, "reasons": ["the starting model was not scored"]}

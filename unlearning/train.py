@@ -126,6 +126,7 @@ def run(argv: list[str]) -> int:
         data_args.finetune_split,
         data_args.identity_rule,
         alternatives=Role.ALT in method.roles and args.alternatives != "model",
+        modality=data_args.modality,
     )
     check_pictures(rows.tables)
     base = os.path.abspath(path) if os.path.isdir(path := model_args.model_name_or_path) else path
@@ -206,7 +207,12 @@ def run(argv: list[str]) -> int:
         "notes": trainer.notes,
         "model": base,
         "gate": asked,
-        "data": {"source": data_args.data, "forget": identity["forget"], "fingerprint": identity["data"]},
+        "data": {
+            "source": data_args.data,
+            "forget": identity["forget"],
+            "modality": data_args.modality,
+            "fingerprint": identity["data"],
+        },
         "rows": {"train": len(rows.train), "retain": len(rows.retain) if rows.retain is not None else None},
         "trained": dict(checkpoint.trained_by_part(trainer.model)) if trained else "adapter",
         "parameters": {

@@ -19,6 +19,7 @@ RANGES = {
     "memo_tokens": (1, 4096),
     "references": (0, 100_000),
     "rollout_seed": (0, 2**63 - 1),
+    "shots": (0, 16),
 }
 
 
@@ -38,6 +39,8 @@ class Suite:
         memo_tokens: the longest continuation of a cut.
         rollout_seed: of the rollouts; a row's random stream depends on it and on the row's id alone.
         forget: the forget set, whose people count as forgotten where a split holds others too.
+        shots: demonstrations before MLLMU-Bench's questions with options, of people in no forget set.
+        gold: samples file of the gold model, or the folder it was scored to, for CLEAR's forget quality.
     """
 
     metrics: tuple[str, ...] = FAMILIES
@@ -49,6 +52,8 @@ class Suite:
     memo_tokens: int = MAX_NEW_TOKENS
     rollout_seed: int = 0
     forget: str = "forget1"
+    gold: str = ""
+    shots: int = 0
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -113,6 +118,8 @@ FLAGS = {
     "memo_tokens": "the longest continuation of a cut",
     "rollout_seed": "of the guesses",
     "forget": "the forget set whose people count as forgotten",
+    "shots": "demonstrations before MLLMU-Bench's questions with options",
+    "gold": "samples of the gold model for CLEAR's forget quality: a file, or its --output_path",
 }
 
 
@@ -131,6 +138,7 @@ def flags_parser() -> argparse.ArgumentParser:
 
 
 NO_TURN = "this backend cannot continue an unfinished assistant turn (remem_hf can)"
+NO_ANSWERS = "this backend gives no log-probabilities of given answers (remem_hf does)"
 NO_LOGPROBS = (
     "this backend gives no log-probabilities (remem_hf does); for rollouts of it: --estimator frequency"
 )

@@ -12,6 +12,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from remem_tasks.data import load
+from remem_tasks.data.configs import ConfigReport
 from remem_tasks.data.perturbed import load_perturbed, perturbed_faults, perturbed_files
 from remem_tasks.data.schema import TEXT_COLUMNS, decode_image, parse_keywords
 from remem_tasks.errors import RememError
@@ -232,3 +233,14 @@ def tables_of(report: Report) -> list[Table]:
         for column in table.columns[1:]:
             column.justify = "right" if column.header != "split" else "left"
     return [splits, attributes, overlaps]
+
+
+def config_table(report: ConfigReport) -> Table:
+    """The report on a data set of configs as a rich table."""
+    names = list(dict.fromkeys(name for counts in report.counts.values() for name in counts))
+    table = Table("config", *names, title="Configs")
+    for config, counts in report.counts.items():
+        table.add_row(config, *(str(counts[name]) if name in counts else "-" for name in names))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table

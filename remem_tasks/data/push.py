@@ -8,6 +8,8 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from remem_tasks.data import hub, load
+from remem_tasks.data.configs import known_configs
+from remem_tasks.data.shape import module_of
 from remem_tasks.errors import RememError
 
 LEFT_OUT = [".*", "**/.*", "*.tmp", "*.partial"]
@@ -17,6 +19,9 @@ def _check(folder: Path) -> None:
     """Raise a RememError unless the folder loads from the Hub as it stands: a card, and sound rows in each split."""
     if not folder.is_dir():
         raise RememError(f"'{folder}' is no folder")
+    if module := module_of(str(folder)):
+        known_configs(str(folder), module.HOME)
+        return
     splits = load.available_splits(str(folder))
     if not (folder / "README.md").is_file():
         raise RememError(

@@ -22,7 +22,9 @@ SHOWN = 5  # guesses that are kept of each secret
 
 def columns_of(inquiry: Inquiry) -> int:
     """About how many tokens answering appends to a row's prompt."""
-    return len(inquiry.cuts) * min(64, inquiry.memo_tokens) + 8 * inquiry.rollouts * bool(inquiry.secrets)
+    answers = sum(map(len, inquiry.answers)) // 3
+    secrets = 8 * inquiry.rollouts * bool(inquiry.secrets)
+    return len(inquiry.cuts) * min(64, inquiry.memo_tokens) + secrets + answers
 
 
 def branches_of(inquiry: Inquiry) -> int:
@@ -89,6 +91,18 @@ def secrets_of(
     return found
 
 
+def answers_of(
+    decoder: Decoder, state: State, chats: Sequence[Chat], inquiries: Sequence[Inquiry | None]
+) -> list[list[float]]:
+    """Of each answer of each row the mean of ln p over its tokens; arguments as `secrets_of`."""
+    texts = [inquiry.answers if inquiry else () for inquiry in inquiries]
+    if not any(texts):
+        return [[] for _ in chats]
+    candidates = decoder.prompts.said(list(zip(chats, texts)))
+    found = decoder.logprobs(state, candidates)
+    return [[float(tokens.double().mean()) for tokens in of_row] for of_row in found]
+
+
 def _by_share(guess: tuple[str, float]) -> tuple[float, str]:
     return -guess[1], guess[0]
 
@@ -123,6 +137,7 @@ def answer(
         other = secrets_of(decoder, decoder.prefill(bare), bare, [inquiries[row] for row in away])
         for row, found in zip(away, other):
             secrets[row] = found
+    whole = answers_of(decoder, state, chats, inquiries)
     texts = [[] if one is None else [one.answer[:cut] for cut in one.cuts] for one in inquiries]
     branches, tokens, limits = [], [], []
     for row, cuts in enumerate(decoder.prompts.said(list(zip(chats, texts)))):
@@ -133,11 +148,11 @@ def answer(
         limits += [limit] * bool(limit) + [inquiry.memo_tokens if inquiry else 0] * len(cuts)
     replies = iter(decoder.greedy(decoder.extend(state, branches, tokens), limits) if branches else [])
     results: list[tuple[Reply | None, Findings | None]] = []
-    for inquiry, limit, found in zip(inquiries, max_new_tokens, secrets):
+    for inquiry, limit, found, answered in zip(inquiries, max_new_tokens, secrets, whole):
         reply: Any = next(replies) if limit else None
         if inquiry is None:
             results.append((reply, None))
             continue
         said = [decoder.prompts.text(next(replies).tokens) for _ in inquiry.cuts]
-        results.append((reply, Findings(said, found)))
+        results.append((reply, Findings(said, found, answered)))
     return results

@@ -307,7 +307,7 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     for task in tasks:
         samples = file.with_name(f"{stamp}samples_{task}.jsonl")
         if ROWS not in means[task]:
-            notes.append(f"task '{task}' is none of this project's and is left out")
+            notes.append(f"task '{task}' has no rows of ReMem and is left out")
             continue
         if not samples.is_file():
             raise RememError(f"'{samples}' is not there: score with --log_samples, which the report reads")
@@ -326,6 +326,10 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
             notes.append(f"{task}: {blank:.1%} of the replies are blank")
         sheets[task] = sheet
     if not sheets:
+        if any(name.endswith("_rows") for task in tasks for name in means[task]):
+            raise RememError(
+                f"'{file}' holds scores of {', '.join(tasks)}, and the report reads ReMem's alone"
+            )
         raise RememError(f"'{file}': {ANONYMOUS}")
     settings = raw.get("config") or {}
     arguments = settings.get("model_args")

@@ -91,15 +91,15 @@ def test_no_metric_name_is_part_of_another(remem_data):
         "forget1"
     ]
     rows = rows.remove_columns("hop").add_column("hop", [0, 1, 2, 3, 11, 12])
-    for benchmark in BENCHMARKS.values():
-        for white_box in (True, False):
-            setting = Setting(Suite(), white_box=white_box)
-            known = {**benchmark.prepare(str(remem_data), "test", rows, setting).known}
-            if "forgotten" in known:  # among the rows are forgotten people and others
-                known["forgotten"] = {rows["identity"][0], "somebody else"}
-            names = [metric.name for metric in benchmark.metrics(rows, "test", replace(setting, known=known))]
-            assert len(names) == len(set(names)) and len(names) > 40
-            assert not [(a, b) for a in names for b in names if a != b and a in b]
+    benchmark = BENCHMARKS["remem"]
+    for white_box in (True, False):
+        setting = Setting(Suite(), white_box=white_box)
+        known = {**benchmark.prepare(str(remem_data), "test", rows, setting).known}
+        if "forgotten" in known:  # among the rows are forgotten people and others
+            known["forgotten"] = {rows["identity"][0], "somebody else"}
+        names = [metric.name for metric in benchmark.metrics(rows, "test", replace(setting, known=known))]
+        assert len(names) == len(set(names)) and len(names) > 40
+        assert not [(a, b) for a in names for b in names if a != b and a in b]
 
 
 def test_directions(remem_data):
@@ -269,7 +269,7 @@ def test_a_users_own_yaml(data_dir, tmp_path, simple):
     ("yaml", "message"),
     [
         ("metadata: {version: 1}\ntest_split: forget1", "names no benchmark of remem"),
-        ("metadata: {benchmark: clear}\ntest_split: forget1", "found 'clear'"),
+        ("metadata: {benchmark: haze}\ntest_split: forget1", "found 'haze'"),
         ("metadata: {benchmark: remem}", "no test_split"),
         ("metadata: {benchmark: remem}\ntest_split: forget9", "has no split 'forget9'"),
         (
