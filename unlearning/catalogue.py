@@ -64,6 +64,9 @@ def entry(method: type[UnlearnTrainer]) -> str:
     if method.defaults:
         other = ", ".join(f"`--{name} {value}`" for name, value in method.defaults.items())
         lines.append(f"- Other defaults than the shared ones: {other}.")
+    if method.rows_from == "pairs" and (swept := method.swept()):
+        tried = "; ".join(f"`{name}` {', '.join(map(str, values))}" for name, values in swept.items())
+        lines.append(f"- A [sweep](sweep.md) tries beside its learning rates and steps: {tried}.")
     lines += [
         f"- `--{flag}` [{option.default}]: {option.help}."
         + (f" One of {', '.join(option.choices)}." if option.choices else "")
