@@ -378,7 +378,12 @@ class Bench:
         found: dict[str, float] = {}
         for name, rows in stage.tables.items():
             deep = stage is self.reporting and name == "forget"
-            values = scores(model, self.processor, rows, ("em", "exposure") if deep else ("em",))
+            try:
+                values = scores(model, self.processor, rows, ("em", "exposure") if deep else ("em",))
+            except RememError as error:
+                if "NaN or infinite" not in str(error):
+                    raise
+                raise NotFinite(str(error)) from error
             for figure in (
                 ("em", "exposure", "extraction_rate", "blank_rate") if deep else ("em", "blank_rate")
             ):
