@@ -326,8 +326,11 @@ class Bench:
             self.sizes[stage.forget] = len(rows.forget)
             check_pictures(rows.tables)
             check_encoding(Encoder(self.processor, stop_ids(self.base), 0), rows.tables)
+        gc.collect()
+        gc.freeze()  # what stays for the whole sweep is not looked through after each run
 
     def close(self) -> None:
+        gc.unfreeze()
         shutil.rmtree(self.work, ignore_errors=True)
 
     def parsed(self, method: str, settings: Settings, forget: str, seed: int, steps: int):
