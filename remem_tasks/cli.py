@@ -475,11 +475,12 @@ def _sweep(args: argparse.Namespace) -> None:
         if name in given:
             given[name] = _numbers(name, given[name])
     found = sweep(Plan(**given), args.out, lambda line: print(line, flush=True))
-    heads, lines = cells(found)
+    console = Console()
+    heads, lines = cells(found, brief=console.width < 140)
     table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), title="Forget methods, tuned alike, in per cent")
     for line in lines:
         table.add_row(*line)
-    Console().print(table)
+    console.print(table)
     print(f"the table: {args.out}/results.md (beside it results.csv and results.json)")
 
 

@@ -23,6 +23,7 @@ FIGURES = {
     "test_kept_em": "test kept EM",
     "test_forgotten_em": "test forgotten EM",
 }
+BRIEF = ("method", "chosen settings", "forget EM", "exposure", "retain EM", "outcome")
 AT_LEVEL, ABOVE, COLLAPSED, NOTHING = "at gold's level", "above gold's level", "collapsed", "no run finished"
 ORDER = (AT_LEVEL, ABOVE, COLLAPSED, NOTHING)
 Run = Mapping[str, Any]
@@ -147,7 +148,8 @@ def shown_settings(one: Mapping[str, Any]) -> str:
     if one["settings"] is None:
         return ""
     parts = [
-        f"{'lr' if name == 'learning_rate' else name} {value:g}" for name, value in one["settings"].items()
+        f"{'lr' if name == 'learning_rate' else name} {value:g}".replace("e-0", "e-")
+        for name, value in one["settings"].items()
     ]
     if one["tuned_steps"]:
         parts.append(f"{one['steps'] if one['steps'] is not None else one['tuned_steps']} steps")
@@ -171,8 +173,12 @@ def shown_outcome(one: Mapping[str, Any]) -> str:
     return told
 
 
-def cells(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """(heads, lines) of the table, EM and exposure in per cent, mean ± sd over seeds; start and gold first."""
+def cells(found: Mapping[str, Any], brief: bool = False) -> tuple[list[str], list[list[str]]]:
+    """(heads, lines) of the table, EM and exposure in per cent, mean ± sd over seeds; start and gold first.
+
+    Args:
+        brief: for a terminal: without test rows, trials and seconds.
+    """
     heads = ["method", "chosen settings", *FIGURES.values(), "outcome", "trials", "s"]
     lines = []
     for name in ("start", "gold"):
@@ -192,7 +198,8 @@ def cells(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         lines.append(
             [one["method"], shown_settings(one), *values, shown_outcome(one), shown_trials(one), seconds]
         )
-    return heads, lines
+    kept = [place for place, head in enumerate(heads) if not brief or head in BRIEF]
+    return [heads[place] for place in kept], [[one[place] for place in kept] for one in lines]
 
 
 def markdown(found: Mapping[str, Any]) -> str:
