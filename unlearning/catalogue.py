@@ -38,6 +38,8 @@ with γ = {SHARED["gamma"]:g}, α = {SHARED["alpha"]:g}, L_retain = {SHARED["ret
 - With `--use_peft`, `--l1_lora λ` adds λ · Σ|θ| over the LoRA matrices to any method (CLEAR, arXiv 2410.18057, swept
   .001, .01 and .1; its table says that every method then stays near the starting model).
 
+How they compare when each is tuned on the same budget: [sweep.md](sweep.md).
+
 Fidelity says what the code follows: the *paper*; the *official code* where that is what published numbers come
 from; *our reading* where a paper leaves open what it computes.
 """
