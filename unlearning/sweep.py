@@ -297,7 +297,8 @@ class Bench:
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        self.work = tempfile.mkdtemp(prefix="remem-sweep-")
+        self._folder = tempfile.TemporaryDirectory(prefix="remem-sweep-")
+        self.work = self._folder.name
         self._rows: dict[tuple, Rows] = {}
         for method in plan.methods:  # a wrong option is found before anything runs
             self.parsed(method, {}, plan.tune, 0, 1)
@@ -331,7 +332,7 @@ class Bench:
 
     def close(self) -> None:
         gc.unfreeze()
-        shutil.rmtree(self.work, ignore_errors=True)
+        self._folder.cleanup()
 
     def parsed(self, method: str, settings: Settings, forget: str, seed: int, steps: int):
         return parse(self.plan.arguments(method, settings, forget, seed, steps, self.work))
