@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
 import itertools
 import json
 import os
@@ -18,8 +19,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -388,10 +389,8 @@ class Bench:
                 if "NaN or infinite" not in str(error):
                     raise
                 raise NotFinite(str(error)) from error
-            for figure in (
-                ("em", "exposure", "extraction_rate", "blank_rate") if deep else ("em", "blank_rate")
-            ):
-                found[f"{name}_{figure}"] = round(values[figure], 6)
+            kept = ("em", "blank_rate", "exposure", "extraction_rate")[: 4 if deep else 2]
+            found |= {f"{name}_{figure}": round(values[figure], 6) for figure in kept}
         return found
 
     def run(
@@ -415,7 +414,8 @@ class Bench:
         try:
             trainer = self.trainer(method, settings, stage.forget, seed, max(steps))
             trainer.add_callback(_Look(steps, look))
-            trainer.train()
+            with redirect_stdout(io.StringIO()):  # what it says of itself is in its notes
+                trainer.train()
             if not trainer.trains:
                 look(0)
         except NotFinite as error:
@@ -444,11 +444,8 @@ class Bench:
 
     def reported_steps(self, step: int) -> int:
         """As many passes over the reporting stage's forget rows as `step` steps are over those of tuning."""
-        return (
-            max(1, round(step * self.sizes[self.reporting.forget] / self.sizes[self.tuning.forget]))
-            if step
-            else 0
-        )
+        here, there = self.sizes[self.tuning.forget], self.sizes[self.reporting.forget]
+        return max(1, round(step * there / here)) if step else 0
 
 
 # Choosing
@@ -509,7 +506,6 @@ class Progress:
     done: int = 0
     steps_run: int = 0
     seconds: float = 0.0
-    begun: float = field(default_factory=time.time)
 
     def tell(self, what: str, record: Mapping[str, Any], before: bool, steps: int) -> None:
         self.done += 1
