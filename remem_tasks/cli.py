@@ -512,6 +512,7 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
         ("lr-scale", float, "the middle of a method's learning rates, in multiples of its default (1)"),
         ("tolerance", float, "how far above gold's forget EM is its level (.05)"),
         ("most-rows", int, "rows of each set that are scored at most; 0: all (96)"),
+        ("as-many", str, "of what reporting has as many as the chosen point: passes or steps (passes)"),
         ("tune", str, "forget split that settings are chosen by (forget1)"),
         ("report", str, "forget split that is reported (forget2)"),
         ("retain", str, "split whose halves are the retain rows of tuning and reporting (retain)"),

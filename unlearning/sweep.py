@@ -62,6 +62,8 @@ class Plan:
         lr_scale: times a method's own learning rate is the middle of its grid.
         tolerance: how far above the gold model's forget EM still counts as its level.
         most_rows: rows of each set that are scored at most, spread evenly; 0: all.
+        as_many: what reporting has as many of as the chosen point, its forget set being larger: `passes` over the
+            forget rows (steps grow with the set) or `steps`.
         tune, report: forget splits of the two stages.
         retain, test: splits whose rows are scored.
         training: further options of `unlearning/train.py`, such as `--use_peft`.
@@ -78,6 +80,7 @@ class Plan:
     lr_scale: float = 1.0
     tolerance: float = 0.05
     most_rows: int = 96
+    as_many: str = "passes"
     tune: str = "forget1"
     report: str = "forget2"
     retain: str = "retain"
@@ -102,15 +105,17 @@ class Plan:
                 )
         if min(self.steps) < 1 or not self.lr_scale > 0 or not 0 <= self.tolerance <= 1:
             raise RememError("--steps and --lr-scale are above 0, --tolerance is from 0 to 1")
+        if self.as_many not in ("passes", "steps"):
+            raise RememError(f"--as-many '{self.as_many}' unknown; choose from passes, steps")
         if self.tune == self.report:
             raise RememError(
                 f"--tune and --report are both '{self.tune}': settings would be judged by what chose them"
             )
 
     def shared(self) -> dict[str, Any]:
-        """What every run depends on, beside rows and weights: all but methods, seeds and budget, which may grow."""
+        """What every run depends on, beside rows and weights: all but what its own name tells, which may change."""
         values = asdict(self)
-        for name in ("methods", "seeds", "budget", "data", "base"):
+        for name in ("methods", "seeds", "budget", "as_many", "data", "base"):
             del values[name]
         return json.loads(json.dumps(values))
 
@@ -443,7 +448,9 @@ class Bench:
         }
 
     def reported_steps(self, step: int) -> int:
-        """As many passes over the reporting stage's forget rows as `step` steps are over those of tuning."""
+        """How long reporting trains: as many passes over its forget rows, or as many steps, as tuning did."""
+        if self.plan.as_many == "steps":
+            return step
         here, there = self.sizes[self.tuning.forget], self.sizes[self.reporting.forget]
         return max(1, round(step * there / here)) if step else 0
 

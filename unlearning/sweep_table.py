@@ -207,6 +207,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     plan, rows, level = found["plan"], found["rows"], found["gold_level"]
     heads, lines = cells(found)
     tuned, told = rows["tuning"], rows["reporting"]
+    told_unit = {"passes": "passes over its rows", "steps": "steps"}[plan["as_many"]]
     text = [
         "# Sweep of forget methods",
         "",
@@ -215,7 +216,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"{tuned['retain']} retain rows; at most {plan['budget']} runs a method, looked at after "
         f"{', '.join(map(str, plan['steps']))} steps of {plan['batch']} pairs.",
         "",
-        f"Reported: forgetting `{plan['report']}` with these settings and as many passes over its rows, seeds "
+        f"Reported: forgetting `{plan['report']}` with these settings and as many {told_unit}, seeds "
         f"{', '.join(map(str, plan['seeds']))}, in per cent, mean ± sd, on {told['forget']} forget, {told['retain']} retain, "
         f"{told['test_kept']} and {told['test_forgotten']} test rows of which none chose a setting. At gold's level is a "
         f"forget EM of at most {100 * (level['reporting'] + plan['tolerance']):.1f}; collapsed, a retain EM below half of "
