@@ -481,7 +481,7 @@ def _sweep(args: argparse.Namespace) -> None:
     for line in lines:
         table.add_row(*line)
     console.print(table)
-    print(f"the table: {args.out}/results.md (beside it results.csv and results.json)")
+    print(f"the table: {args.out}/results.md (beside it results.csv, results.json and results.png)")
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

@@ -222,6 +222,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"forget EM of at most {100 * (level['reporting'] + plan['tolerance']):.1f}; collapsed, a retain EM below half of "
         "the start's.",
         "",
+        "![a line a method](results.png)",
+        "",
         "| " + " | ".join(heads) + " |",
         "|---|---|" + "---:|" * len(FIGURES) + "---|---|---:|",
         *("| " + " | ".join(cell.replace("|", "\\|") for cell in one) + " |" for one in lines),
@@ -258,10 +260,46 @@ def table(found: Mapping[str, Any]) -> str:
     return file.getvalue()
 
 
+def draw(found: Mapping[str, Any], path: Path) -> None:
+    """A line a method, best on top: forget EM, exposure and retain EM with their deviation, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [name for name in ("start", "gold") if found[name]]
+    heads = [*names, *(one["method"] for one in found["methods"])]
+    figure = Figure(figsize=(7, 1.2 + 0.26 * len(heads)), layout="constrained")
+    axis = figure.subplots()
+    shown = (
+        ("retain_em", "tab:blue", "o", "retain EM"),
+        ("forget_exposure", "tab:orange", "D", "forget exposure"),
+        ("forget_em", "tab:red", "s", "forget EM"),
+    )
+    for figure_name, colour, marker, told in shown:
+        lines = [(place, found[name]["reporting"][figure_name], 0.0) for place, name in enumerate(names)]
+        for place, one in enumerate(found["methods"], start=len(names)):
+            if value := one["figures"].get(figure_name):
+                lines.append((place, value["mean"], value["sd"] or 0.0))
+        places, means, deviations = zip(*lines) if lines else ((), (), ())
+        axis.errorbar(
+            means, places, xerr=deviations, fmt=marker, color=colour, markersize=4, elinewidth=1, label=told
+        )
+    level = found["gold_level"]["reporting"] + found["plan"]["tolerance"]
+    axis.axvspan(-0.03, level, color="tab:red", alpha=0.08, linewidth=0, label="gold's level of forget EM")
+    axis.set_yticks(range(len(heads)), heads)
+    axis.set_ylim(len(heads) - 0.5, -0.5)
+    axis.set_xlim(-0.03, 1.03)
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=8)
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
 def write(found: Mapping[str, Any], out: Path) -> None:
-    """`results.json`, `results.csv` and `results.md`, each replaced in one move."""
+    """`results.json`, `results.csv`, `results.md` and `results.png`, each replaced in one move."""
     texts = {"json": json.dumps(found, indent=1) + "\n", "csv": table(found), "md": markdown(found)}
     for kind, text in texts.items():
         temporary = out / f"results.{kind}.{os.getpid()}.tmp"
         temporary.write_text(text)
         os.replace(temporary, out / f"results.{kind}")
+    temporary = out / f"results.png.{os.getpid()}.tmp"
+    draw(found, temporary)
+    os.replace(temporary, out / "results.png")

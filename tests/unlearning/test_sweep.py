@@ -361,6 +361,7 @@ def test_a_sweep_leaves_one_table(whole, plan):
     assert re.match(r"forget1: forget EM 0.\d\d at the start, 0.10 of gold; the level is 0.15", lines[0])
     assert lines[1].startswith("[1/8] grad_diff learning_rate0.001_alpha1: step 2 forget ")
     assert lines[-1].startswith("[8/8] sku on forget2, seed 1: step ") and "to go" in lines[-1]
+    assert (out / "results.png").read_bytes()[:4] == b"\x89PNG" and "(results.png)" in text
     assert not list(out.rglob("*.tmp"))
 
 
