@@ -36,7 +36,7 @@ from unlearning.config import parse
 from unlearning.data import Encoder, Role, Rows, check_encoding, check_pictures, load_rows, stop_ids
 from unlearning.methods import METHODS, NAMES
 from unlearning.scoring import scores
-from unlearning.sweep_table import summary, write
+from unlearning.sweep_table import ROUNDING, summary, write
 from unlearning.train import lora_config
 from unlearning.trainer import NotFinite, UnlearnTrainer
 
@@ -483,7 +483,7 @@ def choose(records: Iterable[Mapping[str, Any]], level: float) -> Choice | None:
     points = [(one["settings"], point) for one in records for point in one["points"]]
     if not points:
         return None
-    at_level = [pair for pair in points if pair[1]["forget_em"] <= level]
+    at_level = [pair for pair in points if pair[1]["forget_em"] <= level + ROUNDING]
 
     def worth(pair: tuple[Settings, Mapping[str, float]]) -> tuple[float, float]:
         excess = max(0.0, pair[1]["forget_em"] - level)

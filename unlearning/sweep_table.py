@@ -26,6 +26,7 @@ FIGURES = {
 BRIEF = ("method", "chosen settings", "forget EM", "exposure", "retain EM", "outcome")
 AT_LEVEL, ABOVE, COLLAPSED, NOTHING = "at gold's level", "above gold's level", "collapsed", "no run finished"
 ORDER = (AT_LEVEL, ABOVE, COLLAPSED, NOTHING)
+ROUNDING = 1e-6  # scores are kept with six digits
 Run = Mapping[str, Any]
 
 
@@ -98,7 +99,7 @@ def line(
     elif collapsed(means, start["reporting"]):
         found["outcome"] = COLLAPSED
     else:
-        found["outcome"] = AT_LEVEL if means["forget_em"] <= target else ABOVE
+        found["outcome"] = AT_LEVEL if means["forget_em"] <= target + ROUNDING else ABOVE
     return found
 
 

@@ -224,6 +224,9 @@ def test_a_broken_run_is_neither_lost_nor_a_win():
     choice = choose(tuned, 0.1)
     silent = sweep_table.line("ga", (tuned, choice, [reported(0.0, 0.1, 0)]), START, 0.1)
     assert silent["outcome"] == sweep_table.COLLAPSED
+    # .033333, .05 and .066667 have the mean .05 and a rest.
+    three = [reported(value, 0.8, seed) for seed, value in enumerate((0.033333, 0.05, 0.066667))]
+    assert sweep_table.line("kl", (tuned, choice, three), START, 0.05)["outcome"] == sweep_table.AT_LEVEL
     above = sweep_table.line("kl", (tuned, choice, [reported(0.3, 0.8, 0)]), START, 0.1)
     assert above["outcome"] == sweep_table.ABOVE
     lost = sweep_table.line(
