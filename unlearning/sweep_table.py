@@ -31,7 +31,7 @@ Run = Mapping[str, Any]
 
 
 def collapsed(figures: Mapping[str, float], start: Mapping[str, float]) -> bool:
-    """Whether less than half of the retain EM is left: a model that has lost its speech has not unlearned."""
+    """Whether less than half of the retain EM is left: a model that is broken has not unlearned."""
     return figures["retain_em"] < 0.5 * start["retain_em"]
 
 
@@ -164,11 +164,13 @@ def shown_trials(one: Mapping[str, Any]) -> str:
 
 
 def shown_outcome(one: Mapping[str, Any]) -> str:
-    """The outcome, with the seeds that were lost; why nothing ran, if nothing did."""
+    """The outcome, whether tuning came to the level, the seeds that were lost; why nothing ran, if nothing did."""
     told = one["outcome"]
     if one["outcome"] == NOTHING:
         reasons = one["reasons"] or sorted(set(one["seeds"]["lost"].values()))
         return f"{told}: {'; '.join(reasons)}"
+    if not one["tuning"]["reached"]:
+        told += "; not reached in tuning"
     if lost := one["seeds"]["lost"]:
         told += f"; {len(lost)} of {len(lost) + len(one['seeds']['finished'])} seeds lost"
     return told
