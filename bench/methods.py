@@ -40,6 +40,8 @@ def measure(method: str, args: argparse.Namespace, options: list[str]) -> dict:
     train += ["unlearning/train.py", "--method", method, "--model_name_or_path", str(args.base)]
     train += ["--data", str(args.data), "--output_dir", str(folder / "model"), "--save_strategy", "no"]
     train += ["--max_steps", str(args.steps), "--per_device_train_batch_size", "4", *options]
+    if METHODS[method].stage == 2:
+        train.append("--no_gate")  # whatever it forgets, does it run?
     score = [sys.executable, "-c", "from remem_tasks.cli import lmms_eval; lmms_eval()"]
     score += ["--model", "remem_hf", "--model_args", f"pretrained={folder / 'model'}"]
     score += ["--tasks", "remem_forget1", "--limit", str(args.limit), "--output_path", str(folder / "scores")]
