@@ -235,6 +235,9 @@ def test_a_broken_run_is_neither_lost_nor_a_win():
     assert lost["figures"]["retain_em"]["values"] == [0.8]
     assert lost["seeds"] == {"finished": [0], "lost": {"1": "non-finite: step 3: the loss is nan"}}
     assert sweep_table.shown_outcome(lost) == "at gold's level; 1 of 2 seeds lost"
+    far = choose([run_of([(2, 0.5, 0.9)])], 0.1)
+    missed = sweep_table.line("kl", (tuned, far, [reported(0.3, 0.8, 0)]), START, 0.1)
+    assert sweep_table.shown_outcome(missed) == "above gold's level; not reached in tuning"
     nothing = sweep_table.line(
         "npo", ([run_of([], outcome="failed", reason="no file")], None, []), START, 0.1
     )
