@@ -111,8 +111,11 @@ def single_hops(demo: Path, work: Path) -> Path:
     return score(work / "one_hop", work / "results" / "one_hop", "remem_finetune")
 
 
-def picture(browser: Browser, selector: str, name: str, drawn: str) -> None:
-    """The element as a PNG, when what is `drawn` in it is there."""
+def picture(browser: Browser, section: str, selector: str, name: str, drawn: str) -> None:
+    """An element of a section as a PNG, when what is `drawn` in it is there; sections are drawn when they are seen."""
+    browser.run(f"document.querySelector('#{section}').scrollIntoView()")
+    selector = f"#{section} {selector}"
+    browser.until(f"document.querySelector({selector!r})")
     browser.run(f"document.querySelector({selector!r}).scrollIntoView()")
     browser.until(f"document.querySelector({f'{selector} {drawn}'!r})")
     box = browser.run(
@@ -140,22 +143,16 @@ def main() -> None:
     with Browser(WIDTH, 900) as browser:
         browser.screen(WIDTH, 900)
         browser.open(page)
-        for section, part, drawn in (
-            ("summary", "div.scroll", "td"),
-            ("plane", "h2 ~ div:not(.controls)", "svg"),
-            ("silent", "div.panels", "svg"),
-            ("heat", "h2 ~ div:not(.controls)", "td, svg"),
-            ("spread", "h2 ~ div:not(.controls)", "svg"),
-        ):
-            browser.run(f"document.querySelector('#{section}').scrollIntoView()")
-            browser.until(f"document.querySelector('#{section} {part}')")
-            picture(browser, f"#{section} {part}", section, drawn)
+        plot = "h2 ~ div:not(.controls)"
+        picture(browser, "summary", "div.scroll", "summary", "td")
+        picture(browser, "plane", plot, "plane", "svg")
+        picture(browser, "silent", "div.panels", "silent", "canvas")
+        picture(browser, "heat", plot, "heat", "td")
+        picture(browser, "spread", plot, "spread", "svg")
         browser.open(page, f"#s=rows&rt=remem_forget1&row={ROW}")
-        picture(browser, ".detail", "row", "img")
+        picture(browser, "rows", "tr.detailrow", "row", "img")
         browser.open(steps)
-        browser.run("document.querySelector('#steps').scrollIntoView()")
-        browser.until("document.querySelector('#steps h2 ~ div:not(.controls) svg')")
-        picture(browser, "#steps h2 ~ div:not(.controls)", "steps", "svg")
+        picture(browser, "steps", plot, "steps", "svg")
 
 
 if __name__ == "__main__":

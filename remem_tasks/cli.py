@@ -520,6 +520,72 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_reproduce)
 
 
+def _sweep(args: argparse.Namespace) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from unlearning.sweep import FORGET_METHODS, Plan, sweep
+    from unlearning.sweep_table import cells
+
+    given = {field.name: getattr(args, field.name) for field in fields(Plan)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "methods" in given:
+        names = [name.strip() for name in given["methods"].split(",")]
+        given["methods"] = FORGET_METHODS if names == ["all"] else tuple(names)
+    for name in ("seeds", "steps"):
+        if name in given:
+            given[name] = _numbers(name, given[name])
+    found = sweep(Plan(**given), args.out, lambda line: print(line, flush=True))
+    console = Console()
+    heads, lines = cells(found, brief=console.width < 140)
+    table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), title="Forget methods, tuned alike, in per cent")
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+    print(f"the table: {args.out}/results.md (beside it results.csv, results.json and results.png)")
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise RememError(f"--{name} '{text}': whole numbers by commas") from error
+
+
+def _add_sweep(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "sweep", help="tune forget methods on the same budget and report them on other rows: one table"
+    )
+    parser.add_argument("--data", required=True, help="folder or Hub id of the rows")
+    parser.add_argument("--base", required=True, metavar="CKPT", help="checkpoint that has memorised them")
+    parser.add_argument(
+        "--gold",
+        required=True,
+        metavar="CKPT|EM",
+        help="checkpoint that never saw the people of --report, or its exact match on --tune as a number",
+    )
+    parser.add_argument("--out", required=True, help="folder; what is done in it is not done again")
+    parser.add_argument("--methods", help="by commas, or all (all)")
+    parser.add_argument("--seeds", help="of reporting, by commas (0,1,2)")
+    for name, kind, text in (
+        ("budget", int, "training runs that each method has for tuning (6)"),
+        ("batch", int, "pairs of a forget and a retain row a step (8)"),
+        ("lr-scale", float, "the middle of a method's learning rates, in multiples of its default (1)"),
+        ("tolerance", float, "how far above gold's forget EM is its level (.05)"),
+        ("most-rows", int, "rows of each set that are scored at most; 0: all (96)"),
+        ("as-many", str, "of what reporting has as many as the chosen point: passes or steps (passes)"),
+        ("tune", str, "forget split that settings are chosen by (forget1)"),
+        ("report", str, "forget split that is reported (forget2)"),
+        ("retain", str, "split whose halves are the retain rows of tuning and reporting (retain)"),
+        ("test", str, "split that is scored in reporting alone (test)"),
+        ("training", str, "more options of unlearning/train.py, such as '--use_peft --lora_r 32'"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, help=text)
+    parser.add_argument("--steps", help="after which a tuning run is looked at, by commas (12,24,48)")
+    parser.set_defaults(run=_sweep)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="remem", description="Machine unlearning for vision-language models."
@@ -539,6 +605,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_diagnose,
         _add_study,
         _add_reproduce,
+        _add_sweep,
     ):
         add(commands)
     return parser

@@ -38,6 +38,8 @@ with γ = {SHARED["gamma"]:g}, α = {SHARED["alpha"]:g}, L_retain = {SHARED["ret
 - With `--use_peft`, `--l1_lora λ` adds λ · Σ|θ| over the LoRA matrices to any method (CLEAR, arXiv 2410.18057, swept
   .001, .01 and .1; its table says that every method then stays near the starting model).
 
+How they compare when each is tuned on the same budget: [sweep.md](sweep.md).
+
 Fidelity says what the code follows: the *paper*; the *official code* where that is what published numbers come
 from; *our reading* where a paper leaves open what it computes.
 """
@@ -64,6 +66,9 @@ def entry(method: type[UnlearnTrainer]) -> str:
     if method.defaults:
         other = ", ".join(f"`--{name} {value}`" for name, value in method.defaults.items())
         lines.append(f"- Other defaults than the shared ones: {other}.")
+    if method.rows_from == "pairs" and (swept := method.swept()):
+        tried = "; ".join(f"`{name}` {', '.join(map(str, values))}" for name, values in swept.items())
+        lines.append(f"- A [sweep](sweep.md) tries beside its learning rates and steps: {tried}.")
     lines += [
         f"- `--{flag}` [{option.default}]: {option.help}."
         + (f" One of {', '.join(option.choices)}." if option.choices else "")

@@ -31,6 +31,10 @@ from unlearning import activations, alternatives, checkpoint, evaluation, losses
 from unlearning.data import IGNORE, Collator, Encoder, Examples, Pairs, Role, Rows, stop_ids
 
 
+class NotFinite(RememError):
+    """A loss, a gradient or an evaluation that is no finite number: the run has failed, it did not forget."""
+
+
 @dataclass
 class Answers:
     """What the model says of the labels of some rows.
@@ -163,6 +167,8 @@ class UnlearnTrainer(SFTTrainer):
         adapters: False for a method that cannot run with `--use_peft`.
         options: flags of its own, each with its default.
         defaults: other defaults than the shared ones, by name of a config field.
+        grid: values that a sweep tries beside learning rates and steps, by name of a config field; None:
+            α and ten times α, for a method whose α is above 0 (see `sweep`).
         source, fidelity, upstream: for the documentation: the paper; what the code follows (paper,
             official code, our reading); where released code departs.
 
@@ -171,6 +177,7 @@ class UnlearnTrainer(SFTTrainer):
         args: an `unlearning.config.UnlearnConfig`.
         rows: the tables, from `data.load_rows`.
         processing_class: the checkpoint's processor.
+        encoder: one that has encoded some of the rows before; None makes one.
         reference_model: the model before unlearning, for `logits` and `hidden` without an adapter.
         load_start: gives a fresh copy of the model before unlearning, for methods that end with
             arithmetic on the weights.
@@ -191,6 +198,7 @@ class UnlearnTrainer(SFTTrainer):
     adapters: ClassVar[bool] = True
     options: ClassVar[Mapping[str, Option]] = {}
     defaults: ClassVar[Mapping[str, Any]] = {}
+    grid: ClassVar[Mapping[str, Sequence[Any]] | None] = None
     source: ClassVar[str] = ""
     fidelity: ClassVar[str] = "paper"
     upstream: ClassVar[str] = ""
@@ -209,10 +217,11 @@ class UnlearnTrainer(SFTTrainer):
         eval_rows=None,
         reference_model=None,
         load_start: Callable[[], Any] | None = None,
+        encoder: Encoder | None = None,
         **kwargs,
     ):
         tokenizer = processing_class.tokenizer
-        self.encoder = Encoder(processing_class, stop_ids(model), args.picture_cache_mb)
+        self.encoder = encoder or Encoder(processing_class, stop_ids(model), args.picture_cache_mb)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.rows = rows
         self.start = checkpoint.digest(model)
@@ -252,6 +261,14 @@ class UnlearnTrainer(SFTTrainer):
     def needs_model(cls, args) -> bool:
         """Whether the model before unlearning runs beside the trained one."""
         return bool(cls.references(args) & {"logits", "hidden"})
+
+    @classmethod
+    def swept(cls) -> dict[str, tuple[Any, ...]]:
+        """The method's own dimensions of a sweep: values by name of a config field, the default first."""
+        if cls.grid is not None:
+            return {name: tuple(values) for name, values in cls.grid.items()}
+        alpha = cls.defaults.get("alpha", 1.0)
+        return {"alpha": (alpha, 10 * alpha)} if Role.RETAIN in cls.roles and alpha > 0 else {}
 
     @property
     def lora_weights(self) -> list[torch.nn.Parameter]:
@@ -402,7 +419,7 @@ class UnlearnTrainer(SFTTrainer):
         if math.isfinite(float(value)):
             return
         shown = ", ".join(f"{name} {float(figure.detach()):.4g}" for name, figure in figures.items())
-        raise RememError(
+        raise NotFinite(
             f"step {self.state.global_step + 1}: the {what} is {float(value)}{f' ({shown})' if shown else ''}; "
             "nothing was saved after the last checkpoint. Try a lower --learning_rate"
         )

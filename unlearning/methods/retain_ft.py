@@ -1,5 +1,7 @@
 """Fine-tuning on what is to be kept."""
 
+from typing import ClassVar
+
 from unlearning.data import Role
 from unlearning.trainer import UnlearnTrainer
 
@@ -10,4 +12,5 @@ class RetainFT(UnlearnTrainer):
     name = "retain_ft"
     rows_from = "retain"
     roles = (Role.RETAIN,)
+    grid: ClassVar = {}  # α would only scale the loss, which AdamW undoes
     source = "CLEAR, arXiv 2410.18057"

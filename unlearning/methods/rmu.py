@@ -17,9 +17,9 @@ class RMU(UnlearnTrainer):
         "rmu_scale": Option(5.0, "c in multiples of ‖h_L,ref‖ where rmu_coeff is 0"),
     }
     defaults: ClassVar = {"retain_loss": "hidden"}
-    source = "Li et al. 2024, arXiv 2403.03218; c by the norm of h: arXiv 2408.06223"
-    fidelity = "our reading"
-    upstream = "The paper's c is a constant (6.5 to 300 by model: `--rmu_coeff`) and its α 100 to 1600; its code trains down projections alone. CLEAR compares the mean over all tokens, image and padding too."
+    grid: ClassVar = {"alpha": (1.0, 100.0)}
+    source, fidelity = "Li et al. 2024, arXiv 2403.03218; c by the norm of h: arXiv 2408.06223", "our reading"
+    upstream = "How many norms of h the target has is left open (`--rmu_scale`); the paper's c is a constant (6.5 to 300 by model: `--rmu_coeff`) and its α 100 to 1600; its code trains down projections alone. CLEAR compares the mean over all tokens, image and padding too."
 
     def restrict(self):
         self.layer = steering.train_layers_up_to(self, self.args.rmu_layer)

@@ -19,6 +19,7 @@ class SKU(UnlearnTrainer):
         "sku_scale": Option(1.0, "a, how much of the learned change is subtracted"),
     }
     defaults: ClassVar = {"alpha": -0.5, "retain_loss": "kl"}
+    grid: ClassVar = {"sku_scale": (1.0, 3.0)}
     source = "Liu et al. 2024, arXiv 2402.10058; weights of CLEAR (ACL version)"
     fidelity = "official code"
 

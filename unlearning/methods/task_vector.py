@@ -14,6 +14,7 @@ class TaskVector(UnlearnTrainer):
     roles = (Role.FORGET,)
     options: ClassVar = {"task_scale": Option(1.0, "a, to be swept; MUSE used 5")}
     defaults: ClassVar = {"alpha": 0.0}
+    grid: ClassVar = {"task_scale": (1.0, 5.0)}
     source = "Ilharco et al. 2023, arXiv 2212.04089; in unlearning MUSE, arXiv 2407.06460"
 
     def forget_loss(self, batch):

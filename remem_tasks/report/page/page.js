@@ -259,7 +259,8 @@ section("steps", "Steps", "Over the steps", () => ["How a score moves during tra
     clear(out); const names = [...series.keys()].sort(), panels = h("div", { class: "row2" });
     const runs = names.map((name, index) => ({ name, tint: index, role: "" }));
     const most = Math.max(...[...series.values()].flat().map(([step]) => step));
-    for (const task of G.tasks.filter(task => vm() in task.values)) {
+    const moved = task => [...series.values()].flat().some(([, index]) => score(task.task, vm(), index));
+    for (const task of G.tasks.filter(task => vm() in task.values && moved(task))) {
       const ticks = [0, .25, .5, .75, 1].map(f => Math.round(f * most));
       const { svg, X, Y } = frame(520, 280, { min: 0, max: most, name: "step", ticks: [...new Set(ticks)], show: v => v }, { min: 0, max: 1, name: `${nameOf(vm())} on ${task.label}` });
       names.forEach((name, place) => {
