@@ -116,7 +116,7 @@ def worked_out(plain, source, config):
 
 @pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
 def test_every_number_equals_plain_forwards(clear_here, checkpoints, arch):
-    configs = ["forget10", "forget10+tofu", "real", "retain_perturbed"]
+    configs = ["forget10", "forget01+tofu", "real", "retain_perturbed"]
     if arch != "llava":
         configs = ["forget01+tofu", "forget01"]
     tasks = [f"clear_{config}" for config in configs]
@@ -167,11 +167,6 @@ def test_forget_quality_against_gold(clear_here, checkpoints, tmp_path, monkeypa
     assert value(results, "clear_forget10", "clear_js_quality") == pytest.approx(
         1 - jensenshannon(*bases), abs=1e-9
     )
-    # a model is like itself
-    monkeypatch.setenv("REMEM_GOLD", str(tmp_path / "unlearned"))
-    _, same = scored(tmp_path, "same", RememHF(str(checkpoints["llava"]), device="cpu"))
-    assert value(same, "clear_forget10", "clear_ks_quality") == 0.0
-    assert value(same, "clear_forget10", "clear_js_quality") == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize(
