@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -543,23 +542,6 @@ class Decoder:
             if walk.open:
                 first.setdefault(starts[walk.node], walk)
         from_ = [first[index] for index in range(len(need))]
-        tails: list[tuple[list[int], list[float]]] = [([], [])] * len(need)
-        rows = state.rows[[walk.branch for walk in from_]].tolist()
-        # On a GPU a step takes about as long for few as for many.
-        groups = _alike(Counter(rows), least=128) if self.device.type == "cpu" else [set(rows)]
-        for group in groups:
-            here = [index for index, row in enumerate(rows) if row in group]
-            decoded = self._decode_group(
-                state, [from_[index] for index in here], [need[index] for index in here], len(groups) > 1
-            )
-            for index, tail in zip(here, decoded):
-                tails[index] = tail
-        return tails
-
-    def _decode_group(
-        self, state: State, from_: Sequence[_Walk], need: Sequence[int], apart: bool
-    ) -> list[tuple[list[int], list[float]]]:
-        """What `_decode` does, of one group of rows; `apart` when there are others, which leave."""
         front, device = _Front(self, state), self.device
         index = torch.tensor([walk.branch for walk in from_], device=device)
         rows, visible, positions = front.rows[index], front.visible[index], front.positions[index]
@@ -568,8 +550,7 @@ class Decoder:
             rows[away], positions[away] = state.known.rows[nodes], state.known.positions[nodes]
             visible[away] = _widened(state.known.visible[nodes], front.mark)
         front.rows, front.visible, front.positions = rows, visible, positions
-        if apart:
-            front.take(torch.arange(len(need), device=device), copy=True)
+        front.take(torch.arange(len(need), device=device))
         limit, longest = torch.tensor(need, device=device), max(need)
         out = torch.full((len(need), longest), -1, dtype=torch.long, device=device)
         values = torch.zeros(len(need), longest, dtype=torch.float64, device=device)
@@ -683,7 +664,7 @@ class Decoder:
         order = sorted(
             range(count), key=lambda branch: (round(min(math.log(m), -floors[branch])), limits[branch])
         )
-        group = max(8, (8192 if self.device.type == "cuda" else 1024) // m)
+        group = max(8, (8192 if self.device.type == "cuda" else 2048) // m)
         found: list[Continuations | None] = [None] * count
         for start in range(0, count, group):
             part = order[start : start + group]
@@ -812,21 +793,19 @@ def _extent(chat: Chat) -> tuple[int, int]:
     )
 
 
-def _alike(counts: Mapping[int, int], least: int = 1) -> list[set[int]]:
-    """Rows with about as much to read, together: all of a batch are as wide as the widest of them.
+def _alike(counts: Mapping[int, int]) -> list[set[int]]:
+    """Rows with about as much to read, together: attention takes all of a batch to be as wide as the widest.
 
     Args:
         counts: what each row has to read.
-        least: a group has at least so much in all, if it is not the last.
     """
     groups: list[set[int]] = []
-    widest = total = 0
+    widest = 0
     for row in sorted(counts, key=lambda row: -counts[row]):
-        if not groups or (counts[row] < 0.7 * widest and total >= least):
+        if not groups or counts[row] < 0.7 * widest:
             groups.append(set())
-            widest, total = counts[row], 0
+            widest = counts[row]
         groups[-1].add(row)
-        total += counts[row]
     return groups
 
 
