@@ -34,6 +34,7 @@ from remem_tasks.errors import RememError
 from remem_tasks.folders import check_empty, partial_of, publish
 from remem_tasks.forge import questions, scenes
 from remem_tasks.forge.faces import Face, random_look
+from remem_tasks.forge.knobs import check_knobs, option_line
 from remem_tasks.forge.people import Person, make_people, other_values
 from remem_tasks.forge.people import stream as random_stream
 from remem_tasks.forge.portraits import find_portraits
@@ -64,22 +65,20 @@ class Knobs:
 
     def check(self) -> None:
         """Raise a RememError that names the first knob out of range."""
-        for name, low, high in (
-            ("identities", 5, 10_000),
-            ("qa", 1, 10_000),
-            ("images", 1, 10_000),
-            ("test_qa", 1, 10_000),
-            ("retain_qa", 1, 10_000),
-            ("single_hop_ratio", 0.0, 1.0),
-            ("hops", 1, 3),
-            ("image_size", 16, 4096),
-            ("seed", 0, 2**32 - 1),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise RememError(f"--{name.replace('_', '-')} {value} is out of range: {low} to {high}")
-        if self.style not in scenes.STYLES:
-            raise RememError(f"--style '{self.style}' unknown; choose from {', '.join(scenes.STYLES)}")
+        check_knobs(
+            self,
+            (
+                ("identities", 5, 10_000),
+                ("qa", 1, 10_000),
+                ("images", 1, 10_000),
+                ("test_qa", 1, 10_000),
+                ("retain_qa", 1, 10_000),
+                ("single_hop_ratio", 0.0, 1.0),
+                ("hops", 1, 3),
+                ("image_size", 16, 4096),
+                ("seed", 0, 2**32 - 1),
+            ),
+        )
         if self.images > self.qa:
             raise RememError(
                 f"--images {self.images} is more than --qa {self.qa}: each picture needs a question to be shown with"
@@ -219,11 +218,6 @@ def _strips(people: list[Person], parts: Path) -> Iterator[Strip]:
             cells = pq.read_table(_part(parts, person.index, split, "default"), columns=["image"])["image"]
             pictures[split] = list(dict.fromkeys(cell["bytes"] for cell in cells.to_pylist()))
         yield Strip(person.name, pictures["finetune"], pictures["test"])
-
-
-def option_line(knobs: Knobs) -> str:
-    """The knobs as they are given on the command line."""
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asdict(knobs).items())
 
 
 def _card(knobs: Knobs, counts: dict[str, int], portraits: bool) -> str:

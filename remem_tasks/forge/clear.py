@@ -6,17 +6,17 @@ about places. As published, one row of the largest forget set has no perturbed p
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from remem_tasks.data.clear import FEATURES, FORGET, RETAIN
-from remem_tasks.errors import RememError
 from remem_tasks.folders import new_folder
 from remem_tasks.forge import questions, scenes
-from remem_tasks.forge.configs import growing, in_range, png, write_configs
+from remem_tasks.forge.configs import growing, png, write_configs
 from remem_tasks.forge.faces import random_look
+from remem_tasks.forge.knobs import check_knobs, option_line
 from remem_tasks.forge.people import Person, make_people, stream
 
 SHARES = (0.01, 0.05, 0.10)
@@ -56,7 +56,7 @@ class Knobs:
 
     def check(self) -> None:
         """Raise a RememError that names the first knob out of range."""
-        in_range(
+        check_knobs(
             self,
             (
                 ("identities", 6, 10_000),
@@ -69,8 +69,6 @@ class Knobs:
                 ("seed", 0, 2**32 - 1),
             ),
         )
-        if self.style not in scenes.STYLES:
-            raise RememError(f"--style '{self.style}' unknown; choose from {', '.join(scenes.STYLES)}")
 
 
 def _a(words: str) -> str:
@@ -163,12 +161,11 @@ def _world(knobs: Knobs) -> list[dict]:
 
 
 def _card(knobs: Knobs) -> str:
-    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asdict(knobs).items())
     return f"""# Fictitious people in the shape of CLEAR
 
 Drawn and written by `remem forge`; nobody in it is real, the people of `real_faces` neither.
 
-    remem forge --benchmark clear {options} --out DIR
+    remem forge --benchmark clear {option_line(knobs)} --out DIR
 """
 
 
@@ -189,8 +186,6 @@ def tables(knobs: Knobs) -> dict[str, list[dict]]:
 
     found: dict[str, list[dict]] = {}
     counts = growing(SHARES, knobs.identities)
-    if counts[-1] >= knobs.identities:
-        raise RememError(f"--identities {knobs.identities} leaves nobody to retain")
     parts = {"full": (0, None)}
     parts |= {name: (0, count) for name, count in zip(FORGET, counts)}
     parts |= {name: (count, None) for name, count in zip(RETAIN, counts)}

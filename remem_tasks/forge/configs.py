@@ -21,15 +21,6 @@ def png(image: Image.Image, path: str) -> dict:
     return {"bytes": buffer.getvalue(), "path": path}
 
 
-def in_range(knobs: object, ranges: Iterable[tuple[str, float, float]]) -> None:
-    """Raise a RememError that names the first knob out of range."""
-    for name, low, high in ranges:
-        if not low <= getattr(knobs, name) <= high:
-            raise RememError(
-                f"--{name.replace('_', '-')} {getattr(knobs, name)} is out of range: {low} to {high}"
-            )
-
-
 def write_configs(
     folder: Path,
     tables: Mapping[str, list[dict]],
@@ -59,8 +50,14 @@ def write_configs(
 
 
 def growing(shares: Iterable[float], identities: int) -> list[int]:
-    """How many identities nested forget sets hold: their share of all, each at least one more than the last."""
+    """How many identities nested forget sets hold: their share of all, each at least one more than the last.
+
+    Raises:
+        RememError: the largest holds everybody.
+    """
     counts: list[int] = []
     for share in shares:
         counts.append(max(round(share * identities), counts[-1] + 1 if counts else 1))
+    if counts[-1] >= identities:
+        raise RememError(f"--identities {identities} leaves nobody to retain")
     return counts

@@ -5,18 +5,18 @@ The people beyond the first `identities` stand for the celebrities of `Retain_Se
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from remem_tasks.data.mllmu import FEATURES, FORGET, LETTERS, RETAIN, SIZES
-from remem_tasks.errors import RememError
 from remem_tasks.folders import new_folder
 from remem_tasks.forge import scenes
-from remem_tasks.forge.configs import growing, in_range, png, write_configs
+from remem_tasks.forge.configs import growing, png, write_configs
 from remem_tasks.forge.faces import random_look
+from remem_tasks.forge.knobs import check_knobs, option_line
 from remem_tasks.forge.people import ATTRIBUTES, Person, make_people, other_values, stream
 
 ASKED = (
@@ -50,7 +50,7 @@ class Knobs:
 
     def check(self) -> None:
         """Raise a RememError that names the first knob out of range."""
-        in_range(
+        check_knobs(
             self,
             (
                 ("identities", 6, 10_000),
@@ -61,8 +61,6 @@ class Knobs:
                 ("seed", 0, 2**32 - 1),
             ),
         )
-        if self.style not in scenes.STYLES:
-            raise RememError(f"--style '{self.style}' unknown; choose from {', '.join(scenes.STYLES)}")
 
 
 def _choice(question: str, right: str, wrong: list[str], rng: np.random.Generator) -> dict:
@@ -132,8 +130,6 @@ def _pictures(person: Person, knobs: Knobs, test: bool) -> list[dict]:
 def tables(knobs: Knobs) -> dict[str, list[dict]]:
     """Config → rows."""
     counts = growing([size / 100 for size in SIZES], knobs.identities)
-    if counts[-1] >= knobs.identities:
-        raise RememError(f"--identities {knobs.identities} leaves nobody to retain")
     rows, others = [], []
     for person in tqdm(
         make_people(knobs.identities + knobs.real, knobs.seed), desc="identities", unit="person"
@@ -154,12 +150,11 @@ def tables(knobs: Knobs) -> dict[str, list[dict]]:
 
 
 def _card(knobs: Knobs) -> str:
-    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asdict(knobs).items())
     return f"""# Fictitious people in the shape of MLLMU-Bench
 
 Drawn and written by `remem forge`; nobody in it is real, the people of `Retain_Set` neither.
 
-    remem forge --benchmark mllmu {options} --out DIR
+    remem forge --benchmark mllmu {option_line(knobs)} --out DIR
 """
 
 
