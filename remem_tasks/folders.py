@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from remem_tasks.errors import RememError
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Write or replace a text file in one move, so that it is never half there; its folder is made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 def check_empty(out: str | Path) -> Path:

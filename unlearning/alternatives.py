@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
 
 from remem_tasks.data import parse_keywords
 from remem_tasks.errors import RememError
+from remem_tasks.folders import write_whole
 from remem_tasks.metrics.text import occurs, tokens
 from unlearning.data import Encoder
 
@@ -45,10 +45,7 @@ def of(trainer) -> dict[str, list[str]]:
             return kept["answers"]
     found = {row["row_id"]: invented(trainer, row) for row in rows.forget}
     if trainer.is_world_process_zero():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({**made_from, "answers": found}, indent=0) + "\n")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps({**made_from, "answers": found}, indent=0) + "\n")
     return found
 
 

@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ import torch
 from accelerate.utils import is_peft_model
 
 from remem_tasks.errors import RememError
+from remem_tasks.folders import write_whole
 from unlearning.data import Role
 
 logger = logging.getLogger(__name__)
@@ -61,9 +61,7 @@ def table(trainer) -> dict[str, float]:
             return kept["nll"]
     found = sequence_nll(trainer, entries)
     if trainer.is_world_process_zero():
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({**made_from, "nll": found}, indent=0) + "\n")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps({**made_from, "nll": found}, indent=0) + "\n")
     return found
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from remem_tasks.errors import RememError
+from remem_tasks.folders import write_whole
 
 METHODS = ("retain_ft", "ga", "grad_diff", "kl", "idk", "dpo", "npo", "scrub", "llmu", "rmu")
 TASKS = ("clear_forget10_perturbed", "clear_retain_perturbed", "clear_real")
@@ -232,9 +233,7 @@ def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str
 
 
 def _write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".tmp").write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(path.with_suffix(".tmp"), path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def _do(job: Job, out: Path, size: Size, base: str, device: str) -> dict:

@@ -31,6 +31,7 @@ from transformers import PrinterCallback, TrainerCallback
 from remem_tasks import checkpoints
 from remem_tasks.data import fingerprint, load_split
 from remem_tasks.errors import RememError
+from remem_tasks.folders import write_whole
 from unlearning import checkpoint
 from unlearning.config import parse
 from unlearning.data import Encoder, Role, Rows, check_encoding, check_pictures, load_rows, stop_ids
@@ -497,10 +498,7 @@ def choose(records: Iterable[Mapping[str, Any]], level: float) -> Choice | None:
 
 
 def _write(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
 @dataclass

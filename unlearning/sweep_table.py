@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from remem_tasks.folders import write_whole
+
 if TYPE_CHECKING:
     from unlearning.sweep import Choice, Plan, Stage
 
@@ -300,9 +302,7 @@ def write(found: Mapping[str, Any], out: Path) -> None:
     """`results.json`, `results.csv`, `results.md` and `results.png`, each replaced in one move."""
     texts = {"json": json.dumps(found, indent=1) + "\n", "csv": table(found), "md": markdown(found)}
     for kind, text in texts.items():
-        temporary = out / f"results.{kind}.{os.getpid()}.tmp"
-        temporary.write_text(text)
-        os.replace(temporary, out / f"results.{kind}")
+        write_whole(out / f"results.{kind}", text)
     temporary = out / f"results.png.{os.getpid()}.tmp"
     draw(found, temporary)
     os.replace(temporary, out / "results.png")

@@ -20,6 +20,7 @@ if __name__ == "__main__" and Path(sys.path[0]).resolve() == Path(__file__).reso
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from remem_tasks.errors import RememError, exit_on_error
+from remem_tasks.folders import write_whole
 
 RECORD = "run.json"
 
@@ -37,10 +38,7 @@ def versions() -> dict[str, str]:
 
 def write_record(folder: str, record: dict[str, Any]) -> None:
     """Replace `run.json` in one move, so that it is never half there."""
-    path = Path(folder) / RECORD
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
-    os.replace(temporary, path)
+    write_whole(Path(folder) / RECORD, json.dumps(record, indent=2, default=str) + "\n")
 
 
 def check_resumed(folder: str, identity: dict[str, Any]) -> None:
