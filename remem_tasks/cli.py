@@ -489,7 +489,7 @@ def _add_study(commands: argparse._SubParsersAction) -> None:
 
 
 def _reproduce(args: argparse.Namespace) -> None:
-    from unlearning.reproduce import METHODS, QUICK, Size, reproduce
+    from unlearning.reproduce import METHODS, QUICK, Size, report, reproduce
 
     methods = args.methods.split(",") if args.methods else METHODS
     size = QUICK if args.quick else Size(seed=args.seed)
@@ -497,6 +497,7 @@ def _reproduce(args: argparse.Namespace) -> None:
         args.out, methods, size, not args.no_l1, args.base, args.device, lambda line: print(line, flush=True)
     )
     print(f"the table: {args.out}/clear.md (beside it clear.csv and clear.json)")
+    print(f"every row, every reply, the gate: {report(args.out)}")
 
 
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:

@@ -74,10 +74,10 @@ class Asked:
 
 
 def asked_of(run: Run, wanted: Callable[[str], bool]) -> list[Asked]:
-    """The rows of the sets whose split is wanted, each question once."""
+    """The rows of ReMem's sets whose split is wanted, each question once."""
     found: dict[tuple, Asked] = {}
     for sheet in run.sheets.values():
-        if wanted(sheet.split):
+        if sheet.main == "em" and wanted(sheet.split):
             for row, reply, em in zip(sheet.rows, sheet.replies, sheet.scores["em"]):
                 key = (row.identity, row.question, row.picture)
                 found.setdefault(key, Asked(row, bool(em == 1), reply.text))

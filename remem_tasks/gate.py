@@ -1,7 +1,8 @@
 """Stage 1's gate: was there anything to forget?
 
 Unlearning scores mean nothing where the model had not memorised. For each set, and in it for each hop and
-attribute, EM, MEMO and exposure of the starting model are held against thresholds with confidence bounds.
+attribute (or kind of question), EM (or what stands for it), MEMO and exposure of the starting model are
+held against thresholds with confidence bounds. Questions of a kind that training never asks decide nothing.
 A set passes when it is *shown* to be above (the lower bound is); one of its hops or attributes fails the
 gate when it is *shown* to be below (the upper bound is). Between the two a cell has too few rows to say.
 """
@@ -27,13 +28,23 @@ MEMORISED, NOT_MEMORISED, UNCLEAR = "memorised", "not memorised", "too few rows 
 
 @dataclass(frozen=True)
 class Finding:
-    """One metric of a cell: its mean, one-sided bounds, threshold and what they say."""
+    """One metric of a cell: its mean, one-sided bounds, threshold and what they say.
+
+    Attributes:
+        metric: whose threshold it is.
+        score: what it is called where that is not EM (`rouge`, `answered`).
+    """
 
     metric: str
     mean: float
     low: float
     high: float
     threshold: float
+    score: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.score or self.metric
 
     @property
     def verdict(self) -> str:
@@ -82,7 +93,7 @@ class Cell:
                 UNCLEAR: f"{one.low:.2f} and {one.high:.2f}",
             }[one.verdict]
             told.append(
-                f"{one.metric} {one.mean:.2f} ({bound[one.verdict]} {edge}; needed {one.threshold:.2f})"
+                f"{one.name} {one.mean:.2f} ({bound[one.verdict]} {edge}; needed {one.threshold:.2f})"
             )
         return f"{self.task}, {self.part}: {self.verdict}: {', '.join(told)}, {self.rows} rows"
 
@@ -130,8 +141,8 @@ class Verdict:
 
 
 def counts(split: str) -> bool:
-    """Whether a set has to be memorised: what was trained on; `test` was not."""
-    return split.startswith("forget") or split in ("retain", "finetune")
+    """Whether a set has to be memorised: what was trained on; `test` and the real world were not."""
+    return split.startswith(("forget", "retain", "full")) or split == "finetune"
 
 
 TARGETS = ("forgotten", "kept")
@@ -169,7 +180,8 @@ def _cell(
     confidence = 1 - (1 - limits.confidence) / m
     findings, rows = [], 0
     for metric in METRICS:
-        values = sheet.scores.get(metric)
+        score = sheet.main if metric == "em" else metric
+        values = sheet.scores.get(score)
         if values is None:
             continue
         known = ~np.isnan(values) if keep is None else keep & ~np.isnan(values)
@@ -177,7 +189,7 @@ def _cell(
             continue
         rows, mean = max(rows, int(known.sum())), float(values[known].mean())
         low, high = wilson(mean, int(known.sum()), confidence, sides=1)
-        findings.append(Finding(metric, mean, low, high, getattr(limits, metric)))
+        findings.append(Finding(metric, mean, low, high, getattr(limits, metric), score))
     return Cell(sheet.task, part, rows, tuple(findings), counted) if findings else None
 
 
@@ -188,23 +200,25 @@ def judge(run: Run, thresholds: Thresholds | None = None) -> Verdict:
         RememError: the run holds no set that has to be memorised.
     """
     limits = thresholds or Thresholds()
-    if not any(counts(sheet.split) for sheet in run.sheets.values()):
+    if not any(counts(sheet.split) and sheet.trained.any() for sheet in run.sheets.values()):
         raise RememError(
             f"'{run.name}' was scored on {', '.join(run.sheets)} only: the gate needs a set that was trained "
-            "on (remem_forget1, remem_retain …)"
+            "on (remem_forget1, remem_retain, clear_forget10 …)"
         )
     cells, missing = [], []
     for sheet in run.sheets.values():
-        counted = counts(sheet.split)
-        for metric in METRICS:
+        counted = counts(sheet.split) and bool(sheet.trained.any())
+        for metric in sheet.reading.judged:
             if metric not in sheet.scores:
                 why = sheet.missing.get(metric, "not asked for")
                 missing.append(f"{sheet.task}: {metric} was not measured ({why}), so it decides nothing")
-        cells.append(_cell(sheet, "all", None, limits, counted))
+        cells.append(_cell(sheet, "all", sheet.trained if counted else None, limits, counted))
         parts = parts_of(sheet)
         for kind in ("hop", "attribute", "target"):
             own = {name: keep for name, keep in parts.items() if _kind(name) == kind}
-            cells += [_cell(sheet, name, keep, limits, counted, len(own)) for name, keep in own.items()]
+            asked = {name: counted and bool(sheet.trained[keep].any()) for name, keep in own.items()}
+            tests = sum(asked.values()) or len(own)
+            cells += [_cell(sheet, name, keep, limits, asked[name], tests) for name, keep in own.items()]
     return Verdict(run.name, limits, tuple(cell for cell in cells if cell is not None), tuple(missing))
 
 
@@ -238,9 +252,14 @@ def table_of(verdict: Verdict, attributes: bool = False) -> Table:
     table.title_style = "bold"
     table.add_column("set and part", overflow="fold")
     table.add_column("rows", justify="right", no_wrap=True)
-    for metric in METRICS:
+    names: dict[str, dict[str, None]] = {}  # of each threshold, the scores it was asked of
+    for one in (one for cell in verdict.cells for one in cell.findings):
+        names.setdefault(one.metric, {})[one.name] = None
+    metrics = [metric for metric in METRICS if metric in names]
+    for metric in metrics:
         needed = getattr(verdict.thresholds, metric)
-        table.add_column(f"{metric} ≥ {100 * needed:.0f}", justify="right", no_wrap=True)
+        heading = f"{', '.join(names[metric])} ≥ {100 * needed:.0f}"
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     words = {
         MEMORISED: ("green", "memorised"),
@@ -248,6 +267,7 @@ def table_of(verdict: Verdict, attributes: bool = False) -> Table:
         UNCLEAR: ("yellow", "unclear"),
     }
     failed = {cell.task for cell in verdict.cells if cell.fails and cell.part == "all"}
+    asked = {cell.task for cell in verdict.cells if cell.counts and cell.part == "all"}
     for cell in verdict.cells:
         told = cell.fails and cell.task not in failed  # where the set fails, so do most of its attributes
         if cell.part.startswith("attribute") and not (attributes or told):
@@ -257,7 +277,7 @@ def table_of(verdict: Verdict, attributes: bool = False) -> Table:
             f"{100 * found[metric].mean:.0f} [dim]{100 * found[metric].low:.0f}–{100 * found[metric].high:.0f}[/]"
             if metric in found
             else "-"
-            for metric in METRICS
+            for metric in metrics
         ]
         whole = cell.part == "all"
         name = (
@@ -266,7 +286,10 @@ def table_of(verdict: Verdict, attributes: bool = False) -> Table:
         style, word = words[cell.verdict]
         style = "red" if cell.fails else style if cell.counts else "dim"
         table.add_row(
-            name + (" *" if whole and not cell.counts else ""), str(cell.rows), *shown, f"[{style}]{word}[/]"
+            name + (" *" if not cell.counts and (whole or cell.task in asked) else ""),
+            str(cell.rows),
+            *shown,
+            f"[{style}]{word}[/]",
         )
     notes = ["unclear: too few rows to say"]
     if any(not cell.counts for cell in verdict.cells):

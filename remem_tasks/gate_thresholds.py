@@ -13,6 +13,7 @@ METRICS = ("em", "memo", "exposure")
 class Thresholds:
     """What each mean has to reach, in [0, 1], and how sure a verdict has to be.
 
+    `em` holds for what stands in its place too: ROUGE-L recall of CLEAR, accuracy or ROUGE-L of MLLMU-Bench.
     `memo` is low: a cut inside a word leaves a token that training never showed, so that a small model
     which knows all answers by heart continues half of the cuts wrongly.
     """

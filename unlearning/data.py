@@ -31,7 +31,7 @@ from remem_tasks.data import (
     row_name,
 )
 from remem_tasks.data.perturbed import load_perturbed, perturbed_files
-from remem_tasks.data.shape import module_of
+from remem_tasks.data.shape import module_of, name_of
 from remem_tasks.errors import RememError
 
 logger = logging.getLogger(__name__)
@@ -78,14 +78,14 @@ class Rows:
     """The tables of a run; `forget` and `retain` are None for a method that does not use them.
 
     `alternatives` holds plausible other answers by row id of a forget row, where the data set has them;
-    `shape` names the benchmark whose rows they are.
+    `shape` names the benchmark whose rows they are: `remem`, `clear`, `mllmu`.
     """
 
     train: datasets.Dataset
     forget: datasets.Dataset | None
     retain: datasets.Dataset | None
     alternatives: dict[str, list[str]] | None = None
-    shape: str = "ReMem"
+    shape: str = "remem"
 
     @property
     def tables(self) -> list[datasets.Dataset]:
@@ -166,7 +166,7 @@ def _of_sets(
 
     sets = [name.strip() for name in (finetune or module.FINETUNE).split(",") if name.strip()]
     if rows_from == "finetune":
-        return Rows(read(sets), None, None, shape=module.HOME.name)
+        return Rows(read(sets), None, None, shape=name_of(module))
     retain = module.retain_of(forget)
     if rows_from == "retain":
         if module.FINETUNE not in sets:
@@ -174,14 +174,14 @@ def _of_sets(
                 f"--finetune_split {finetune}: '{retain}' is '{module.FINETUNE}' without '{forget}'"
             )
         kept_sets = [retain if name == module.FINETUNE else name for name in sets]
-        return Rows(read(kept_sets), None, None, shape=module.HOME.name)
+        return Rows(read(kept_sets), None, None, shape=name_of(module))
     to_forget, kept = read([forget]), read([retain])
     asked = [set(zip(rows["question"][:], rows["answer"][:])) for rows in (to_forget, kept)]
     if both := asked[0] & asked[1]:
         raise RememError(
             f"{source}: {len(both)} questions with one answer are in '{forget}' and in '{retain}', such as '{min(both)[0]}'"
         )
-    return Rows(to_forget, to_forget, kept, shape=module.HOME.name)
+    return Rows(to_forget, to_forget, kept, shape=name_of(module))
 
 
 def check_pictures(tables: Sequence[datasets.Dataset]) -> None:

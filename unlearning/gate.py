@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from remem_tasks.data.shape import SHAPES
 from remem_tasks.errors import RememError
 from remem_tasks.gate import gate_of
 from remem_tasks.report.read import Run, read_runs
@@ -32,6 +33,18 @@ def _run_of(results: str, model: str) -> Run:
     return runs[0]
 
 
+def _names(forget: str) -> tuple[str, ...]:
+    """A forget set under the names of its configs: CLEAR's stands beside others that hold the same people."""
+    base = forget.removesuffix("+tofu")
+    return base, f"{base}+tofu", f"{base}_perturbed"
+
+
+def _tasks(rows: Rows, forget: str) -> str:
+    """The tasks by which the gate can tell."""
+    retain = "retain" if rows.shape == "remem" else SHAPES[rows.shape][0].retain_of(forget)
+    return f"{rows.shape}_{forget},{rows.shape}_{retain}"
+
+
 def ask(results: str | None, model: str, forget: str, rows: Rows, go_on: bool) -> dict[str, Any]:
     """The gate's verdict of the starting model, for the run's record.
 
@@ -49,26 +62,26 @@ def ask(results: str | None, model: str, forget: str, rows: Rows, go_on: bool) -
         RememError: it had not memorised, or nobody knows, and `go_on` is not set; results of another
             model or of other rows.
     """
-    if rows.shape != "ReMem" and not (go_on and results is None):
-        raise RememError(
-            f"the gate reads scores of ReMem's tasks, and these rows are {rows.shape}'s: see for yourself whether "
-            f"'{model}' had memorised them (docs/benchmarks.md), and go on with --no_gate"
-        )
     if results is None:
         if go_on:
             return {"passed": None, "overridden": True, "reasons": ["the starting model was not scored"]}
         raise RememError(
             f"nobody knows whether '{model}' had memorised what it is to forget. Score it (lmms_eval --model "
-            f"remem_hf --model_args pretrained={model} --tasks remem_{forget},remem_retain --log_samples "
+            f"remem_hf --model_args pretrained={model} --tasks {_tasks(rows, forget)} --log_samples "
             "--output_path RESULTS) and give --gate_results RESULTS; --no_gate goes on without"
         )
     run = _run_of(results, model)
-    sheet = next((sheet for sheet in run.sheets.values() if sheet.split == forget), None)
-    if sheet is None:
+    sheets = [
+        sheet
+        for sheet in run.sheets.values()
+        if sheet.reading.name == rows.shape and sheet.split in _names(forget)
+    ]
+    if not sheets:
         raise RememError(f"--gate_results '{results}': '{forget}', which is to be forgotten, was not scored")
     if rows.forget is not None:
         known = set(rows.forget["answer"][:])
-        if strange := next((row for row in sheet.rows if row.answer not in known), None):
+        asked = [row for sheet in sheets for row in sheet.rows if row.trained]
+        if strange := next((row for row in asked if row.answer not in known), None):
             raise RememError(
                 f"--gate_results '{results}' are of other data: row {strange.row_id} is not among those to forget"
             )

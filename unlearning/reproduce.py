@@ -19,6 +19,7 @@ from pathlib import Path
 
 from remem_tasks.errors import RememError
 from remem_tasks.folders import write_whole
+from remem_tasks.report.results import newest_results
 
 METHODS = ("retain_ft", "ga", "grad_diff", "kl", "idk", "dpo", "npo", "scrub", "llmu", "rmu")
 TASKS = ("clear_forget10_perturbed", "clear_retain_perturbed", "clear_real")
@@ -167,7 +168,8 @@ def training(job: Job, out: Path, size: Size, base: str, device: str) -> list[st
         argv += [*f"{size.memorise} {MEMORISE} --finetune_split {SETS}".split(), "--forget", "forget10"]
     else:
         argv += [*f"{size.forget} {LORA}".split(), "--forget", "forget10", "--logging_steps", "20"]
-        argv += ["--no_gate", "true"]  # the table has the original's own scores
+        # The gate's verdict is noted; the table is made all the same.
+        argv += ["--gate_results", str(out / "results" / "original"), "--no_gate", "true"]
         argv += ["--l1_lora", f"{job.l1:g}"] if job.l1 else []
     return argv
 
@@ -188,18 +190,24 @@ def _environment(**values: str | None) -> Iterator[None]:
 
 
 def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str, float]:
-    """The numbers of a checkpoint; its samples are kept for those that are compared with it.
+    """The numbers of a checkpoint; its results and samples go to `out/results/name`, as lmms_eval's own do.
 
     Args:
         gold: whether the gold model's samples are there to compare with.
     """
     import lmms_eval.evaluator as upstream
+    from lmms_eval.loggers import EvaluationTracker
     from lmms_eval.tasks import TaskManager
+    from lmms_eval.utils import get_datetime_str
 
     from remem_tasks import plugin
     from remem_tasks.engine.remem_hf import RememHF
 
     plugin.install()
+    folder = out / "results" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    tracker = EvaluationTracker(str(folder))
+    tracker.general_config_tracker.log_experiment_args("remem_hf", f"pretrained={model}", "", "", False)
     found = {
         "REMEM_CLEAR_DATA": str(out / "data"),
         "REMEM_GOLD": str(out / "results" / "gold") if gold else None,
@@ -212,14 +220,12 @@ def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str
             bootstrap_iters=0,
             gen_kwargs="max_new_tokens=64",
         )
-    folder = out / "results" / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for task, samples in results["samples"].items():
-        with (folder / f"0_samples_{task}.jsonl").open("w", encoding="utf-8") as file:
-            for sample in samples:
-                kept = {key: value for key, value in sample.items() if key.startswith("clear_")}
-                file.write(json.dumps({**kept, "filtered_resps": str(sample["filtered_resps"][0])}) + "\n")
+    samples = results.pop("samples")
+    results["config"]["model_args"] = f"pretrained={model}"
+    tracker.save_results_aggregated(results, samples, get_datetime_str())
+    for task in TASKS:
+        tracker.save_results_samples(task, samples[task])
+    newest_results(folder)  # (the harness only logs it when it cannot write)
     numbers = {}
     for number, (task, metric) in NUMBERS.items():
         value = results["results"][task].get(f"{metric},none")
@@ -327,6 +333,16 @@ def reproduce(
         )
         say(f"[{number}/{len(todo)}] {job.name}: {told}, {record['seconds']:.0f} s{how}")
     return found
+
+
+def report(out: str | Path) -> Path:
+    """The report of all models of a reproduction; returns its page."""
+    from remem_tasks.report.summary import report_of
+    from remem_tasks.report.write import write_report
+
+    out = Path(out)
+    made = report_of([str(out / "results")], gold="gold", start="original")
+    return write_report(made, out / "report", "CLEAR at demo size")
 
 
 # The table

@@ -131,6 +131,7 @@ class Clear(Benchmark):
         text = "" if isinstance(replies[0], FailedReply) else replies[0]
         of, kind = setting.known["of"], doc["kind"]
         row = {name: doc[name] for name in ("row_id", "identity", "kind")}
+        row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
         values = {"rouge": rouge_l(text, doc["answer"])[1]}
         if findings is not None:
             try:

@@ -117,6 +117,7 @@ class Mllmu(Benchmark):
         """A failed reply scores 0 and counts in `mllmu_failed_rate`, which fails a run above 1 %."""
         text = "" if isinstance(replies[0], FailedReply) else replies[0]
         row = {name: doc[name] for name in ("row_id", "identity", "kind", "modality")}
+        row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
         prefix, scores = f"{self.name}_{doc['modality']}", {}
         if doc["kind"] == "classification":
             row["said"] = said = letter_of(text)

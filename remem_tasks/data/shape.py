@@ -37,3 +37,8 @@ def module_of(source: str | None, name: str | None = None) -> ModuleType | None:
             except RememError:
                 continue  # its own loader says what is wrong with it
     return None
+
+
+def name_of(module: ModuleType) -> str:
+    """The shape's name: the opposite of `module_of`."""
+    return next(name for name, (other, _) in SHAPES.items() if other is module)

@@ -20,11 +20,11 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
-from remem_tasks.data import decode_image, load_split
 from remem_tasks.errors import RememError
 from remem_tasks.gate import Verdict
 from remem_tasks.report.read import Run, Sheet
-from remem_tasks.report.summary import Findings, Report, metrics_of, series_of
+from remem_tasks.report.reading import RIGHT, Reading, label_of
+from remem_tasks.report.summary import Findings, Report, series_of
 
 SCALE = 10_000  # scores travel as whole numbers of this
 REPLY = 2_000  # characters of a reply or a question that the page holds
@@ -59,10 +59,6 @@ def _coded(values: Iterable[str]) -> tuple[list[str], list[int]]:
     return (codes := [places.setdefault(value, len(places)) for value in values]) and list(places), codes
 
 
-def label_of(task: str) -> str:
-    return task.removeprefix("remem_").replace("_", " ")
-
-
 def _run(run: Run, role: str) -> dict:
     return {
         "name": run.name,
@@ -83,11 +79,13 @@ def _task(task: str, found: Findings, chunk: str, pictures: dict[tuple[str, str]
     people, person = _coded(row.identity for row in first.rows)
     attributes, attribute = _coded(row.attribute for row in first.rows)
     categories, category = _coded(row.category for row in first.rows)
-    metrics = list(dict.fromkeys(name for sheet in sheets.values() for name in metrics_of(sheet)))
+    metrics = list(dict.fromkeys(name for sheet in sheets.values() for name in sheet.metrics))
     return {
         "task": task,
         "label": label_of(task),
         "split": first.split,
+        "main": first.main,
+        "ofSet": list(dict.fromkeys(name for sheet in sheets.values() for name in sheet.of_set)),
         "fingerprint": first.fingerprint,
         "suite": dict(first.suite),
         "rollouts": first.rollouts,
@@ -205,12 +203,12 @@ def _group(found: Findings, number: int, pictures: dict) -> dict:
 
 def thumbnails(report: Report) -> tuple[dict[tuple[str, str], int], list[str], list[str]]:
     """((split, path) → place, data addresses of WebP pictures, notes on what is left out and why)."""
-    wanted: dict[str, dict[str, set[str]]] = {}
+    wanted: dict[tuple[Reading, str], dict[str, set[str]]] = {}
     for found in report.groups:
         for sheets in found.group.sheets.values():
             sheet = sheets[0][1]
             paths = {row.picture for row in sheet.rows if row.picture}
-            wanted.setdefault(sheet.data, {}).setdefault(sheet.split, set()).update(paths)
+            wanted.setdefault((sheet.reading, sheet.data), {}).setdefault(sheet.split, set()).update(paths)
     total = sum(len(paths) for splits in wanted.values() for paths in splits.values())
     fitting = next(((side, quality) for most, side, quality in THUMBNAILS if total <= most), None)
     if fitting is None:
@@ -218,24 +216,21 @@ def thumbnails(report: Report) -> tuple[dict[tuple[str, str], int], list[str], l
     places: dict[tuple[str, str], int] = {}
     pictures: list[str] = []
     notes: list[str] = []
-    for source, splits in wanted.items():
+    for (reading, source), splits in wanted.items():
         for split, paths in splits.items():
             try:
-                rows = load_split(source, split) if source else None
-                if rows is None:
+                if not source:
                     raise RememError("the results do not say where the data is")
-                for index, path in enumerate(rows["image_path"][:]):
-                    if path not in paths or (split, path) in places:
-                        continue
-                    places[split, path] = len(pictures)
-                    pictures.append(_thumbnail(rows[index]["image"], *fitting))
+                for path, opened in reading.pictures(source, split):
+                    if path in paths and (split, path) not in places:
+                        places[split, path] = len(pictures)
+                        pictures.append(_thumbnail(opened(), *fitting))
             except RememError as error:
                 notes.append(f"Pictures of {split} are left out: {error}")
     return places, pictures, notes
 
 
-def _thumbnail(cell: object, side: int, quality: int) -> str:
-    picture = decode_image(cell, "picture")
+def _thumbnail(picture: Image.Image, side: int, quality: int) -> str:
     picture.thumbnail((side, side), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=quality, method=2)
@@ -252,6 +247,7 @@ def page_of(report: Report, title: str, pictures: bool = True) -> str:
     core = {
         "made": time.strftime("%Y-%m-%d %H:%M"),
         "notes": [*report.notes, *notes],
+        "right": RIGHT,
         "groups": [_group(found, number, places) for number, found in enumerate(report.groups)],
     }
     chunks = {"core": _packed(core)}

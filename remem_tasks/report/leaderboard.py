@@ -22,6 +22,7 @@ from rich.text import Text
 from remem_tasks import __version__
 from remem_tasks.errors import RememError
 from remem_tasks.report.read import COMPARED, Run, Sheet
+from remem_tasks.report.reading import MAINS
 from remem_tasks.report.summary import EXPOSURES, Findings, Report
 
 FORMAT = 1
@@ -57,7 +58,7 @@ def entry_of(found: Findings, run: Run, name: str | None = None) -> dict:
     """The line of one run of a worked-out group."""
     scores: dict = {}
     for score in found.scores:
-        if score.run == run.name and score.part in ("all", "forgotten", "kept"):
+        if score.run == run.name and score.low is not None and score.part in ("all", "forgotten", "kept"):
             metric = score.metric if score.part == "all" else f"{score.part}_{score.metric}"
             scores.setdefault(score.task, {})[metric] = {
                 "value": round(score.value, 6),
@@ -120,8 +121,8 @@ def check_entry(entry: object, where: str) -> dict:
     for task, data in entry["data"].items():
         if not (isinstance(data, dict) and data.get("fingerprint") and isinstance(data.get("rows"), int)):
             raise RememError(f"{where}: 'data' of {task} lacks fingerprint or rows")
-        if not isinstance(entry["scores"][task], dict) or "em" not in entry["scores"][task]:
-            raise RememError(f"{where}: {task} without em")
+        if not isinstance(entry["scores"][task], dict) or not set(MAINS) & set(entry["scores"][task]):
+            raise RememError(f"{where}: {task} without {' or '.join(MAINS)}")
         for metric, score in entry["scores"][task].items():
             _check_score(score, f"{where}: {task} {metric}", data["rows"])
     gate = (entry["start"] or {}).get("gate")
@@ -248,7 +249,9 @@ def entries_of(report: Report, name: str | None = None) -> list[dict]:
 def table_of(board: Sequence[Mapping]) -> Table:
     """The board, least exposure of the forget set first."""
     table = Table(title="Leaderboard", title_style="bold")
-    heads = ("model", "method", "forget EM", "forget exposure", "to gold (KS)", "retain EM", "gate")
+    scores = [scores for entry in board for scores in entry["scores"].values()]
+    main = next((word for name, word in MAINS.items() if any(name in one for one in scores)), "EM")
+    heads = ("model", "method", f"forget {main}", "forget exposure", "to gold (KS)", f"retain {main}", "gate")
     for head in heads:
         table.add_column(head, justify="left" if head in ("model", "method", "gate") else "right")
 
@@ -265,10 +268,10 @@ def table_of(board: Sequence[Mapping]) -> Table:
     for entry in sorted(board, key=order):
         gold = next((by["ks"] for task, by in entry["to_gold"].items() if "forget" in task), None)
         numbers = (
-            value(entry, "forget", ("em",)),
+            value(entry, "forget", MAINS),
             value(entry, "forget", EXPOSURES),
             gold,
-            value(entry, "retain", ("em",)),
+            value(entry, "retain", MAINS),
         )
         gate = entry["start"]["gate"]["passed"] if entry["start"] else None
         shown = ["-" if number is None else f"{number:.3f}" for number in numbers]

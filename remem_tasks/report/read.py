@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from remem_tasks.errors import RememError
+from remem_tasks.report.reading import RATES, Reading, reading_of
 from remem_tasks.report.results import newest_results, read_scores
 
-ROWS = "remem_rows"  # the metric whose values say which row a sample is of
-PART = re.compile(r"remem_(\d+hop|forgotten|kept)_")
 COMPARED = (  # settings of a suite that two runs must share to be compared
     "estimator",
     "rollouts",
@@ -30,13 +29,20 @@ COMPARED = (  # settings of a suite that two runs must share to be compared
     "memo_tokens",
     "rollout_seed",
     "forget",
+    "shots",
 )
 ANONYMOUS = "no row ids, so nothing can be told by person, hop or attribute; score again with these tasks"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was asked; the same for every model."""
+    """What was asked; the same for every model.
+
+    Attributes:
+        hop: 0 where the benchmark has none.
+        attribute: of ReMem's rows; else the kind of question.
+        trained: whether training asks this kind of question.
+    """
 
     row_id: str
     identity: str
@@ -47,6 +53,7 @@ class Row:
     question: str
     answer: str
     picture: str
+    trained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +78,16 @@ class Sheet:
     """One task of one run.
 
     Attributes:
+        reading: of its benchmark.
         rows, replies: N of each, in the order of row ids.
-        scores: metric without `remem_` → (N,) values; NaN = not measured on that row.
+        scores: metric without the benchmark's name → (N,) values; NaN = not measured on that row.
+        of_set: scores that only a whole set has, such as CLEAR's forget quality.
         means: the results file's own numbers, by their full names.
         missing: why a score is not available.
     """
 
     task: str
+    reading: Reading
     split: str
     data: str
     fingerprint: str
@@ -86,7 +96,23 @@ class Sheet:
     rows: tuple[Row, ...]
     replies: tuple[Reply, ...]
     scores: Mapping[str, np.ndarray]
+    of_set: Mapping[str, float]
     means: Mapping[str, float]
+
+    @property
+    def main(self) -> str:
+        """The score that says whether the answer was given; every row has it."""
+        return self.reading.column
+
+    @property
+    def metrics(self) -> list[str]:
+        """The scores that say what the model knows, the main one first."""
+        return sorted((name for name in self.scores if name not in RATES), key=lambda name: name != self.main)
+
+    @cached_property
+    def trained(self) -> np.ndarray:
+        """(N,) booleans: rows of a kind that training asks."""
+        return np.array([row.trained for row in self.rows])
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -184,22 +210,23 @@ def _reply_text(sample: Mapping) -> str:
     return "" if value is None else str(value)
 
 
-def _row_of(sample: Mapping, forgotten: bool, where: str) -> tuple[Row, Reply]:
-    values = sample.get(ROWS)
+def _row_of(sample: Mapping, reading: Reading, forgotten: bool, where: str) -> tuple[Row, Reply]:
+    values = sample.get(reading.rows)
     if not isinstance(values, Mapping) or not isinstance(values.get("row_id"), str):
         raise RememError(f"{where}: {ANONYMOUS}")
     try:
-        media = sample.get("input_media") or [""]
+        media = sample.get("input_media") or []
         row = Row(
             row_id=values["row_id"],
-            identity=str(values["identity"]),
-            hop=int(values["hop"] or 0),
-            attribute=str(values.get("attribute") or "(none)"),
+            identity=str(values["identity"] or "(nobody)"),
+            hop=int((values.get("hop") if reading.kinds else values["hop"]) or 0),
+            attribute=str(values.get("attribute") or reading.kind_of(values) or "(none)"),
             category=str(values.get("qa_category") or "(none)"),
             forgotten=bool(values.get("forgotten", forgotten)),
             question=str(sample.get("input", "")),
             answer=str(sample.get("target", "")),
-            picture=str(media[0]) if isinstance(media, list) and media else "",
+            picture=str(values["picture"] if "picture" in values else media[0] if media else ""),
+            trained=not reading.trained or values.get("kind") in reading.trained,
         )
         reply = Reply(
             text=_reply_text(sample),
@@ -211,19 +238,45 @@ def _row_of(sample: Mapping, forgotten: bool, where: str) -> tuple[Row, Reply]:
             ),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise RememError(f"{where}: '{ROWS}' cannot be read ({error!r})") from error
+        raise RememError(f"{where}: '{reading.rows}' cannot be read ({error!r})") from error
     return row, reply
 
 
-def read_samples(file: Path, task: str, config: Mapping, means: Mapping[str, float]) -> Sheet:
+def _scores_of(sample: Mapping, reading: Reading, where: str) -> tuple[dict[str, float], str, set[str]]:
+    """(a sample's scores by their short names, the main one's full name, the names of those of a whole set)."""
+    scores, full_names, of_set = {}, {}, set()
+    for key, value in sample.items():
+        name = reading.score_name(key, sample[reading.rows])
+        if name is None:
+            continue
+        if isinstance(value, Mapping):
+            of_set.add(name)
+        else:
+            scores[name], full_names[name] = _number(value, f"{where}: {key}"), key
+    main = next((name for name in reading.main if name in scores), None)
+    if main is None or math.isnan(scores[main]):
+        raise RememError(f"{where}: a row without {reading.name}'s {' or '.join(reading.main)}")
+    return {reading.column: scores[main], **scores}, full_names[main], of_set
+
+
+def read_samples(
+    file: Path, task: str, reading: Reading, config: Mapping, means: Mapping[str, float], rows: int
+) -> Sheet:
     """The rows of one samples file, in the order of row ids.
 
+    Args:
+        means, rows: the task's numbers in the results file, and how many rows it counts.
+
     Raises:
-        RememError: a line that is no JSON (half written), no row id, a row twice, or NaN.
+        RememError: a line that is no JSON (half written), no row id, a row twice, NaN, or a file that is
+            not that of these results.
     """
     metadata = config.get("metadata") or {}
     split = str(config.get("test_split", ""))
+    forgotten = split.startswith(("forget", "test_"))  # (`test_5`: other pictures of those of `forget_5`)
     found: dict[str, tuple[Row, Reply, dict[str, float]]] = {}
+    of_set: set[str] = set()
+    mains: dict[str, list[float]] = {}
     try:
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
@@ -234,23 +287,29 @@ def read_samples(file: Path, task: str, config: Mapping, means: Mapping[str, flo
                     raise RememError(f"{where}: half written or no JSON ({error})") from error
                 if not isinstance(sample, dict):
                     raise RememError(f"{where}: no sample of lmms-eval")
-                row, reply = _row_of(sample, split.startswith("forget"), where)
+                row, reply = _row_of(sample, reading, forgotten, where)
                 if row.row_id in found:
                     raise RememError(f"{where}: row '{row.row_id}' for the second time")
-                scores = {
-                    key.removeprefix("remem_"): _number(value, f"{where}: {key}")
-                    for key, value in sample.items()
-                    if key.startswith("remem_") and key != ROWS and not PART.match(key)
-                }
+                scores, main, more = _scores_of(sample, reading, where)
                 found[row.row_id] = row, reply, scores
+                mains.setdefault(main, []).append(scores[reading.column])
+                of_set |= more
     except OSError as error:
         raise RememError(f"'{file}' cannot be read ({error.strerror})") from error
     if not found:
         raise RememError(f"'{file}' holds no samples")
+    if len(found) != rows:
+        raise RememError(f"'{file}' holds {len(found)} rows, the results file {rows}")
+    for main, values in mains.items():
+        if abs(float(np.mean(values)) - means.get(main, math.inf)) > 1e-6:
+            raise RememError(
+                f"'{file}' is not the samples file of the results beside it: their {main} differs"
+            )
     order = sorted(found, key=_natural)
     names = dict.fromkeys(name for key in order for name in found[key][2])
     return Sheet(
         task=task,
+        reading=reading,
         split=split,
         data=str(metadata.get("data", "")),
         fingerprint=str(metadata.get("fingerprint", "")),
@@ -259,6 +318,7 @@ def read_samples(file: Path, task: str, config: Mapping, means: Mapping[str, flo
         rows=tuple(found[key][0] for key in order),
         replies=tuple(found[key][1] for key in order),
         scores={name: np.array([found[key][2].get(name, math.nan) for key in order]) for name in names},
+        of_set={name: means[full] for name in sorted(of_set) if (full := f"{reading.name}_{name}") in means},
         means=means,
     )
 
@@ -299,36 +359,32 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     means = read_scores(file)
     raw = json.loads(file.read_text())
     configs, counts = raw.get("configs") or {}, raw.get("n-samples") or {}
-    tasks = [task for task, values in means.items() if ROWS in values or task in counts]
+    tasks = [task for task, values in means.items() if reading_of(values) or task in counts]
     if not tasks:
         raise RememError(f"'{file}' holds no task's scores")
     stamp = file.name.removesuffix("results.json")
     sheets, notes = {}, []
     for task in tasks:
         samples = file.with_name(f"{stamp}samples_{task}.jsonl")
-        if ROWS not in means[task]:
-            notes.append(f"task '{task}' has no rows of ReMem and is left out")
+        reading = reading_of(means[task])
+        if reading is None:
+            notes.append(f"task '{task}' is of no benchmark that reports read, and is left out")
             continue
         if not samples.is_file():
             raise RememError(f"'{samples}' is not there: score with --log_samples, which the report reads")
         config = configs.get(task) or {}
-        sheet = read_samples(samples, task, config, means[task])
-        wanted = int((counts.get(task) or {}).get("effective", means[task][ROWS]))
-        if len(sheet.rows) != wanted:
-            raise RememError(f"'{samples}' holds {len(sheet.rows)} rows, the results file {wanted}")
-        if "em" not in sheet.scores or np.isnan(sheet.scores["em"]).any():
-            raise RememError(f"'{samples}': a row without remem_em")
-        if abs(sheet.scores["em"].mean() - means[task].get("remem_em", math.inf)) > 1e-6:
-            raise RememError(f"'{samples}' is not the samples file of '{file.name}': their EM differs")
-        if failed := sheet.means.get("remem_failed_rate"):
+        rows = int((counts.get(task) or {}).get("effective", means[task][reading.rows]))
+        sheet = read_samples(samples, task, reading, config, means[task], rows)
+        if failed := sheet.means.get(f"{reading.name}_failed_rate"):
             notes.append(f"{task}: {failed:.1%} of the replies failed in the engine and score 0")
-        if blank := sheet.means.get("remem_blank_rate"):
+        if blank := sheet.means.get(f"{reading.name}_blank_rate"):
             notes.append(f"{task}: {blank:.1%} of the replies are blank")
         sheets[task] = sheet
     if not sheets:
         if any(name.endswith("_rows") for task in tasks for name in means[task]):
             raise RememError(
-                f"'{file}' holds scores of {', '.join(tasks)}, and the report reads ReMem's alone"
+                f"'{file}' holds scores of {', '.join(tasks)}, which are of no benchmark that reports read "
+                "(remem_tasks/report/reading.py)"
             )
         raise RememError(f"'{file}': {ANONYMOUS}")
     settings = raw.get("config") or {}

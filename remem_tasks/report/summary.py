@@ -17,6 +17,7 @@ import numpy as np
 from remem_tasks.errors import RememError
 from remem_tasks.gate import Thresholds, Verdict, judge, parts_of
 from remem_tasks.report.read import Group, Run, Sheet, groups_of, read_runs, the_run
+from remem_tasks.report.reading import MAINS, RIGHT
 from remem_tasks.report.statistics import (
     DRAWS,
     Difference,
@@ -31,7 +32,6 @@ from remem_tasks.report.statistics import (
 )
 
 EXPOSURES = ("exposure", "prompted_exposure")  # the second is of backends that only give text
-RATES = ("blank_rate", "failed_rate")
 NOT_ASKED = "not asked"
 
 
@@ -41,7 +41,8 @@ class Score:
 
     Attributes:
         part: "all", "1-hop", "attribute city", "forgotten", "kept".
-        low, high: 95 % interval (bootstrap over rows; Wilson's where all rows agree).
+        low, high: 95 % interval (bootstrap over rows; Wilson's where all rows agree); None for a score that
+            only a whole set has.
         remaining: the score over the start's, both summed over the rows that the start answered right
             (the memorised subset): 1 = nothing forgotten, 0 = all of it. None without a start.
         subset: how many rows that is.
@@ -53,8 +54,8 @@ class Score:
     part: str
     metric: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     rows: int
     remaining: float | None = None
     subset: int | None = None
@@ -105,11 +106,6 @@ class Findings:
         return "start" if self.start is not None and run.name == self.start.name else ""
 
 
-def metrics_of(sheet: Sheet) -> list[str]:
-    """The scores of a sheet without the rates, which say how the engine fared."""
-    return [name for name in sheet.scores if name not in RATES]
-
-
 def exposure_of(sheet: Sheet) -> np.ndarray | None:
     """(N,) exposure, by whichever way it was measured, or None."""
     return next((sheet.scores[name] for name in EXPOSURES if name in sheet.scores), None)
@@ -120,13 +116,13 @@ def remaining_of(
 ) -> tuple[float | None, int]:
     """(what is left of a score on the memorised subset, rows in it).
 
-    The subset are the rows that the starting model answered right (EM 1). The share is the sum of the
+    The subset are the rows that the starting model answered right (main score at least RIGHT: EM 1). The share is the sum of the
     model's scores over the sum of the start's; None where the start's sum is 0.
     """
     if metric not in start.scores or metric not in sheet.scores:
         return None, 0
     mine, theirs = sheet.scores[metric], start.scores[metric]
-    subset = (start.scores["em"] == 1) & ~np.isnan(mine) & ~np.isnan(theirs)
+    subset = (start.scores[start.main] >= RIGHT) & ~np.isnan(mine) & ~np.isnan(theirs)
     if keep is not None:
         subset &= keep
     total = float(theirs[subset].sum())
@@ -138,7 +134,7 @@ def _scores_of(
 ) -> Iterator[tuple[Score, np.ndarray | None]]:
     """The scores of one task with the bootstrap means of the whole set (None for parts of it)."""
     first = sheets[0][1]
-    names = list(dict.fromkeys(name for _, sheet in sheets for name in metrics_of(sheet)))
+    names = list(dict.fromkeys(name for _, sheet in sheets for name in sheet.metrics))
     nothing = np.full(len(first.rows), math.nan)
     weights = resampled(len(first.rows), draws)
     parts = parts_of(first)
@@ -173,6 +169,12 @@ def _scores_of(
                     cell.verdict if cell else NOT_ASKED,
                 )
                 yield score, means[:, place] if keep is None else None
+    for run, sheet in sheets:
+        cell = verdict.cell(sheet.task, "all") if verdict else None
+        gate = cell.verdict if cell else NOT_ASKED
+        for metric, value in sheet.of_set.items():
+            whole = Score(run.name, sheet.task, "all", metric, value, None, None, len(sheet.rows), gate=gate)
+            yield whole, None
 
 
 def _pairs_of(
@@ -204,7 +206,7 @@ def _seeds_of(group: Group, scores: Sequence[Score]) -> dict:
     return {key: (*mean_and_sd(found), len(found)) for key, found in values.items() if len(found) > 1}
 
 
-PAIRED = ("em", "rougel", "memo", *EXPOSURES, "reference_exposure", "extraction_rate")
+PAIRED = (*MAINS, "rougel", "prob", "truth", "memo", *EXPOSURES, "reference_exposure", "extraction_rate")
 
 
 def findings_of(
@@ -239,11 +241,12 @@ def findings_of(
         paired = [name for name in PAIRED if any(name in sheet.scores for _, sheet in sheets)]
         found.pairs += _pairs_of(sheets, means, paired)
         reference = exposure_of(gold.sheets[task]) if gold is not None and task in gold.sheets else None
-        if reference is not None and not np.isnan(reference).any():
+        if reference is not None:
             for run, sheet in sheets:
                 mine = exposure_of(sheet)
-                if mine is not None and not np.isnan(mine).any():
-                    found.distances.setdefault(run.name, {})[task] = distances(mine, reference)
+                known = ~np.isnan(reference) & ~np.isnan(mine) if mine is not None else np.array(False)
+                if known.any():
+                    found.distances.setdefault(run.name, {})[task] = distances(mine[known], reference[known])
     found.seeds = _seeds_of(group, found.scores)
     return found
 

@@ -7,13 +7,15 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import wrap
 
 from rich.table import Table
 from rich.text import Text
 
 from remem_tasks.gate import NOT_MEMORISED
-from remem_tasks.report.html import label_of, page_of
+from remem_tasks.report.html import page_of
 from remem_tasks.report.read import Run
+from remem_tasks.report.reading import MAINS, OF_SET, label_of
 from remem_tasks.report.statistics import pareto
 from remem_tasks.report.summary import EXPOSURES, Findings, Report, Score
 
@@ -55,29 +57,32 @@ def _columns(found: Findings) -> Iterator[tuple[str, str, str, str]]:
     for task, sheets in found.group.sheets.items():
         names = dict.fromkeys(name for _, sheet in sheets for name in sheet.scores)
         first, exposure = sheets[0][1], next((name for name in EXPOSURES if name in names), None)
-        name = label_of(task)
-        split_by_target = found.score(sheets[0][0].name, task, "em", "forgotten") is not None
+        name, main, word = "\n".join(wrap(label_of(task), 14)), first.main, first.reading.word
+        split_by_target = found.score(sheets[0][0].name, task, main, "forgotten") is not None
         if split_by_target and not first.split.startswith("forget"):
-            yield task, "forgotten", "em", f"{name}\nforgotten\nEM"
+            yield task, "forgotten", main, f"{name}\nforgotten\n{word}"
             if exposure:
                 yield task, "forgotten", exposure, f"{name}\nforgotten\nexposure"
-            yield task, "kept", "em", f"{name}\nkept\nEM"
+            yield task, "kept", main, f"{name}\nkept\n{word}"
             continue
-        yield task, "all", "em", f"{name}\nEM"
+        yield task, "all", main, f"{name}\n{word}"
         if first.split.startswith("forget"):
             if memo := next((one for one in names if one.startswith("memo")), None):
                 yield task, "all", memo, f"{name}\nMEMO"
             if exposure:
                 yield task, "all", exposure, f"{name}\nexposure"
-        else:
+        elif main == "em":
             yield task, "all", "rougel", f"{name}\nROUGE-L"
+        for metric in dict.fromkeys(metric for _, sheet in sheets for metric in sheet.of_set):
+            yield task, "all", metric, f"{name}\n{OF_SET.get(metric, metric)}"
 
 
 def _distance(found: Findings, run: Run) -> str:
     task = next((task for task in found.distances.get(run.name, {}) if "forget" in task), None)
     if task is None:
         return "-"
-    return f"{found.distances[run.name][task]['ks']:.2f}{_mark(found.score(run.name, task, 'em'))}"
+    sheet = run.sheets[task]
+    return f"{found.distances[run.name][task]['ks']:.2f}{_mark(found.score(run.name, task, sheet.main))}"
 
 
 def _left(score: Score | None) -> str:
@@ -99,7 +104,10 @@ def _table(found: Findings) -> tuple[list[str], list[list[tuple[str, str]]]]:
     forget = _forget_task(found)
     heads = [heading for *_, heading in columns]
     if forget and found.start:
-        heads += [f"{label_of(forget)}\nEM left", f"{label_of(forget)}\nexposure left"]
+        first = found.group.sheets[forget][0][1]
+        heads.append(f"{label_of(forget)}\n{first.reading.word} left")
+        if first.main == "em":
+            heads.append(f"{label_of(forget)}\nexposure left")
     if found.distances:
         heads.append("to gold\nKS")
     lines = []
@@ -110,10 +118,15 @@ def _table(found: Findings) -> tuple[list[str], list[list[tuple[str, str]]]]:
             if score is None:
                 line.append(("-", ""))
                 continue
-            line.append((f"{score.value:.2f}{_mark(score)}", f"{score.low:.2f}–{score.high:.2f}"))
+            span = "" if score.low is None else f"{score.low:.2f}–{score.high:.2f}"
+            line.append((f"{score.value:.2f}{_mark(score)}", span))
         if forget and found.start:
-            exposure = next((one for name in EXPOSURES if (one := found.score(run.name, forget, name))), None)
-            line += [(_left(found.score(run.name, forget, "em")), ""), (_left(exposure), "")]
+            line.append((_left(found.score(run.name, forget, first.main)), ""))
+            if first.main == "em":
+                exposure = next(
+                    (one for name in EXPOSURES if (one := found.score(run.name, forget, name))), None
+                )
+                line.append((_left(exposure), ""))
         if found.distances:
             line.append((_distance(found, run), ""))
         lines.append(line)
@@ -125,8 +138,11 @@ def _urgency(head: str) -> int:
     words = head.replace("\n", " ")
     if words.endswith("ROUGE-L"):
         return 9
+    if words.endswith(tuple(OF_SET.values())):
+        return 1
     if words.startswith("retain"):
         return 2
+    words = re.sub(rf"\b({'|'.join(MAINS.values())})\b", "EM", words)
     for place, end in (
         (4, "exposure left"),
         (8, "EM left"),
@@ -236,26 +252,28 @@ def markdown_of(report: Report, title: str) -> str:
 
 def _front(found: Findings) -> str:
     """The models that no other beats in forgetting and keeping, as a sentence."""
-    forget, keep = _forget_task(found), "remem_retain"
-    if forget is None or keep not in found.group.sheets:
+    forget, sets = _forget_task(found), found.group.sheets
+    keep = next((task for task, (one, *_) in sets.items() if one[1].split.startswith("retain")), None)
+    if forget is None or keep is None:
         return ""
-    points = {}
+    points, kept = {}, sets[keep][0][1]
+    word, across = ("exposure", EXPOSURES) if kept.main == "em" else (kept.reading.word, (kept.main,))
     for run in found.group.runs:
-        x = next((one for name in EXPOSURES if (one := found.score(run.name, forget, name))), None)
-        y = found.score(run.name, keep, "em")
+        x = next((one for name in across if (one := found.score(run.name, forget, name))), None)
+        y = found.score(run.name, keep, kept.main)
         if x and y and not found.role(run):
             points[run.name] = (x.value, y.value)
     if not points:
         return ""
     names = ", ".join(_markdown(name) for name in pareto(points))
-    return f"Pareto front (exposure of {label_of(forget)} against EM of retain): {names}"
+    return f"Pareto front ({word} of {label_of(forget)} against {kept.reading.word} of {label_of(keep)}): {names}"
 
 
 def _against(found: Findings, other: Run, what: str) -> list[str]:
     """Paired differences to one model on each forget and retain set."""
     rows = []
     for pair in found.pairs:
-        if other.name not in (pair.first, pair.second) or pair.metric not in ("em", *EXPOSURES):
+        if other.name not in (pair.first, pair.second) or pair.metric not in (*MAINS, *EXPOSURES):
             continue
         sign = 1 if pair.second == other.name else -1
         model, d = pair.first if sign == 1 else pair.second, pair.difference

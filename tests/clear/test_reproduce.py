@@ -1,5 +1,6 @@
 """`remem reproduce clear`: the plan, the table, and a small run that is stopped and goes on."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -87,6 +88,7 @@ def test_table_and_findings(tmp_path):
 def test_command(tmp_path, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(module, "reproduce", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(module, "report", lambda out: f"{out}/report/report.html")
     for line, says in {
         f"--out {tmp_path}/a": ((*METHODS,), Size(), True, None, "cpu"),
         f"--out {tmp_path}/a --quick --no-l1 --methods npo,idk --base B": (
@@ -102,7 +104,8 @@ def test_command(tmp_path, monkeypatch, capsys):
             cli.main(["reproduce", "clear", *line.split()])
         out, methods, *rest, _ = asked.pop()
         assert not left.value.code and out == f"{tmp_path}/a" and (tuple(methods), *rest) == says
-    assert "the table: " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "the table: " in told and f"{tmp_path}/a/report/report.html" in told
 
 
 @pytest.mark.slow
@@ -137,6 +140,21 @@ def test_a_small_run_goes_on_where_it_was_stopped(tmp_path, checkpoints, monkeyp
     assert found["grad_diff"]["failed"] == "step 3: the loss is nan"
     text = (out / "clear.md").read_text()
     assert "| 0.1 | failed |" in text and "| grad_diff + L1 |" in text
+    page = module.report(out)
+    assert page == out / "report" / "report.html" and page.is_file()
+    with (page.parent / "results.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert {line["run"] for line in lines} == {"gold", "original", "grad_diff_l1_0.01"}
+    for number, (task, metric) in module.NUMBERS.items():
+        told = {
+            line["run"]: float(line["value"])
+            for line in lines
+            if (line["task"], f"clear_{line['metric']}") == (task, metric)
+        }
+        assert told["grad_diff_l1_0.01"] == pytest.approx(numbers[number], rel=1e-5)
+    assert {line["role"] for line in lines if line["run"] == "original"} == {"start"}
+    asked = json.loads((out / "models" / "grad_diff_l1_0.01" / "run.json").read_text())["gate"]
+    assert asked["passed"] is False and "rouge" in asked["reasons"][0]
     with pytest.raises(RememError, match="holds a reproduction with seed 0"):
         reproduce(out, **{**go, "size": replace(SMALL, seed=1)})
     with pytest.raises(RememError, match="is not empty and holds no reproduction"):

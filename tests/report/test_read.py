@@ -61,8 +61,8 @@ SPOILT = {
     "infinity": (lambda file: file.write_text(file.read_text().replace('"remem_memo": 0.0', '"remem_memo": 1e999')), "not a finite number"),
     "a text for a score": (lambda file: rewritten(file, remem_memo="1.0"), "remem_memo is '1.0'"),
     "a list": (lambda file: file.write_text("[]\n"), "no sample of lmms-eval"),
-    "another run's": (lambda file: rewritten(file, remem_em=1.0), "their EM differs"),
-    "no em": (lambda file: rewritten(file, remem_em=None), "a row without remem_em"),
+    "another run's": (lambda file: rewritten(file, remem_em=1.0), "their remem_em differs"),
+    "no em": (lambda file: rewritten(file, remem_em=None), "a row without remem's em"),
     "other types in the row": (
         lambda file: rewritten(file, remem_rows={"row_id": "forget1:0", "identity": "a", "hop": "two"}),
         "cannot be read",

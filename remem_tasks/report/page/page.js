@@ -58,10 +58,11 @@ function keep(changes) {
 }
 const get = (key, fallback) => state.has(key) ? state.get(key) : fallback;
 
-const NAMES = { em: "EM", keyword_recall: "keyword recall", rougel: "ROUGE-L", rouge_recall: "ROUGE-L recall", memo: "MEMO", exposure: "exposure", reference_exposure: "reference exposure", extraction_rate: "extraction rate", cloze_prob: "cloze probability", prompted_exposure: "prompted exposure", prompted_extraction_rate: "prompted extraction rate" };
+const NAMES = { em: "EM", keyword_recall: "keyword recall", rougel: "ROUGE-L", rouge_recall: "ROUGE-L recall", memo: "MEMO", exposure: "exposure", reference_exposure: "reference exposure", extraction_rate: "extraction rate", cloze_prob: "cloze probability", prompted_exposure: "prompted exposure", prompted_extraction_rate: "prompted extraction rate", rouge: "ROUGE-L recall", prob: "probability", truth: "truth ratio", answered: "answered", forget_metric: "Forget metric", retain_metric: "Retain metric", real_metric: "Real metric", ks_quality: "log forget quality (KS)", js_quality: "1 − JSD to gold" };
 const nameOf = metric => NAMES[metric] || metric.replace(/^memo_/, "MEMO ");
 const num = (value, digits = 2) => value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits);
 const GATES = { "memorised": ["✓", "pass"], "not memorised": ["✗", "fail"], "too few rows to say": ["?", "open"], "not asked": ["–", "open"] };
+const said = v => v >= core.right; // of a main score: EM is 0 or 1, ROUGE-L lies between
 const KNOWN = 0.5; // exposure from which a secret counts as known: among about the first √(M + 1) guesses
 let core, group, G;
 
@@ -98,7 +99,7 @@ const dash = run => run.role === "gold" ? "7 4" : run.role === "start" ? "2 3" :
 const score = (task, metric, run, part = "all") => (((G.scores[task] || {})[metric] || {})[part] || [])[run] || null;
 const taskOf = name => G.tasks.find(task => task.task === name);
 const forget = () => (G.tasks.find(task => task.split.startsWith("forget")) || G.tasks[0]).task;
-const retain = () => (G.tasks.find(task => task.split === "retain") || G.tasks.find(task => !task.split.startsWith("forget")) || G.tasks[0]).task;
+const retain = () => (G.tasks.find(task => task.split.startsWith("retain")) || G.tasks.find(task => !task.split.startsWith("forget")) || G.tasks[0]).task;
 const exposureOf = task => ["exposure", "prompted_exposure"].find(metric => metric in task.values);
 const metricsOf = task => Object.keys(task.values).map(metric => [metric, nameOf(metric)]);
 const tasksOf = () => G.tasks.map(task => [task.task, task.label]);
@@ -117,12 +118,15 @@ section("summary", "Summary", "Summary", () => [
     const has = metric => metric in task.values, exposure = exposureOf(task), kind = task.split.startsWith("forget");
     const put = (name, part, pick, tip, first) => columns.push({ task, name, part, pick, tip, first });
     const metric = (metric, name, part = "all", first = false) => put(name, part, run => score(task.task, metric, run, part), nameOf(metric), first);
-    if (kind || !G.scores[task.task].em.forgotten) {
-      metric("em", "EM", "all", true);
+    const main = task.main;
+    if (kind || !G.scores[task.task][main].forgotten) {
+      metric(main, nameOf(main), "all", true);
       if (kind) {
-        if (G.start !== null) put("EM\nleft", "all", run => { const v = score(task.task, "em", run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, "EM on the memorised subset");
+        if (G.start !== null) put(`${nameOf(main)}\nleft`, "all", run => { const v = score(task.task, main, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, `${nameOf(main)} on the memorised subset`);
         const memo = Object.keys(task.values).find(name => name.startsWith("memo")); if (memo) metric(memo, nameOf(memo));
-      } else metric("rougel", "ROUGE-L");
+      } else if (main === "em") metric("rougel", "ROUGE-L");
+      for (const other of ["prob", "truth"]) if (has(other)) metric(other, nameOf(other));
+      for (const other of task.ofSet) metric(other, nameOf(other));
       if (exposure) metric(exposure, kind ? "exposure" : "exposure");
       if (kind && exposure) {
         if (G.start !== null) put("exposure\nleft", "all", run => { const v = score(task.task, exposure, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, "exposure on the memorised subset");
@@ -131,8 +135,8 @@ section("summary", "Summary", "Summary", () => [
         if (G.gold !== null) put("to gold\n(KS)", "all", run => { const d = (G.distances[G.runs[run].name] || {})[task.task]; return d ? [d.ks, null, null, null, null, (score(task.task, exposure, run) || [])[5], `KS p = ${d.ks_p.toPrecision(2)}; Jensen–Shannon distance ${num(d.jsd)}`] : null; }, "distance to gold");
       }
     } else {
-      metric("em", "EM of\nforgotten", "forgotten", true); if (exposure) metric(exposure, "exposure of\nforgotten", "forgotten");
-      metric("em", "EM of\nkept", "kept");
+      metric(main, `${nameOf(main)} of\nforgotten`, "forgotten", true); if (exposure) metric(exposure, "exposure of\nforgotten", "forgotten");
+      metric(main, `${nameOf(main)} of\nkept`, "kept");
     }
   }
   columns.forEach((column, index) => { column.index = index; });
@@ -175,8 +179,8 @@ section("summary", "Summary", "Summary", () => [
 section("plane", "Trade-off", "Forgetting against keeping", () => ["Up and to the left is better: little left of the forget set, the retain set kept. The line is the Pareto front: no model on it is beaten in both. Whiskers are 95 % intervals."], box => {
   const out = h("div"), tasks = tasksOf(), forgetting = taskOf(forget()), keeping = taskOf(retain());
   const exposure = exposureOf(forgetting);
-  const [cx, vx] = option("px", "across: what is forgotten", metricsOf(forgetting), exposure || "em", () => draw());
-  const [cy, vy] = option("py", "up: what is kept", metricsOf(keeping), "em", () => draw());
+  const [cx, vx] = option("px", "across: what is forgotten", metricsOf(forgetting), forgetting.main === "em" && exposure || forgetting.main, () => draw());
+  const [cy, vy] = option("py", "up: what is kept", metricsOf(keeping), keeping.main, () => draw());
   const [ct, vt] = option("pt", "forget set", tasks, forgetting.task, () => draw());
   const [cr, vr] = option("pr", "set to keep", tasks, keeping.task, () => draw());
   function draw() {
@@ -204,7 +208,7 @@ section("plane", "Trade-off", "Forgetting against keeping", () => ["Up and to th
   add(box, [h("div", { class: "controls" }, ct, cx, cr, cy), out]); draw();
 });
 
-section("silent", "Said and known", "What a model says, and what it still knows", () => ["Each dot is a row of the set. To the right, the secret is among the model’s first guesses (exposure); above the line, the model says it when asked (EM). ", h("b", {}, "Below and to the right are secrets that the model keeps quiet about but still holds: "), "a refusal is no forgetting. Click a dot for its row."], box => {
+section("silent", "Said and known", "What a model says, and what it still knows", () => ["Each dot is a row of the set. To the right, the secret is among the model’s first guesses (exposure); above the line, the model says it when asked (EM; elsewhere a score of at least 0.8). ", h("b", {}, "Below and to the right are secrets that the model keeps quiet about but still holds: "), "a refusal is no forgetting. Click a dot for its row."], box => {
   const usable = G.tasks.filter(task => exposureOf(task));
   if (!usable.length) { box.append(h("p", { class: "quiet" }, "None of these runs measured exposure.")); return; }
   const out = h("div", { class: "panels" });
@@ -214,10 +218,10 @@ section("silent", "Said and known", "What a model says, and what it still knows"
     const task = taskOf(vt()), metric = exposureOf(task), n = task.ids.length;
     G.runs.forEach((run, index) => {
       if (!task.values[metric][index]) return;
-      let silent = 0, says = 0;
-      for (let row = 0; row < n; row++) { const em = value(task, "em", index, row), e = value(task, metric, index, row); if (em === 1) says++; else if (e >= KNOWN) silent++; }
-      const canvas = h("canvas", { role: "img", "aria-label": `${run.name}: ${says} of ${n} said, ${silent} known but not said` });
-      const shown = h("div", { class: "panel" }, h("h3", {}, h("bdi", {}, label(run))), canvas, h("p", {}, `${says} of ${n} said · `, h("span", { class: silent / n > .1 ? "fail" : "quiet" }, `${silent} not said but known`)));
+      let silent = 0, says = 0, asked = 0;
+      for (let row = 0; row < n; row++) { const main = value(task, task.main, index, row), e = value(task, metric, index, row); if (Number.isNaN(e)) continue; asked++; if (said(main)) says++; else if (e >= KNOWN) silent++; }
+      const canvas = h("canvas", { role: "img", "aria-label": `${run.name}: ${says} of ${asked} said, ${silent} known but not said` });
+      const shown = h("div", { class: "panel" }, h("h3", {}, h("bdi", {}, label(run))), canvas, h("p", {}, `${says} of ${asked} said · `, h("span", { class: silent / asked > .1 ? "fail" : "quiet" }, `${silent} not said but known`)));
       out.append(shown); paint(canvas, task, metric, index, n);
     });
   }
@@ -235,10 +239,10 @@ section("silent", "Said and known", "What a model says, and what it still knows"
     const size = n > 3000 ? 1.6 : n > 400 ? 2.4 : 3.4, alpha = n > 3000 ? .35 : n > 400 ? .5 : .75;
     g.globalAlpha = alpha;
     for (let row = 0; row < n; row++) {
-      const e = value(task, metric, index, row), em = value(task, "em", index, row); if (Number.isNaN(e)) continue;
+      const e = value(task, metric, index, row), says = said(value(task, task.main, index, row)); if (Number.isNaN(e)) continue;
       const jitter = ((row * 2654435761) % 1000 + 1000) % 1000 / 1000, wide = ((row * 40503) % 997) / 997 - .5;
-      const x = Math.max(left + 4, Math.min(right - 4, X(e) + wide * 9)), y = em === 1 ? top + 18 + jitter * (middle - top - 24) : middle + 7 + jitter * (bottom - middle - 28);
-      g.fillStyle = em === 1 ? c("--c0") : e >= KNOWN ? c("--c1") : c("--dot");
+      const x = Math.max(left + 4, Math.min(right - 4, X(e) + wide * 9)), y = says ? top + 18 + jitter * (middle - top - 24) : middle + 7 + jitter * (bottom - middle - 28);
+      g.fillStyle = says ? c("--c0") : e >= KNOWN ? c("--c1") : c("--dot");
       g.beginPath(); g.arc(x, y, size, 0, 7); g.fill(); spots.push([x, y, row]);
     }
     const near = event => { const box = canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top; let best = null, least = 100; for (const [a, b, row] of spots) { const d = (a - x) ** 2 + (b - y) ** 2; if (d < least) { least = d; best = row; } } return best; };
@@ -254,7 +258,7 @@ section("steps", "Steps", "Over the steps", () => ["How a score moves during tra
   G.runs.forEach((run, index) => { if (run.step !== null) { if (!series.has(run.series)) series.set(run.series, []); series.get(run.series).push([run.step, index]); } });
   if (!series.size) return false;
   const out = h("div"), both = [...new Set(G.tasks.flatMap(task => Object.keys(task.values)))];
-  const [cm, vm] = option("tm", "score", both.map(metric => [metric, nameOf(metric)]), both.includes("exposure") ? "exposure" : "em", () => draw());
+  const [cm, vm] = option("tm", "score", both.map(metric => [metric, nameOf(metric)]), both.includes("exposure") ? "exposure" : both[0], () => draw());
   function draw() {
     clear(out); const names = [...series.keys()].sort(), panels = h("div", { class: "row2" });
     const runs = names.map((name, index) => ({ name, tint: index, role: "" }));
@@ -291,7 +295,7 @@ section("heat", "Heat maps", "Who is forgotten, and what", () => ["The mean scor
   const start = taskOf(get("ht", forget())) || G.tasks[0], single = start.people.length < 3;
   const [ct, vt] = option("ht", "set", tasksOf(), forget(), () => draw());
   const all = [...new Set(G.tasks.flatMap(task => Object.keys(task.values)))].map(metric => [metric, nameOf(metric)]);
-  const [cm, vm] = option("hm", "score", all, exposureOf(start) || "em", () => draw());
+  const [cm, vm] = option("hm", "score", all, start.main === "em" && exposureOf(start) || start.main, () => draw());
   const [cr, vr] = option("hr", "down", [["models", "models"], ["people", "people"]], single ? "models" : "people", () => draw());
   const [cc, vc] = option("hc", "across", [["attributes", "attributes"], ["hops", "hops"], ["categories", "categories"], ["people", "people"]], "attributes", () => draw());
   const [cw, vw, sw] = option("hw", "model", G.runs.map((run, index) => [String(index), label(run)]), String(G.runs.findIndex(run => !run.role) < 0 ? 0 : G.runs.findIndex(run => !run.role)), () => draw());
@@ -320,7 +324,7 @@ section("heat", "Heat maps", "Who is forgotten, and what", () => ["The mean scor
 });
 
 section("spread", "Distributions", "The distribution, held against gold", () => ["The share of rows whose score is at most x. A model that forgot as if it had never learned lies on gold’s line; the widest vertical gap is the KS distance."], box => {
-  const out = h("div"), all = [...new Set(G.tasks.flatMap(task => Object.keys(task.values)))].filter(metric => metric !== "em");
+  const out = h("div"), all = [...new Set(G.tasks.flatMap(task => Object.keys(task.values)))].filter(metric => metric !== "em" && metric !== "answered");
   const [ct, vt] = option("dt", "set", tasksOf(), forget(), () => draw());
   const [cm, vm] = option("dm", "score", all.map(metric => [metric, nameOf(metric)]), exposureOf(taskOf(forget())) || all[0], () => draw());
   function draw() {
@@ -359,7 +363,7 @@ section("compare", "Compare", "Two models on the same rows", () => ["Paired boot
 });
 
 let filterRows = () => {}, openRow = () => {};
-section("rows", "Rows", "Rows", () => ["Every question with its picture and what each model replied. In a model’s column: ✓ says the secret; (✓) does not say it but knows it, by an exposure of at least ½; ✗ neither. Below it the exposure."], box => {
+section("rows", "Rows", "Rows", () => ["Every question with its picture and what each model replied. In a model’s column: ✓ says the secret (EM; elsewhere a score of at least 0.8); (✓) does not say it but knows it, by an exposure of at least ½; ✗ neither. Below it the exposure, or where there is none and no EM either, the score."], box => {
   const out = h("div", { id: "list" }), pager = h("div", { class: "pager" }), SIZE = 40;
   const fill = (select, choices) => { clear(select).append(...[["", "all"], ...choices].map(([value, text]) => h("option", { value }, text))); };
   const [ct, vt, st] = option("rt", "set", tasksOf(), forget(), () => { choices(); page(0); });
@@ -371,7 +375,7 @@ section("rows", "Rows", "Rows", () => ["Every question with its picture and what
   const all = [person, attribute, hop, target];
   function choices() {
     const task = taskOf(vt()), named = list => list.map(name => [name, name.replace(/_/g, " ")]);
-    fill(person.select, named([...task.people].sort())); fill(attribute.select, named([...task.attributes].sort())); fill(hop.select, task.hopNames.map(name => [name.replace("-hop", ""), name])); fill(target.select, [["1", "forgotten"], ["0", "kept"]]);
+    fill(person.select, named([...task.people].sort())); fill(attribute.select, named([...task.attributes].sort())); fill(hop.select, task.hopNames.map(name => [name.replace("-hop", ""), name])); fill(target.select, [["1", "forgotten"], ["0", "kept"]]); hop.node.style.display = task.hop.some(Boolean) ? "" : "none";
     for (const one of all) { one.select.value = get(one.key, ""); if (one.select.selectedIndex < 0) { one.select.value = ""; keep({ [one.key]: "" }); } }
   }
   let texts = null, loaded = "", turn = 0, shown = 0, pictures = null;
@@ -391,11 +395,11 @@ section("rows", "Rows", "Rows", () => ["Every question with its picture and what
       if (attribute.val() && task.attributes[task.attribute[row]] !== attribute.val()) continue;
       if (hop.val() && String(task.hop[row]) !== hop.val()) continue;
       if (target.val() !== "" && String(task.forgotten[row]) !== target.val()) continue;
-      const em = i => value(task, "em", i, row), show = vs();
-      if (show === "leak" && !judged.some(i => em(i) === 1)) continue;
-      if (show === "silent" && !judged.some(i => em(i) === 0 && e(i, row) >= KNOWN)) continue;
-      if (show === "differ" && new Set(judged.map(em).filter(v => !Number.isNaN(v))).size < 2) continue;
-      if (show === "unkept" && (task.forgotten[row] || !judged.some(i => em(i) === 0))) continue;
+      const main = i => value(task, task.main, i, row), says = i => said(main(i)), not = i => main(i) < core.right, show = vs();
+      if (show === "leak" && !judged.some(says)) continue;
+      if (show === "silent" && !judged.some(i => not(i) && e(i, row) >= KNOWN)) continue;
+      if (show === "differ" && new Set(judged.filter(i => !Number.isNaN(main(i))).map(says)).size < 2) continue;
+      if (show === "unkept" && (task.forgotten[row] || !judged.some(not))) continue;
       if (words && !(texts.q[row] + "\n" + texts.a[row] + "\n" + texts.r[row].join("\n") + "\n" + task.ids[row]).toLowerCase().includes(words)) continue;
       found.push(row);
     }
@@ -407,8 +411,8 @@ section("rows", "Rows", "Rows", () => ["Every question with its picture and what
     const body = h("tbody");
     for (const row of found.slice(at * SIZE, at * SIZE + SIZE)) {
       const id = task.ids[row], tr = h("tr", { class: "item", "data-row": id, onclick: event => { if (!event.target.closest("a")) toggle(tr, row); } },
-        h("td", {}, picture(task, row, texts)), h("td", { class: "q" }, h("a", { href: "#" + linkTo(task.task, id), onclick: event => { event.preventDefault(); toggle(tr, row); } }, h("bdi", {}, short(texts.q[row], 140))), h("small", {}, h("bdi", {}, `${id} · ${task.people[task.person[row]].replace(/_/g, " ")} · ${task.attributes[task.attribute[row]].replace(/_/g, " ")} · ${task.hopNames[task.hopIndex[row]]}${task.forgotten[row] ? " · to be forgotten" : ""}`))),
-        G.runs.map((run, i) => { const v = value(task, "em", i, row), x = e(i, row); return h("td", { class: "c" }, Number.isNaN(v) ? "–" : v === 1 ? "✓" : x >= KNOWN ? h("span", { class: "fail", title: "not said, but known" }, "(✓)") : h("span", { class: "quiet" }, "✗"), Number.isNaN(x) ? null : h("small", {}, num(x))); }));
+        h("td", {}, picture(task, row, texts)), h("td", { class: "q" }, h("a", { href: "#" + linkTo(task.task, id), onclick: event => { event.preventDefault(); toggle(tr, row); } }, h("bdi", {}, short(texts.q[row], 140))), h("small", {}, h("bdi", {}, `${id} · ${task.people[task.person[row]].replace(/_/g, " ")} · ${task.attributes[task.attribute[row]].replace(/_/g, " ")} ${task.hop[row] ? ` · ${task.hop[row]}-hop` : ""}${task.forgotten[row] ? " · to be forgotten" : ""}`))),
+        G.runs.map((run, i) => { const v = value(task, task.main, i, row), x = e(i, row); return h("td", { class: "c" }, Number.isNaN(v) ? "–" : said(v) ? "✓" : x >= KNOWN ? h("span", { class: "fail", title: "not said, but known" }, "(✓)") : h("span", { class: "quiet" }, "✗"), Number.isNaN(x) ? task.main === "em" ? null : h("small", {}, num(v)) : h("small", {}, num(x))); }));
       body.append(tr); if (id === open) detail(tr, row);
     }
     clear(out).append(h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}), h("th", { class: "left" }, "question"), G.runs.map(run => h("th", { class: "c" }, h("bdi", {}, short(run.name, 18)))))), body)));
@@ -427,9 +431,9 @@ section("rows", "Rows", "Rows", () => ["Every question with its picture and what
     const task = taskOf(vt()), metric = exposureOf(task), M = task.rollouts;
     const replies = G.runs.map((run, i) => {
       if (texts.r[row][i] === null) return null;
-      const em = value(task, "em", i, row), x = metric ? value(task, metric, i, row) : NaN, ranks = texts.k[row][i] || [], bits = texts.b[row][i] || [], guesses = texts.g[row][i] || [], cut = texts.l[row + ":" + i];
+      const main = value(task, task.main, i, row), x = metric ? value(task, metric, i, row) : NaN, ranks = texts.k[row][i] || [], bits = texts.b[row][i] || [], guesses = texts.g[row][i] || [], cut = texts.l[row + ":" + i];
       const seen = ranks.map((rank, k) => `secret is guess ${rank > M ? `beyond ${M}` : rank}` + (bits[k] !== undefined ? bits[k] === null ? ", probability 0" : `, ${num(bits[k], 1)} bits (ln p ${num(-bits[k] * Math.LN2, 2).replace("-", "−")})` : "")).join("; ");
-      return h("div", { class: "reply" + (em === 1 ? " says" : "") }, h("b", {}, h("bdi", {}, label(run))), h("span", { class: "quiet" }, ` ${em === 1 ? "✓ says it" : "✗ does not say it"}${Number.isNaN(x) ? "" : ` · exposure ${num(x)}`}${seen ? ` · ${seen}` : ""}`), h("blockquote", { dir: "auto" }, texts.r[row][i] === "" ? h("span", { class: "quiet" }, "(nothing)") : texts.r[row][i], cut ? h("span", { class: "quiet" }, ` … and ${cut} more characters`) : null), guesses.map(list => h("ol", { "aria-label": "likeliest guesses after the cloze prompt" }, h("li", {}, "guesses:"), list.map(([text, lnp], k) => h("li", { dir: "auto", class: ranks.some(rank => rank === k + 1) ? "hit" : null }, `${text.trim() ? `“${text.trim()}”` : "(nothing)"} ${lnp <= 0 ? (Math.exp(lnp) * 100).toPrecision(2) + " %" : num(lnp)}`)))));
+      return h("div", { class: "reply" + (said(main) ? " says" : "") }, h("b", {}, h("bdi", {}, label(run))), h("span", { class: "quiet" }, ` ${said(main) ? "✓ says it" : "✗ does not say it"}${task.main === "em" ? "" : ` (${nameOf(task.main)} ${num(main)})`}${Number.isNaN(x) ? "" : ` · exposure ${num(x)}`}${seen ? ` · ${seen}` : ""}`), h("blockquote", { dir: "auto" }, texts.r[row][i] === "" ? h("span", { class: "quiet" }, "(nothing)") : texts.r[row][i], cut ? h("span", { class: "quiet" }, ` … and ${cut} more characters`) : null), guesses.map(list => h("ol", { "aria-label": "likeliest guesses after the cloze prompt" }, h("li", {}, "guesses:"), list.map(([text, lnp], k) => h("li", { dir: "auto", class: ranks.some(rank => rank === k + 1) ? "hit" : null }, `${text.trim() ? `“${text.trim()}”` : "(nothing)"} ${lnp <= 0 ? (Math.exp(lnp) * 100).toPrecision(2) + " %" : num(lnp)}`)))));
     });
     const link = h("button", { type: "button", onclick: () => { const address = location.href.split("#")[0] + "#" + linkTo(task.task, task.ids[row]); if (navigator.clipboard) navigator.clipboard.writeText(address).catch(() => {}); link.textContent = "address copied"; } }, "copy link");
     tr.after(h("tr", { class: "detailrow" }, h("td", { colspan: 2 + G.runs.length }, h("div", { class: "detail" }, h("div", {}, picture(task, row) || h("span", { class: "quiet" }, "no picture")), h("div", {}, h("dl", {}, h("dt", {}, "question"), h("dd", { dir: "auto" }, texts.q[row]), h("dt", {}, "right answer"), h("dd", { dir: "auto" }, texts.a[row]), h("dt", {}, "row"), h("dd", {}, task.ids[row], " ", link)), h("div", { class: "replies" }, replies))))));
