@@ -189,6 +189,29 @@ def _environment(**values: str | None) -> Iterator[None]:
         put(before)
 
 
+def save_results(results: dict, folder: str | Path, model: str) -> None:
+    """Write what the harness gave in this process to a folder, as `lmms_eval --log_samples --output_path` does.
+
+    Args:
+        model: name or path of what was scored.
+
+    Raises:
+        RememError: it could not be written.
+    """
+    from lmms_eval.loggers import EvaluationTracker
+    from lmms_eval.utils import get_datetime_str
+
+    tracker = EvaluationTracker(str(folder))
+    tracker.general_config_tracker.log_experiment_args("remem_hf", f"pretrained={model}", "", "", False)
+    samples = results["samples"]
+    whole = {name: value for name, value in results.items() if name != "samples"}
+    whole["config"] = {**results["config"], "model_args": f"pretrained={model}"}
+    tracker.save_results_aggregated(whole, samples, get_datetime_str())
+    for task, rows in samples.items():
+        tracker.save_results_samples(task, [dict(row) for row in rows])
+    newest_results(folder)  # (the harness only logs it when it cannot write)
+
+
 def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str, float]:
     """The numbers of a checkpoint; its results and samples go to `out/results/name`, as lmms_eval's own do.
 
@@ -196,9 +219,7 @@ def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str
         gold: whether the gold model's samples are there to compare with.
     """
     import lmms_eval.evaluator as upstream
-    from lmms_eval.loggers import EvaluationTracker
     from lmms_eval.tasks import TaskManager
-    from lmms_eval.utils import get_datetime_str
 
     from remem_tasks import plugin
     from remem_tasks.engine.remem_hf import RememHF
@@ -206,8 +227,6 @@ def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str
     plugin.install()
     folder = out / "results" / name
     shutil.rmtree(folder, ignore_errors=True)
-    tracker = EvaluationTracker(str(folder))
-    tracker.general_config_tracker.log_experiment_args("remem_hf", f"pretrained={model}", "", "", False)
     found = {
         "REMEM_CLEAR_DATA": str(out / "data"),
         "REMEM_GOLD": str(out / "results" / "gold") if gold else None,
@@ -220,12 +239,7 @@ def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str
             bootstrap_iters=0,
             gen_kwargs="max_new_tokens=64",
         )
-    samples = results.pop("samples")
-    results["config"]["model_args"] = f"pretrained={model}"
-    tracker.save_results_aggregated(results, samples, get_datetime_str())
-    for task in TASKS:
-        tracker.save_results_samples(task, samples[task])
-    newest_results(folder)  # (the harness only logs it when it cannot write)
+    save_results(results, folder, model)
     numbers = {}
     for number, (task, metric) in NUMBERS.items():
         value = results["results"][task].get(f"{metric},none")

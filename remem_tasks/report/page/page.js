@@ -125,8 +125,8 @@ section("summary", "Summary", "Summary", () => [
         if (G.start !== null) put(`${nameOf(main)}\nleft`, "all", run => { const v = score(task.task, main, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, `${nameOf(main)} on the memorised subset`);
         const memo = Object.keys(task.values).find(name => name.startsWith("memo")); if (memo) metric(memo, nameOf(memo));
       } else if (main === "em") metric("rougel", "ROUGE-L");
-      for (const other of ["prob", "truth"]) if (has(other)) metric(other, nameOf(other));
       for (const other of task.ofSet) metric(other, nameOf(other));
+      for (const other of ["prob", "truth"]) if (has(other)) metric(other, nameOf(other));
       if (exposure) metric(exposure, kind ? "exposure" : "exposure");
       if (kind && exposure) {
         if (G.start !== null) put("exposure\nleft", "all", run => { const v = score(task.task, exposure, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, "exposure on the memorised subset");
