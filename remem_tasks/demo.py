@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from remem_tasks.errors import RememError
+from remem_tasks.folders import write_whole
 from remem_tasks.report.picture import draw_summary
 from remem_tasks.report.results import Scores, newest_results, read_scores
 from remem_tasks.report.summary import report_of
@@ -193,8 +194,7 @@ def _run(step: Step, out: Path, console: Console, number: str) -> float:
         raise RememError(
             f"step '{step.name}' ended with status {status}; see above. The same command goes on from here"
         )
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps({"command": step.command, "seconds": seconds}) + "\n")
+    write_whole(record, json.dumps({"command": step.command, "seconds": seconds}) + "\n")
     return seconds
 
 
@@ -263,7 +263,7 @@ def demo(out: str | Path, arch: str = "llava", workers: int = 2, quick: bool = F
         for name in ("memorised", "gold", *size.methods)
     }
     summary = {"models": models, "seconds": seconds}
-    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_whole(out / "summary.json", json.dumps(summary, indent=1) + "\n")
     draw_summary(models, out / "data", out / "summary.png")
     page = _report(out)
     console.print()

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from remem_tasks.data import load_split, resolve_source
 from remem_tasks.errors import RememError
+from remem_tasks.folders import write_whole
 from remem_tasks.metrics import tokens
 from remem_tasks.report.read import Row, Run, read_runs
 from remem_tasks.report.statistics import wilson
@@ -351,7 +352,7 @@ def score(
     if status:
         last = [line for line in (out / "log.txt").read_text(errors="replace").splitlines() if line.strip()]
         raise RememError(f"scoring '{checkpoint}' ended with status {status}: {last[-1] if last else ''}")
-    done.write_text(json.dumps(command) + "\n")
+    write_whole(done, json.dumps(command) + "\n")
 
 
 def cross(data: str, out: str | Path) -> dict[str, Path]:
@@ -490,7 +491,7 @@ def write_diagnosis(found: Diagnosis, out: str | Path) -> list[Path]:
     for title, rows in sections(found):
         lines += [f"## {title}", "", "| | EM | 95 % | rows |", "|---|---:|---:|---:|"]
         lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows] + [""]
-    (out / "diagnosis.md").write_text("\n".join(lines))
-    (out / "diagnosis.json").write_text(json.dumps(found.record(), indent=1) + "\n")
+    write_whole(out / "diagnosis.md", "\n".join(lines))
+    write_whole(out / "diagnosis.json", json.dumps(found.record(), indent=1) + "\n")
     draw_diagnosis(found, out / "diagnosis.png")
     return [out / f"diagnosis.{kind}" for kind in ("md", "json", "png")]

@@ -11,12 +11,16 @@ from pathlib import Path
 from remem_tasks.errors import RememError
 
 
-def write_whole(path: str | Path, text: str) -> None:
-    """Write or replace a text file in one move, so that it is never half there; its folder is made."""
+def write_whole(path: str | Path, text: str, errors: str = "strict") -> None:
+    """Write or replace a UTF-8 file in one move, so that it is never half there; its folder is made.
+
+    Args:
+        errors: what becomes of characters that UTF-8 has not (halves of pairs), as in `str.encode`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8", errors=errors)
     os.replace(temporary, path)
 
 

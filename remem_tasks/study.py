@@ -22,6 +22,7 @@ from pathlib import Path
 
 from remem_tasks.diagnose import asked_of, curse, score, shares_by
 from remem_tasks.errors import RememError
+from remem_tasks.folders import write_whole
 from remem_tasks.forge.build import Knobs, forge
 from remem_tasks.report.read import read_runs
 
@@ -190,8 +191,7 @@ def study(
             raise RememError(f"'{out}' holds a study with {other}; its cells cannot stand beside these")
     elif out.exists() and any(out.iterdir()):
         raise RememError(f"output folder '{out}' is not empty and holds no study")
-    out.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(shared, indent=1) + "\n")
+    write_whole(record, json.dumps(shared, indent=1) + "\n")
     base, asked = Path(scale.base or out / "base"), out / "asked"
     forge(asked, asked_knobs(scale))
     if scale.base is None and not base.is_dir():
@@ -214,8 +214,7 @@ def study(
         before = done.is_file()
         if not before:
             result = measure(cell, scale, out, base, asked)
-            done.with_suffix(".tmp").write_text(json.dumps(result, indent=1) + "\n")
-            done.with_suffix(".tmp").rename(done)
+            write_whole(done, json.dumps(result, indent=1) + "\n")
             if not keep_models:
                 shutil.rmtree(done.parent / "model", ignore_errors=True)
         results.append(json.loads(done.read_text()))
@@ -278,5 +277,5 @@ def write(results: Sequence[dict], out: Path) -> None:
     told = ["# Scale study: EM by hop on new pictures and words", "", "![EM by hop](scale.png)", ""]
     told += ["| " + " | ".join(COLUMNS) + " |", "|---:" * len(COLUMNS) + "|"]
     told += ["| " + " | ".join(map(str, line)) + " |" for line in lines]
-    (out / "scale.md").write_text("\n".join(told) + "\n")
+    write_whole(out / "scale.md", "\n".join(told) + "\n")
     draw_scale(results, out / "scale.png")

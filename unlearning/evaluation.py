@@ -13,6 +13,7 @@ import torch
 
 from remem_tasks.data import parse_keywords
 from remem_tasks.errors import RememError
+from remem_tasks.folders import write_whole
 from remem_tasks.metrics import exact_match
 from unlearning.data import Example, Examples, stack
 
@@ -150,10 +151,9 @@ def trajectory(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
 def write(folder: str | Path, points: Sequence[dict[str, float]]) -> None:
     """`trajectory.json` and, from two points on, its plot; each replaced in one move."""
     folder = Path(folder)
-    temporary = folder / "trajectory.tmp"
-    temporary.write_text(json.dumps(points, indent=1) + "\n")
-    os.replace(temporary, folder / FILE)
+    write_whole(folder / FILE, json.dumps(points, indent=1) + "\n")
     if len(points) > 1:
+        temporary = folder / "trajectory.tmp"
         plot(points, temporary)
         os.replace(temporary, folder / PLOT)
 

@@ -560,13 +560,19 @@ def _open(out: Path, identity: Mapping[str, Any]) -> None:
     _write(record, identity)
 
 
+def _before(out: Path, name: str) -> dict[str, Any] | None:
+    """The record of that name from an earlier call; one that failed, such as out of memory, is tried anew."""
+    path = out / f"{name}.json"
+    found = json.loads(path.read_text()) if path.is_file() else None
+    return None if found is None or found.get("outcome") == "failed" else found
+
+
 def _measured(out: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The record of that name, made if it is not there."""
-    path = out / f"{name}.json"
-    if path.is_file():
-        return json.loads(path.read_text())
+    if (before := _before(out, name)) is not None:
+        return before
     found = make()
-    _write(path, found)
+    _write(out / f"{name}.json", found)
     return found
 
 
@@ -636,7 +642,7 @@ def sweep(plan: Plan, out: str | Path, say: Say = print) -> dict[str, Any]:
             tuned = []
             for settings in grids[method]:
                 name = f"tuning/{method}/{label(settings)}"
-                before = (out / f"{name}.json").is_file()
+                before = _before(out, name) is not None
                 tuned.append(
                     _measured(
                         out,
@@ -649,7 +655,7 @@ def sweep(plan: Plan, out: str | Path, say: Say = print) -> dict[str, Any]:
             for seed in plan.seeds if choice else ():
                 steps = bench.reported_steps(choice.step)
                 name = f"reporting/{method}/{label(choice.settings)}_steps{steps}_seed{seed}"
-                before = (out / f"{name}.json").is_file()
+                before = _before(out, name) is not None
                 reported.append(
                     _measured(
                         out,

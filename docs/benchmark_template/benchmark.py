@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import datasets
 from PIL import Image
 
-from remem_tasks.benchmarks.base import Benchmark, FailedReply, Metric, Reply, Request, Setting
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.data import decode_image, row_name
 from remem_tasks.errors import RememError
 from remem_tasks.inquiry import Findings, Inquiry
@@ -58,7 +58,7 @@ class Mine(Benchmark):
         setting: Setting,
         findings: Findings | None = None,
     ) -> dict[str, object]:
-        text = "" if isinstance(replies[0], FailedReply) else replies[0]
+        text = text_of(replies[0])
         scores: dict[str, object] = {"mine_em": exact_match(text, [doc["answer"]])}
         if findings is not None:
             scores["mine_prob"] = answer_probability(findings.answers)

@@ -30,6 +30,11 @@ class FailedReply:
 Reply = str | FailedReply
 
 
+def text_of(reply: Reply) -> str:
+    """What a reply says; nothing where the backend gave none, which its rate counts."""
+    return "" if isinstance(reply, FailedReply) else reply
+
+
 @dataclass(frozen=True)
 class Request:
     """One thing to ask of the model about a row.

@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from remem_tasks.benchmarks.base import Benchmark, FailedReply, Metric, Reply, Request, Setting
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.benchmarks.suite import NO_ANSWERS
 from remem_tasks.data import clear, row_name
 from remem_tasks.data.configs import left_out, picture_of
@@ -128,7 +128,7 @@ class Clear(Benchmark):
         findings: Findings | None = None,
     ) -> dict[str, object]:
         """A failed reply scores 0 and counts in `clear_failed_rate`, which fails a run above 1 %."""
-        text = "" if isinstance(replies[0], FailedReply) else replies[0]
+        text = text_of(replies[0])
         of, kind = setting.known["of"], doc["kind"]
         row = {name: doc[name] for name in ("row_id", "identity", "kind")}
         row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import datasets
 from PIL import Image
 
-from remem_tasks.benchmarks.base import Benchmark, FailedReply, Metric, Reply, Request, Setting
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.data import mllmu, row_name
 from remem_tasks.data.configs import drawn, left_out, picture_of
 from remem_tasks.errors import RememError
@@ -115,7 +115,7 @@ class Mllmu(Benchmark):
         findings: Findings | None = None,
     ) -> dict[str, object]:
         """A failed reply scores 0 and counts in `mllmu_failed_rate`, which fails a run above 1 %."""
-        text = "" if isinstance(replies[0], FailedReply) else replies[0]
+        text = text_of(replies[0])
         row = {name: doc[name] for name in ("row_id", "identity", "kind", "modality")}
         row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
         prefix, scores = f"{self.name}_{doc['modality']}", {}

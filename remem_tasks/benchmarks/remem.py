@@ -11,7 +11,7 @@ from dataclasses import replace
 import datasets
 from PIL import Image
 
-from remem_tasks.benchmarks.base import Benchmark, FailedReply, Metric, Reply, Request, Setting
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.data import decode_image, fingerprint, load_split, parse_keywords, resolve_source, row_name
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.errors import RememError
@@ -179,7 +179,7 @@ class Remem(Benchmark):
         findings: Findings | None = None,
     ) -> dict[str, object]:
         """A failed reply scores 0 and counts in `remem_failed_rate`, which fails a run above 1 %."""
-        text = "" if isinstance(replies[0], FailedReply) else replies[0]
+        text = text_of(replies[0])
         phrases = parse_keywords(doc["keywords"])
         row = {name: doc[name] for name in ("row_id", "identity", "hop", "attribute", "qa_category")}
         prefixes = [self.name]

@@ -31,7 +31,7 @@ from remem_tasks.data.perturbed import FEATURES as PERTURBED_FEATURES
 from remem_tasks.data.pull import FOLDERS, card_configs, file_of
 from remem_tasks.data.sheet import Strip, contact_sheet
 from remem_tasks.errors import RememError
-from remem_tasks.folders import check_empty, partial_of, publish
+from remem_tasks.folders import check_empty, partial_of, publish, write_whole
 from remem_tasks.forge import questions, scenes
 from remem_tasks.forge.faces import Face, random_look
 from remem_tasks.forge.knobs import check_knobs, option_line
@@ -321,8 +321,7 @@ def forge(
             )
         parts, final = work / "parts", work / "out"
         parts.mkdir(parents=True, exist_ok=True)
-        started.with_suffix(".tmp").write_text(json.dumps(record))
-        started.with_suffix(".tmp").rename(started)
+        write_whole(started, json.dumps(record))
         _build(people, parts, knobs, workers)
         shutil.rmtree(final, ignore_errors=True)
         counts = _assemble(parts, final, knobs)

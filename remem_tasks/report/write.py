@@ -12,6 +12,7 @@ from textwrap import wrap
 from rich.table import Table
 from rich.text import Text
 
+from remem_tasks.folders import write_whole
 from remem_tasks.gate import NOT_MEMORISED
 from remem_tasks.report.html import page_of
 from remem_tasks.report.read import Run
@@ -335,14 +336,11 @@ def write_report(
 ) -> Path:
     """Write `report.html`, `report.md` and `results.csv` to a folder; returns the path of the page."""
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     files = {
         "results.csv": csv_of(report),
         "report.md": markdown_of(report, title),
         "report.html": page_of(report, title, pictures),
     }
     for name, text in files.items():
-        partial = out / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8", errors="replace")
-        partial.replace(out / name)
+        write_whole(out / name, text, errors="replace")
     return out / "report.html"

@@ -20,7 +20,6 @@ from remem_tasks.benchmarks.clear import forget_quality, probabilities, set_metr
 from remem_tasks.data import clear
 from remem_tasks.engine.remem_hf import RememHF
 from remem_tasks.errors import RememError
-from remem_tasks.report.read import read_runs
 
 SHORT = {"gen_kwargs": "max_new_tokens=6"}
 SETS = ["forget01", "forget05", "forget10", "retain99", "retain95", "retain90"]
@@ -246,15 +245,6 @@ def test_failed_replies_are_told(clear_here):
     results = run(Scripted(lambda row: None), "clear_real_world")
     assert value(results, "clear_real_world", "clear_failed_rate") == 1.0
     assert value(results, "clear_real_world", "clear_world_rouge") == 0.0
-
-
-def test_the_report_says_what_it_cannot_read(tmp_path):
-    scores = {"results": {"clear_real": {"clear_rows,none": 7, "clear_real_metric,none": 0.5}}}
-    (tmp_path / "1_results.json").write_text(
-        json.dumps(scores | {"n-samples": {"clear_real": {"effective": 7}}})
-    )
-    with pytest.raises(RememError, match="holds scores of clear_real, and the report reads ReMem's alone"):
-        read_runs([str(tmp_path)])
 
 
 def test_where_nothing_is(monkeypatch):

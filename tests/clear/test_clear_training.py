@@ -141,7 +141,7 @@ def test_a_run(tmp_path, clear_data, checkpoints):
         f" --output_dir {tmp_path}/out --max_steps 2 --per_device_train_batch_size 3 --eval_strategy steps"
     )
     line += " --eval_steps 2 --save_strategy no --disable_tqdm true --use_peft --lora_r 4 --l1_lora 0.01"
-    with pytest.raises(RememError, match="these rows are CLEAR's: see for yourself whether"):
+    with pytest.raises(RememError, match="--tasks clear_forget10,clear_retain90 --log_samples"):
         run(line.split())
     run([*line.split(), "--no_gate", "true"])
     record = json.loads((tmp_path / "out" / "run.json").read_text())

@@ -426,6 +426,12 @@ def test_lora_and_a_gold_checkpoint(plan, tmp_path, checkpoints):
     assert npo["seeds"]["finished"] == [0]
     assert manu["outcome"] == sweep_table.NOTHING and "leave --use_peft out" in manu["reasons"][0]
     assert manu["trials"] == {"spent": 1, "non-finite": 0, "failed": 1, "collapsed": 0}
+    # What failed is tried anew by a second call, all else is kept.
+    (tried,) = (tmp_path / "s" / "tuning" / "manu").glob("*.json")
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("npo/*.json")}
+    tried.write_text(tried.read_text().replace("leave --use_peft out", "out of memory"))
+    assert sweep(lora, tmp_path / "s", str)["methods"][-1] and "leave --use_peft out" in tried.read_text()
+    assert kept and all(path.stat().st_mtime_ns == then for path, then in kept.items())
 
 
 def test_the_command(tmp_path, capfd, monkeypatch):
