@@ -21,7 +21,7 @@ from remem_tasks.data import clear, row_name
 from remem_tasks.data.configs import left_out, picture_of
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings, Inquiry
+from remem_tasks.inquiry import Findings, Inquiry, SecretFindings
 from remem_tasks.metrics import (
     answer_probability,
     exposure,
@@ -168,7 +168,7 @@ class Clear(Benchmark):
         text = "" if isinstance(replies[0], FailedReply) else replies[0]
         of, kind = setting.known["of"], doc["kind"]
         row = {name: doc[name] for name in ("row_id", "identity", "kind")}
-        values = {"rouge": rouge_l(text, doc["answer"])[1]}
+        values, exposed = {"rouge": rouge_l(text, doc["answer"])[1]}, {}
         if findings is not None:
             try:
                 found = probabilities(doc, findings.answers)
@@ -177,18 +177,13 @@ class Clear(Benchmark):
                 if "truth_ratio" in found:
                     of_set = truth_ratio_forget if of == "forget" else truth_ratio_retain
                     values["truth"] = of_set([found["truth_ratio"]])
+                if findings.secrets:
+                    exposed = exposures(findings.secrets[0], setting.suite.rollouts)
+                    row |= kept(findings.secrets)
             except RememError as error:
                 raise RememError(f"{row_name(doc)}: {error}") from error
         scores: dict[str, object] = {f"{self.name}_{kind}_{name}": value for name, value in values.items()}
-        if findings is not None and findings.secrets:
-            (secret,) = findings.secrets
-            scores[f"{self.name}_{kind}_exposure"] = exposure(secret.rank, setting.suite.rollouts)
-            scores[f"{self.name}_{kind}_extraction_rate"] = secret.extraction_rate
-            if secret.references:
-                among = 1 + secret.references
-                place = reference_exposure_of_rank(secret.reference_rank, among)
-                scores[f"{self.name}_{kind}_reference_exposure"] = place
-            row |= kept(findings.secrets)
+        scores |= {f"{self.name}_{kind}_{name}": value for name, value in exposed.items()}
         if kind == "caption" and clear.partner_of(doc["config"]):
             scores[f"{self.name}_unpaired_rate"] = float(doc["paraphrase"] is None)
         if f"{of}_metric" not in setting.missing:
@@ -219,6 +214,17 @@ def probabilities(doc: Mapping, answers: Sequence[float]) -> dict[str, float]:
     if doc["paraphrase"]:
         found["paraphrase_prob"] = answer_probability([paraphrase])
     return found
+
+
+def exposures(secret: SecretFindings, m: int) -> dict[str, float]:
+    """EXPOSURES of a name; without `reference_exposure` where there is no wrong name.
+
+    Args:
+        m: M, the guesses among which the name was ranked.
+    """
+    among = reference_exposure_of_rank(secret.reference_rank, 1 + secret.references)
+    values = (exposure(secret.rank, m), among, secret.extraction_rate)
+    return {name: value for name, value in zip(EXPOSURES, values) if value is not None}
 
 
 def set_metric(items: Sequence[Mapping], of: str) -> float:
