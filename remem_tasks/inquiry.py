@@ -23,7 +23,7 @@ class Inquiry:
         answer: the right answer, which MEMO cuts.
         cuts: numbers of characters that the model is given of it; none without MEMO.
         memo_tokens: the longest continuation of a cut.
-        cloze: the beginning of the assistant's turn that the secrets complete.
+        cloze: the beginning of the assistant's turn that the secrets complete; empty where they begin it.
         secrets: keyword phrases; none without Exposure.
         references: for each secret, values of other identities.
         with_question: whether the question stands in the user's turn before the cloze prompt.

@@ -247,7 +247,7 @@ def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str
             numbers[number] = float(value)
     for task in TASKS:
         for metric, value in results["results"][task].items():
-            if metric.endswith(("_rouge,none", "_prob,none", "_truth,none")):
+            if metric.endswith(("_rouge,none", "_prob,none", "_truth,none", "_exposure,none")):
                 numbers[f"{task}.{metric.removesuffix(',none')}"] = float(value)
     return numbers
 

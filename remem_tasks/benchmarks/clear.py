@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,17 +15,21 @@ import numpy as np
 from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
+from remem_tasks.benchmarks.guesses import kept
 from remem_tasks.benchmarks.suite import NO_ANSWERS
 from remem_tasks.data import clear, row_name
 from remem_tasks.data.configs import left_out, picture_of
+from remem_tasks.engine.draw import row_seed
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings, Inquiry
+from remem_tasks.inquiry import Findings, Inquiry, SecretFindings
 from remem_tasks.metrics import (
     answer_probability,
+    exposure,
     harmonic_mean,
     jsd_forget_quality,
     ks_forget_quality,
     options_probability,
+    reference_exposure_of_rank,
     rouge_l,
     truth_ratio,
     truth_ratio_forget,
@@ -32,6 +37,8 @@ from remem_tasks.metrics import (
 )
 
 KINDS = ("caption", "name", "text", "faces", "world")
+NAMES = ("name", "faces")  # the kinds whose answer is the name of the person in the picture
+EXPOSURES = ("exposure", "reference_exposure", "extraction_rate")
 # The two tasks that each of the paper's three numbers is the harmonic mean over.
 PARTS = {"forget": ("caption", "name"), "retain": ("caption", "name"), "real": ("faces", "world")}
 
@@ -39,6 +46,7 @@ PARTS = {"forget": ("caption", "name"), "retain": ("caption", "name"), "real": (
 class Clear(Benchmark):
     """Greedy replies (ROUGE-L recall), probability of the right answer, truth ratio; by kind of question.
 
+    Not in the paper: Exposure of the names, which begin the reply to the question for them.
     Over a whole set: the paper's Forget, Retain or Real metric, and on forget sets its two forget
     qualities against the samples of a gold model (`--gold`).
     """
@@ -60,7 +68,7 @@ class Clear(Benchmark):
         kinds = set(rows["kind"][:])
         of = "real" if split.startswith("real") else "forget" if split.startswith("forget") else "retain"
         known: dict[str, object] = {"of": of}
-        missing: dict[str, str] = {}
+        missing = {name: why for name, why in setting.missing.items() if name == "exposure"}
         faults: list[str] = []
         whole, alone = clear.questions_of(source, split, faults)
         if told := left_out(faults, len(whole)):
@@ -71,6 +79,14 @@ class Clear(Benchmark):
             missing["truth_ratio"] = alone
         if setting.white_box and not set(PARTS[of]) <= kinds:
             missing[f"{of}_metric"] = f"it needs questions of the kinds {' and '.join(PARTS[of])}"
+        if "exposure" in setting.suite.metrics:
+            if not setting.white_box:
+                missing["exposure"] = "it needs the backend's log-probabilities (remem_hf gives them)"
+            elif not kinds & set(NAMES):
+                reason = f"no question asks for a name{f': {alone}' if alone else ''}"
+                missing |= dict.fromkeys(("exposure", "reference_exposure"), reason)
+            elif not setting.suite.references:
+                missing["reference_exposure"] = "--references 0 leaves no wrong name to rank it among"
         if of == "forget":
             gold = setting.suite.gold
             if not gold:
@@ -85,11 +101,29 @@ class Clear(Benchmark):
         return [Request(doc["question"])]
 
     def inquiry(self, doc: Mapping, setting: Setting) -> Inquiry | None:
-        """The right answer, its paraphrase if there is one, and the wrong answers."""
+        """The right answer, its paraphrase if there is one, and the wrong answers; of a name its Exposure too.
+
+        The question for a name is a cloze sentence in the user's turn, so the name begins the assistant's.
+        """
         if not setting.white_box:
             return None
         answers = [doc["answer"], *([doc["paraphrase"]] if doc["paraphrase"] else []), *doc["wrong"]]
-        return Inquiry(doc["row_id"], row_name(doc), answers=tuple(answers))
+        asked, suite = Inquiry(doc["row_id"], row_name(doc), answers=tuple(answers)), setting.suite
+        if doc["kind"] not in NAMES or "exposure" not in suite.metrics:
+            return asked
+        wrong = doc["wrong"]
+        if len(wrong) > suite.references:
+            seed = row_seed(suite.rollout_seed, doc["row_id"], "references:0")
+            wrong = random.Random(seed).sample(wrong, suite.references)
+        return replace(
+            asked,
+            secrets=(doc["answer"],),
+            references=(tuple(wrong),),
+            with_question=suite.cloze_context == "question",
+            estimator=suite.estimator,
+            rollouts=suite.rollouts,
+            seed=suite.rollout_seed,
+        )
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, clear.HOME)
@@ -110,6 +144,9 @@ class Clear(Benchmark):
                 found.append(Metric(f"{self.name}_{kind}_prob", higher))
                 if kind != "text" and ("truth_ratio" not in setting.missing or kind != "caption"):
                     found.append(Metric(f"{self.name}_{kind}_truth", higher or None))
+                if kind in NAMES and "exposure" in setting.suite.metrics:
+                    measured = [name for name in EXPOSURES if name not in setting.missing]
+                    found += [Metric(f"{self.name}_{kind}_{name}", higher) for name in measured]
         if clear.partner_of(split) and "caption" in kinds:
             found.append(Metric(f"{self.name}_unpaired_rate"))
         if f"{of}_metric" not in setting.missing:
@@ -132,7 +169,7 @@ class Clear(Benchmark):
         of, kind = setting.known["of"], doc["kind"]
         row = {name: doc[name] for name in ("row_id", "identity", "kind")}
         row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
-        values = {"rouge": rouge_l(text, doc["answer"])[1]}
+        values, exposed = {"rouge": rouge_l(text, doc["answer"])[1]}, {}
         if findings is not None:
             try:
                 found = probabilities(doc, findings.answers)
@@ -141,9 +178,13 @@ class Clear(Benchmark):
                 if "truth_ratio" in found:
                     of_set = truth_ratio_forget if of == "forget" else truth_ratio_retain
                     values["truth"] = of_set([found["truth_ratio"]])
+                if findings.secrets:
+                    exposed = exposures(findings.secrets[0], setting.suite.rollouts)
+                    row |= kept(findings.secrets)
             except RememError as error:
                 raise RememError(f"{row_name(doc)}: {error}") from error
         scores: dict[str, object] = {f"{self.name}_{kind}_{name}": value for name, value in values.items()}
+        scores |= {f"{self.name}_{kind}_{name}": value for name, value in exposed.items()}
         if kind == "caption" and clear.partner_of(doc["config"]):
             scores[f"{self.name}_unpaired_rate"] = float(doc["paraphrase"] is None)
         if f"{of}_metric" not in setting.missing:
@@ -174,6 +215,17 @@ def probabilities(doc: Mapping, answers: Sequence[float]) -> dict[str, float]:
     if doc["paraphrase"]:
         found["paraphrase_prob"] = answer_probability([paraphrase])
     return found
+
+
+def exposures(secret: SecretFindings, m: int) -> dict[str, float]:
+    """EXPOSURES of a name; without `reference_exposure` where there is no wrong name.
+
+    Args:
+        m: M, the guesses among which the name was ranked.
+    """
+    among = reference_exposure_of_rank(secret.reference_rank, 1 + secret.references)
+    values = (exposure(secret.rank, m), among, secret.extraction_rate)
+    return {name: value for name, value in zip(EXPOSURES, values) if value is not None}
 
 
 def set_metric(items: Sequence[Mapping], of: str) -> float:

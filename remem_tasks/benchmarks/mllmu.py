@@ -9,6 +9,7 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
+from remem_tasks.benchmarks.guesses import kept
 from remem_tasks.data import mllmu, row_name
 from remem_tasks.data.configs import drawn, left_out, picture_of
 from remem_tasks.errors import RememError
@@ -130,7 +131,7 @@ class Mllmu(Benchmark):
         if findings is not None:
             (secret,) = findings.secrets
             scores[f"{prefix}_exposure"] = exposure(secret.rank, setting.suite.rollouts)
-            row |= {"guess_rank": secret.rank, "guesses": secret.guesses}
+            row |= kept(findings.secrets)
         return {**scores, **self.reply_rates(list(replies)), f"{self.name}_rows": row}
 
 

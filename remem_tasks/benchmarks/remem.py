@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
+from remem_tasks.benchmarks.guesses import kept
 from remem_tasks.data import decode_image, fingerprint, load_split, parse_keywords, resolve_source, row_name
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.errors import RememError
@@ -29,7 +29,6 @@ from remem_tasks.metrics import (
     memo_name,
     reference_exposure_of_rank,
     rouge_l,
-    secret_bits,
     tokens,
 )
 
@@ -245,20 +244,13 @@ def _of_findings(doc: Mapping, findings: Findings, setting: Setting) -> tuple[di
     references = [
         reference_exposure_of_rank(secret.reference_rank, 1 + secret.references) for secret in secrets
     ]
-    bits = [secret_bits(sum(secret.logprobs)) for secret in secrets]
     values |= {
         "exposure": mean_over_phrases(ranks),
         "reference_exposure": mean_over_phrases(references),
         "extraction_rate": mean_over_phrases([secret.extraction_rate for secret in secrets]),
         "cloze_prob": mean_over_phrases([cloze_prob(secret.logprobs) for secret in secrets]),
     }
-    return values, {
-        "guess_rank": [secret.rank for secret in secrets],
-        "secret_bits": [round(one, 4) if math.isfinite(one) else None for one in bits],
-        "reference_rank": [secret.reference_rank for secret in secrets],
-        "references": [secret.references for secret in secrets],
-        "guesses": [[[text, round(value, 4)] for text, value in secret.guesses] for secret in secrets],
-    }
+    return values, kept(secrets)
 
 
 def _of_rollouts(doc: Mapping, phrases: Sequence[str], replies: Reply | list[Reply]) -> tuple[dict, dict]:

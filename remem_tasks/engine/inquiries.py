@@ -50,10 +50,11 @@ def secrets_of(
         if inquiry is None or not inquiry.secrets:
             continue
         cloze = inquiry.cloze.rstrip()
+        space = " " if cloze else ""
         for index, (secret, others) in enumerate(zip(inquiry.secrets, inquiry.references)):
             rows.append((row, secret, inquiry))
             clozes.append((chat, [cloze]))
-            continued.append((chat, cloze, [f" {text}" for text in (secret, *others)]))
+            continued.append((chat, cloze, [space + text for text in (secret, *others)]))
             seeds.append(row_seed(inquiry.seed, inquiry.row_id, f"{inquiry.estimator}:{index}"))
     found: list[list[SecretFindings]] = [[] for _ in chats]
     if not rows:

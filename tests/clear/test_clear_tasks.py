@@ -114,7 +114,8 @@ def worked_out(plain, source, config):
 
 
 @pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
-def test_every_number_equals_plain_forwards(clear_here, checkpoints, arch):
+def test_every_number_equals_plain_forwards(clear_here, checkpoints, arch, monkeypatch):
+    monkeypatch.setenv("REMEM_METRICS", "em")  # (Exposure: test_clear_exposure.py)
     configs = ["forget10", "forget01+tofu", "real", "retain_perturbed"]
     if arch != "llava":
         configs = ["forget01+tofu", "forget01"]

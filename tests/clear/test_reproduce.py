@@ -136,6 +136,7 @@ def test_a_small_run_goes_on_where_it_was_stopped(tmp_path, checkpoints, monkeyp
     assert {path.stem: path.read_text() for path in (out / "rows").glob("*.json")}.items() >= done.items()
     assert sum("(done before)" in line for line in said) == 2
     numbers = found["grad_diff_l1_0.01"]["numbers"]
+    assert numbers["clear_forget10_perturbed.clear_name_exposure"] >= 0
     assert set(module.NUMBERS) <= set(numbers) and numbers["ks"] <= 0 < numbers["js"] <= 1
     assert found["grad_diff"]["failed"] == "step 3: the loss is nan"
     text = (out / "clear.md").read_text()

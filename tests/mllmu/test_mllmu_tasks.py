@@ -173,9 +173,15 @@ def test_exposure_of_what_belongs_in_the_blank(mllmu_here, checkpoints, monkeypa
     kept = [one["mllmu_rows"] for one in results["samples"]["mllmu_forget_5"]]
     for modality in ("image", "text"):
         ranks = [row["guess_rank"] for row in kept if row["modality"] == modality and "guess_rank" in row]
-        assert len(ranks) == 2
-        mean = np.mean([exposure(rank, 8) for rank in ranks])
+        assert [len(of_row) for of_row in ranks] == [1, 1]
+        mean = np.mean([exposure(rank, 8) for (rank,) in ranks])
         assert value(results, "mllmu_forget_5", f"mllmu_{modality}_exposure") == pytest.approx(mean)
+    for row in kept:
+        if row["kind"] == "cloze":  # one secret, no references
+            assert row["reference_rank"] == [1] and row["references"] == [0] and row["secret_bits"][0] > 0
+            assert [len(guess) for guess in row["guesses"][0]] == [2] * 5
+        else:
+            assert "guess_rank" not in row
 
 
 def test_exposure_can_be_left_out(mllmu_here):
