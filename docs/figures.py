@@ -2,8 +2,9 @@
 
     python docs/figures.py runs/demo
 
-Two forget runs of the demo are trained again with checkpoints on the way, and one stage 1 on single hops alone; all is kept
-below `figures/` in the demo's folder and not done again. The page is opened in a headless Chromium.
+Two forget runs of the demo are trained again with checkpoints on the way, one stage 1 on single hops alone, and one that
+ends too early, of which the gate's verdict is printed; all is kept below `figures/` in the demo's folder and not done again. The
+page is opened in a headless Chromium.
 """
 
 # ruff: noqa: E402  (the browser of the tests is found first)
@@ -29,6 +30,7 @@ WIDTH = 1180
 # Runs with checkpoints on the way: method, steps in all, steps between checkpoints.
 STEPS = {"npo-steps": ("npo", 80, 20), "idk-longer": ("idk", 120, 40)}
 ROW = "forget1:5"
+TOO_FEW = 110  # steps of a stage 1 that the gate has to catch
 
 
 def once(done: Path, *command: str) -> None:
@@ -111,6 +113,13 @@ def single_hops(demo: Path, work: Path) -> Path:
     return score(work / "one_hop", work / "results" / "one_hop", "remem_finetune")
 
 
+def under_trained(demo: Path, work: Path) -> Path:
+    """Scores of a stage 1 that ended too early."""
+    options = f"{FULL.stage1} {STAGE1}".replace("--max_steps 500", f"--max_steps {TOO_FEW}")
+    train(demo, work / "under_trained", "sft", "base", demo / "data", options)
+    return score(work / "under_trained", work / "results" / "under_trained", "remem_forget1,remem_retain")
+
+
 def picture(browser: Browser, section: str, selector: str, name: str, drawn: str) -> None:
     """An element of a section as a PNG, when what is `drawn` in it is there; sections are drawn when they are seen."""
     browser.run(f"document.querySelector('#{section}').scrollIntoView()")
@@ -136,9 +145,12 @@ def main() -> None:
     both = [f"{name}={demo / 'results' / name}" for name in ("memorised", "gold")]
     report = report_of([*both, *courses(demo, work)], gold="gold", start="memorised")
     steps = write_report(report, work / "report_steps", "The demo's courses")
+    remem = (sys.executable, "-c", "from remem_tasks.cli import main; main()")
+    caught = subprocess.run([*remem, "gate", str(under_trained(demo, work))], check=False)
+    if caught.returncode != 1:
+        raise SystemExit(f"the gate did not catch the model of {TOO_FEW} steps: status {caught.returncode}")
     scored = str(single_hops(demo, work))
-    told = ("diagnose", scored, "--out", str(work / "diagnosis"))
-    subprocess.run([sys.executable, "-c", "from remem_tasks.cli import main; main()", *told], check=True)
+    subprocess.run([*remem, "diagnose", scored, "--out", str(work / "diagnosis")], check=True)
     OUT.joinpath("curse.png").write_bytes((work / "diagnosis" / "diagnosis.png").read_bytes())
     with Browser(WIDTH, 900) as browser:
         browser.screen(WIDTH, 900)
