@@ -105,9 +105,11 @@ def _table(found: Findings) -> tuple[list[str], list[list[tuple[str, str]]]]:
     forget = _forget_task(found)
     heads = [heading for *_, heading in columns]
     if forget and found.start:
-        first = found.group.sheets[forget][0][1]
+        sheets = found.group.sheets[forget]
+        first = sheets[0][1]
         heads.append(f"{label_of(forget)}\n{first.reading.word} left")
-        if first.main == "em":
+        exposed = [name for name in EXPOSURES if any(name in sheet.scores for _, sheet in sheets)]
+        if exposed:
             heads.append(f"{label_of(forget)}\nexposure left")
     if found.distances:
         heads.append("to gold\nKS")
@@ -123,9 +125,9 @@ def _table(found: Findings) -> tuple[list[str], list[list[tuple[str, str]]]]:
             line.append((f"{score.value:.2f}{_mark(score)}", span))
         if forget and found.start:
             line.append((_left(found.score(run.name, forget, first.main)), ""))
-            if first.main == "em":
+            if exposed:
                 exposure = next(
-                    (one for name in EXPOSURES if (one := found.score(run.name, forget, name))), None
+                    (one for name in exposed if (one := found.score(run.name, forget, name))), None
                 )
                 line.append((_left(exposure), ""))
         if found.distances:
