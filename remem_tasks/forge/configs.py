@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
 import yaml
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from PIL import Image
 
 from remem_tasks.data.configs import SPLIT
@@ -19,6 +21,18 @@ def png(image: Image.Image, path: str) -> dict:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)
     return {"bytes": buffer.getvalue(), "path": path}
+
+
+@contextmanager
+def _no_bar_a_file() -> Iterator[None]:
+    """`datasets` shows a bar for each file that it writes, however small."""
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def write_configs(
@@ -42,7 +56,8 @@ def write_configs(
         place = "data" if name == "default" else name
         file = folder / place / f"{SPLIT}-00000-of-00001.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
-        datasets.Dataset.from_list(rows, features=features[name]).to_parquet(file)
+        with _no_bar_a_file():
+            datasets.Dataset.from_list(rows, features=features[name]).to_parquet(file)
         configs.append({"config_name": name, "data_files": [{"split": SPLIT, "path": f"{place}/{SPLIT}-*"}]})
     head = yaml.safe_dump({"configs": configs, "tags": ["machine-unlearning", "synthetic"]}, sort_keys=False)
     (folder / "README.md").write_text(f"---\n{head}---\n{text}")
