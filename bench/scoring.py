@@ -6,8 +6,9 @@ The suite is EM, keyword recall, ROUGE-L, MEMO, Exposure with M = 64 and the ref
 each model's `generate_until` on the same rows, a third each of forget1, retain and test: no start-up, and no
 scoring of texts. The naive way is one `generate` a prefix of MEMO, one with 64 sequences for the outcomes, and
 one forward a candidate. Rounds are interleaved; a time is the median of its rounds, and a ratio is the median of
-the rounds' ratios. The checkpoint is by default the demo's memorised one; where there is none, LLaVA's shape with
-random weights (1 M parameters, on a GPU 0.4 billion), which never ends a reply and so costs all sides the most.
+the rounds' ratios. The checkpoint is by default the demo's memorised one, made first where there is none (some minutes);
+with --random, and on a GPU, LLaVA's shape with random weights (1 M parameters, on a GPU 0.4 billion), which never ends
+a reply and so costs all sides the most.
 """
 
 # ruff: noqa: E402  (what lmms-eval and its libraries read when they are imported is set before)
@@ -19,6 +20,8 @@ import io
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -53,6 +56,7 @@ from remem_tasks.metrics import exact_match, memo, reference_rank
 from remem_tasks.task import BenchmarkTask
 from remem_tasks.tiny import checkpoint
 
+ROOT = Path(__file__).resolve().parent.parent
 SPLITS = ("forget1", "retain", "test")
 NEW_TOKENS = 128  # of a greedy reply, as in the tasks
 M = 64
@@ -232,6 +236,17 @@ class Naive:
         )
 
 
+def memorised() -> tuple[str, str]:
+    """(checkpoint, data) of the demo, whose first steps are run where they were not."""
+    demo = ROOT / "runs" / "demo"
+    if not (demo / "models" / "memorised" / "run.json").is_file():
+        print("no demo here: making its memorised checkpoint (some minutes, once)", flush=True)
+        command = [sys.executable, "-c", "from remem_tasks.cli import main; main()"]
+        command += ["demo", "--out", "runs/demo", "--until", "memorised"]
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    return str(demo / "models" / "memorised"), str(demo / "data")
+
+
 def made(folder: Path, device: str) -> tuple[str, str]:
     """(checkpoint, data) made here: random weights, ten drawn people."""
     data = folder / "data"
@@ -323,8 +338,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--model",
-        help="checkpoint; by default the demo's memorised one, else one made here at random weights",
+        help="checkpoint; by default the demo's memorised one, made first where there is none",
     )
+    parser.add_argument("--random", action="store_true", help="random weights, made here (always on a GPU)")
     parser.add_argument("--data", help="its data, with the splits forget1, retain and test")
     parser.add_argument(
         "--rows", type=int, help="default 60; 24 at random weights; half and twice as many too"
@@ -339,9 +355,10 @@ def main() -> None:
     args = parser.parse_args()
     if bool(args.model) != bool(args.data):
         parser.error("--model and --data go together: a checkpoint answers questions on its own data")
-    demo = Path("runs/demo/models/memorised")
-    if not args.model and args.device == "cpu" and (demo / "config.json").is_file():
-        args.model, args.data = str(demo), "runs/demo/data"
+    if args.model and args.random:
+        parser.error("--random makes a checkpoint: leave --model out")
+    if not (args.model or args.random) and args.device == "cpu":
+        args.model, args.data = memorised()
     args.rows = args.rows or (60 if args.model else 24)
     if args.rows < 2 * len(SPLITS) or args.repeats < 1:
         parser.error(f"at least {2 * len(SPLITS)} rows and one round")

@@ -273,7 +273,7 @@ def _add_cache(commands: argparse._SubParsersAction) -> None:
 def _demo(args: argparse.Namespace) -> None:
     from remem_tasks.demo import demo
 
-    demo(args.out, args.arch, args.workers, args.quick)
+    demo(args.out, args.arch, args.workers, args.quick, args.until)
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -290,6 +290,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="the same commands with next to no training: do they run here?"
     )
+    parser.add_argument("--until", metavar="STEP", help="the last step to run, such as memorised")
     parser.set_defaults(run=_demo)
 
 

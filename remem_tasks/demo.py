@@ -228,11 +228,14 @@ def _report(out: Path) -> Path:
     return write_report(report, out / "report", "The demo")
 
 
-def demo(out: str | Path, arch: str = "llava", workers: int = 2, quick: bool = False) -> dict:
+def demo(
+    out: str | Path, arch: str = "llava", workers: int = 2, quick: bool = False, until: str | None = None
+) -> dict:
     """Run the demo in folder `out`; returns (and writes to `summary.json`) scores and seconds.
 
     Args:
         quick: the same commands with next to no data and training; the scores then mean nothing.
+        until: the last step, such as `memorised`; then there are no scores, and a later call goes on.
 
     Raises:
         RememError: a step failed, the scores are not those of a demo that worked, or the folder
@@ -249,6 +252,11 @@ def demo(out: str | Path, arch: str = "llava", workers: int = 2, quick: bool = F
     size = QUICK if quick else FULL
     seconds: dict[str, float] = {}
     todo, fresh = steps(out, arch, workers, size), False
+    if until is not None:
+        names = [step.name for step in todo]
+        if until not in names:
+            raise RememError(f"the demo has no step '{until}': {', '.join(names)}")
+        todo = todo[: names.index(until) + 1]
     for index, step in enumerate(todo, start=1):
         number, before = f"{index}/{len(todo)}", _done(step, out)
         if before is not None and not fresh:
@@ -258,6 +266,8 @@ def demo(out: str | Path, arch: str = "llava", workers: int = 2, quick: bool = F
             seconds[step.name] = before
         else:  # what comes after a step that was done anew may stand on it, so it is done anew too
             seconds[step.name], fresh = _run(step, out, console, number), True
+    if until is not None:
+        return {"models": {}, "seconds": seconds}
     models = {
         name: read_scores(newest_results(out / "results" / name))
         for name in ("memorised", "gold", *size.methods)

@@ -99,10 +99,10 @@ def counted(tmp_path, monkeypatch, in_root):
     monkeypatch.setattr(demo, "draw_summary", lambda *args: None)
     monkeypatch.setattr(demo, "_report", lambda out: out / "report" / "report.html")
 
-    def run():
+    def run(until=None):
         before = log.read_text() if log.exists() else ""
         try:
-            demo.demo(out)
+            demo.demo(out, until=until)
         finally:
             ran.append((log.read_text() if log.exists() else "")[len(before) :].split())
         return ran[-1]
@@ -122,6 +122,14 @@ def test_done_steps_are_kept_and_what_follows_a_new_one_is_done_again(counted):
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary) == {"models", "seconds"} and set(summary["seconds"]) == {"a", "b", "c"}
     assert summary["models"]["gold"]["remem_forget1"]["remem_em"] == 0.05
+
+
+def test_until_a_step(counted):
+    run, _, _, out, _ = counted
+    assert run("b") == ["a", "b"] and not (out / "summary.json").exists()
+    assert run() == ["c"] and (out / "summary.json").exists()
+    with pytest.raises(RememError, match="has no step 'd': a, b, c"):
+        run("d")
 
 
 def test_a_failed_step_stops_the_demo_and_is_done_again(counted):

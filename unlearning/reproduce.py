@@ -29,6 +29,7 @@ NUMBERS = {
     "forget": ("clear_forget10_perturbed", "clear_forget_metric"),
     "ks": ("clear_forget10_perturbed", "clear_ks_quality"),
     "js": ("clear_forget10_perturbed", "clear_js_quality"),
+    "exposure": ("clear_forget10_perturbed", "clear_name_exposure"),
 }
 HEADS = {
     "real": "Real ↑",
@@ -36,6 +37,7 @@ HEADS = {
     "forget": "Forget ↓",
     "ks": "log FQ ↑",
     "js": "1 − JSD ↑",
+    "exposure": "names' exposure ↓",
 }
 # LLaVA-1.5-7B, forget10 (arXiv 2410.18057v1): Real, Retain, Forget, log forget quality.
 PUBLISHED = {

@@ -49,7 +49,7 @@ def test_every_command_parses(tmp_path, job):
 
 
 def record(forget, retain, **more):
-    numbers = {"real": 0.5, "retain": retain, "forget": forget, "ks": -1.0, "js": 0.9}
+    numbers = {"real": 0.5, "retain": retain, "forget": forget, "ks": -1.0, "js": 0.9, "exposure": 0.25}
     return {"job": {"method": "m", "l1": 0.0}, "numbers": numbers, "seconds": 2.0, **more}
 
 
@@ -68,11 +68,11 @@ def test_table_and_findings(tmp_path):
     write(found, tmp_path, Size())
     text = (tmp_path / "clear.md").read_text()
     lines = text.splitlines()
-    assert "| ga | 0.50 | 0.00 | 0.00 | -1.00 | 0.90 | 0.32 | 0.00 | 0.00 | -13.04 |" in lines
-    assert "| npo | failed |  |  |  |  | 0.49 | 0.51 | 0.36 | -63.15 |" in lines
-    assert "| idk + L1 | 0.50 | 0.50 | 0.30 | -1.00 | 0.90 | .48–.50 | .49–.51 | .35–.37 |  |" in lines
-    assert "| 0.001 | 0.50 | 0.50 | 0.40 | -1.00 | 0.90 |" in lines and "9 models, 17 s" in text
-    assert all(line.count("|") == 10 + 1 for line in lines if line.startswith("| ga"))
+    assert "| ga | 0.50 | 0.00 | 0.00 | -1.00 | 0.90 | 0.25 | 0.32 | 0.00 | 0.00 | -13.04 |" in lines
+    assert "| npo | failed |  |  |  |  |  | 0.49 | 0.51 | 0.36 | -63.15 |" in lines
+    assert "| idk + L1 | 0.50 | 0.50 | 0.30 | -1.00 | 0.90 | 0.25 | .48–.50 | .49–.51 | .35–.37 |  |" in lines
+    assert "| 0.001 | 0.50 | 0.50 | 0.40 | -1.00 | 0.90 | 0.25 |" in lines and "9 models, 17 s" in text
+    assert all(line.count("|") == 11 + 1 for line in lines if line.startswith("| ga"))
     first, plain, l1 = findings(found, Size())
     assert "differ in Forget by 0.20" in first and "in Retain by 0.00" in first
     assert "1 of 2 lower Forget by more than 0.05 (ga)" in plain
@@ -80,7 +80,7 @@ def test_table_and_findings(tmp_path):
     # Retain .51, .50, .40 beside .50; Forget .39, .30, .39 beside .40
     assert "for 2 of 3 (published: all), and so does Forget for 2 of 3" in l1
     table = (tmp_path / "clear.csv").read_text().splitlines()
-    assert table[0] == "model,method,l1,real,retain,forget,ks,js,failed,seconds" and len(table) == 10
+    assert table[0] == "model,method,l1,real,retain,forget,ks,js,exposure,failed,seconds" and len(table) == 10
     assert json.loads((tmp_path / "clear.json").read_text()) == found
     assert set(HEADS) == set(module.NUMBERS)
 
@@ -150,7 +150,8 @@ def test_a_small_run_goes_on_where_it_was_stopped(tmp_path, checkpoints, monkeyp
         told = {
             line["run"]: float(line["value"])
             for line in lines
-            if (line["task"], f"clear_{line['metric']}") == (task, metric)
+            if (line["task"], line["part"]) == (task, "all")
+            and line["metric"] == metric.removeprefix("clear_").removeprefix("name_")
         }
         assert told["grad_diff_l1_0.01"] == pytest.approx(numbers[number], rel=1e-5)
     assert {line["role"] for line in lines if line["run"] == "original"} == {"start"}
