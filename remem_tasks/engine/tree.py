@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from transformers.cache_utils import Cache, DynamicLayer
 
-from remem_tasks.engine.packing import Packer, Packing, packing
+from remem_tasks.engine.packing import Lanes, Packer, Packing, packing
 from remem_tasks.errors import RememError
 
 
@@ -29,8 +29,15 @@ class _Layer(DynamicLayer):
 
     room: tuple[torch.Tensor, torch.Tensor] | None = None
 
+    def __init__(self, name: object = None) -> None:
+        super().__init__()
+        self.name = name or object()  # a copy's is that of what it was copied from
+
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any):
         here = packing()
+        if here and here.lanes:
+            here.lanes.put(self.name, (key_states, value_states))
+            return self.keys, self.values
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             used = 0
@@ -62,7 +69,7 @@ class _Layer(DynamicLayer):
 
     def of(self, rows: torch.Tensor, columns: torch.Tensor) -> _Layer:
         """A copy of some rows, and of some columns (rows, C) of each."""
-        other = _Layer()
+        other = _Layer(self.name)
         other.dtype, other.device, other.is_initialized = self.dtype, self.device, True
         count, width = columns.shape
         # The room behind them is copied from anywhere: it is written before it is read.
@@ -113,6 +120,11 @@ class Tree:
         self._window, self._kinds = _window(base.config.get_text_config())
         self._keeps = "logits_to_keep" in inspect.signature(base.forward).parameters
         self._packer = Packer(base)
+
+    @property
+    def slides(self) -> bool:
+        """Whether some layers see no further back than a window."""
+        return self._kinds != {"full_attention"}
 
     def _call(self, **inputs: Any) -> torch.Tensor:
         return self.model(**inputs, past_key_values=self.cache, use_cache=True).logits
@@ -180,15 +192,53 @@ class Tree:
         index = torch.arange(width, device=device)
         seen[:, index, before + index] = True
         seen[rows, slots] = visible
-        mask = self._masks(seen, places)
+        mask = self.masks(seen, places)
         self.columns = before + width
         if not self._packer.fits:
             return self._call(input_ids=ids, attention_mask=mask, position_ids=places)[rows, slots]
         with self._packer.reading(Packing(rows, slots, count, width)):
             return self._call(input_ids=tokens[None], attention_mask=mask, position_ids=positions[None])[0]
 
-    def _masks(self, seen: torch.Tensor, places: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
-        """The additive mask (rows, 1, queries, columns), one for each kind of attention where there are several."""
+    def lanes(self, count: int, longest: int) -> Lanes | None:
+        """Lanes for so many branches and tokens, or None where this model cannot have them."""
+        of_model = self._base.config.get_text_config().num_hidden_layers
+        fit = (
+            getattr(self._packer, "lanes", False)
+            and (not self.slides or longest <= self._window)
+            and len(self.cache.layers) == of_model  # each layer has keys of its own
+            and all(layer.keys.shape == layer.values.shape for layer in self.cache.layers)
+        )
+        return Lanes(count, self.position.device) if fit else None
+
+    def advance(
+        self,
+        here: Packing,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor | dict[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """Read one token a lane; the rows' columns stay as they are.
+
+        Args:
+            here: the rows of the N lanes, and the lanes.
+            tokens, positions: (N).
+            mask: `masks` of what the rows' columns are to the lanes.
+
+        Returns:
+            Logits, (N, vocabulary).
+        """
+        with self._packer.reading(here):
+            logits = self._call(input_ids=tokens[None], attention_mask=mask, position_ids=positions[None])[0]
+        here.lanes.used += 1
+        return logits
+
+    def masks(self, seen: torch.Tensor, places: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        """The additive mask (rows, 1, queries, columns), one for each kind of attention where there are several.
+
+        Args:
+            seen: (rows, queries, columns) what each query sees.
+            places: (rows, queries) their positions.
+        """
         lowest = torch.finfo(self.dtype).min
 
         def additive(mask: torch.Tensor) -> torch.Tensor:
