@@ -197,7 +197,7 @@ class _Front:
             return
         # What is seen first, in its order, then as much of the rest as makes rows equally long.
         keep = (~seen[left]).to(torch.uint8).argsort(dim=-1, stable=True)[:, :columns]
-        smaller = tree.of(left, keep)
+        smaller = tree.of(left, keep, width)
         self.close()
         self.tree, self.own = smaller, True
         self.rows = torch.searchsorted(left, self.rows)

@@ -42,7 +42,7 @@ class _Layer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
             used = 0
             self.room = tuple(
-                new.new_empty(len(new), _room(new.shape[2]), new.shape[1], new.shape[3])
+                new.new_empty(len(new), _room(new.shape[2], 0), new.shape[1], new.shape[3])
                 for new in (key_states, value_states)
             )
         else:
@@ -50,7 +50,9 @@ class _Layer(DynamicLayer):
         end = used + (here.width if here else key_states.shape[2])
         if self.room[0].shape[1] < end:
             self.room = tuple(
-                torch.cat([old[:, :used], old.new_empty(len(old), _room(end) - used, *old.shape[2:])], 1)
+                torch.cat(
+                    [old[:, :used], old.new_empty(len(old), _room(end, end - used) - used, *old.shape[2:])], 1
+                )
                 for old in self.room
             )
         for room, new in zip(self.room, (key_states, value_states)):
@@ -67,13 +69,13 @@ class _Layer(DynamicLayer):
         if self.is_initialized:
             self.keys, self.values = (room[:, :columns].transpose(1, 2) for room in self.room)
 
-    def of(self, rows: torch.Tensor, columns: torch.Tensor) -> _Layer:
-        """A copy of some rows, and of some columns (rows, C) of each."""
+    def of(self, rows: torch.Tensor, columns: torch.Tensor, coming: int) -> _Layer:
+        """A copy of some rows, and of some columns (rows, C) of each, with room for those that come next."""
         other = _Layer(self.name)
         other.dtype, other.device, other.is_initialized = self.dtype, self.device, True
         count, width = columns.shape
         # The room behind them is copied from anywhere: it is written before it is read.
-        places = F.pad(columns, (0, _room(width) - width)) + (rows * self.room[0].shape[1])[:, None]
+        places = F.pad(columns, (0, _room(width, coming) - width)) + (rows * self.room[0].shape[1])[:, None]
         other.room = tuple(
             room.flatten(0, 1).index_select(0, places.flatten()).view(count, -1, *room.shape[2:])
             for room in self.room
@@ -82,9 +84,9 @@ class _Layer(DynamicLayer):
         return other
 
 
-def _room(columns: int) -> int:
-    """How many columns to make room for where there are so many."""
-    return columns + max(32, columns // 4)
+def _room(columns: int, coming: int) -> int:
+    """How many columns to make room for where there are so many, and so many come at a time."""
+    return columns + max(32, columns // 4, coming)
 
 
 def _window(text_config: Any) -> tuple[int | None, set[str]]:
@@ -262,12 +264,16 @@ class Tree:
         self.columns = columns
         self.position = self.position[:, :columns]
 
-    def of(self, rows: torch.Tensor, columns: torch.Tensor) -> Tree:
-        """A copy of some rows, and of some columns (rows, C) of each, to go on with them alone."""
+    def of(self, rows: torch.Tensor, columns: torch.Tensor, coming: int = 0) -> Tree:
+        """A copy of some rows, and of some columns (rows, C) of each, to go on with them alone.
+
+        Args:
+            coming: how many columns will be appended next.
+        """
         other = Tree.__new__(Tree)
         other.__dict__.update(self.__dict__)
         other.names = [self.names[row] for row in rows.tolist()]
-        other.cache = Cache(layers=[layer.of(rows, columns) for layer in self.cache.layers])
+        other.cache = Cache(layers=[layer.of(rows, columns, coming) for layer in self.cache.layers])
         other.columns = columns.shape[1]
         other.position = self.position[rows[:, None], columns]
         return other
