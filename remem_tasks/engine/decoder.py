@@ -23,6 +23,7 @@ import torch.nn.functional as F
 
 from remem_tasks.engine.beams import Beams
 from remem_tasks.engine.draw import generator, uniforms
+from remem_tasks.engine.packing import Lanes, Packing
 from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
 from remem_tasks.engine.tree import Tree
 from remem_tasks.engine.trie import Trie
@@ -196,7 +197,7 @@ class _Front:
             return
         # What is seen first, in its order, then as much of the rest as makes rows equally long.
         keep = (~seen[left]).to(torch.uint8).argsort(dim=-1, stable=True)[:, :columns]
-        smaller = tree.of(left, keep)
+        smaller = tree.of(left, keep, width)
         self.close()
         self.tree, self.own = smaller, True
         self.rows = torch.searchsorted(left, self.rows)
@@ -216,6 +217,50 @@ class _Front:
         """Forget what was appended."""
         if not self.own:
             self.tree.crop(self.mark)
+
+
+class _Lone(_Front):
+    """Branches that do not fork: with lanes, each sees alone what it reads.
+
+    Attributes:
+        lanes: None where the model cannot have them; then these are branches like others. With lanes,
+            `rows`, `visible` and `positions` are those of the lanes, as they were at the first token.
+    """
+
+    def begin(self, branches: torch.Tensor, longest: int) -> None:
+        """Go on with these branches, for so many tokens at most."""
+        self.take(branches)
+        self.lanes = self.tree.lanes(len(self.rows), longest)
+        self._mask: Any = None
+
+    lanes: Lanes | None = None
+
+    def take(self, branches: torch.Tensor, copy: bool = False) -> None:
+        lanes = self.lanes
+        if lanes is None:
+            super().take(branches, copy)
+            return
+        lanes.active = lanes.active[branches]
+        if len(lanes.active) < 0.75 * lanes.count:
+            super().take(lanes.active)
+            lanes.keep()
+            self._mask = None
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        lanes, tree = self.lanes, self.tree
+        if lanes is None:
+            return super().step(tokens)
+        slots, width = self._slots
+        now = self.positions + lanes.used
+        if self._mask is None or tree.slides:
+            places = tokens.new_zeros(len(tree.names), width)
+            seen = torch.zeros(*places.shape, tree.columns, dtype=torch.bool, device=tokens.device)
+            places[self.rows, slots], seen[self.rows, slots] = now, self.visible
+            self._mask = tree.masks(seen, places)
+        rows = self.rows[lanes.active]
+        here = Packing(rows, slots[lanes.active], len(tree.names), width, lanes)
+        logits = tree.advance(here, tokens, now[lanes.active], self._mask)
+        return self.decoder.log_probabilities(logits, tree, rows)
 
 
 class Decoder:
@@ -542,7 +587,7 @@ class Decoder:
             if walk.open:
                 first.setdefault(starts[walk.node], walk)
         from_ = [first[index] for index in range(len(need))]
-        front, device = _Front(self, state), self.device
+        front, device = _Lone(self, state), self.device
         index = torch.tensor([walk.branch for walk in from_], device=device)
         rows, visible, positions = front.rows[index], front.visible[index], front.positions[index]
         if away := [place for place, walk in enumerate(from_) if walk.node >= 0]:
@@ -550,8 +595,8 @@ class Decoder:
             rows[away], positions[away] = state.known.rows[nodes], state.known.positions[nodes]
             visible[away] = _widened(state.known.visible[nodes], front.mark)
         front.rows, front.visible, front.positions = rows, visible, positions
-        front.take(torch.arange(len(need), device=device))
         limit, longest = torch.tensor(need, device=device), max(need)
+        front.begin(torch.arange(len(need), device=device), longest)
         out = torch.full((len(need), longest), -1, dtype=torch.long, device=device)
         values = torch.zeros(len(need), longest, dtype=torch.float64, device=device)
         at = torch.arange(len(need), device=device)

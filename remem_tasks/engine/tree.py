@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from transformers.cache_utils import Cache, DynamicLayer
 
-from remem_tasks.engine.packing import Packer, Packing, packing
+from remem_tasks.engine.packing import Lanes, Packer, Packing, packing
 from remem_tasks.errors import RememError
 
 
@@ -29,13 +29,20 @@ class _Layer(DynamicLayer):
 
     room: tuple[torch.Tensor, torch.Tensor] | None = None
 
+    def __init__(self, name: object = None) -> None:
+        super().__init__()
+        self.name = name or object()  # a copy's is that of what it was copied from
+
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any):
         here = packing()
+        if here and here.lanes:
+            here.lanes.put(self.name, (key_states, value_states))
+            return self.keys, self.values
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             used = 0
             self.room = tuple(
-                new.new_empty(len(new), _room(new.shape[2]), new.shape[1], new.shape[3])
+                new.new_empty(len(new), _room(new.shape[2], 0), new.shape[1], new.shape[3])
                 for new in (key_states, value_states)
             )
         else:
@@ -43,7 +50,9 @@ class _Layer(DynamicLayer):
         end = used + (here.width if here else key_states.shape[2])
         if self.room[0].shape[1] < end:
             self.room = tuple(
-                torch.cat([old[:, :used], old.new_empty(len(old), _room(end) - used, *old.shape[2:])], 1)
+                torch.cat(
+                    [old[:, :used], old.new_empty(len(old), _room(end, end - used) - used, *old.shape[2:])], 1
+                )
                 for old in self.room
             )
         for room, new in zip(self.room, (key_states, value_states)):
@@ -60,13 +69,13 @@ class _Layer(DynamicLayer):
         if self.is_initialized:
             self.keys, self.values = (room[:, :columns].transpose(1, 2) for room in self.room)
 
-    def of(self, rows: torch.Tensor, columns: torch.Tensor) -> _Layer:
-        """A copy of some rows, and of some columns (rows, C) of each."""
-        other = _Layer()
+    def of(self, rows: torch.Tensor, columns: torch.Tensor, coming: int) -> _Layer:
+        """A copy of some rows, and of some columns (rows, C) of each, with room for those that come next."""
+        other = _Layer(self.name)
         other.dtype, other.device, other.is_initialized = self.dtype, self.device, True
         count, width = columns.shape
         # The room behind them is copied from anywhere: it is written before it is read.
-        places = F.pad(columns, (0, _room(width) - width)) + (rows * self.room[0].shape[1])[:, None]
+        places = F.pad(columns, (0, _room(width, coming) - width)) + (rows * self.room[0].shape[1])[:, None]
         other.room = tuple(
             room.flatten(0, 1).index_select(0, places.flatten()).view(count, -1, *room.shape[2:])
             for room in self.room
@@ -75,9 +84,9 @@ class _Layer(DynamicLayer):
         return other
 
 
-def _room(columns: int) -> int:
-    """How many columns to make room for where there are so many."""
-    return columns + max(32, columns // 4)
+def _room(columns: int, coming: int) -> int:
+    """How many columns to make room for where there are so many, and so many come at a time."""
+    return columns + max(32, columns // 4, coming)
 
 
 def _window(text_config: Any) -> tuple[int | None, set[str]]:
@@ -113,6 +122,11 @@ class Tree:
         self._window, self._kinds = _window(base.config.get_text_config())
         self._keeps = "logits_to_keep" in inspect.signature(base.forward).parameters
         self._packer = Packer(base)
+
+    @property
+    def slides(self) -> bool:
+        """Whether some layers see no further back than a window."""
+        return self._kinds != {"full_attention"}
 
     def _call(self, **inputs: Any) -> torch.Tensor:
         return self.model(**inputs, past_key_values=self.cache, use_cache=True).logits
@@ -180,15 +194,53 @@ class Tree:
         index = torch.arange(width, device=device)
         seen[:, index, before + index] = True
         seen[rows, slots] = visible
-        mask = self._masks(seen, places)
+        mask = self.masks(seen, places)
         self.columns = before + width
         if not self._packer.fits:
             return self._call(input_ids=ids, attention_mask=mask, position_ids=places)[rows, slots]
         with self._packer.reading(Packing(rows, slots, count, width)):
             return self._call(input_ids=tokens[None], attention_mask=mask, position_ids=positions[None])[0]
 
-    def _masks(self, seen: torch.Tensor, places: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
-        """The additive mask (rows, 1, queries, columns), one for each kind of attention where there are several."""
+    def lanes(self, count: int, longest: int) -> Lanes | None:
+        """Lanes for so many branches and tokens, or None where this model cannot have them."""
+        of_model = self._base.config.get_text_config().num_hidden_layers
+        fit = (
+            getattr(self._packer, "lanes", False)
+            and (not self.slides or longest <= self._window)
+            and len(self.cache.layers) == of_model  # each layer has keys of its own
+            and all(layer.keys.shape == layer.values.shape for layer in self.cache.layers)
+        )
+        return Lanes(count, self.position.device) if fit else None
+
+    def advance(
+        self,
+        here: Packing,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor | dict[str, torch.Tensor],
+    ) -> torch.Tensor:
+        """Read one token a lane; the rows' columns stay as they are.
+
+        Args:
+            here: the rows of the N lanes, and the lanes.
+            tokens, positions: (N).
+            mask: `masks` of what the rows' columns are to the lanes.
+
+        Returns:
+            Logits, (N, vocabulary).
+        """
+        with self._packer.reading(here):
+            logits = self._call(input_ids=tokens[None], attention_mask=mask, position_ids=positions[None])[0]
+        here.lanes.used += 1
+        return logits
+
+    def masks(self, seen: torch.Tensor, places: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        """The additive mask (rows, 1, queries, columns), one for each kind of attention where there are several.
+
+        Args:
+            seen: (rows, queries, columns) what each query sees.
+            places: (rows, queries) their positions.
+        """
         lowest = torch.finfo(self.dtype).min
 
         def additive(mask: torch.Tensor) -> torch.Tensor:
@@ -212,12 +264,16 @@ class Tree:
         self.columns = columns
         self.position = self.position[:, :columns]
 
-    def of(self, rows: torch.Tensor, columns: torch.Tensor) -> Tree:
-        """A copy of some rows, and of some columns (rows, C) of each, to go on with them alone."""
+    def of(self, rows: torch.Tensor, columns: torch.Tensor, coming: int = 0) -> Tree:
+        """A copy of some rows, and of some columns (rows, C) of each, to go on with them alone.
+
+        Args:
+            coming: how many columns will be appended next.
+        """
         other = Tree.__new__(Tree)
         other.__dict__.update(self.__dict__)
         other.names = [self.names[row] for row in rows.tolist()]
-        other.cache = Cache(layers=[layer.of(rows, columns) for layer in self.cache.layers])
+        other.cache = Cache(layers=[layer.of(rows, columns, coming) for layer in self.cache.layers])
         other.columns = columns.shape[1]
         other.position = self.position[rows[:, None], columns]
         return other

@@ -5,7 +5,8 @@ import torch
 from chats import TEXTS, chats
 
 from remem_tasks.engine.decoder import Decoder
-from remem_tasks.engine.packing import Packer, Packing, packing
+from remem_tasks.engine.packing import Lanes, Packer, Packing, packing
+from remem_tasks.engine.tree import Tree
 from remem_tasks.tiny import shapes
 from remem_tasks.tiny.shapes import SHAPES
 
@@ -45,6 +46,99 @@ def test_packed_rows_are_padded_rows(shape_of, shape, monkeypatch):
     padded = scores()
     assert packed[1:] == padded[1:]
     assert (packed[0] - padded[0]).nan_to_num(0, 0, 0).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_lanes_say_what_branches_of_a_tree_say(shape_of, shape, monkeypatch):
+    """Replies of unequal lengths, so that lanes leave at several steps and the rest is put together."""
+    _, _, decoder = shape_of(shape)
+    read = []
+    advance = Tree.advance
+
+    def watched(self, here, *args):
+        read.append((len(here.rows), here.lanes.count))
+        return advance(self, here, *args)
+
+    monkeypatch.setattr(Tree, "advance", watched)
+
+    def replies():
+        state = decoder.extend(decoder.prefill(chats(3)), BRANCHES, PREFIXES)
+        window = state.tree._window if state.tree.slides else 30
+        said = decoder.greedy(state, [min(limit, window) for limit in (3, 30, 11, 5, 24)])
+        return state.tree.columns, [reply.tokens for reply in said], [reply.logprob for reply in said]
+
+    with_lanes = replies()
+    assert read and any(some < lanes for some, lanes in read) and len({lanes for _, lanes in read}) > 1
+    monkeypatch.setattr(Tree, "lanes", lambda self, count, longest: None)
+    read.clear()
+    of_tree = replies()
+    assert not read
+    assert with_lanes[:2] == of_tree[:2]
+    assert with_lanes[2] == pytest.approx(of_tree[2], abs=1e-4)
+
+
+def test_lanes_are_for_models_whose_layers_see_all_of_them(shape_of):
+    decoder = shape_of("llava")[2]
+    tree = decoder.prefill(chats(2)).tree
+    assert isinstance(tree.lanes(5, 100), Lanes) and tree.lanes(5, 100).count == 5
+    tree._kinds, tree._window = {"sliding_attention"}, 8
+    assert tree.lanes(5, 8) is not None and tree.lanes(5, 9) is None
+    tree._kinds = {"full_attention"}
+    tree.cache.layers.pop()  # a layer that reads another's keys has none of its own
+    assert tree.lanes(5, 8) is None
+
+
+def test_a_lane_keeps_its_own_columns():
+    lanes, layer = Lanes(3, torch.device("cpu")), object()
+
+    def put(*values):  # 1 head, size 1; values are keys, negative ones are values
+        states = torch.tensor(values).view(1, 1, -1, 1)
+        lanes.put(layer, (states, -states))
+        lanes.used += 1
+
+    put(1.0, 2.0, 3.0)
+    lanes.active = lanes.active[[0, 2]]
+    put(10.0, 30.0)  # nothing is known of lane 1's
+    assert lanes.own[0][[0, 2], 0, :, 0].tolist() == [[1, 10], [3, 30]]
+    lanes.keep()
+    for step in range(100, 140):  # more than there was room for
+        put(step + 0.0, step + 0.5)
+    keys, values = (of[:, 0, :, 0].tolist() for of in lanes.own)
+    assert keys == [[1, 10, *range(100, 140)], [3, 30, *(step + 0.5 for step in range(100, 140))]]
+    assert values == [[-key for key in of] for of in keys]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rows_one_by_one_are_rows_together(shape_of, shape, monkeypatch):
+    """Attention row by row where padding is wasteful: tokens in any order of rows, a row without any."""
+    _, _, decoder = shape_of(shape)
+    branches = [2, 0, 0, 3, 0]  # none of row 1
+
+    def scores():
+        state = decoder.extend(decoder.prefill(chats(4)), branches, PREFIXES)
+        drawn = decoder.distinct(state, 6, 3, range(5))
+        return torch.cat([one.logprobs for one in drawn]), [one.tokens for one in drawn]
+
+    asked = []
+    monkeypatch.setattr(Packing, "ragged", lambda self, query, key: False)
+    together = scores()
+    monkeypatch.setattr(
+        Packing, "ragged", lambda self, query, key: asked.append(self.runs) or bool(self.runs)
+    )
+    one_by_one = scores()
+    assert any(runs and 0 in runs[1] for runs in asked) and any(
+        runs and runs[0] is not None for runs in asked
+    )
+    assert one_by_one[1] == together[1]
+    assert (one_by_one[0] - together[0]).abs().max() < 1e-5
+
+
+def test_runs_are_the_tokens_of_rows():
+    rows, slots = torch.tensor([1, 0, 1]), torch.tensor([0, 0, 1])
+    order, many = Packing(rows, slots, 3, 2).runs
+    assert order.tolist() == [1, 0, 2] and many == [1, 2, 0]
+    assert Packing(torch.tensor([0, 1, 1]), slots.new_tensor([0, 0, 1]), 2, 2).runs == (None, [1, 2])
+    assert Packing(rows, torch.tensor([0, 1, 1]), 2, 2).runs is None  # row 0 has only its second slot
 
 
 def test_layers_read_no_padding():
