@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,11 +14,10 @@ import numpy as np
 from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
-from remem_tasks.benchmarks.guesses import kept
+from remem_tasks.benchmarks.guesses import kept, options, some, unavailable
 from remem_tasks.benchmarks.suite import NO_ANSWERS
 from remem_tasks.data import clear, row_name
 from remem_tasks.data.configs import left_out, picture_of
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.errors import RememError
 from remem_tasks.inquiry import Findings, Inquiry, SecretFindings
 from remem_tasks.metrics import (
@@ -68,7 +66,7 @@ class Clear(Benchmark):
         kinds = set(rows["kind"][:])
         of = "real" if split.startswith("real") else "forget" if split.startswith("forget") else "retain"
         known: dict[str, object] = {"of": of}
-        missing = {name: why for name, why in setting.missing.items() if name == "exposure"}
+        missing = unavailable(setting)
         faults: list[str] = []
         whole, alone = clear.questions_of(source, split, faults)
         if told := left_out(faults, len(whole)):
@@ -79,10 +77,8 @@ class Clear(Benchmark):
             missing["truth_ratio"] = alone
         if setting.white_box and not set(PARTS[of]) <= kinds:
             missing[f"{of}_metric"] = f"it needs questions of the kinds {' and '.join(PARTS[of])}"
-        if "exposure" in setting.suite.metrics:
-            if not setting.white_box:
-                missing["exposure"] = "it needs the backend's log-probabilities (remem_hf gives them)"
-            elif not kinds & set(NAMES):
+        if "exposure" in setting.suite.metrics and setting.white_box:
+            if not kinds & set(NAMES):
                 reason = f"no question asks for a name{f': {alone}' if alone else ''}"
                 missing |= dict.fromkeys(("exposure", "reference_exposure"), reason)
             elif not setting.suite.references:
@@ -111,19 +107,8 @@ class Clear(Benchmark):
         asked, suite = Inquiry(doc["row_id"], row_name(doc), answers=tuple(answers)), setting.suite
         if doc["kind"] not in NAMES or "exposure" not in suite.metrics:
             return asked
-        wrong = doc["wrong"]
-        if len(wrong) > suite.references:
-            seed = row_seed(suite.rollout_seed, doc["row_id"], "references:0")
-            wrong = random.Random(seed).sample(wrong, suite.references)
-        return replace(
-            asked,
-            secrets=(doc["answer"],),
-            references=(tuple(wrong),),
-            with_question=suite.cloze_context == "question",
-            estimator=suite.estimator,
-            rollouts=suite.rollouts,
-            seed=suite.rollout_seed,
-        )
+        wrong = some(doc["wrong"], suite, doc["row_id"])
+        return replace(asked, secrets=(doc["answer"],), references=(wrong,), **options(suite))
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, clear.HOME)

@@ -1,12 +1,46 @@
-"""What the samples file keeps of the secrets of a row; later readers find it under the same keys for every benchmark."""
+"""Exposure, alike for every benchmark: how secrets are asked about, and what the samples file keeps of them."""
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
+from typing import Any
 
+from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.suite import Suite
+from remem_tasks.engine.draw import row_seed
 from remem_tasks.inquiry import SecretFindings
 from remem_tasks.metrics import secret_bits
+
+
+def options(suite: Suite) -> dict[str, Any]:
+    """How an `Inquiry` ranks its secrets: its options of those names."""
+    return {
+        "with_question": suite.cloze_context == "question",
+        "estimator": suite.estimator,
+        "rollouts": suite.rollouts,
+        "seed": suite.rollout_seed,
+    }
+
+
+def some(others: Sequence[str], suite: Suite, row_id: str, place: int = 0) -> tuple[str, ...]:
+    """At most `--references` of a secret's other values, drawn by the row.
+
+    Args:
+        place: of the secret in its row.
+    """
+    if len(others) > suite.references:
+        seed = row_seed(suite.rollout_seed, row_id, f"references:{place}")
+        others = random.Random(seed).sample(others, suite.references)
+    return tuple(others)
+
+
+def unavailable(setting: Setting) -> dict[str, str]:
+    """Why Exposure is not available from this backend, under its name; empty where it is, or was not asked for."""
+    if "exposure" in setting.suite.metrics and not setting.white_box:
+        return {"exposure": "it needs the backend's log-probabilities (remem_hf gives them)"}
+    return {name: why for name, why in setting.missing.items() if name == "exposure"}
 
 
 def kept(secrets: Sequence[SecretFindings]) -> dict[str, list]:

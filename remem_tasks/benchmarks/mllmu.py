@@ -9,7 +9,7 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
-from remem_tasks.benchmarks.guesses import kept
+from remem_tasks.benchmarks.guesses import kept, options, unavailable
 from remem_tasks.data import mllmu, row_name
 from remem_tasks.data.configs import drawn, left_out, picture_of
 from remem_tasks.errors import RememError
@@ -41,9 +41,7 @@ class Mllmu(Benchmark):
     def prepare(self, source: str, split: str, rows: datasets.Dataset, setting: Setting) -> Setting:
         """Whether the set is to be forgotten; the questions that demonstrations are drawn from."""
         known: dict[str, object] = {"forget": split.startswith(("forget", "test_"))}
-        missing = {name: why for name, why in setting.missing.items() if name == "exposure"}
-        if "exposure" in setting.suite.metrics and not setting.white_box:
-            missing["exposure"] = "it needs the backend's log-probabilities (remem_hf gives them)"
+        missing = unavailable(setting)
         faults: list[str] = []
         whole = mllmu.questions_of(source, split, faults)
         if told := left_out(faults, len(whole)):
@@ -67,18 +65,16 @@ class Mllmu(Benchmark):
         suite = setting.suite
         if not setting.white_box or "exposure" not in suite.metrics or not doc["cloze"]:
             return None
-        return Inquiry(
+        asked = Inquiry(
             doc["row_id"],
             row_name(doc),
             cloze=doc["cloze"],
             secrets=(doc["answer"],),
             references=((),),
-            # (Without a picture there would be nothing before it.)
-            with_question=suite.cloze_context == "question" or doc["picture"] < 0,
-            estimator=suite.estimator,
-            rollouts=suite.rollouts,
-            seed=suite.rollout_seed,
+            **options(suite),
         )
+        # (Without a picture there would be nothing before the blank.)
+        return asked if doc["picture"] >= 0 else replace(asked, with_question=True)
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, mllmu.HOME)
@@ -119,6 +115,7 @@ class Mllmu(Benchmark):
         text = text_of(replies[0])
         row = {name: doc[name] for name in ("row_id", "identity", "kind", "modality")}
         row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
+        row["forgotten"] = setting.known["forget"]
         prefix, scores = f"{self.name}_{doc['modality']}", {}
         if doc["kind"] == "classification":
             row["said"] = said = letter_of(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -11,9 +10,8 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
-from remem_tasks.benchmarks.guesses import kept
+from remem_tasks.benchmarks.guesses import kept, options, some
 from remem_tasks.data import decode_image, fingerprint, load_split, parse_keywords, resolve_source, row_name
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.errors import RememError
 from remem_tasks.inquiry import Findings, Inquiry
 from remem_tasks.metrics import (
@@ -112,10 +110,7 @@ class Remem(Benchmark):
             cloze=doc["cloze_prompt"] if secrets else "",
             secrets=secrets,
             references=references,
-            with_question=suite.cloze_context == "question",
-            estimator=suite.estimator,
-            rollouts=suite.rollouts,
-            seed=suite.rollout_seed,
+            **options(suite),
         )
 
     @staticmethod
@@ -129,11 +124,7 @@ class Remem(Benchmark):
                 for words, (said, identities) in values.items()
                 if words != tuple(tokens(phrase)) and identities - {doc["identity"]}
             ]
-            most = setting.suite.references
-            if len(others) > most:
-                seed = row_seed(setting.suite.rollout_seed, doc["row_id"], f"references:{place}")
-                others = random.Random(seed).sample(others, most)
-            yield tuple(others)
+            yield some(others, setting.suite, doc["row_id"], place)
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return [decode_image(doc["image"], row_name(doc))]

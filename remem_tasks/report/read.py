@@ -273,7 +273,7 @@ def read_samples(
     """
     metadata = config.get("metadata") or {}
     split = str(config.get("test_split", ""))
-    forgotten = split.startswith(("forget", "test_"))  # (`test_5`: other pictures of those of `forget_5`)
+    forgotten = split.startswith("forget")
     found: dict[str, tuple[Row, Reply, dict[str, float]]] = {}
     of_set: set[str] = set()
     mains: dict[str, list[float]] = {}
