@@ -33,12 +33,6 @@ def _run_of(results: str, model: str) -> Run:
     return runs[0]
 
 
-def _names(forget: str) -> tuple[str, ...]:
-    """A forget set under the names of its configs: CLEAR's stands beside others that hold the same people."""
-    base = forget.removesuffix("+tofu")
-    return base, f"{base}+tofu", f"{base}_perturbed"
-
-
 def _tasks(rows: Rows, forget: str) -> str:
     """The tasks by which the gate can tell."""
     retain = "retain" if rows.shape == "remem" else SHAPES[rows.shape][0].retain_of(forget)
@@ -71,10 +65,9 @@ def ask(results: str | None, model: str, forget: str, rows: Rows, go_on: bool) -
             "--output_path RESULTS) and give --gate_results RESULTS; --no_gate goes on without"
         )
     run = _run_of(results, model)
+    splits = (forget,) if rows.shape == "remem" else SHAPES[rows.shape][0].scored_as(forget)
     sheets = [
-        sheet
-        for sheet in run.sheets.values()
-        if sheet.reading.name == rows.shape and sheet.split in _names(forget)
+        sheet for sheet in run.sheets.values() if sheet.reading.name == rows.shape and sheet.split in splits
     ]
     if not sheets:
         raise RememError(f"--gate_results '{results}': '{forget}', which is to be forgotten, was not scored")

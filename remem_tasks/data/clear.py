@@ -102,6 +102,12 @@ def retain_of(forget: str) -> str:
     return dict(zip(FORGET, RETAIN))[base]
 
 
+def scored_as(forget: str) -> tuple[str, ...]:
+    """The configs that ask about the people of a forget set."""
+    base = forget.removesuffix("+tofu")
+    return base, f"{base}+tofu", f"{base}_perturbed"
+
+
 def _where(config: str, index: int) -> str:
     return f"config '{config}', row {index}"
 

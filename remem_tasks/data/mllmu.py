@@ -313,6 +313,11 @@ def retain_of(forget: str) -> str:
     return dict(zip(FORGET, RETAIN))[forget]
 
 
+def scored_as(forget: str) -> tuple[str, ...]:
+    """The sets that ask what training on a forget set asked, of the same pictures."""
+    return (forget,)
+
+
 def check(source: str | None, pictures: bool = True) -> ConfigReport:
     """Read every config and report on it.
 
