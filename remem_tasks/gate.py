@@ -140,7 +140,7 @@ class Verdict:
         }
 
 
-def counts(split: str) -> bool:
+def trained_on(split: str) -> bool:
     """Whether a set has to be memorised: what was trained on; `test` and the real world were not."""
     return split.startswith(("forget", "retain", "full")) or split == "finetune"
 
@@ -200,14 +200,15 @@ def judge(run: Run, thresholds: Thresholds | None = None) -> Verdict:
         RememError: the run holds no set that has to be memorised.
     """
     limits = thresholds or Thresholds()
-    if not any(counts(sheet.split) and sheet.trained.any() for sheet in run.sheets.values()):
+    judged = {task: trained_on(one.split) and bool(one.trained.any()) for task, one in run.sheets.items()}
+    if not any(judged.values()):
         raise RememError(
             f"'{run.name}' was scored on {', '.join(run.sheets)} only: the gate needs a set that was trained "
             "on (remem_forget1, remem_retain, clear_forget10 …)"
         )
     cells, missing = [], []
-    for sheet in run.sheets.values():
-        counted = counts(sheet.split) and bool(sheet.trained.any())
+    for task, sheet in run.sheets.items():
+        counted = judged[task]
         for metric in sheet.reading.judged:
             if metric not in sheet.scores:
                 why = sheet.missing.get(metric, "not asked for")
