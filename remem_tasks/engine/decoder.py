@@ -227,13 +227,13 @@ class _Lone(_Front):
             `rows`, `visible` and `positions` are those of the lanes, as they were at the first token.
     """
 
+    lanes: Lanes | None = None
+
     def begin(self, branches: torch.Tensor, longest: int) -> None:
         """Go on with these branches, for so many tokens at most."""
         self.take(branches)
         self.lanes = self.tree.lanes(len(self.rows), longest)
         self._mask: Any = None
-
-    lanes: Lanes | None = None
 
     def take(self, branches: torch.Tensor, copy: bool = False) -> None:
         lanes = self.lanes

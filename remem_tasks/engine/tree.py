@@ -205,7 +205,7 @@ class Tree:
         """Lanes for so many branches and tokens, or None where this model cannot have them."""
         of_model = self._base.config.get_text_config().num_hidden_layers
         fit = (
-            getattr(self._packer, "lanes", False)
+            self._packer.lanes
             and (not self.slides or longest <= self._window)
             and len(self.cache.layers) == of_model  # each layer has keys of its own
             and all(layer.keys.shape == layer.values.shape for layer in self.cache.layers)

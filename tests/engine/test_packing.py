@@ -42,6 +42,7 @@ def test_packed_rows_are_padded_rows(shape_of, shape, monkeypatch):
     assert Packer(model).fits
     packed = scores()
     monkeypatch.setattr(Packer, "fits", False, raising=False)
+    monkeypatch.setattr(Packer, "lanes", False, raising=False)
     monkeypatch.setattr(Packer, "__init__", lambda self, model: None)
     padded = scores()
     assert packed[1:] == padded[1:]
