@@ -127,7 +127,7 @@ section("summary", "Summary", "Summary", () => [
       } else if (main === "em") metric("rougel", "ROUGE-L");
       for (const other of task.ofSet) metric(other, nameOf(other));
       for (const other of ["prob", "truth"]) if (has(other)) metric(other, nameOf(other));
-      if (exposure) metric(exposure, kind ? "exposure" : "exposure");
+      if (exposure) metric(exposure, "exposure");
       if (kind && exposure) {
         if (G.start !== null) put("exposure\nleft", "all", run => { const v = score(task.task, exposure, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, "exposure on the memorised subset");
         if (has("reference_exposure")) metric("reference_exposure", "reference\nexposure");
@@ -208,7 +208,7 @@ section("plane", "Trade-off", "Forgetting against keeping", () => ["Up and to th
   add(box, [h("div", { class: "controls" }, ct, cx, cr, cy), out]); draw();
 });
 
-section("silent", "Said and known", "What a model says, and what it still knows", () => ["Each dot is a row of the set. To the right, the secret is among the model’s first guesses (exposure); above the line, the model says it when asked (EM; elsewhere a score of at least 0.8). ", h("b", {}, "Below and to the right are secrets that the model keeps quiet about but still holds: "), "a refusal is no forgetting. Click a dot for its row."], box => {
+section("silent", "Said and known", "What a model says, and what it still knows", () => [`Each dot is a row of the set. To the right, the secret is among the model’s first guesses (exposure); above the line, the model says it when asked (EM; elsewhere a score of at least ${core.right}). `, h("b", {}, "Below and to the right are secrets that the model keeps quiet about but still holds: "), "a refusal is no forgetting. Click a dot for its row."], box => {
   const usable = G.tasks.filter(task => exposureOf(task));
   if (!usable.length) { box.append(h("p", { class: "quiet" }, "None of these runs measured exposure.")); return; }
   const out = h("div", { class: "panels" });
@@ -363,7 +363,7 @@ section("compare", "Compare", "Two models on the same rows", () => ["Paired boot
 });
 
 let filterRows = () => {}, openRow = () => {};
-section("rows", "Rows", "Rows", () => ["Every question with its picture and what each model replied. In a model’s column: ✓ says the secret (EM; elsewhere a score of at least 0.8); (✓) does not say it but knows it, by an exposure of at least ½; ✗ neither. Below it the exposure, or where there is none and no EM either, the score."], box => {
+section("rows", "Rows", "Rows", () => [`Every question with its picture and what each model replied. In a model’s column: ✓ says the secret (EM; elsewhere a score of at least ${core.right}); (✓) does not say it but knows it, by an exposure of at least ½; ✗ neither. Below it the exposure, or where there is none and no EM either, the score.`], box => {
   const out = h("div", { id: "list" }), pager = h("div", { class: "pager" }), SIZE = 40;
   const fill = (select, choices) => { clear(select).append(...[["", "all"], ...choices].map(([value, text]) => h("option", { value }, text))); };
   const [ct, vt, st] = option("rt", "set", tasksOf(), forget(), () => { choices(); page(0); });
