@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_whole
+from remem_tasks.folders import write_json, write_whole
 from remem_tasks.report.picture import draw_summary
 from remem_tasks.report.results import Scores, newest_results, read_scores
 from remem_tasks.report.summary import report_of
@@ -273,7 +273,7 @@ def demo(
         for name in ("memorised", "gold", *size.methods)
     }
     summary = {"models": models, "seconds": seconds}
-    write_whole(out / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_json(out / "summary.json", summary)
     draw_summary(models, out / "data", out / "summary.png")
     page = _report(out)
     console.print()

@@ -22,7 +22,8 @@ from rich.text import Text
 
 from remem_tasks.data import load_split, resolve_source
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_whole
+from remem_tasks.folders import write_json, write_whole
+from remem_tasks.gate import trained_on
 from remem_tasks.metrics import tokens
 from remem_tasks.report.read import Row, Run, read_runs
 from remem_tasks.report.statistics import wilson
@@ -83,10 +84,6 @@ def asked_of(run: Run, wanted: Callable[[str], bool]) -> list[Asked]:
                 key = (row.identity, row.question, row.picture)
                 found.setdefault(key, Asked(row, bool(em == 1), reply.text))
     return list(found.values())
-
-
-def trained_on(split: str) -> bool:
-    return split in ("finetune", "retain") or split.startswith("forget")
 
 
 def share(name: str, asked: Iterable[Asked]) -> Share:
@@ -492,6 +489,6 @@ def write_diagnosis(found: Diagnosis, out: str | Path) -> list[Path]:
         lines += [f"## {title}", "", "| | EM | 95 % | rows |", "|---|---:|---:|---:|"]
         lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows] + [""]
     write_whole(out / "diagnosis.md", "\n".join(lines))
-    write_whole(out / "diagnosis.json", json.dumps(found.record(), indent=1) + "\n")
+    write_json(out / "diagnosis.json", found.record())
     draw_diagnosis(found, out / "diagnosis.png")
     return [out / f"diagnosis.{kind}" for kind in ("md", "json", "png")]

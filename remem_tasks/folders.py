@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ def write_whole(path: str | Path, text: str, errors: str = "strict") -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8", errors=errors)
     os.replace(temporary, path)
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write or replace a JSON file, as `write_whole` does."""
+    write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
 def check_empty(out: str | Path) -> Path:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from remem_tasks.diagnose import asked_of, curse, score, shares_by
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_whole
+from remem_tasks.folders import write_json, write_whole
 from remem_tasks.forge.build import Knobs, forge
 from remem_tasks.report.read import read_runs
 
@@ -191,7 +191,7 @@ def study(
             raise RememError(f"'{out}' holds a study with {other}; its cells cannot stand beside these")
     elif out.exists() and any(out.iterdir()):
         raise RememError(f"output folder '{out}' is not empty and holds no study")
-    write_whole(record, json.dumps(shared, indent=1) + "\n")
+    write_json(record, shared)
     base, asked = Path(scale.base or out / "base"), out / "asked"
     forge(asked, asked_knobs(scale))
     if scale.base is None and not base.is_dir():
@@ -214,7 +214,7 @@ def study(
         before = done.is_file()
         if not before:
             result = measure(cell, scale, out, base, asked)
-            write_whole(done, json.dumps(result, indent=1) + "\n")
+            write_json(done, result)
             if not keep_models:
                 shutil.rmtree(done.parent / "model", ignore_errors=True)
         results.append(json.loads(done.read_text()))

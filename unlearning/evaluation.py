@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 
 from remem_tasks.data import parse_keywords
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_whole
+from remem_tasks.folders import write_json
 from remem_tasks.metrics import exact_match
 from unlearning.data import Example, Examples, stack
 
@@ -151,7 +150,7 @@ def trajectory(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
 def write(folder: str | Path, points: Sequence[dict[str, float]]) -> None:
     """`trajectory.json` and, from two points on, its plot; each replaced in one move."""
     folder = Path(folder)
-    write_whole(folder / FILE, json.dumps(points, indent=1) + "\n")
+    write_json(folder / FILE, points)
     if len(points) > 1:
         temporary = folder / "trajectory.tmp"
         plot(points, temporary)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_whole
+from remem_tasks.folders import write_json
 from remem_tasks.report.results import newest_results
 
 METHODS = ("retain_ft", "ga", "grad_diff", "kl", "idk", "dpo", "npo", "scrub", "llmu", "rmu")
@@ -254,10 +254,6 @@ def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str
     return numbers
 
 
-def _write_json(path: Path, content: object) -> None:
-    write_whole(path, json.dumps(content, indent=1) + "\n")
-
-
 def _do(job: Job, out: Path, size: Size, base: str, device: str) -> dict:
     """Train and score one model; its record."""
     from unlearning.train import run
@@ -319,7 +315,7 @@ def reproduce(
             raise RememError(f"'{out}' holds a reproduction with {other}; its rows cannot stand beside these")
     elif out.exists() and any(out.iterdir()):
         raise RememError(f"output folder '{out}' is not empty and holds no reproduction")
-    _write_json(settings, shared)
+    write_json(settings, shared)
     if not (out / "data").is_dir():
         say(f"data: {forge(out / 'data', Knobs(**size.forge, seed=size.seed))}")
     if base is None:
@@ -333,7 +329,7 @@ def reproduce(
     for number, job in enumerate(todo, start=1):
         path = out / "rows" / f"{job.name}.json"
         if not path.is_file():
-            _write_json(path, {**_do(job, out, size, base, device)})
+            write_json(path, {**_do(job, out, size, base, device)})
             how = ""
         else:
             how = " (done before)"
@@ -410,7 +406,7 @@ def findings(found: dict[str, dict], size: Size) -> list[str]:
 
 def write(found: dict[str, dict], out: Path, size: Size) -> None:
     """clear.json, clear.csv and clear.md of the models that are done."""
-    _write_json(out / "clear.json", found)
+    write_json(out / "clear.json", found)
     with (out / "clear.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "method", "l1", *NUMBERS, "failed", "seconds"])

@@ -31,7 +31,7 @@ from transformers import PrinterCallback, TrainerCallback
 from remem_tasks import checkpoints
 from remem_tasks.data import fingerprint, load_split
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_whole
+from remem_tasks.folders import write_json
 from unlearning import checkpoint
 from unlearning.config import parse
 from unlearning.data import Encoder, Role, Rows, check_encoding, check_pictures, load_rows, stop_ids
@@ -497,10 +497,6 @@ def choose(records: Iterable[Mapping[str, Any]], level: float) -> Choice | None:
 # The sweep
 
 
-def _write(path: Path, value: Any) -> None:
-    write_whole(path, json.dumps(value, indent=1) + "\n")
-
-
 @dataclass
 class Progress:
     """What is done and about how long the rest takes, by optimizer steps."""
@@ -557,23 +553,17 @@ def _open(out: Path, identity: Mapping[str, Any]) -> None:
             raise RememError(f"'{out}' holds a sweep with {told}; its runs cannot stand beside these")
     elif out.exists() and any(out.iterdir()):
         raise RememError(f"output folder '{out}' is not empty and holds no sweep")
-    _write(record, identity)
+    write_json(record, identity)
 
 
-def _before(out: Path, name: str) -> dict[str, Any] | None:
-    """The record of that name from an earlier call; one that failed, such as out of memory, is tried anew."""
+def _measured(out: Path, name: str, make: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+    """(the record of that name, whether it was there); one that failed, such as out of memory, is made anew."""
     path = out / f"{name}.json"
-    found = json.loads(path.read_text()) if path.is_file() else None
-    return None if found is None or found.get("outcome") == "failed" else found
-
-
-def _measured(out: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The record of that name, made if it is not there."""
-    if (before := _before(out, name)) is not None:
-        return before
+    if path.is_file() and (found := json.loads(path.read_text())).get("outcome") != "failed":
+        return found, True
     found = make()
-    _write(out / f"{name}.json", found)
-    return found
+    write_json(path, found)
+    return found, False
 
 
 def ends(plan: Plan, bench: Bench, out: Path) -> tuple[dict, dict | None, float]:
@@ -587,7 +577,7 @@ def ends(plan: Plan, bench: Bench, out: Path) -> tuple[dict, dict | None, float]
         model = model.to(bench.device)
         return {stage.forget: bench.looked(model, stage) for stage in (bench.tuning, bench.reporting)}
 
-    start = _measured(out, "start", lambda: both(bench.fresh()))
+    start, _ = _measured(out, "start", lambda: both(bench.fresh()))
     try:
         gold, level = None, float(plan.gold)
     except ValueError:
@@ -599,7 +589,7 @@ def ends(plan: Plan, bench: Bench, out: Path) -> tuple[dict, dict | None, float]
                 f"gold '{plan.gold}' was trained without '{made}'; reporting needs one without '{plan.report}' "
                 f"(train.py --method gold --forget {plan.report})"
             ) from None
-        gold = _measured(out, "gold", lambda: both(checkpoint.load_model(plan.gold, **bench.load)))
+        gold, _ = _measured(out, "gold", lambda: both(checkpoint.load_model(plan.gold, **bench.load)))
         level = gold[plan.tune]["forget_em"]
     if not 0 <= level <= 1:
         raise RememError(f"--gold {plan.gold}: exact match is from 0 to 1")
@@ -642,28 +632,24 @@ def sweep(plan: Plan, out: str | Path, say: Say = print) -> dict[str, Any]:
             tuned = []
             for settings in grids[method]:
                 name = f"tuning/{method}/{label(settings)}"
-                before = _before(out, name) is not None
-                tuned.append(
-                    _measured(
-                        out,
-                        name,
-                        lambda: bench.run(method, settings, bench.tuning, TUNING_SEED, plan.steps),  # noqa: B023
-                    )
+                record, before = _measured(
+                    out,
+                    name,
+                    lambda: bench.run(method, settings, bench.tuning, TUNING_SEED, plan.steps),  # noqa: B023
                 )
-                progress.tell(f"{method} {label(settings)}", tuned[-1], before, max(plan.steps))
+                tuned.append(record)
+                progress.tell(f"{method} {label(settings)}", record, before, max(plan.steps))
             choice, reported = choose(tuned, target), []
             for seed in plan.seeds if choice else ():
                 steps = bench.reported_steps(choice.step)
                 name = f"reporting/{method}/{label(choice.settings)}_steps{steps}_seed{seed}"
-                before = _before(out, name) is not None
-                reported.append(
-                    _measured(
-                        out,
-                        name,
-                        lambda: bench.run(method, choice.settings, bench.reporting, seed, [steps]),  # noqa: B023
-                    )
+                record, before = _measured(
+                    out,
+                    name,
+                    lambda: bench.run(method, choice.settings, bench.reporting, seed, [steps]),  # noqa: B023
                 )
-                progress.tell(f"{method} on {plan.report}, seed {seed}", reported[-1], before, longest)
+                reported.append(record)
+                progress.tell(f"{method} on {plan.report}, seed {seed}", record, before, longest)
             if not choice:
                 progress.done += len(plan.seeds)
                 progress.steps_left -= len(plan.seeds) * longest
