@@ -27,8 +27,8 @@ from remem_tasks.metrics import (
     memo_name,
     reference_exposure_of_rank,
     rouge_l,
-    tokens,
 )
+from remem_tasks.metrics.words import length, tokens
 
 GREEDY_SCORES = ("em", "keyword_recall", "rougel", "rouge_recall")
 WHITE_BOX_SCORES = ("exposure", "reference_exposure", "extraction_rate", "cloze_prob")
@@ -259,5 +259,5 @@ def _of_rollouts(doc: Mapping, phrases: Sequence[str], replies: Reply | list[Rep
 
 def _after(cloze: str, reply: str) -> str:
     """The words of a reply behind the cloze prompt, if it says that first."""
-    begin, words = tokens(cloze), tokens(reply)
-    return " ".join(words[len(begin) :] if words[: len(begin)] == begin else words)
+    words = tokens(reply)
+    return " ".join(words[length(tokens(cloze), words) or 0 :])

@@ -16,7 +16,7 @@ from remem_tasks.data.configs import ConfigReport
 from remem_tasks.data.perturbed import load_perturbed, perturbed_faults, perturbed_files
 from remem_tasks.data.schema import TEXT_COLUMNS, decode_image, parse_keywords
 from remem_tasks.errors import RememError
-from remem_tasks.metrics.text import occurs, tokens
+from remem_tasks.metrics.words import occurs, tokens
 
 SHOWN = 5  # examples named for each kind of fault
 # Attributes (and those that end in one, as `spouse_phone`) whose values belong to one person alone.

@@ -27,7 +27,7 @@ from remem_tasks.data.configs import (
 )
 from remem_tasks.data.schema import decode_image
 from remem_tasks.errors import RememError
-from remem_tasks.metrics.text import tokens
+from remem_tasks.metrics.words import tokens
 
 TEXT = datasets.Value("string")
 LETTERS = ("A", "B", "C", "D")
