@@ -3,7 +3,7 @@
 import pytest
 
 from remem_tasks.errors import RememError
-from remem_tasks.folders import new_folder
+from remem_tasks.files import new_folder
 
 
 def test_a_folder_appears_when_the_block_ends_well(tmp_path):

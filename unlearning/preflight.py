@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from remem_tasks.data.shape import SHAPES
+from remem_tasks.benchmarks.registry import data_of
+from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
-from remem_tasks.gate import gate_of
-from remem_tasks.report.read import Run, read_runs
-from unlearning.data import Rows
+from remem_tasks.report.gate import gate_of
+from remem_tasks.report.runs import Run, read_runs
 
 
 def _same(checkpoint: str, model: str) -> bool:
@@ -33,13 +33,12 @@ def _run_of(results: str, model: str) -> Run:
     return runs[0]
 
 
-def _tasks(rows: Rows, forget: str) -> str:
+def _tasks(rows: TrainingRows, forget: str) -> str:
     """The tasks by which the gate can tell."""
-    retain = "retain" if rows.shape == "remem" else SHAPES[rows.shape][0].retain_of(forget)
-    return f"{rows.shape}_{forget},{rows.shape}_{retain}"
+    return f"{rows.benchmark}_{forget},{rows.benchmark}_{data_of(rows.benchmark).retain_of(forget)}"
 
 
-def ask(results: str | None, model: str, forget: str, rows: Rows, go_on: bool) -> dict[str, Any]:
+def ask(results: str | None, model: str, forget: str, rows: TrainingRows, go_on: bool) -> dict[str, Any]:
     """The gate's verdict of the starting model, for the run's record.
 
     Args:
@@ -65,9 +64,11 @@ def ask(results: str | None, model: str, forget: str, rows: Rows, go_on: bool) -
             "--output_path RESULTS) and give --gate_results RESULTS; --no_gate goes on without"
         )
     run = _run_of(results, model)
-    splits = (forget,) if rows.shape == "remem" else SHAPES[rows.shape][0].scored_as(forget)
+    splits = data_of(rows.benchmark).scored_as(forget)
     sheets = [
-        sheet for sheet in run.sheets.values() if sheet.reading.name == rows.shape and sheet.split in splits
+        sheet
+        for sheet in run.sheets.values()
+        if sheet.reading.name == rows.benchmark and sheet.split in splits
     ]
     if not sheets:
         raise RememError(f"--gate_results '{results}': '{forget}', which is to be forgotten, was not scored")

@@ -11,10 +11,10 @@ import datasets
 from rich.table import Table
 from tqdm import tqdm
 
-from remem_tasks.data import load
-from remem_tasks.data.configs import ConfigReport
-from remem_tasks.data.perturbed import load_perturbed, perturbed_faults, perturbed_files
-from remem_tasks.data.schema import TEXT_COLUMNS, decode_image, parse_keywords
+from remem_tasks.benchmarks.remem import data as load
+from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_faults, perturbed_files
+from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, decode_image, parse_keywords
+from remem_tasks.data.source import ConfigReport
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.text import occurs, tokens
 

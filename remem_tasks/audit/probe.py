@@ -19,9 +19,9 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
-from remem_tasks.data import load
-from remem_tasks.data.check import shared_personal_values, text_faults
-from remem_tasks.data.schema import decode_image
+from remem_tasks.audit.check import shared_personal_values, text_faults
+from remem_tasks.benchmarks.remem import data as load
+from remem_tasks.benchmarks.remem.schema import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.text import tokens
 
@@ -121,7 +121,7 @@ def recognition(
 
 def _backgrounds(source: str, people: Sequence[str]) -> tuple | None:
     """The contexts of a forged set's pictures drawn without the person; None where they cannot be drawn."""
-    from remem_tasks.forge.build import draw_pictures, read_knobs
+    from remem_tasks.benchmarks.remem.forge import draw_pictures, read_knobs
     from remem_tasks.forge.people import make_people
 
     knobs = read_knobs(source)

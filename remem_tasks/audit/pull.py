@@ -7,11 +7,11 @@ from pathlib import Path
 
 import datasets
 
-from remem_tasks.data import load
-from remem_tasks.data.perturbed import CONFIG as PERTURBED
-from remem_tasks.data.perturbed import FEATURES as PERTURBED_FEATURES
-from remem_tasks.data.perturbed import load_perturbed, perturbed_files
-from remem_tasks.data.schema import COLUMNS
+from remem_tasks.benchmarks.remem import data as load
+from remem_tasks.benchmarks.remem.perturbed import CONFIG as PERTURBED
+from remem_tasks.benchmarks.remem.perturbed import FEATURES as PERTURBED_FEATURES
+from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_files
+from remem_tasks.benchmarks.remem.schema import COLUMNS
 from remem_tasks.errors import RememError
 
 FOLDERS = {"default": "data", PERTURBED: PERTURBED}  # of each config's files

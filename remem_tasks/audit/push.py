@@ -7,9 +7,10 @@ from pathlib import Path
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from remem_tasks.data import hub, load
-from remem_tasks.data.configs import known_configs
-from remem_tasks.data.shape import module_of
+from remem_tasks.benchmarks.registry import DEFAULT, data_of, detect
+from remem_tasks.benchmarks.remem import data as load
+from remem_tasks.data import hub
+from remem_tasks.data.source import known_configs
 from remem_tasks.errors import RememError
 
 LEFT_OUT = [".*", "**/.*", "*.tmp", "*.partial"]
@@ -19,8 +20,8 @@ def _check(folder: Path) -> None:
     """Raise a RememError unless the folder loads from the Hub as it stands: a card, and sound rows in each split."""
     if not folder.is_dir():
         raise RememError(f"'{folder}' is no folder")
-    if module := module_of(str(folder)):
-        known_configs(str(folder), module.HOME)
+    if (name := detect(str(folder))[0]) != DEFAULT:
+        known_configs(str(folder), data_of(name).HOME)
         return
     splits = load.available_splits(str(folder))
     if not (folder / "README.md").is_file():

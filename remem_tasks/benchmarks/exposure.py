@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from remem_tasks.benchmarks.base import Setting
-from remem_tasks.benchmarks.suite import Suite
+from remem_tasks.benchmarks.scoring_config import Suite
 from remem_tasks.engine.draw import row_seed
-from remem_tasks.inquiry import SecretFindings
 from remem_tasks.metrics import secret_bits
+from remem_tasks.whitebox import SecretFindings
 
 
 def options(suite: Suite) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
-from remem_tasks.data import clear, decode_image, load_split, mllmu
-from remem_tasks.data.configs import Home, picture_of
+from remem_tasks.data.home import Home
+from remem_tasks.data.source import picture_of
 
 RIGHT = 0.8
 """From which main score on a row counts as answered: EM and accuracy are 0 or 1, ROUGE-L lies between."""
@@ -33,6 +33,7 @@ class Reading:
         parts: metrics that are parts of others.
         kinds: keys of a row that say what kind of question it is; metrics carry such values after the name.
         judged: what the gate wants to know of a set beside the main score.
+        of_set: scores that only a whole set has, to what the papers call them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Reading:
     parts: re.Pattern | None = None
     kinds: tuple[str, ...] = ()
     judged: tuple[str, ...] = ()
+    of_set: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> str:
@@ -71,13 +73,9 @@ class Reading:
         return name
 
 
-def _of_remem(source: str, split: str) -> Pictures:
-    rows = load_split(source, split)
-    for index, path in enumerate(rows["image_path"][:]):
-        yield path, lambda index=index: decode_image(rows[index]["image"], "picture")
+def pictures_of_questions(home: Home, questions: Callable) -> Callable[[str, str], Pictures]:
+    """The pictures of a data set of configs, by the questions that are asked of a split."""
 
-
-def _of_questions(home: Home, questions: Callable) -> Callable[[str, str], Pictures]:
     def found(source: str, split: str) -> Pictures:
         faults: list[str] = []  # the run that was scored has counted and named them
         for row in questions(source, split, faults):
@@ -85,52 +83,6 @@ def _of_questions(home: Home, questions: Callable) -> Callable[[str, str], Pictu
                 yield row["image_path"], lambda row=row: picture_of(row, home)[0]
 
     return found
-
-
-READINGS: dict[str, Reading] = {
-    one.name: one
-    for one in (
-        Reading(
-            "remem",
-            ("em",),
-            "EM",
-            _of_remem,
-            parts=re.compile(r"(\d+hop|forgotten|kept)_"),
-            judged=("memo", "exposure"),
-        ),
-        Reading(
-            "clear",
-            ("rouge",),
-            "ROUGE-L recall",
-            _of_questions(clear.HOME, lambda *of: clear.questions_of(*of)[0]),
-            trained=("caption", "text"),
-            kinds=("kind",),
-        ),
-        Reading(
-            "mllmu",
-            ("accuracy", "cloze", "rougel"),
-            "answered",
-            _of_questions(mllmu.HOME, mllmu.questions_of),
-            trained=("generation",),
-            kinds=("kind", "modality"),
-        ),
-    )
-}
-MAINS = {one.column: one.word for one in READINGS.values()}
-"""The main scores, and what tables call them."""
-OF_SET = {
-    "forget_metric": "Forget",
-    "retain_metric": "Retain",
-    "real_metric": "Real",
-    "ks_quality": "log FQ",
-    "js_quality": "1 − JSD",
-}
-"""Scores that only a whole set has, and what the papers call them."""
-
-
-def reading_of(metrics: Mapping) -> Reading | None:
-    """The reading of a task by its metrics; None where no benchmark here has them."""
-    return next((one for one in READINGS.values() if one.rows in metrics), None)
 
 
 def label_of(task: str) -> str:

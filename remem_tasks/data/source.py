@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 from datasets.table import InMemoryTable
 from PIL import Image
 
+from remem_tasks.benchmarks.remem.data import read_parquet, row_name
+from remem_tasks.benchmarks.remem.schema import decode_image
 from remem_tasks.data import hub
-from remem_tasks.data.load import read_parquet, row_name
-from remem_tasks.data.schema import decode_image
+from remem_tasks.data.home import Home
 from remem_tasks.errors import RememError
 
 SPLIT = "train"
@@ -34,28 +35,6 @@ MOST_FAULTY = 0.01
 
 logger = logging.getLogger(__name__)
 PICTURES = ("image", "images")  # columns whose cells are pictures
-
-
-@dataclass(frozen=True)
-class Home:
-    """Where a data set lives.
-
-    Attributes:
-        name: as messages call it.
-        hub_id: where it is published.
-        variable: environment variable that names another folder or Hub id.
-        configs: every config it may have.
-    """
-
-    name: str
-    hub_id: str
-    variable: str
-    configs: tuple[str, ...]
-
-    def resolve(self, source: str | None = None) -> str:
-        """Where rows come from: the argument, else the variable, else the published set."""
-        source = str(source or os.environ.get(self.variable) or self.hub_id)
-        return os.path.abspath(source) if os.path.isdir(source) else source
 
 
 _known_files: dict[tuple[str, str], tuple[tuple, list[str]]] = {}

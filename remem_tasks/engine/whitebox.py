@@ -8,7 +8,6 @@ from typing import Any
 from remem_tasks.engine.decoder import Continuations, Decoder, Reply, State
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat
-from remem_tasks.inquiry import Findings, Inquiry, SecretFindings
 from remem_tasks.metrics import (
     extraction_probability,
     extraction_rate,
@@ -16,6 +15,7 @@ from remem_tasks.metrics import (
     guess_rank,
     reference_rank,
 )
+from remem_tasks.whitebox import Findings, Inquiry, SecretFindings
 
 SHOWN = 5  # guesses that are kept of each secret
 

@@ -9,7 +9,7 @@ from itertools import islice
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from remem_tasks.data import load
+from remem_tasks.benchmarks.remem import data as load
 
 SHOWN = 20  # people
 TRAIN, TEST = 6, 3  # pictures of each

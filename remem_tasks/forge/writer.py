@@ -12,7 +12,7 @@ import yaml
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from PIL import Image
 
-from remem_tasks.data.configs import SPLIT
+from remem_tasks.data.source import SPLIT
 from remem_tasks.errors import RememError
 
 

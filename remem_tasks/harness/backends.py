@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from remem_tasks.benchmarks.suite import NO_TURN, Abilities
-from remem_tasks.engine.remem_hf import RememHF
+from remem_tasks.benchmarks.scoring_config import NO_TURN, Abilities
+from remem_tasks.harness.remem_hf import RememHF
 
 ANCESTRAL = {"do_sample": True, "temperature": 1.0, "top_p": 1.0}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from lmms_eval.models.registry_v2 import ModelManifest
 
-from remem_tasks.engine.remem_hf import RememHF
 from remem_tasks.errors import RememError
+from remem_tasks.harness.remem_hf import RememHF
 
 DEFAULT = "llava-hf/llava-1.5-7b-hf"
 HUGGING_FACE_IDS = {

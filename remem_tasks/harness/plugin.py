@@ -18,10 +18,12 @@ import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from remem_tasks.benchmarks.suite import SETTINGS, flags_parser, suite_of, variable
+from remem_tasks.benchmarks.registry import FOLDER
+from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, suite_of, variable
 from remem_tasks.errors import RememError
 
-TASKS_FOLDER = str(Path(__file__).parent / "tasks")
+TASKS_FOLDER = str(FOLDER)
+"""Indexed with all folders below it: the tasks of each benchmark."""
 MODELS = ("remem_hf", "llava")
 MAX_FAILED_SHARE = 0.01
 """A run in which more than this share of a task's replies failed is a failed run."""
@@ -34,7 +36,7 @@ def register() -> list:
     """The entry point: our models; and, on the way, our task folder and the exit status."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    from remem_tasks.engine import llava
+    from remem_tasks.harness import llava
 
     install()
     upstream = sys.modules.get("lmms_eval.__main__")
@@ -43,7 +45,7 @@ def register() -> list:
         # wrapped when the command line comes for it.
         upstream.__class__ = _CommandLineModule
     return [
-        ModelManifest("remem_hf", chat_class_path="remem_tasks.engine.remem_hf.RememHF"),
+        ModelManifest("remem_hf", chat_class_path="remem_tasks.harness.remem_hf.RememHF"),
         llava.manifest(),
     ]
 
@@ -91,7 +93,7 @@ def _tell_tasks_their_backend() -> None:
 
     @functools.wraps(evaluate)
     def told(*args, **kwargs):
-        from remem_tasks.engine.backends import abilities_of
+        from remem_tasks.harness.backends import abilities_of
 
         given = dict(zip(("lm", "task_dict"), args), **kwargs)
         if tasks := _our_tasks(given["task_dict"]):
@@ -105,7 +107,7 @@ def _tell_tasks_their_backend() -> None:
 
 
 def _our_tasks(tasks: dict) -> list:
-    from remem_tasks.task import BenchmarkTask
+    from remem_tasks.harness.task import BenchmarkTask
 
     found = []
     for task in tasks.values():
@@ -126,7 +128,7 @@ class _CommandLineModule(types.ModuleType):
 
 def _is_ours(args) -> bool:
     """Whether a run's arguments, or the tasks it loaded, name anything of this package."""
-    from remem_tasks.benchmarks import BENCHMARKS
+    from remem_tasks.benchmarks.registry import BENCHMARKS
 
     named = any(task.startswith(name) for task in str(args.tasks).split(",") for name in BENCHMARKS)
     return bool(_last_tasks) or args.model in MODELS or named

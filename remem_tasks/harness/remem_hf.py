@@ -19,6 +19,7 @@ from lmms_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.checkpoints import (
     base_of_adapter,
     check_path,
@@ -26,14 +27,13 @@ from remem_tasks.checkpoints import (
     load_model,
     load_processor,
 )
-from remem_tasks.data import row_name
 from remem_tasks.engine.cache import Cache, folder_of, hash_of, hash_of_model
 from remem_tasks.engine.decoder import Decoder, State
 from remem_tasks.engine.draw import row_seed
-from remem_tasks.engine.inquiries import answer, branches_of, columns_of
 from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.whitebox import answer, branches_of, columns_of
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings, Inquiry
+from remem_tasks.whitebox import Findings, Inquiry
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 MAX_NEW_TOKENS = 128

@@ -10,10 +10,11 @@ import datasets
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.task import ConfigurableMessagesTask
 
-from remem_tasks.benchmarks import BENCHMARKS, Benchmark, FailedReply, Request, Setting
-from remem_tasks.benchmarks.suite import Abilities, fit, suite_of
+from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, Setting
+from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.scoring_config import Abilities, fit, suite_of
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings, Inquiry
+from remem_tasks.whitebox import Findings, Inquiry
 
 # What lmms-eval's API models write in place of a reply when a request failed for good.
 FAILURE_MARK = "[LMMS_EVAL_REQUEST_FAILED"
@@ -73,7 +74,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
 
     Attributes:
         benchmark: the entry of BENCHMARKS.
-        request_style: "chat" or "simple", by what the model takes; `remem_tasks.plugin` sets it,
+        request_style: "chat" or "simple", by what the model takes; `remem_tasks.harness.plugin` sets it,
             as the harness does not tell a Python task.
         setting: which scores are measured, by what the backend can do; see `serve`.
         replies, failed_replies: how many of each `apply_filters` saw on this rank.
@@ -133,7 +134,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         self.serve(Abilities())
 
     def serve(self, abilities: Abilities) -> None:
-        """Choose the scores that a backend can give; `remem_tasks.plugin` calls it before a run.
+        """Choose the scores that a backend can give; `remem_tasks.harness.plugin` calls it before a run.
 
         Without the call only what any backend can do is measured. The suite, and why a score is not
         available, go into the config's metadata and so into the results file.

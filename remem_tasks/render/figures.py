@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 if TYPE_CHECKING:
-    from remem_tasks.diagnose import Diagnosis, Share
+    from remem_tasks.report.diagnose import Diagnosis, Share
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLUE, VERMILION, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8A8F98"

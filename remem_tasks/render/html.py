@@ -20,10 +20,10 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
+from remem_tasks.benchmarks.view import RIGHT, Reading, label_of
 from remem_tasks.errors import RememError
-from remem_tasks.gate import Verdict
-from remem_tasks.report.read import Run, Sheet
-from remem_tasks.report.reading import RIGHT, Reading, label_of
+from remem_tasks.report.gate import Verdict
+from remem_tasks.report.runs import Run, Sheet
 from remem_tasks.report.summary import Findings, Report, series_of
 
 SCALE = 10_000  # scores travel as whole numbers of this
@@ -260,7 +260,7 @@ def page_of(report: Report, title: str, pictures: bool = True) -> str:
 
 
 def _filled(title: str, chunks: dict[str, str]) -> str:
-    folder = files("remem_tasks.report") / "page"
+    folder = files("remem_tasks.render") / "page"
     page, style, script = (
         (folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
     )

@@ -12,11 +12,12 @@ from textwrap import wrap
 from rich.table import Table
 from rich.text import Text
 
-from remem_tasks.folders import write_whole
-from remem_tasks.gate import NOT_MEMORISED
-from remem_tasks.report.html import page_of
-from remem_tasks.report.read import Run
-from remem_tasks.report.reading import MAINS, OF_SET, label_of
+from remem_tasks.benchmarks.view import label_of
+from remem_tasks.benchmarks.views import MAINS, OF_SET
+from remem_tasks.files import write_whole
+from remem_tasks.render.html import page_of
+from remem_tasks.report.gate import NOT_MEMORISED
+from remem_tasks.report.runs import Run
 from remem_tasks.report.statistics import pareto
 from remem_tasks.report.summary import EXPOSURES, Findings, Report, Score
 

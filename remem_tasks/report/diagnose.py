@@ -20,12 +20,12 @@ import datasets
 from rich.table import Table
 from rich.text import Text
 
-from remem_tasks.data import load_split, resolve_source
+from remem_tasks.benchmarks.remem.data import load_split, resolve_source
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_json, write_whole
-from remem_tasks.gate import trained_on
+from remem_tasks.files import write_json, write_whole
 from remem_tasks.metrics import tokens
-from remem_tasks.report.read import Row, Run, read_runs
+from remem_tasks.report.gate import trained_on
+from remem_tasks.report.runs import Row, Run, read_runs
 from remem_tasks.report.statistics import wilson
 
 CROSSED = {
@@ -396,7 +396,7 @@ def cross(data: str, out: str | Path) -> dict[str, Path]:
 
 
 def _splits(data: str) -> list[str]:
-    from remem_tasks.data import available_splits
+    from remem_tasks.benchmarks.remem.data import available_splits
 
     return available_splits(data)
 
@@ -474,7 +474,7 @@ def tables_of(found: Diagnosis, attributes: int = 10) -> list[Table]:
 
 def write_diagnosis(found: Diagnosis, out: str | Path) -> list[Path]:
     """`diagnosis.md`, `diagnosis.json` and `diagnosis.png` in a folder."""
-    from remem_tasks.report.figures import draw_diagnosis
+    from remem_tasks.render.figures import draw_diagnosis
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -19,9 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from remem_tasks.errors import RememError
-from remem_tasks.gate_thresholds import METRICS, Thresholds
-from remem_tasks.report.read import Run, Sheet, read_runs
+from remem_tasks.report.runs import Run, Sheet, read_runs
 from remem_tasks.report.statistics import wilson
+from remem_tasks.report.thresholds import METRICS, Thresholds
 
 MEMORISED, NOT_MEMORISED, UNCLEAR = "memorised", "not memorised", "too few rows to say"
 

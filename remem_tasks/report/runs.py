@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from remem_tasks.benchmarks.view import RATES, Reading
+from remem_tasks.benchmarks.views import reading_of
 from remem_tasks.errors import RememError
-from remem_tasks.report.reading import RATES, Reading, reading_of
 from remem_tasks.report.results import newest_results, read_scores
 
 COMPARED = (  # settings of a suite that two runs must share to be compared

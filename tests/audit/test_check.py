@@ -6,11 +6,12 @@ import datasets
 import pytest
 from PIL import Image
 from rich.console import Console
-from rows import people_splits, rows_of, write_parquet
+from support.rows import people_splits, rows_of, write_parquet
 
-from remem_tasks import cli, data
-from remem_tasks.data.check import check, tables_of, text_faults
-from remem_tasks.data.pull import pull
+from remem_tasks import cli
+from remem_tasks.audit.check import check, tables_of, text_faults
+from remem_tasks.audit.pull import pull
+from remem_tasks.benchmarks import remem as data
 from remem_tasks.errors import RememError
 
 

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from PIL import Image
-from rows import PEOPLE, people_splits, write_parquet
+from support.rows import PEOPLE, people_splits, write_parquet
 
 from remem_tasks import cli
-from remem_tasks.data import probe
-from remem_tasks.data.check import check, shared_personal_values
-from remem_tasks.data.sheet import sheet_of
+from remem_tasks.audit import probe
+from remem_tasks.audit.check import check, shared_personal_values
+from remem_tasks.benchmarks.remem import forge as build
 from remem_tasks.errors import RememError
-from remem_tasks.forge import build
+from remem_tasks.forge.contact_sheet import sheet_of
 
 
 def pictures(people, each, seed, signal):

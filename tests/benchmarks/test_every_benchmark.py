@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -11,24 +10,22 @@ import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run d
 import pytest
 import yaml
 from PIL import Image
-from rows import picture
-from scripted import Scripted, run
+from support.rows import picture
+from support.scripted import Scripted, run
 
 from remem_tasks import cli
-from remem_tasks.benchmarks import BENCHMARKS, FailedReply, Setting
-from remem_tasks.benchmarks.suite import Abilities, Suite, fit
-from remem_tasks.data import configs
-from remem_tasks.engine.remem_hf import RememHF
-from remem_tasks.plugin import TASKS_FOLDER
+from remem_tasks.benchmarks.base import FailedReply, Setting
+from remem_tasks.benchmarks.registry import BENCHMARKS, NAMES, part_of
+from remem_tasks.benchmarks.scoring_config import Abilities, Suite, fit
+from remem_tasks.data import source as configs
+from remem_tasks.harness.plugin import TASKS_FOLDER
+from remem_tasks.harness.remem_hf import RememHF
 
-# What a forge is asked for here: benchmark → (module, knobs).
+# What a forge is asked for here: benchmark → knobs.
 FORGES = {
-    "remem": (
-        "build",
-        {"identities": 5, "qa": 4, "images": 1, "test_qa": 2, "retain_qa": 2, "image_size": 32},
-    ),
-    "clear": ("clear", {"identities": 6, "images": 1, "qa": 1, "real": 2, "world": 2, "image_size": 32}),
-    "mllmu": ("mllmu", {"identities": 6, "images": 1, "qa": 1, "real": 2, "image_size": 32}),
+    "remem": {"identities": 5, "qa": 4, "images": 1, "test_qa": 2, "retain_qa": 2, "image_size": 32},
+    "clear": {"identities": 6, "images": 1, "qa": 1, "real": 2, "world": 2, "image_size": 32},
+    "mllmu": {"identities": 6, "images": 1, "qa": 1, "real": 2, "image_size": 32},
 }
 VARIABLES = {"remem": "REMEM_DATA", "clear": "REMEM_CLEAR_DATA", "mllmu": "REMEM_MLLMU_DATA"}
 WHITE_BOX = Abilities(white_box="", rollouts="")
@@ -37,7 +34,7 @@ WHITE_BOX = Abilities(white_box="", rollouts="")
 def task_splits(name):
     """(task, split) of each leaf YAML of a benchmark."""
     found = []
-    for file in sorted(Path(TASKS_FOLDER, name).glob("*.yaml")):
+    for file in sorted(Path(TASKS_FOLDER, name, "tasks").glob("*.yaml")):
         config = yaml.safe_load(file.read_text())
         if "group" not in config:
             found.append((config["task"], config["test_split"]))
@@ -48,8 +45,8 @@ def task_splits(name):
 def generated(tmp_path_factory):
     """{benchmark: folder of generated data}."""
     folders = {}
-    for name, (module, knobs) in FORGES.items():
-        forge = import_module(f"remem_tasks.forge.{module}")
+    for name, knobs in FORGES.items():
+        forge = part_of(name, "forge")
         folders[name] = tmp_path_factory.mktemp(name) / "data"
         forge.forge(folders[name], forge.Knobs(**knobs))
     return folders
@@ -63,8 +60,7 @@ def here(generated, monkeypatch):
 
 
 def test_all_are_walked():
-    assert set(BENCHMARKS) == set(FORGES) == set(VARIABLES) == set(cli.BENCHMARKS)
-    assert {folder.name for folder in Path(TASKS_FOLDER).iterdir()} == set(BENCHMARKS)
+    assert set(BENCHMARKS) == set(FORGES) == set(VARIABLES) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", list(FORGES))
@@ -160,7 +156,7 @@ def test_data_check(generated, name, capsys):
 
 
 def test_the_template_of_the_docs(checkpoints, tmp_path, monkeypatch):
-    folder = Path(__file__).parents[1] / "docs" / "benchmark_template"
+    folder = Path(__file__).parents[2] / "docs" / "benchmark_template"
     spec = spec_from_file_location("benchmark_template", folder / "benchmark.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -5,23 +5,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, Browser
-from made import SUITE, row, write_run
-from scripted import Scripted, run
+from support.browser import CHROMIUM, Browser
+from support.made import SUITE, row, write_run
+from support.scripted import Scripted, run
 
+from remem_tasks.benchmarks.clear import forge as clear_forge
+from remem_tasks.benchmarks.mllmu import forge as mllmu_forge
+from remem_tasks.benchmarks.view import RATES
+from remem_tasks.benchmarks.views import READINGS
 from remem_tasks.errors import RememError
-from remem_tasks.forge import clear as clear_forge
-from remem_tasks.forge import mllmu as mllmu_forge
-from remem_tasks.gate import MEMORISED, NOT_MEMORISED, gate_of, table_of
+from remem_tasks.render.text import write_report
+from remem_tasks.report.gate import MEMORISED, NOT_MEMORISED, gate_of, table_of
 from remem_tasks.report.leaderboard import check_entry, entries_of
 from remem_tasks.report.leaderboard import table_of as board_of
-from remem_tasks.report.read import read_runs
-from remem_tasks.report.reading import RATES, READINGS
+from remem_tasks.report.runs import read_runs
 from remem_tasks.report.summary import report_of
-from remem_tasks.report.write import write_report
-from unlearning import gate
+from unlearning import preflight as gate
 from unlearning.data import load_rows
-from unlearning.reproduce import save_results
+from unlearning.experiments.clear_table import save_results
 
 CLEAR = ["clear_forget10", "clear_retain90"]
 MLLMU = ["mllmu_forget_5", "mllmu_test_5"]

@@ -8,10 +8,21 @@ import pytest
 
 from remem_tasks import cli
 from remem_tasks.errors import RememError
-from unlearning import reproduce as module
 from unlearning.config import parse
+from unlearning.experiments import clear_table as module
+from unlearning.experiments.clear_table import (
+    HEADS,
+    METHODS,
+    PUBLISHED,
+    QUICK,
+    Job,
+    Size,
+    findings,
+    jobs,
+    reproduce,
+    write,
+)
 from unlearning.methods import METHODS as REGISTERED
-from unlearning.reproduce import HEADS, METHODS, PUBLISHED, QUICK, Job, Size, findings, jobs, reproduce, write
 
 FORGE = {**QUICK.forge, "qa": 1, "images": 1, "world": 1}
 SMALL = replace(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from remem_tasks import demo
 from remem_tasks.errors import RememError
 from unlearning.config import parse
+from unlearning.experiments import demo
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 GOOD = {
     "memorised": {"remem_forget1": (0.98, 1.0), "remem_retain": (1.0, 1.0), "remem_test": (0.95, 0.9)},
     "gold": {"remem_forget1": (0.05, 0.04), "remem_retain": (1.0, 1.0), "remem_test": (0.9, 0.9)},

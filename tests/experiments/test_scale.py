@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from made import row, write_run
+from support.made import row, write_run
 
-from remem_tasks import study as module
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError
-from remem_tasks.study import Scale, study
+from unlearning.experiments import scale as module
+from unlearning.experiments.scale import Scale, study
 
 TINY = {"identities": 5, "test_qa": 4, "image_size": 16, "hops": 2, "steps": 1, "base": "some/base"}
 
@@ -104,7 +104,7 @@ def test_another_study_is_not_mixed_in(played, tmp_path):
 
 
 def test_all_cells_are_asked_about_the_same_people_in_all_hops(played, tmp_path):
-    from remem_tasks.data import load_split
+    from remem_tasks.benchmarks.remem.data import load_split
 
     scale = Scale(qa=(6,), ratios=(1.0,), images=(2,), **{**TINY, "test_qa": 6})
     study(scale, tmp_path / "s", str)

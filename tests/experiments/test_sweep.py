@@ -16,19 +16,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted import run, value
-from trainers import trainer_of
+from support.scripted import run, value
+from support.trainers import trainer_of
 
+from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.cli import main
-from remem_tasks.data import load_split
-from remem_tasks.engine.remem_hf import RememHF
 from remem_tasks.errors import RememError
-from unlearning import sweep as module
-from unlearning import sweep_table
+from remem_tasks.harness.remem_hf import RememHF
 from unlearning.config import UnlearnConfig
-from unlearning.methods import METHODS
-from unlearning.scoring import scores
-from unlearning.sweep import (
+from unlearning.experiments import sweep as module
+from unlearning.experiments import sweep_table
+from unlearning.experiments.sweep import (
     FORGET_METHODS,
     Bench,
     Plan,
@@ -41,6 +39,8 @@ from unlearning.sweep import (
     stages,
     sweep,
 )
+from unlearning.methods import METHODS
+from unlearning.scoring import scores
 
 PLAN = Plan(data="d", base="b", gold="0.1", steps=(2, 4), batch=2)
 

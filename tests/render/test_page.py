@@ -10,12 +10,12 @@ import shutil
 import subprocess
 
 import pytest
-from browser import CHROMIUM, Browser
-from made import SUITE, model, row, write_run
+from support.browser import CHROMIUM, Browser
+from support.made import SUITE, model, row, write_run
 
-from remem_tasks.report.html import REPLY, page_of
+from remem_tasks.render.html import REPLY, page_of
+from remem_tasks.render.text import write_report
 from remem_tasks.report.summary import report_of
-from remem_tasks.report.write import write_report
 
 NASTY = {
     "script": "</script><script>document.documentElement.dataset.hacked = 1</script>",
@@ -158,9 +158,9 @@ def test_pictures_that_are_not_there_are_said_and_left_out(tmp_path):
 
 @pytest.mark.skipif(not shutil.which("node"), reason="no node here")
 def test_the_script_is_valid(tmp_path):
-    from remem_tasks.report import html as module
+    from remem_tasks.render import html as module
 
-    script = module.files("remem_tasks.report") / "page" / "page.js"
+    script = module.files("remem_tasks.render") / "page" / "page.js"
     subprocess.run(["node", "--check", str(script)], check=True)
 
 

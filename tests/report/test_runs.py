@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from made import SUITE, model, row, write_run
+from support.made import SUITE, model, row, write_run
 
 from remem_tasks.errors import RememError
-from remem_tasks.report.read import find_runs, groups_of, read_run, read_runs, the_run
+from remem_tasks.report.runs import find_runs, groups_of, read_run, read_runs, the_run
 
 
 def test_rows_scores_and_replies_are_those_of_the_file_in_the_order_of_row_ids(tmp_path):

@@ -55,7 +55,7 @@ from transformers import (
 )
 
 from remem_tasks.errors import RememError
-from remem_tasks.tiny import checkpoint
+from remem_tasks.tiny import build as checkpoint
 
 SIDE, PATCH = 32, 8  # pixels of a tile, and of a patch of it
 PATCHES = (SIDE // PATCH) ** 2

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from PIL import Image
-from rows import PEOPLE, rows_of
 
 from remem_tasks.engine.prompts import Chat
+from support.rows import PEOPLE, rows_of
 
 TEXTS = [row["question"] + " " + row["answer"] for slug in PEOPLE for row in rows_of(slug)]
 COLOURS = ["red", "navy", "gold", "green", "purple", "black", "white", "crimson"]

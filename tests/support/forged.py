@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from remem_tasks.tiny import checkpoint
+from remem_tasks.tiny import build as checkpoint
 
 
 def changed(

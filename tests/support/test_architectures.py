@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from chats import TEXTS, chats
 from transformers import AutoModelForImageTextToText
 
 from remem_tasks.checkpoints import load_model, load_processor, save
 from remem_tasks.engine.prompts import Chat, Prompts
 from remem_tasks.errors import RememError
-from remem_tasks.tiny import shapes
+from support import architectures as shapes
+from support.chats import TEXTS, chats
 
 
 @pytest.mark.parametrize("shape", shapes.SHAPES)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from remem_tasks.checkpoints import load_processor
-from unlearning import checkpoint
+from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Role, load_rows
 from unlearning.methods import METHODS

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from remem_tasks.errors import RememError
-from remem_tasks.tiny import checkpoint
+from remem_tasks.tiny import build as checkpoint
 
 TOKENIZERS = {
     arch: checkpoint.train_tokenizer(arch, ["the phone of Ada is 555 0101"] * 3, 400)

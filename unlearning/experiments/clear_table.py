@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_json
+from remem_tasks.files import write_json
 from remem_tasks.report.results import newest_results
 
 METHODS = ("retain_ft", "ga", "grad_diff", "kl", "idk", "dpo", "npo", "scrub", "llmu", "rmu")
@@ -223,8 +223,8 @@ def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str
     import lmms_eval.evaluator as upstream
     from lmms_eval.tasks import TaskManager
 
-    from remem_tasks import plugin
-    from remem_tasks.engine.remem_hf import RememHF
+    from remem_tasks.harness import plugin
+    from remem_tasks.harness.remem_hf import RememHF
 
     plugin.install()
     folder = out / "results" / name
@@ -298,7 +298,7 @@ def reproduce(
     Raises:
         RememError: `out` holds something else or another reproduction, or original or gold failed.
     """
-    from remem_tasks.forge.clear import Knobs, forge
+    from remem_tasks.benchmarks.clear.forge import Knobs, forge
     from remem_tasks.tiny.pretrain import make_base
 
     out, size = Path(out), size or Size()
@@ -349,8 +349,8 @@ def reproduce(
 
 def report(out: str | Path) -> Path:
     """The report of all models of a reproduction; returns its page."""
+    from remem_tasks.render.text import write_report
     from remem_tasks.report.summary import report_of
-    from remem_tasks.report.write import write_report
 
     out = Path(out)
     made = report_of([str(out / "results")], gold="gold", start="original")

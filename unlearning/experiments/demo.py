@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_json, write_whole
-from remem_tasks.report.picture import draw_summary
+from remem_tasks.files import write_json, write_whole
+from remem_tasks.render.text import write_report
 from remem_tasks.report.results import Scores, newest_results, read_scores
 from remem_tasks.report.summary import report_of
-from remem_tasks.report.write import write_report
+from unlearning.experiments.picture import draw_summary
 
 TASKS = ("remem_forget1", "remem_retain", "remem_test")
 ENVIRONMENT = {

@@ -20,11 +20,11 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
-from remem_tasks.diagnose import asked_of, curse, score, shares_by
+from remem_tasks.benchmarks.remem.forge import Knobs, forge
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_json, write_whole
-from remem_tasks.forge.build import Knobs, forge
-from remem_tasks.report.read import read_runs
+from remem_tasks.files import write_json, write_whole
+from remem_tasks.report.diagnose import asked_of, curse, score, shares_by
+from remem_tasks.report.runs import read_runs
 
 SEEN = 56  # side in pixels of the pictures that the tiny base sees
 ASKED_RATIO = 0.4  # single hops among the questions that every cell is asked
@@ -103,7 +103,7 @@ def cell_name(qa: int, ratio: float, images: int) -> str:
 
 def train(base: Path, data: Path, out: Path, scale: Scale) -> None:
     """Memorise: `unlearning/train.py --method sft` with the study's options."""
-    script = Path(__file__).parent.parent / "unlearning" / "train.py"
+    script = Path(__file__).parent.parent / "train.py"
     command = [sys.executable, str(script), "--method", "sft", "--model_name_or_path", str(base)]
     command += ["--data", str(data), "--output_dir", str(out), "--max_steps", str(scale.steps)]
     command += ["--seed", str(42 + scale.seed), *shlex.split(scale.training)]
@@ -267,7 +267,7 @@ COLUMNS = [
 
 def write(results: Sequence[dict], out: Path) -> None:
     """scale.csv, scale.md, scale.png of what is done so far."""
-    from remem_tasks.report.figures import draw_scale
+    from remem_tasks.render.figures import draw_scale
 
     lines = list(_lines(results))
     with (out / "scale.csv").open("w", newline="") as file:

@@ -29,15 +29,16 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from remem_tasks import checkpoints
-from remem_tasks.data import fingerprint, load_split
+from remem_tasks.benchmarks.remem.data import fingerprint, load_split
+from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_json
-from unlearning import checkpoint
+from remem_tasks.files import write_json
+from unlearning import weights as checkpoint
 from unlearning.config import parse
-from unlearning.data import Encoder, Role, Rows, check_encoding, check_pictures, load_rows, stop_ids
+from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
+from unlearning.experiments.sweep_table import ROUNDING, summary, write
 from unlearning.methods import METHODS, NAMES
 from unlearning.scoring import scores
-from unlearning.sweep_table import ROUNDING, summary, write
 from unlearning.train import lora_config
 from unlearning.trainer import NotFinite, UnlearnTrainer
 
@@ -179,7 +180,7 @@ def label(settings: Mapping[str, Any]) -> str:
     return "_".join(f"{name}{value:g}" for name, value in settings.items()) or "default"
 
 
-# Rows
+# TrainingRows
 
 
 @dataclass(frozen=True)
@@ -306,7 +307,7 @@ class Bench:
         self.plan = plan
         self._folder = tempfile.TemporaryDirectory(prefix="remem-sweep-")
         self.work = self._folder.name
-        self._rows: dict[tuple, Rows] = {}
+        self._rows: dict[tuple, TrainingRows] = {}
         for method in plan.methods:  # a wrong option is found before anything runs
             self.parsed(method, {}, plan.tune, 0, 1)
         data_args, args, model_args = self.parsed(plan.methods[0], {}, plan.tune, 0, 1)
@@ -344,7 +345,7 @@ class Bench:
     def parsed(self, method: str, settings: Settings, forget: str, seed: int, steps: int):
         return parse(self.plan.arguments(method, settings, forget, seed, steps, self.work))
 
-    def rows(self, rows_from: str, forget: str, alternatives: bool) -> Rows:
+    def rows(self, rows_from: str, forget: str, alternatives: bool) -> TrainingRows:
         key = (rows_from, forget, alternatives)
         if key not in self._rows:
             source = (self.plan.data, rows_from, forget, self.finetune, self.identity_rule, alternatives)

@@ -12,10 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from remem_tasks.folders import write_whole
+from remem_tasks.files import write_whole
 
 if TYPE_CHECKING:
-    from unlearning.sweep import Choice, Plan, Stage
+    from unlearning.experiments.sweep import Choice, Plan, Stage
 
 # Figures of the table by name, with their heads.
 FIGURES = {

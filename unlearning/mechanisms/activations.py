@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from remem_tasks.errors import RememError
-from unlearning.checkpoint import part_of
+from unlearning.weights import part_of
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from remem_tasks.data import parse_keywords
+from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_whole
+from remem_tasks.files import write_whole
 from remem_tasks.metrics.text import occurs, tokens
 from unlearning.data import Encoder
 

@@ -23,7 +23,7 @@ import torch
 from accelerate.utils import is_peft_model
 
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_whole
+from remem_tasks.files import write_whole
 from unlearning.data import Role
 
 logger = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import re
 import torch
 
 from remem_tasks.errors import RememError
-from unlearning.activations import decoder_layers
-from unlearning.checkpoint import part_of
+from unlearning.mechanisms.activations import decoder_layers
+from unlearning.weights import part_of
 
 
 def train_layers_up_to(trainer, layer: int) -> int:

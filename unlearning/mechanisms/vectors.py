@@ -6,7 +6,7 @@ import torch
 from accelerate.utils import is_peft_model
 
 from remem_tasks.errors import RememError
-from unlearning import checkpoint
+from unlearning import weights as checkpoint
 
 
 def check_editable(trainer) -> None:

@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
-from remem_tasks.benchmarks.guesses import kept, options, some, unavailable
-from remem_tasks.benchmarks.suite import NO_ANSWERS
-from remem_tasks.data import clear, row_name
-from remem_tasks.data.configs import left_out, picture_of
+from remem_tasks.benchmarks.clear import data as clear
+from remem_tasks.benchmarks.exposure import kept, options, some, unavailable
+from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
+from remem_tasks.data.source import left_out, picture_of
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings, Inquiry, SecretFindings
 from remem_tasks.metrics import (
     answer_probability,
     exposure,
@@ -33,6 +33,7 @@ from remem_tasks.metrics import (
     truth_ratio_forget,
     truth_ratio_retain,
 )
+from remem_tasks.whitebox import Findings, Inquiry, SecretFindings
 
 KINDS = ("caption", "name", "text", "faces", "world")
 NAMES = ("name", "faces")  # the kinds whose answer is the name of the person in the picture
@@ -285,3 +286,6 @@ def gold_samples(path: str, task: str, rows: datasets.Dataset) -> dict[str, dict
             "rows of the same data with the gold model"
         )
     return found
+
+
+BENCHMARK = Clear()

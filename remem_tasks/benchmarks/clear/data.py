@@ -13,9 +13,10 @@ from itertools import zip_longest
 
 import datasets
 
-from remem_tasks.data.configs import (
+from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.data.home import Home
+from remem_tasks.data.source import (
     ConfigReport,
-    Home,
     check_columns,
     digest,
     drawn,
@@ -27,7 +28,6 @@ from remem_tasks.data.configs import (
     read_config,
     training_table,
 )
-from remem_tasks.data.schema import decode_image
 from remem_tasks.errors import RememError
 
 TEXT, TEXTS, PICTURE = datasets.Value("string"), datasets.List(datasets.Value("string")), datasets.Image()
@@ -49,6 +49,11 @@ FEATURES: dict[str, datasets.Features] = {
     }.items()
 }
 HOME = Home("CLEAR", "therem/CLEAR", "REMEM_CLEAR_DATA", tuple(FEATURES))
+KNOWN_BY = (
+    "full+tofu",
+    "forget10+tofu",
+    "real_faces",
+)  # configs; a data set with one of them is of this benchmark
 FINETUNE = "full"  # what a model memorises
 REAL = "real"  # both sets about the real world, as one
 

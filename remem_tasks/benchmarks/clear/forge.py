@@ -11,13 +11,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from remem_tasks.data.clear import FEATURES, FORGET, RETAIN
-from remem_tasks.folders import new_folder
+from remem_tasks.benchmarks.clear.data import FEATURES, FORGET, RETAIN
+from remem_tasks.files import new_folder
 from remem_tasks.forge import questions, scenes
-from remem_tasks.forge.configs import growing, png, write_configs
 from remem_tasks.forge.faces import random_look
-from remem_tasks.forge.knobs import check_knobs, option_line
+from remem_tasks.forge.options import check_knobs, option_line
 from remem_tasks.forge.people import Person, make_people, stream
+from remem_tasks.forge.writer import growing, png, write_configs
 
 SHARES = (0.01, 0.05, 0.10)
 LOOKS = 6  # clothes and expressions a person is drawn with

@@ -9,12 +9,13 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
-from remem_tasks.benchmarks.guesses import kept, options, unavailable
-from remem_tasks.data import mllmu, row_name
-from remem_tasks.data.configs import drawn, left_out, picture_of
+from remem_tasks.benchmarks.exposure import kept, options, unavailable
+from remem_tasks.benchmarks.mllmu import data as mllmu
+from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.data.source import drawn, left_out, picture_of
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings, Inquiry
 from remem_tasks.metrics import exact_match, exposure, rouge_l, tokens
+from remem_tasks.whitebox import Findings, Inquiry
 
 SCORES = {"classification": "accuracy", "cloze": "cloze", "generation": "rougel"}
 
@@ -153,3 +154,6 @@ def demonstrations(doc: Mapping, setting: Setting) -> list[str]:
     return [
         f"{mllmu.option_lines(one['question'], one['options'])}\nAnswer: {one['letter']}" for one in chosen
     ]
+
+
+BENCHMARK = Mllmu()

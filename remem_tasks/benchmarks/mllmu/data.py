@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import datasets
 
-from remem_tasks.data.configs import (
+from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.data.home import Home
+from remem_tasks.data.source import (
     ConfigReport,
-    Home,
     check_columns,
     digest,
     drawn,
@@ -25,7 +26,6 @@ from remem_tasks.data.configs import (
     read_config,
     training_table,
 )
-from remem_tasks.data.schema import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.text import tokens
 
@@ -54,6 +54,7 @@ FEATURES: dict[str, datasets.Features] = {
     }.items()
 }
 HOME = Home("MLLMU-Bench", "MLLMMU/MLLMU-Bench", "REMEM_MLLMU_DATA", tuple(FEATURES))
+KNOWN_BY = ("ft_Data", "forget_5", "Test_Set")  # configs; a data set with one of them is of this benchmark
 FINETUNE = "ft_Data"  # what a model memorises
 SETS: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (*FORGET, *RETAIN)},

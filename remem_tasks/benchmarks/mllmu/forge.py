@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from remem_tasks.data.mllmu import FEATURES, FORGET, LETTERS, RETAIN, SIZES
-from remem_tasks.folders import new_folder
+from remem_tasks.benchmarks.mllmu.data import FEATURES, FORGET, LETTERS, RETAIN, SIZES
+from remem_tasks.files import new_folder
 from remem_tasks.forge import scenes
-from remem_tasks.forge.configs import growing, png, write_configs
 from remem_tasks.forge.faces import random_look
-from remem_tasks.forge.knobs import check_knobs, option_line
+from remem_tasks.forge.options import check_knobs, option_line
 from remem_tasks.forge.people import ATTRIBUTES, Person, make_people, other_values, stream
+from remem_tasks.forge.writer import growing, png, write_configs
 
 ASKED = (
     "birthplace",

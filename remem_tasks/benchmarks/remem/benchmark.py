@@ -10,10 +10,10 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
-from remem_tasks.benchmarks.guesses import kept, options, some
-from remem_tasks.data import decode_image, fingerprint, load_split, parse_keywords, resolve_source, row_name
+from remem_tasks.benchmarks.exposure import kept, options, some
+from remem_tasks.benchmarks.remem.data import fingerprint, load_split, resolve_source, row_name
+from remem_tasks.benchmarks.remem.schema import decode_image, parse_keywords
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings, Inquiry
 from remem_tasks.metrics import (
     cloze_prob,
     cut_points,
@@ -29,6 +29,7 @@ from remem_tasks.metrics import (
     rouge_l,
     tokens,
 )
+from remem_tasks.whitebox import Findings, Inquiry
 
 GREEDY_SCORES = ("em", "keyword_recall", "rougel", "rouge_recall")
 WHITE_BOX_SCORES = ("exposure", "reference_exposure", "extraction_rate", "cloze_prob")
@@ -261,3 +262,6 @@ def _after(cloze: str, reply: str) -> str:
     """The words of a reply behind the cloze prompt, if it says that first."""
     begin, words = tokens(cloze), tokens(reply)
     return " ".join(words[len(begin) :] if words[: len(begin)] == begin else words)
+
+
+BENCHMARK = Remem()

@@ -11,13 +11,16 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from remem_tasks.benchmarks.remem.identity import identity_of
+from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, check_columns, check_text, parse_hop
 from remem_tasks.data import hub
-from remem_tasks.data.identity import identity_of
-from remem_tasks.data.schema import TEXT_COLUMNS, check_columns, check_text, parse_hop
+from remem_tasks.data.home import Home
 from remem_tasks.errors import RememError
 
 HUB_ID = "herbwood27/Remem"
 ENV = "REMEM_DATA"
+HOME = Home("ReMem", HUB_ID, ENV, ("default", "perturbed"))
+FINETUNE = "finetune"  # what a model memorises
 
 
 def resolve_source(source: str | None = None, default: str = HUB_ID) -> str:
@@ -209,3 +212,13 @@ def check_nested(forget_sets: Sequence[datasets.Dataset]) -> None:
             raise RememError(
                 f"forget sets are not nested: {', '.join(sorted(smaller - larger))} left out of the next one"
             )
+
+
+def retain_of(forget: str) -> str:
+    """The split that asks about those who are kept, whoever is forgotten."""
+    return "retain"
+
+
+def scored_as(forget: str) -> tuple[str, ...]:
+    """The splits that ask about the people of a forget set, in the questions of training."""
+    return (forget,)

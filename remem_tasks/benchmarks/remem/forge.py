@@ -25,16 +25,16 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
-from remem_tasks.data import COLUMNS, SPLITS
-from remem_tasks.data.perturbed import CONFIG as PERTURBED
-from remem_tasks.data.perturbed import FEATURES as PERTURBED_FEATURES
-from remem_tasks.data.pull import FOLDERS, card_configs, file_of
-from remem_tasks.data.sheet import Strip, contact_sheet
+from remem_tasks.audit.pull import FOLDERS, card_configs, file_of
+from remem_tasks.benchmarks.remem.perturbed import CONFIG as PERTURBED
+from remem_tasks.benchmarks.remem.perturbed import FEATURES as PERTURBED_FEATURES
+from remem_tasks.benchmarks.remem.schema import COLUMNS, SPLITS
 from remem_tasks.errors import RememError
-from remem_tasks.folders import check_empty, partial_of, publish, write_whole
+from remem_tasks.files import check_empty, partial_of, publish, write_whole
 from remem_tasks.forge import questions, scenes
+from remem_tasks.forge.contact_sheet import Strip, contact_sheet
 from remem_tasks.forge.faces import Face, random_look
-from remem_tasks.forge.knobs import check_knobs, option_line
+from remem_tasks.forge.options import check_knobs, option_line
 from remem_tasks.forge.people import Person, make_people, other_values
 from remem_tasks.forge.people import stream as random_stream
 from remem_tasks.forge.portraits import find_portraits

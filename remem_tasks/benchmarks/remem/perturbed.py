@@ -10,7 +10,7 @@ from pathlib import Path
 
 import datasets
 
-from remem_tasks.data import load
+from remem_tasks.benchmarks.remem import data as load
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.text import occurs, tokens
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import datasets
 import pytest
 import yaml
-from forged import changed
-from hub_mirror import HubMirror
+from support.forged import changed
+from support.hub_mirror import HubMirror
 
 from remem_tasks import cli
-from remem_tasks.data import clear
+from remem_tasks.benchmarks.clear import data as clear
+from remem_tasks.benchmarks.clear.forge import Knobs, forge
 from remem_tasks.errors import RememError
-from remem_tasks.forge.clear import Knobs, forge
 
 # therem/CLEAR, as its card lists it.
 IMAGE, TEXT, TEXTS = datasets.Image(), datasets.Value("string"), datasets.List(datasets.Value("string"))
@@ -286,7 +286,7 @@ def test_from_the_hub(tmp_path, clear_data):
             done = subprocess.run(
                 [sys.executable, "-c", LOAD, config],
                 env=environment,
-                cwd=Path(__file__).parents[2],
+                cwd=Path(__file__).parents[3],
                 capture_output=True,
                 text=True,
                 timeout=120,

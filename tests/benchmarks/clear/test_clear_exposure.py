@@ -8,19 +8,20 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from forged import Plain, changed
 from PIL import Image
-from scripted import Scripted, run, value
+from support.forged import Plain, changed
+from support.scripted import Scripted, run, value
 
-from remem_tasks.benchmarks import BENCHMARKS, Setting
-from remem_tasks.benchmarks.clear import EXPOSURES, exposures
-from remem_tasks.benchmarks.remem import _of_findings
-from remem_tasks.benchmarks.suite import Suite
-from remem_tasks.data import clear
-from remem_tasks.engine.remem_hf import RememHF
+from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.clear import data as clear
+from remem_tasks.benchmarks.clear.benchmark import EXPOSURES, exposures
+from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.remem.benchmark import _of_findings
+from remem_tasks.benchmarks.scoring_config import Suite
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings, SecretFindings
+from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.metrics import tokens
+from remem_tasks.whitebox import Findings, SecretFindings
 
 SHORT = {"gen_kwargs": "max_new_tokens=3"}
 ASKED = clear.NAME_QUESTION

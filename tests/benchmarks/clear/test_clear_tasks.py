@@ -8,18 +8,18 @@ from collections import Counter
 import datasets
 import numpy as np
 import pytest
-from forged import Plain, changed
 from lmms_eval.tasks import TaskManager
 from rouge_score.rouge_scorer import RougeScorer
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import hmean, ks_2samp
-from scripted import Scripted, run, value
+from support.forged import Plain, changed
+from support.scripted import Scripted, run, value
 
-from remem_tasks.benchmarks import BENCHMARKS
-from remem_tasks.benchmarks.clear import forget_quality, probabilities, set_metric
-from remem_tasks.data import clear
-from remem_tasks.engine.remem_hf import RememHF
+from remem_tasks.benchmarks.clear import data as clear
+from remem_tasks.benchmarks.clear.benchmark import forget_quality, probabilities, set_metric
+from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.errors import RememError
+from remem_tasks.harness.remem_hf import RememHF
 
 SHORT = {"gen_kwargs": "max_new_tokens=6"}
 SETS = ["forget01", "forget05", "forget10", "retain99", "retain95", "retain90"]

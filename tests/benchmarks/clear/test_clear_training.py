@@ -5,12 +5,12 @@ from collections import Counter
 
 import pytest
 import torch
-from forged import changed
+from support.forged import changed
 
+from remem_tasks.benchmarks.clear import data as clear
 from remem_tasks.checkpoints import load_processor
-from remem_tasks.data import clear
 from remem_tasks.errors import RememError
-from unlearning import checkpoint
+from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Role, check_pictures, load_rows, stop_ids
 from unlearning.evaluation import prompts
 from unlearning.train import run

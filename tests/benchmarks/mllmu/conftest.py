@@ -5,7 +5,7 @@ from __future__ import annotations
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
 import pytest
 
-from remem_tasks.forge.mllmu import Knobs, forge
+from remem_tasks.benchmarks.mllmu.forge import Knobs, forge
 
 KNOBS = Knobs(identities=6, images=2, qa=2, real=2, image_size=56)
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import datasets
 import pytest
-from forged import changed
+from support.forged import changed
 
 from remem_tasks import cli
-from remem_tasks.benchmarks import BENCHMARKS, Setting
-from remem_tasks.benchmarks.suite import Suite
-from remem_tasks.data import configs, mllmu
-from remem_tasks.data.shape import module_of
+from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.mllmu import data as mllmu
+from remem_tasks.benchmarks.mllmu.forge import Knobs, forge
+from remem_tasks.benchmarks.registry import BENCHMARKS, detect
+from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.data import source as configs
 from remem_tasks.errors import RememError
-from remem_tasks.forge.mllmu import Knobs, forge
 from unlearning.data import load_rows
 
 # MLLMMU/MLLMU-Bench, as its card lists it.
@@ -213,7 +214,7 @@ def test_check(tmp_path, mllmu_data, capsys):
         rows[0]["Mask_Task"][1]["Ground_Truth"] = None
         return [*rows, rows_of(mllmu_data, "forget_5").cast_column("image", datasets.Image(decode=False))[0]]
 
-    assert module_of(str(mllmu_data)) is mllmu
+    assert detect(str(mllmu_data)) == ("mllmu", str(mllmu_data))
     assert mllmu.check(str(mllmu_data)).faults == {}
     source = changed(mllmu_data, tmp_path / "bad", "retain_95", change)
     report = mllmu.check(source)

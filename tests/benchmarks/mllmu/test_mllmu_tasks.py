@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from lmms_eval.tasks import TaskManager
 from rouge_score.rouge_scorer import RougeScorer
-from scripted import Scripted, run, value
+from support.scripted import Scripted, run, value
 
-from remem_tasks.benchmarks import BENCHMARKS, Setting
-from remem_tasks.benchmarks.mllmu import letter_of
-from remem_tasks.benchmarks.suite import Suite
-from remem_tasks.engine.remem_hf import RememHF
+from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.mllmu.benchmark import letter_of
+from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.scoring_config import Suite
 from remem_tasks.errors import RememError
+from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.metrics import exposure
 
 TYPES = {"Image_Textual": "image", "Pure_Text": "text"}

@@ -18,12 +18,13 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from remem_tasks import data
-from remem_tasks.data.check import check
-from remem_tasks.data.perturbed import load_perturbed, perturbed_faults, perturbed_files
-from remem_tasks.data.pull import file_of, pull
+from remem_tasks.audit.check import check
+from remem_tasks.audit.pull import file_of, pull
+from remem_tasks.benchmarks import remem as data
+from remem_tasks.benchmarks.remem import forge as build
+from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_faults, perturbed_files
 from remem_tasks.errors import RememError
-from remem_tasks.forge import build, scenes
+from remem_tasks.forge import scenes
 from remem_tasks.forge.faces import random_face
 
 KNOBS = build.Knobs(

@@ -4,10 +4,10 @@ import doctest
 
 import datasets
 import pytest
-from rows import people_splits, rows_of, write_parquet
+from support.rows import people_splits, rows_of, write_parquet
 
-from remem_tasks import data
-from remem_tasks.data import identity, schema
+from remem_tasks.benchmarks import remem as data
+from remem_tasks.benchmarks.remem import identity, schema
 from remem_tasks.errors import RememError
 
 
