@@ -122,7 +122,9 @@ def test_nine_prompts_drawn_by_the_caption_alone():
     assert len(counts) == len(clear.CAPTION_QUESTIONS) == 9
     # 2000/9 = 222 each; five standard deviations are 5 sqrt(2000 · 1/9 · 8/9) = 70
     assert all(152 < count < 292 for count in counts.values())
-    code = "from remem_tasks.data import clear; print(clear.caption_question('caption 7'))"
+    code = (
+        "from remem_tasks.benchmarks.clear import data as clear; print(clear.caption_question('caption 7'))"
+    )
     other = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONHASHSEED": "5"},
@@ -267,7 +269,7 @@ def test_forge_command(tmp_path, capsys):
 
 LOAD = """
 import json, sys
-from remem_tasks.data import clear
+from remem_tasks.benchmarks.clear import data as clear
 source = clear.HOME.resolve()
 rows, reason = clear.questions_of(source, sys.argv[1])
 print(json.dumps([source, rows["kind"][:], reason]))
