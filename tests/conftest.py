@@ -24,15 +24,30 @@ os.environ.update(
 if (
     "PYTEST_XDIST_WORKER" in os.environ
 ):  # one core each: threads of several workers would be in each other's way
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in [name for name in os.environ if name.startswith("REMEM_") and name != "REMEM_CACHE"]:
     del os.environ[name]
 
 import pytest
+import torch
 from support.rows import PEOPLE, people_splits, rows_of, write_parquet
 
 from remem_tasks.checkpoints import save
 from remem_tasks.tiny import build as checkpoint
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--training-seed", type=int, default=42, help="of the trainings whose course is asserted"
+    )
+
+
+def pytest_report_header():
+    """How this suite computes: `bench/numeric.py` runs it in other ways."""
+    kinds = torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_CBWR", "as it is")
+    return (
+        f"numeric: {kinds[0]}, MKL {kinds[1]}, threads {torch.get_num_threads()}; torch {torch.__version__}"
+    )
 
 
 @pytest.fixture(scope="session")
