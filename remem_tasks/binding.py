@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_whole
+from remem_tasks.files import write_whole
 
 KEY = "remem_binding"
 """Where a results file holds its digests; beside them `weights`, put there while the model is in memory."""

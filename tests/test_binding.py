@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from made import row, write_run
+from support.made import row, write_run
 
 from remem_tasks.binding import (
     KEY,
