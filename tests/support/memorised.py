@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from unlearning.methods import METHODS
 from unlearning.train import run
 
 
