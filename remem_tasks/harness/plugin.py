@@ -18,13 +18,13 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from remem_tasks.benchmarks.registry import FOLDER
+from remem_tasks.benchmarks.registry import FOLDERS
 from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, suite_of, variable
 from remem_tasks.binding import KEY, digest_of_weights, seal
 from remem_tasks.errors import RememError
 
-TASKS_FOLDER = str(FOLDER)
-"""Indexed with all folders below it: the tasks of each benchmark."""
+TASKS_FOLDERS = tuple(map(str, FOLDERS))
+"""Indexed with all folders below them: the tasks of each benchmark."""
 MODELS = ("remem_hf", "llava")
 MAX_FAILED_SHARE = 0.01
 """A run in which more than this share of a task's replies failed is a failed run."""
@@ -64,8 +64,8 @@ def install() -> None:
     @functools.wraps(index_folders)
     def initialize_tasks(self, include_path=None, include_defaults=True):
         folders = [include_path] if isinstance(include_path, str) else list(include_path or [])
-        if os.path.realpath(TASKS_FOLDER) not in map(os.path.realpath, folders):
-            folders.append(TASKS_FOLDER)
+        known = set(map(os.path.realpath, folders))
+        folders += [folder for folder in TASKS_FOLDERS if os.path.realpath(folder) not in known]
         return index_folders(self, include_path=folders, include_defaults=include_defaults)
 
     @functools.wraps(load_tasks)

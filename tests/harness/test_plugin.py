@@ -30,15 +30,15 @@ def test_entry_point_gives_models_and_tasks():
 
 
 def test_install_is_idempotent_and_keeps_the_users_folders(tmp_path):
-    (tmp_path / "mine.yaml").write_text("task: mine\ndataset_path: x\n")
+    (tmp_path / "own.yaml").write_text("task: own\ndataset_path: x\n")
     before = TaskManager.initialize_tasks
-    ours = len(list(Path(plugin.TASKS_FOLDER).rglob("*.yaml")))
+    ours = sum(len(list(Path(folder).rglob("*.yaml"))) for folder in plugin.TASKS_FOLDERS)
     plugin.install()
     plugin.register()
     assert TaskManager.initialize_tasks is before
-    for include in (str(tmp_path), [str(tmp_path)], [str(tmp_path), plugin.TASKS_FOLDER + "/"]):
+    for include in (str(tmp_path), [str(tmp_path)], [str(tmp_path), plugin.TASKS_FOLDERS[0] + "/"]):
         names = TaskManager(include_path=include, include_defaults=False).all_tasks
-        assert {"mine", "remem", "remem_test"} <= set(names) and len(names) == len(set(names)) == ours + 1
+        assert {"own", "remem", "remem_test"} <= set(names) and len(names) == len(set(names)) == ours + 1
 
 
 def test_a_run_from_the_command_line(remem_data, checkpoints, command_line, tmp_path):
