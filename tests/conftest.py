@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 # No test may look for a hub, send telemetry, or leave anything in the user's cache.
 CACHE = tempfile.mkdtemp(prefix="remem-tests-")
@@ -27,6 +28,8 @@ if (
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in [name for name in os.environ if name.startswith("REMEM_") and name != "REMEM_CACHE"]:
     del os.environ[name]
+# The template of the docs is a benchmark like the others to every test: a folder alone makes it one.
+os.environ["REMEM_BENCHMARKS"] = str(Path(__file__).parents[1] / "docs" / "benchmark_template")
 
 import pytest
 import torch
@@ -48,6 +51,12 @@ def pytest_report_header():
     return (
         f"numeric: {kinds[0]}, MKL {kinds[1]}, threads {torch.get_num_threads()}; torch {torch.__version__}"
     )
+
+
+@pytest.fixture(scope="session")
+def training_seed(request):
+    """Of the trainings, as a flag's value; `--training-seed` gives another, to measure what margins hold."""
+    return str(request.config.getoption("--training-seed"))
 
 
 @pytest.fixture(scope="session")
