@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing.process
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -34,15 +36,48 @@ os.environ["REMEM_BENCHMARKS"] = str(Path(__file__).parents[1] / "docs" / "bench
 import pytest
 import torch
 from support.rows import PEOPLE, people_splits, rows_of, write_parquet
+from transformers import PreTrainedModel
 
 from remem_tasks.checkpoints import save
 from remem_tasks.tiny import build as checkpoint
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--training-seed", type=int, default=42, help="of the trainings whose course is asserted"
-    )
+    """`--training-seed` and `--unit`."""
+    parser.addoption("--training-seed", type=int, default=42, help="of trainings whose course is asserted")
+    parser.addoption("--unit", action="store_true", help="only tests without a model and without a process")
+
+
+HEAVY = {"checkpoints", "memorised", "make_trainer", "make_ready", "train_run"}  # fixtures that make models
+
+
+def pytest_collection_modifyitems(config, items):
+    """With `--unit`, what is slow or asks for a model is left out."""
+    if not config.getoption("--unit"):
+        return
+    left = [item for item in items if item.get_closest_marker("slow") or HEAVY & set(item.fixturenames)]
+    config.hook.pytest_deselected(items=left)
+    gone = set(left)
+    items[:] = [item for item in items if item not in gone]
+
+
+def pytest_configure(config):
+    """With `--unit`, a test that reaches for a model or a process after all is skipped there, and says so."""
+    starts_workers = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
+    if not config.getoption("--unit") or starts_workers:
+        return
+
+    def refuse(what):
+        def skip(*args, **kwargs):
+            pytest.skip(f"no unit test: {what}")
+
+        return skip
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(subprocess.Popen, "__init__", refuse("it starts a process"))
+    patch.setattr(multiprocessing.process.BaseProcess, "start", refuse("it starts a process"))
+    patch.setattr(PreTrainedModel, "__init__", refuse("it makes a model"))
+    config.add_cleanup(patch.undo)
 
 
 def pytest_report_header():
