@@ -57,9 +57,9 @@ FULL = Size(
     base="--pictures 6000 --epochs 16",
     stage1="--max_steps 500",
     methods={
-        "grad_diff": "--alpha 15 --learning_rate 1e-4 --max_steps 100",
-        "npo": "--alpha 10 --learning_rate 1e-4 --max_steps 80",
-        "idk": "--learning_rate 3e-4 --max_steps 40",
+        "grad_diff": "--alpha 15 --learning_rate 3e-4 --max_steps 48",
+        "npo": "--alpha 10 --learning_rate 3e-4 --max_steps 48",
+        "idk": "--learning_rate 3e-4 --max_steps 48",
     },
 )
 QUICK = Size(
@@ -73,11 +73,11 @@ STAGE1 = (
     "--per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 --lr_scheduler_type cosine "
     "--warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
 )
-# A run ends by what it is for: at the first evaluation, of all forget rows and as many retain rows, where the
-# secrets are said no more, as gold says none. `max_steps` bounds it.
+# A run ends by what it is for: at the first evaluation, of 30 forget rows and as many retain rows, where no secret
+# is said, as gold says none. `max_steps` bounds it.
 STAGE2 = (
     "--per_device_train_batch_size 8 --lr_scheduler_type constant --logging_steps 10 --save_strategy no "
-    "--eval_strategy steps --eval_rows 60 --per_device_eval_batch_size 60"
+    "--eval_strategy steps --eval_steps 4 --eval_rows 30 --per_device_eval_batch_size 30 --stop_on forget_em=0"
 )
 
 # What a demo that came out right shows: (model, task, metric, at least or at most, value), each at least three
