@@ -250,21 +250,21 @@ def ended(out: Path, names: Iterable[str]) -> list[str]:
 
 
 def missed(out: Path, wrong: Sequence[str]) -> str:
-    """What a demo that misses ends with: that all of it is there, where, what missed, and what that means."""
+    """What a demo that misses says: that all of it is there, where, what missed, and what that means."""
     stage1 = any(line.startswith(("memorised:", "gold:")) for line in wrong)
     means = (
-        "Stage 1 did not memorise (or gold knows what it never saw): nothing that was forgotten after it counts."
+        "Stage 1 did not memorise, or gold knows what it never saw: what was forgotten after it does not count."
         if stage1
-        else "The installation works, and every step ran to its end; a forgetting run stopped short of its aim, or cost more than it should."
+        else "The installation works. A forgetting run did not reach its aim, or cost more than it should."
     )
     return "\n".join(
         (
-            f"the demo ran to its end and missed {len(wrong)} of its {len(EXPECTED)} expectations:",
+            f"\nThe demo ran to its end and missed {len(wrong)} of its {len(EXPECTED)} expectations:",
             *(f"  {line}" for line in wrong),
-            f"  All models, scores and the report were made and are in {out} (models/, results/, report/report.html).",
-            f"  {means}",
-            "  Each bound is three or more standard deviations from what seeds and processors do (docs/demo.md): with",
-            "  unchanged code and locked releases such a miss is a finding. `remem demo --seed 1 --out runs/demo-1` asks again.",
+            f"All was made and is in {out}: models/, results/, summary.json, report/report.html.",
+            means,
+            "Each bound is three standard deviations or more from what seeds and processors do (docs/demo.md), so with",
+            "the code and releases as they are locked this is a finding. `remem demo --seed 1 --out FOLDER` asks again.",
         )
     )
 
@@ -341,5 +341,6 @@ def demo(
     console.print(f"As a picture: {out / 'summary.png'}", highlight=False)
     console.print(f"Every row, every reply, gate and distance to gold: {page}", highlight=False)
     if not quick and (wrong := unexpected(models)):
-        raise RememError(missed(out, wrong))
+        console.print(missed(out, wrong), markup=False, highlight=False, soft_wrap=True)
+        raise RememError(f"the demo missed {len(wrong)} of {len(EXPECTED)} expectations: {'; '.join(wrong)}")
     return summary
