@@ -34,6 +34,7 @@ for name in [name for name in os.environ if name.startswith("REMEM_") and name !
 os.environ["REMEM_BENCHMARKS"] = str(Path(__file__).parents[1] / "docs" / "benchmark_template")
 
 import pytest
+import resvg_py
 import torch
 from support.rows import PEOPLE, people_splits, rows_of, write_parquet
 from transformers import PreTrainedModel
@@ -48,11 +49,13 @@ def pytest_addoption(parser):
     parser.addoption("--unit", action="store_true", help="only tests without a model and without a process")
 
 
-HEAVY = {"checkpoints", "memorised", "make_trainer", "make_ready", "train_run"}  # fixtures that make models
+# Fixtures that make models, and those that make data sets.
+HEAVY = {"checkpoints", "memorised", "make_trainer", "make_ready", "train_run"}
+HEAVY |= {"data_dir", "clear_data", "mllmu_data", "forged", "built", "folders", "generated", "published"}
 
 
 def pytest_collection_modifyitems(config, items):
-    """With `--unit`, what is slow or asks for a model is left out."""
+    """With `--unit`, what is slow or asks for a model or a data set is left out."""
     if not config.getoption("--unit"):
         return
     left = [item for item in items if item.get_closest_marker("slow") or HEAVY & set(item.fixturenames)]
@@ -62,7 +65,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_configure(config):
-    """With `--unit`, a test that reaches for a model or a process after all is skipped there, and says so."""
+    """With `--unit`, a test that reaches for a model, a process or drawn people after all is skipped there, and says so."""
     starts_workers = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
     if not config.getoption("--unit") or starts_workers:
         return
@@ -76,6 +79,7 @@ def pytest_configure(config):
     patch = pytest.MonkeyPatch()
     patch.setattr(subprocess.Popen, "__init__", refuse("it starts a process"))
     patch.setattr(multiprocessing.process.BaseProcess, "start", refuse("it starts a process"))
+    patch.setattr(resvg_py, "svg_to_bytes", refuse("it draws people"))
     patch.setattr(PreTrainedModel, "__init__", refuse("it makes a model"))
     config.add_cleanup(patch.undo)
 
