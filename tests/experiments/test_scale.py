@@ -95,7 +95,7 @@ def test_a_study_is_resumed_and_grows(played, tmp_path):
 
 def test_another_study_is_not_mixed_in(played, tmp_path):
     study(Scale(qa=(6,), ratios=(0.5,), images=(2,), **TINY), tmp_path / "s", str)
-    with pytest.raises(RememError, match="holds a study with steps 1; its cells"):
+    with pytest.raises(RememError, match="holds a study with steps 1, not 2; its records"):
         study(Scale(qa=(6,), ratios=(0.5,), images=(2,), **{**TINY, "steps": 2}), tmp_path / "s", str)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import os
 import shutil
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_json
 from remem_tasks.report.results import newest_results
+from unlearning.experiments.ledger import Ledger
 
 METHODS = ("retain_ft", "ga", "grad_diff", "kl", "idk", "dpo", "npo", "scrub", "llmu", "rmu")
 TASKS = ("clear_forget10_perturbed", "clear_retain_perturbed", "clear_real")
@@ -305,17 +305,7 @@ def reproduce(
     todo = jobs(methods, size, l1)
     # (λ is in the names of the rows, so that another sweep may stand beside what is there.)
     of_all = {name: value for name, value in asdict(size).items() if name not in ("l1", "sweep")}
-    shared = json.loads(json.dumps({**of_all, "base": base}))
-    settings = out / "reproduce.json"
-    if settings.is_file():
-        if (before := json.loads(settings.read_text())) != shared:
-            other = ", ".join(
-                f"{name} {before.get(name)}" for name in shared if before.get(name) != shared[name]
-            )
-            raise RememError(f"'{out}' holds a reproduction with {other}; its rows cannot stand beside these")
-    elif out.exists() and any(out.iterdir()):
-        raise RememError(f"output folder '{out}' is not empty and holds no reproduction")
-    write_json(settings, shared)
+    ledger = Ledger(out, "reproduction", {**of_all, "base": base})
     if not (out / "data").is_dir():
         say(f"data: {forge(out / 'data', Knobs(**size.forge, seed=size.seed))}")
     if base is None:
@@ -327,15 +317,11 @@ def reproduce(
     found: dict[str, dict] = {}
     todo = [Job("gold", "gold"), Job("original", "sft"), *todo]
     for number, job in enumerate(todo, start=1):
-        path = out / "rows" / f"{job.name}.json"
-        if not path.is_file():
-            write_json(path, {**_do(job, out, size, base, device)})
-            how = ""
-        else:
-            how = " (done before)"
-        found[job.name] = record = json.loads(path.read_text())
+        name = f"rows/{job.name}"
+        record, before = ledger.measured(name, lambda: _do(job, out, size, base, device))  # noqa: B023
+        found[job.name], how = record, " (done before)" if before else ""
         if "failed" in record and job.l1 is None:
-            path.unlink()
+            ledger.file(name).unlink()
             raise RememError(f"'{job.name}': {record['failed']}")
         write(found, out, size)
         told = record.get("failed") or ", ".join(
