@@ -51,7 +51,7 @@ def played(monkeypatch):
         trained.append(out.parent.name)
         out.mkdir(parents=True)
 
-    def score(checkpoint, data, tasks, out, device="cpu", metrics="em"):
+    def score(checkpoint, data, tasks, out, device="cpu"):
         split = tasks[0].removeprefix("remem_")
         single = float(checkpoint.split("single")[1].split("_")[0])
         rows = [
@@ -61,7 +61,7 @@ def played(monkeypatch):
         write_run(out, {split: rows}, "c")
 
     monkeypatch.setattr(module, "train", train)
-    monkeypatch.setattr(module, "score", score)
+    monkeypatch.setattr(module, "score_once", score)
     return trained
 
 

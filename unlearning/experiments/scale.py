@@ -22,7 +22,7 @@ from pathlib import Path
 from remem_tasks.benchmarks.remem.forge import Knobs, forge
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_whole
-from remem_tasks.report.diagnose import asked_of, curse, score, shares_by
+from remem_tasks.report.diagnose import asked_of, curse, score_once, shares_by
 from remem_tasks.report.runs import read_runs
 from unlearning.experiments.ledger import Ledger
 
@@ -141,8 +141,8 @@ def measure(cell: tuple[int, float, int], scale: Scale, out: Path, base: Path, a
     data = folder / "data"
     forge(data, scale.knobs(*cell))
     train(base, data, folder / "model", scale)
-    score(str(folder / "model"), str(asked), ("remem_test",), folder / "asked", scale.device)
-    score(str(folder / "model"), str(data), ("remem_finetune",), folder / "trained", scale.device)
+    score_once(str(folder / "model"), str(asked), ("remem_test",), folder / "asked", scale.device)
+    score_once(str(folder / "model"), str(data), ("remem_finetune",), folder / "trained", scale.device)
     shutil.rmtree(data)  # it can be forged again, byte for byte
     return {**counted(cell, folder), "seconds": round(time.time() - started, 1)}
 
