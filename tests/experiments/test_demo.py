@@ -86,7 +86,7 @@ def test_every_forgetting_ends_by_rule_within_bounded_steps(in_root):
     for step in demo.steps(Path("runs/x"), "llava", 2, demo.FULL, 7):
         if step.name in demo.FULL.methods:
             _, args, _ = parse(step.command[step.command.index("unlearning/train.py") + 1 :])
-            assert args.stop_rules and args.eval_rows >= 30 and 0 < args.max_steps <= 60 and args.seed == 7
+            assert args.stop_rules and args.eval_rows >= 30 and 0 < args.max_steps <= 120 and args.seed == 7
 
 
 def test_threads_are_those_asked_for_else_the_cores(monkeypatch):

@@ -57,9 +57,9 @@ FULL = Size(
     base="--pictures 6000 --epochs 16",
     stage1="--max_steps 500",
     methods={
-        "grad_diff": "--alpha 15 --learning_rate 3e-4 --max_steps 48",
-        "npo": "--alpha 10 --learning_rate 3e-4 --max_steps 48",
-        "idk": "--learning_rate 3e-4 --max_steps 48",
+        "grad_diff": "--alpha 15 --learning_rate 1e-4 --max_steps 120",
+        "npo": "--alpha 10 --learning_rate 1e-4 --max_steps 120",
+        "idk": "--learning_rate 3e-4 --max_steps 60",
     },
 )
 QUICK = Size(
@@ -77,7 +77,7 @@ STAGE1 = (
 # is said, as gold says none. `max_steps` bounds it.
 STAGE2 = (
     "--per_device_train_batch_size 8 --lr_scheduler_type constant --logging_steps 10 --save_strategy no "
-    "--eval_strategy steps --eval_steps 4 --eval_rows 30 --per_device_eval_batch_size 30 --stop_on forget_em=0"
+    "--eval_strategy steps --eval_steps 5 --eval_rows 30 --per_device_eval_batch_size 30 --stop_on forget_em=0"
 )
 
 # What a demo that came out right shows: (model, task, metric, at least or at most, value), each at least three
