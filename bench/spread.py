@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import shlex
@@ -24,6 +25,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from numeric import WAYS, environment, usable
@@ -33,6 +35,14 @@ from remem_tasks.files import write_json
 from remem_tasks.report.results import newest_results, read_scores
 from unlearning.experiments import demo
 
+ROOT = Path(__file__).resolve().parents[1]
+CODE = (
+    "unlearning",
+    "remem_tasks/benchmarks",
+    "remem_tasks/engine",
+    "remem_tasks/harness",
+    "remem_tasks/metrics",
+)
 BATCH = 4  # runs of one process
 STAGE1 = ("base", "memorised", "score_memorised", "gold", "score_gold")
 MADE = ("data", "models/base", "models/memorised", "results/memorised")  # what stage 2 starts from
@@ -115,13 +125,29 @@ def execute(step: demo.Step) -> None:
         raise RememError(f"'{shlex.join(step.command)}' ended with status {status}")
 
 
+@cache
+def code() -> str:
+    """A digest of the source that trains and scores."""
+    files = [
+        path
+        for name in CODE
+        for path in sorted((ROOT / name).rglob("*.py"))
+        if "experiments" not in path.parts
+    ]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def done(job: Job, out: Path) -> dict | None:
-    """The record of a run that was made with these commands."""
+    """The record of a run that was made with these commands and this code."""
     path = out / f"{job.name}.json"
     if not path.is_file():
         return None
     found = json.loads(path.read_text())
-    return found if found["commands"] == [step.command for step in commands(job, out)] else None
+    same = found["commands"] == [step.command for step in commands(job, out)] and found["code"] == code()
+    return found if same else None
 
 
 def work(names: Iterable[str], out: Path, made: Path) -> None:
@@ -146,7 +172,7 @@ def work(names: Iterable[str], out: Path, made: Path) -> None:
         write_json(
             out / f"{name}.json",
             {
-                "commands": [step.command for step in todo],
+                "commands": [step.command for step in todo], "code": code(),
                 "way": job.way, "seed": seed, "stage": stage, "torch": torch.__version__,
                 "capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads(),
                 "models": models, "ended": ended, "seconds": round(time.time() - begun, 1),

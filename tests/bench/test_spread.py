@@ -57,12 +57,13 @@ def test_a_run_of_other_commands_is_made_anew(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     job = spread.Job(2, "plain", 0)
     assert spread.done(job, tmp_path) is None
-    made = {"commands": [step.command for step in spread.commands(job, tmp_path)], "models": {}}
+    commands = [step.command for step in spread.commands(job, tmp_path)]
+    made = {"commands": commands, "code": spread.code(), "models": {}}
     (tmp_path / f"{job.name}.json").write_text(json.dumps(made))
     assert spread.done(job, tmp_path) == made
-    made["commands"][0][-1] += "0"
-    (tmp_path / f"{job.name}.json").write_text(json.dumps(made))
-    assert spread.done(job, tmp_path) is None
+    for changed in ({"code": "another"}, {"commands": [*commands[:-1], [*commands[-1], "--limit", "1"]]}):
+        (tmp_path / f"{job.name}.json").write_text(json.dumps({**made, **changed}))
+        assert spread.done(job, tmp_path) is None
 
 
 def test_a_demo_that_is_not_there_is_named(monkeypatch, tmp_path):
