@@ -63,12 +63,12 @@ def test_expectations_name_what_went_wrong():
     assert demo.unexpected(scores(GOOD)) == []
     bad = json.loads(json.dumps(GOOD))
     bad["gold"]["remem_forget1"] = (0.2, 0.04)
-    bad["npo"]["remem_retain"] = (0.85, 0.9)
-    bad["idk"]["remem_forget1"] = (0.0, 0.4)
+    bad["npo"]["remem_retain"] = (0.7, 0.9)
+    bad["idk"]["remem_forget1"] = (0.0, 0.2)
     assert demo.unexpected(scores(bad)) == [
-        "gold: remem_em on remem_forget1 is 0.200, expected <= 0.1: off by 0.100",
-        "npo: remem_em on remem_retain is 0.850, expected >= 0.9: off by 0.050",
-        "idk: remem_exposure on remem_forget1 is 0.400, expected >= 0.6: off by 0.200",
+        "gold: remem_em on remem_forget1 is 0.200, expected <= 0.15: off by 0.050",
+        "npo: remem_em on remem_retain is 0.700, expected >= 0.75: off by 0.050",
+        "idk: remem_exposure on remem_forget1 is 0.200, expected >= 0.25: off by 0.050",
     ]
     assert demo.unexpected(scores({**GOOD, "gold": {**GOOD["gold"], "remem_forget1": (float("nan"), 0.0)}}))
 
