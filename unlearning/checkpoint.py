@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -59,15 +58,6 @@ def load_model(path: str, **kwargs: Any) -> PreTrainedModel:
     if checkpoints.base_of_adapter(path):
         logger.warning("'%s' is an adapter: it is merged into its base", path)
     return checkpoints.load_merged(path, **{"dtype": torch.float32, **kwargs})
-
-
-def digest(model: PreTrainedModel) -> str:
-    """16 hex digits over the first values of every parameter: another training gives another digest."""
-    found = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        found.update(name.encode())
-        found.update(parameter.detach().flatten()[:8].float().cpu().numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 def is_plain_model(trainer, model) -> bool:

@@ -29,6 +29,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from remem_tasks import checkpoints
+from remem_tasks.checkpoint_files import digest
 from remem_tasks.data import fingerprint, load_split
 from remem_tasks.errors import RememError
 from remem_tasks.folders import write_json
@@ -536,7 +537,7 @@ def _identity(plan: Plan, bench: Bench) -> dict[str, Any]:
     ]
     return {
         **plan.shared(),
-        "weights": checkpoint.digest(bench.base),
+        "weights": digest(bench.base),
         "scored": fingerprint(*tables),
         "trained": trained,
     }

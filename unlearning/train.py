@@ -93,6 +93,7 @@ def check_targets(model, peft_config) -> None:
 def run(argv: list[str]) -> int:
     """One run, from arguments to a saved model."""
     from remem_tasks import checkpoints
+    from remem_tasks.checkpoint_files import digest
     from unlearning import checkpoint, gate, reference
     from unlearning.card import card
     from unlearning.config import parse
@@ -154,7 +155,7 @@ def run(argv: list[str]) -> int:
     }
     model = checkpoint.load_model(base, **load)
     model.config.name_or_path = model.name_or_path = base
-    identity["weights"] = checkpoint.digest(model)
+    identity["weights"] = digest(model)
     if resume:
         check_resumed(args.output_dir, identity)
     if peft_config:

@@ -25,6 +25,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import SFTTrainer
 
+from remem_tasks.checkpoint_files import digest
 from remem_tasks.data.push import refusal
 from remem_tasks.errors import RememError
 from unlearning import activations, alternatives, checkpoint, evaluation, losses, reference, vectors
@@ -224,7 +225,7 @@ class UnlearnTrainer(SFTTrainer):
         self.encoder = encoder or Encoder(processing_class, stop_ids(model), args.picture_cache_mb)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.rows = rows
-        self.start = checkpoint.digest(model)
+        self.start = digest(model)
         super().__init__(
             model=model,
             args=args,
