@@ -27,7 +27,7 @@ from remem_tasks.checkpoint_files import (
     tensors_of,
 )
 from remem_tasks.errors import RememError
-from remem_tasks.folders import check_empty, new_folder
+from remem_tasks.files import check_empty, new_folder
 
 HUB_ID = r"\w[\w.-]*(/\w[\w.-]*)?"
 
