@@ -16,6 +16,7 @@ from peft.utils import load_peft_weights
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import cached_file
 
+from remem_tasks.chat_template import check_template
 from remem_tasks.checkpoint_files import (
     check_files,
     check_finite,
@@ -101,13 +102,17 @@ def load_processor(
     if chat_template:
         if not Path(chat_template).is_file():
             raise RememError(f"chat_template '{chat_template}': no such file")
-        processor.chat_template = Path(chat_template).read_text()
+        try:
+            processor.chat_template = Path(chat_template).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RememError(f"chat_template '{chat_template}' cannot be read: {reason(error)}") from error
     elif not getattr(processor, "chat_template", None):
         processor.chat_template = getattr(processor.tokenizer, "chat_template", None)
     if not processor.chat_template:
         raise RememError(f"checkpoint '{name}' has no chat template; save one beside the weights")
     if processor.tokenizer.eos_token_id is None:
         raise RememError(f"checkpoint '{name}': its tokenizer has no end token")
+    check_template(processor, chat_template or name)
     return processor
 
 
@@ -193,6 +198,31 @@ def _check_base(model, name: str) -> None:
         raise RememError(
             f"adapter '{name}' was trained on other weights ({made_on}) than those of '{model.name_or_path}' ({found})"
         )
+
+
+def check_pair(model: Any, processor: Any, name: str) -> None:
+    """Whether a model and a processor are of one checkpoint, as far as their numbers tell.
+
+    Raises:
+        RememError: the tokenizer has tokens that the model has no embedding for, an end token is none of its
+            tokens, or the two name different tokens for a picture.
+    """
+    tokenizer = processor.tokenizer
+    embedded = model.get_input_embeddings().weight.shape[0]
+    if (most := max(tokenizer.get_vocab().values(), default=0)) >= embedded:
+        raise RememError(f"checkpoint '{name}': its tokenizer goes up to token {most}, its model to {embedded - 1}")
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    for end in ends if isinstance(ends, (list, tuple)) else [ends]:
+        if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not 0 <= end < embedded):
+            raise RememError(f"checkpoint '{name}': eos_token_id {end!r} of its generation config is no token")
+    placeholder = getattr(processor, "image_token", None)
+    expected = getattr(model.config, "image_token_id", getattr(model.config, "image_token_index", None))
+    if isinstance(placeholder, str) and expected is not None:
+        found = tokenizer.convert_tokens_to_ids(placeholder)
+        if found != expected:
+            raise RememError(
+                f"checkpoint '{name}': its config has image token {expected!r}, its processor {placeholder} ({found})"
+            )
 
 
 def load_adapter(model, name: str) -> PeftModel:

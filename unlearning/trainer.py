@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from trl import SFTTrainer
 
 from remem_tasks.audit.push import refusal
 from remem_tasks.benchmarks.training_rows import TrainingRows
+from remem_tasks import checkpoints
 from remem_tasks.checkpoint_files import digest
 from remem_tasks.errors import RememError
 from unlearning import evaluation, losses
@@ -532,6 +534,16 @@ class UnlearnTrainer(SFTTrainer):
             resume_from_checkpoint = checkpoint.last_checkpoint(
                 self.args.output_dir, self.accelerator.num_processes
             )
+        if resume_from_checkpoint:
+            lost = []
+            if checkpoint.is_plain_model(self, self.model) or is_peft_model(self.model):
+                lost = checkpoint.check_resumable(
+                    resume_from_checkpoint,
+                    self.accelerator.num_processes,
+                    bool(self.method_state()),
+                    self.args.resume_without_state,
+                )
+            self.resumed_from = {"checkpoint": str(resume_from_checkpoint), "lost": lost}
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _save_optimizer_and_scheduler(self, output_dir):
@@ -540,9 +552,22 @@ class UnlearnTrainer(SFTTrainer):
             (Path(output_dir) / "method_state.json").write_text(json.dumps(state) + "\n")
 
     def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+            raise RememError(
+                f"optimizer or scheduler of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
+            ) from error
         if checkpoint and (path := Path(checkpoint) / "method_state.json").is_file():
             self.load_method_state(json.loads(path.read_text()))
+
+    def _load_rng_state(self, checkpoint):
+        try:
+            super()._load_rng_state(checkpoint)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+            raise RememError(
+                f"the state of random numbers of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
+            ) from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         """Weights of a checkpoint, strictly.

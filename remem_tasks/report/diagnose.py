@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from remem_tasks.benchmarks.remem.data import load_split, resolve_source
-from remem_tasks.errors import RememError
+from remem_tasks.errors import COLLAPSED, RememError
 from remem_tasks.files import write_json, write_whole
 from remem_tasks.metrics.words import occurs, tokens
+from remem_tasks.processes import run
 from remem_tasks.report.gate import trained_on
 from remem_tasks.report.runs import Row, Run, read_runs
 from remem_tasks.report.statistics import wilson
@@ -344,8 +344,8 @@ def score(
     environment = {**os.environ, "REMEM_DATA": str(data), "REMEM_METRICS": metrics}
     out.mkdir(parents=True, exist_ok=True)
     with (out / "log.txt").open("w") as log:
-        status = subprocess.run(program, env=environment, stdout=log, stderr=log, check=False).returncode
-    if status:
+        status = run(program, environment, log)
+    if status not in (0, COLLAPSED):  # what says nothing real is diagnosed too
         last = [line for line in (out / "log.txt").read_text(errors="replace").splitlines() if line.strip()]
         raise RememError(f"scoring '{checkpoint}' ended with status {status}: {last[-1] if last else ''}")
     write_whole(done, json.dumps(command) + "\n")

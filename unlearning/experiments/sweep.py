@@ -33,7 +33,7 @@ from remem_tasks.benchmarks.remem.data import fingerprint, load_split
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
 from remem_tasks.errors import RememError
-from remem_tasks.files import write_json
+from remem_tasks.files import locked, write_json
 from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
@@ -603,6 +603,7 @@ def ends(plan: Plan, bench: Bench, out: Path) -> tuple[dict, dict | None, float]
     return start, gold, level
 
 
+@locked
 def sweep(plan: Plan, out: str | Path, say: Say = print) -> dict[str, Any]:
     """Run a sweep in folder `out`, or go on with it; what `results.json` holds.
 
