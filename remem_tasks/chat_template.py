@@ -60,7 +60,9 @@ def check_template(processor: Any, name: str) -> None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RememError(f"the chat template of '{name}' fails: {lines[0]}") from error
         if texts[0] == texts[1] or _tokens(processor, texts[0]) == _tokens(processor, texts[1]):
-            raise RememError(f"the chat template of '{name}' drops {dropped}: prompts that should differ are one")
+            raise RememError(
+                f"the chat template of '{name}' drops {dropped}: prompts that should differ are one"
+            )
 
 
 def check_system(processor: Any, name: str) -> None:
@@ -68,7 +70,9 @@ def check_system(processor: Any, name: str) -> None:
     chat = _user(_PICTURE, _said(_WORDS))
     system = [{"role": "system", "content": [_said("Xylograph")]}, *chat]
     try:
-        kept = "Xylograph" in processor.apply_chat_template(system, tokenize=False, add_generation_prompt=True)
+        kept = "Xylograph" in processor.apply_chat_template(
+            system, tokenize=False, add_generation_prompt=True
+        )
     except Exception as error:
         raise RememError(f"the chat template of '{name}' takes no system turn: {error}") from error
     if not kept:

@@ -210,11 +210,15 @@ def check_pair(model: Any, processor: Any, name: str) -> None:
     tokenizer = processor.tokenizer
     embedded = model.get_input_embeddings().weight.shape[0]
     if (most := max(tokenizer.get_vocab().values(), default=0)) >= embedded:
-        raise RememError(f"checkpoint '{name}': its tokenizer goes up to token {most}, its model to {embedded - 1}")
+        raise RememError(
+            f"checkpoint '{name}': its tokenizer goes up to token {most}, its model to {embedded - 1}"
+        )
     ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     for end in ends if isinstance(ends, (list, tuple)) else [ends]:
         if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not 0 <= end < embedded):
-            raise RememError(f"checkpoint '{name}': eos_token_id {end!r} of its generation config is no token")
+            raise RememError(
+                f"checkpoint '{name}': eos_token_id {end!r} of its generation config is no token"
+            )
     placeholder = getattr(processor, "image_token", None)
     expected = getattr(model.config, "image_token_id", getattr(model.config, "image_token_index", None))
     if isinstance(placeholder, str) and expected is not None:

@@ -18,6 +18,10 @@ from filelock import FileLock, Timeout
 from remem_tasks.errors import RememError
 
 
+class Locked(RememError):
+    """Another process is writing an output."""
+
+
 def write_whole(path: str | Path, text: str, errors: str = "strict") -> None:
     """Write or replace a UTF-8 file in one move, so that it is never half there; its folder is made.
 
@@ -76,7 +80,8 @@ def lock(out: str | Path) -> Iterator[None]:
     The lock is `.<name>.lock` beside it, gone when the block ends; the system frees it if the process is killed.
 
     Raises:
-        RememError: another process holds it, or its folder cannot be written to.
+        Locked: another process holds it.
+        RememError: its folder cannot be written to.
     """
     out = Path(os.path.abspath(out))
     path = out.with_name(f".{out.name}.lock")
@@ -85,13 +90,15 @@ def lock(out: str | Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         held.acquire()
     except Timeout as error:
-        raise RememError(f"output '{out}' is being written by another process ('{path}' is locked)") from error
+        raise Locked(f"output '{out}' is being written by another process ('{path}' is locked)") from error
     except OSError as error:
         raise RememError(f"output '{out}' cannot be written: {error}") from error
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: whoever opened it meanwhile finds it gone and asks anew
+        path.unlink(
+            missing_ok=True
+        )  # while it is held: whoever opened it meanwhile finds it gone and asks anew
         held.release()
 
 

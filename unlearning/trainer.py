@@ -26,9 +26,9 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import SFTTrainer
 
+from remem_tasks import checkpoints
 from remem_tasks.audit.push import refusal
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks import checkpoints
 from remem_tasks.checkpoint_files import digest
 from remem_tasks.errors import RememError
 from unlearning import evaluation, losses
@@ -231,6 +231,7 @@ class UnlearnTrainer(SFTTrainer):
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.rows = rows
         self.start = digest(model)
+        self.resumed_from: dict[str, Any] | None = None
         super().__init__(
             model=model,
             args=args,
@@ -536,7 +537,7 @@ class UnlearnTrainer(SFTTrainer):
             )
         if resume_from_checkpoint:
             lost = []
-            if checkpoint.is_plain_model(self, self.model) or is_peft_model(self.model):
+            if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
                 lost = checkpoint.check_resumable(
                     resume_from_checkpoint,
                     self.accelerator.num_processes,
@@ -554,7 +555,14 @@ class UnlearnTrainer(SFTTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint):
         try:
             super()._load_optimizer_and_scheduler(checkpoint)
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        except (
+            RuntimeError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            pickle.UnpicklingError,
+        ) as error:
             raise RememError(
                 f"optimizer or scheduler of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
             ) from error
@@ -564,7 +572,14 @@ class UnlearnTrainer(SFTTrainer):
     def _load_rng_state(self, checkpoint):
         try:
             super()._load_rng_state(checkpoint)
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        except (
+            RuntimeError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            pickle.UnpicklingError,
+        ) as error:
             raise RememError(
                 f"the state of random numbers of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
             ) from error

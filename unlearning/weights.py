@@ -175,7 +175,9 @@ def last_checkpoint(folder: str | Path, processes: int = 1) -> str | None:
     return found[max(found)] if found else None
 
 
-def check_resumable(folder: str | Path, processes: int = 1, method_state: bool = False, lossy: bool = False) -> list[str]:
+def check_resumable(
+    folder: str | Path, processes: int = 1, method_state: bool = False, lossy: bool = False
+) -> list[str]:
     """Whether a run can go on from a checkpoint of its own to the same end.
 
     Args:
@@ -209,7 +211,9 @@ def check_resumable(folder: str | Path, processes: int = 1, method_state: bool =
             with zipfile.ZipFile(folder / name) as archive:
                 broken = archive.testzip()
         except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-            raise RememError(f"'{folder / name}' is damaged or cut short: {checkpoints.reason(error)}") from error
+            raise RememError(
+                f"'{folder / name}' is damaged or cut short: {checkpoints.reason(error)}"
+            ) from error
         if broken:
             raise RememError(f"'{folder / name}' is damaged: {broken} has another checksum")
     return missing

@@ -176,7 +176,10 @@ class Cache:
             "batch": [
                 [
                     key,
-                    [[one.text, one.token_counts.input_tokens, one.token_counts.output_tokens] for one in answers],
+                    [
+                        [one.text, one.token_counts.input_tokens, one.token_counts.output_tokens]
+                        for one in answers
+                    ],
                 ]
                 for key, answers in batch
             ]

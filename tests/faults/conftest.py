@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
 import pytest
-from chats import TEXTS, lively
 from frame import ENDS, World, tally
+from support.chats import TEXTS, lively
 
 from remem_tasks.checkpoints import save
-from remem_tasks.tiny import checkpoint
+from remem_tasks.tiny.build import build
 
 
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory):
     """A checkpoint (about 0.3 M parameters) that says something else of each row."""
     folder = tmp_path_factory.mktemp("sound")
-    model, processor = checkpoint.build("llava", TEXTS, width=64, layers=2, vocab_size=400)
+    model, processor = build("llava", TEXTS, width=64, layers=2, vocab_size=400)
     save(lively(model), processor, folder)
     return folder
 

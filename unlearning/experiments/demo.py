@@ -191,7 +191,9 @@ def _run(step: Step, out: Path, console: Console, number: str) -> float:
     status = run(step.command, environment)
     seconds = round(time.time() - started, 1)
     if status == COLLAPSED and step.name.startswith("score_"):
-        console.print(f"{step.name}: scored, and the model says nothing real; see above", style="yellow", markup=False)
+        console.print(
+            f"{step.name}: scored, and the model says nothing real; see above", style="yellow", markup=False
+        )
     elif status:
         raise RememError(
             f"step '{step.name}' ended with status {status}; see above. The same command goes on from here"

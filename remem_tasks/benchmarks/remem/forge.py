@@ -350,7 +350,9 @@ def _check_written(folder: Path, counts: dict[str, int]) -> None:
         for split, rows in counts.items():
             file = file_of(config, split)
             if found.get(str(file)) != rows:
-                raise RememError(f"'{folder / file}' has {found.get(str(file), 0)} of {rows} rows on the disk")
+                raise RememError(
+                    f"'{folder / file}' has {found.get(str(file), 0)} of {rows} rows on the disk"
+                )
 
 
 def _finished(out: Path, record: dict) -> dict[str, int] | None:
