@@ -256,6 +256,7 @@ def run(argv: list[str]) -> int:
     if main_process:
         record |= {
             "status": "finished",
+            "resumed_from": trainer.resumed_from,
             "stopped": stopping_reason(trainer),
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,

@@ -30,7 +30,7 @@ from remem_tasks import checkpoints
 from remem_tasks.audit.push import refusal
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
-from remem_tasks.errors import RememError
+from remem_tasks.errors import RememError, Terminated
 from unlearning import evaluation, losses
 from unlearning import weights as checkpoint
 from unlearning.data import IGNORE, Collator, Encoder, Examples, Pairs, Role, stop_ids
@@ -545,7 +545,13 @@ class UnlearnTrainer(SFTTrainer):
                     self.args.resume_without_state,
                 )
             self.resumed_from = {"checkpoint": str(resume_from_checkpoint), "lost": lost}
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        try:
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        except KeyboardInterrupt as error:
+            if self.is_world_process_zero():
+                why = "terminated" if isinstance(error, Terminated) else "interrupted"
+                checkpoint.mark_interrupted(self.args.output_dir, why)
+            raise
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)

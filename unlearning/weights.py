@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from remem_tasks import checkpoints
 from remem_tasks.checkpoint_files import read_json
 from remem_tasks.errors import RememError
+from remem_tasks.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -217,6 +218,14 @@ def check_resumable(
         if broken:
             raise RememError(f"'{folder / name}' is damaged: {broken} has another checksum")
     return missing
+
+
+def mark_interrupted(folder: str | Path, why: str) -> None:
+    """Note in a run's record, if it has one, that it was interrupted, and the checkpoint it can go on from."""
+    path = Path(folder) / "run.json"
+    if path.is_file():
+        found = {"status": "interrupted", "stopped": why, "last_checkpoint": last_checkpoint(folder)}
+        write_json(path, {**read_json(path), **found})
 
 
 def clear(folder: str | Path) -> None:
