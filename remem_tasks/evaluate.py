@@ -9,7 +9,6 @@ folder then holds what `lmms_eval --log_samples --output_path` leaves, sealed (`
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from remem_tasks.binding import seal
-from remem_tasks.errors import RememError
+from remem_tasks.errors import COLLAPSED, RememError
+from remem_tasks.processes import run
 from remem_tasks.report.results import newest_results
 
 PROGRAM = (sys.executable, "-c", "from remem_tasks.cli import lmms_eval; lmms_eval()")
@@ -61,7 +61,7 @@ def score(
         The results file.
 
     Raises:
-        RememError: the process ended with another status than 0; its last line is in the message.
+        RememError: the process ended with another status than 0 or COLLAPSED; its last line is in the message.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -69,10 +69,8 @@ def score(
     command = [*PROGRAM, *arguments(checkpoint, tasks, out, device, batch_size, metrics)]
     log = out / "log.txt"
     with log.open("w") as written:
-        status = subprocess.run(
-            command, env=environment, stdout=written, stderr=written, check=False
-        ).returncode
-    if status:
+        status = run(command, environment, written)
+    if status not in (0, COLLAPSED):  # what says nothing real has its results all the same
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         last = lines[-1] if lines else "it said nothing"
         raise RememError(f"scoring '{checkpoint}' ended with status {status}: {last} (all of it: {log})")

@@ -134,6 +134,12 @@ class _UnlearnConfig(SFTConfig):
         default=False,
         metadata={"help": "Replace an earlier run in output_dir (only a folder with a run.json)."},
     )
+    resume_without_state: bool = field(
+        default=False,
+        metadata={
+            "help": "Resume from a checkpoint that lost its optimizer, scheduler or random state; not exact."
+        },
+    )
     picture_cache_mb: float = field(
         default=256,
         metadata={"help": "Encoded pictures kept in memory by each process, in MiB; 0 keeps none."},
@@ -319,6 +325,7 @@ class Parser(TrlParser):
             "eval_rows",
             "eval_em",
             "overwrite_output_dir",
+            "resume_without_state",
             "picture_cache_mb",
         ]
         assert set(first) <= set(own)

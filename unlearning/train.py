@@ -93,6 +93,7 @@ def check_targets(model, peft_config) -> None:
 def run(argv: list[str]) -> int:
     """One run, from arguments to a saved model."""
     from remem_tasks import checkpoints
+    from remem_tasks.checkpoint_files import digest
     from unlearning import preflight as gate
     from unlearning import weights as checkpoint
     from unlearning.card import card
@@ -156,7 +157,7 @@ def run(argv: list[str]) -> int:
     }
     model = checkpoint.load_model(base, **load)
     model.config.name_or_path = model.name_or_path = base
-    identity["weights"] = checkpoint.digest(model)
+    identity["weights"] = digest(model)
     if resume:
         check_resumed(args.output_dir, identity)
     if peft_config:
@@ -255,6 +256,7 @@ def run(argv: list[str]) -> int:
     if main_process:
         record |= {
             "status": "finished",
+            "resumed_from": trainer.resumed_from,
             "stopped": stopping_reason(trainer),
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
             as the harness does not tell a Python task.
         setting: which scores are measured, by what the backend can do; see `serve`.
         replies, failed_replies: how many of each `apply_filters` saw on this rank.
+        said: the true replies among them, blanks between words aside.
     """
 
     request_style = "chat"
@@ -88,6 +90,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         self.benchmark = self._benchmark_of(config)
         self._system_instruction: str | None = None
         self.replies = self.failed_replies = 0
+        self.said: Counter[str] = Counter()
         super().__init__(config=config, model_name=model_name)
 
     @staticmethod
@@ -256,6 +259,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         """
         super().apply_filters()
         self.replies = self.failed_replies = 0
+        self.said = Counter()
         for instance in self._instances:
             if getattr(instance.args[1], "inquire", None):
                 task, split = instance.args[-2:]
@@ -268,6 +272,11 @@ class BenchmarkTask(ConfigurableMessagesTask):
             if not instance.metadata.get("__padding_only__"):
                 self.replies += len(failures)
                 self.failed_replies += sum(failure is not None for failure in failures)
+                self.said.update(
+                    " ".join(text.split())
+                    for text, failure in zip(instance.resps, failures)
+                    if failure is None and isinstance(text, str)
+                )
             if self.config.filter_list is None and instance.repeats > 1:
                 instance.filtered_resps = {name: list(instance.resps) for name in instance.filtered_resps}
             for name, value in instance.filtered_resps.items():

@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -21,8 +20,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from remem_tasks.errors import RememError
-from remem_tasks.files import write_json, write_whole
+from remem_tasks.errors import COLLAPSED, RememError
+from remem_tasks.files import locked, write_json, write_whole
+from remem_tasks.processes import run
 from remem_tasks.render.text import write_report
 from remem_tasks.report.results import Scores, newest_results, read_scores
 from remem_tasks.report.summary import report_of
@@ -202,9 +202,13 @@ def _run(step: Step, out: Path, console: Console, number: str) -> float:
     console.print(command, style="cyan", markup=False, highlight=False, soft_wrap=True)
     started = time.time()
     environment = {**os.environ, **ENVIRONMENT, "REMEM_DATA": str(out / "data")}
-    status = subprocess.run(step.command, env=environment, check=False).returncode
+    status = run(step.command, environment)
     seconds = round(time.time() - started, 1)
-    if status:
+    if status == COLLAPSED and step.name.startswith("score_"):
+        console.print(
+            f"{step.name}: scored, and the model says nothing real; see above", style="yellow", markup=False
+        )
+    elif status:
         raise RememError(
             f"step '{step.name}' ended with status {status}; see above. The same command goes on from here"
         )
@@ -275,6 +279,7 @@ def _report(out: Path) -> Path:
     return write_report(report, out / "report", "The demo")
 
 
+@locked
 def demo(
     out: str | Path,
     arch: str = "llava",
