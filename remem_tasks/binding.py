@@ -21,7 +21,7 @@ from remem_tasks.files import write_whole
 KEY = "remem_binding"
 """Where a results file holds its digests; beside them `weights`, put there while the model is in memory."""
 FORMAT = 1
-DIGITS = 400  # more than any float has; Python by itself converts up to 4,300
+DIGITS = 300  # no float has more
 
 
 def _integer(text: str) -> int:

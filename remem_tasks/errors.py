@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from remem_tasks.terminal import clean, say
+
 
 class RememError(ValueError):
     """A fault in what was given (data, checkpoint, arguments), told in one line that names it.
@@ -13,14 +15,23 @@ class RememError(ValueError):
     that is raised is a defect of this package and keeps its traceback.
     """
 
+    status = 1
+    """The exit status of a command that ends with it."""
+
+
+class TooFewRows(RememError):
+    """A question that these rows are too few to answer; neither yes nor no."""
+
+    status = 3
+
 
 def exit_on_error(main: Callable[[], int | None], program: str) -> int:
-    """Run `main`; a RememError becomes one line on stderr and status 1."""
+    """Run `main`; a RememError becomes one line on stderr and its status."""
     try:
         return main() or 0
     except RememError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 1
+        say(f"{program}: error: {clean(error)}", file=sys.stderr)
+        return error.status
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130

@@ -22,6 +22,7 @@ from remem_tasks.benchmarks.registry import FOLDERS
 from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, suite_of, variable
 from remem_tasks.binding import KEY, digest_of_weights, seal
 from remem_tasks.errors import RememError
+from remem_tasks.terminal import say
 
 TASKS_FOLDERS = tuple(map(str, FOLDERS))
 """Indexed with all folders below them: the tasks of each benchmark."""
@@ -160,7 +161,7 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
 
         def leave():
             for line in lines:
-                print(f"{program}: error: {line}", file=sys.stderr)
+                say(f"{program}: error: {line}", file=sys.stderr)
             raise SystemExit(1)
 
         @functools.wraps(run_one)
@@ -279,16 +280,16 @@ def run_lmms_eval() -> int:
         try:
             sys.argv = [arguments[0], *_take_flags(arguments[1:])]
         except RememError as error:
-            print(f"lmms_eval: error: {error}", file=sys.stderr)
+            say(f"lmms_eval: error: {error}", file=sys.stderr)
             return 2
         dispatch.main()
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
-            print(leaving.code, file=sys.stderr)
+            say(leaving.code, file=sys.stderr)
             return 1
         return int(leaving.code or 0)
     except KeyboardInterrupt:
-        print("lmms_eval: interrupted", file=sys.stderr)
+        say("lmms_eval: interrupted", file=sys.stderr)
         return 130
     finally:
         sys.argv = arguments
@@ -315,5 +316,5 @@ def _take_flags(arguments: list[str]) -> list[str]:
             os.environ[variable(name)] = value
     suite_of({})
     if {"-h", "--help"} & set(others):
-        print(parser.format_help().removeprefix("usage: ").strip() + "\n")
+        say(parser.format_help().removeprefix("usage: ").strip() + "\n")
     return others

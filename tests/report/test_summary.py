@@ -53,7 +53,7 @@ def test_the_gate_marks_every_score_of_a_set_that_was_not_memorised(runs):
     report = report_of([str(runs)], gold="gold", start="start")
     found = report.groups[0]
     assert found.verdict is not None and not found.verdict.passed
-    assert {score.gate for score in found.scores if "retain" in score.task and score.part == "all"} == {
+    assert {score.gate for score in found.scores if "retain" in score.task and score.part == WHOLE} == {
         "memorised"
     }
     assert found.score("idk", "remem_forget1", "em").gate == "too few rows to say"
