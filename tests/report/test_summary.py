@@ -11,6 +11,7 @@ from support.made import SUITE, model, row, write_run
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError
 from remem_tasks.render.text import csv_of, markdown_of, tables
+from remem_tasks.report.gate import WHOLE
 from remem_tasks.report.summary import report_of
 
 

@@ -18,6 +18,7 @@ from remem_tasks.benchmarks.clear import data as clear
 from remem_tasks.benchmarks.exposure import kept, options, some, unavailable
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
+from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.data.source import left_out, picture_of
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
@@ -177,7 +178,8 @@ class Clear(Benchmark):
             scores[f"{self.name}_{of}_metric"] = {"kind": kind, **values}
         if "gold" in setting.known and "paraphrase_prob" in row:
             scores |= dict.fromkeys((f"{self.name}_ks_quality", f"{self.name}_js_quality"), row)
-        return {**scores, **self.reply_rates(list(replies)), f"{self.name}_rows": row}
+        row["status"] = self.ended(replies[0], values["rouge"] >= RIGHT)
+        return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}
 
 
 def probabilities(doc: Mapping, answers: Sequence[float]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setti
 from remem_tasks.benchmarks.exposure import kept, options, unavailable
 from remem_tasks.benchmarks.mllmu import data as mllmu
 from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.data.source import drawn, left_out, picture_of
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import exact_match, exposure, rouge_l, tokens
@@ -130,7 +131,8 @@ class Mllmu(Benchmark):
             (secret,) = findings.secrets
             scores[f"{prefix}_exposure"] = exposure(secret.rank, setting.suite.rollouts)
             row |= kept(findings.secrets)
-        return {**scores, **self.reply_rates(list(replies)), f"{self.name}_rows": row}
+        row["status"] = self.ended(replies[0], scores[f"{prefix}_{SCORES[doc['kind']]}"] >= RIGHT)
+        return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}
 
 
 def letter_of(reply: str) -> str:

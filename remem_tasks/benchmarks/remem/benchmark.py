@@ -196,6 +196,7 @@ class Remem(Benchmark):
                 row |= more
         except RememError as error:
             raise RememError(f"{row_name(doc)}: {error}") from error
+        row["status"] = self.ended(replies[0], values["em"] == 1)
         known = set(self._scores(setting))
         return {
             **{
@@ -205,7 +206,8 @@ class Remem(Benchmark):
                 if value is not None and name in known
             },
             **self.reply_rates(
-                [one for reply in replies for one in (reply if isinstance(reply, list) else [reply])]
+                [one for reply in replies for one in (reply if isinstance(reply, list) else [reply])],
+                row["status"],
             ),
             # The harness drops the row from its samples file; this is what later reports group by.
             f"{self.name}_rows": row,
