@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, clearing
     r"|\x1b[\]PX^_].*?(?:\x1b\\|\x07|\Z)"  # OSC (titles, links), DCS, SOS, PM, APC
-    r"|\x1b[ -/]*[0-~]?|[\x80-\x9f]",
+    r"|\x1b[ -/]*[0-~]?",
     re.DOTALL,
 )
 """Escape sequences as ECMA-48 has them; left over is their plain text."""
 INVISIBLE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 """Control characters but tab and line feed; marks of direction, invisible operators, tags."""
 
@@ -45,14 +45,17 @@ def say(*texts: object, file: IO[str] | None = None, flush: bool = False) -> Non
 
 
 def console() -> Console:
-    """Rich's console, whose own colours are the only sequences that reach the terminal."""
+    """Rich's console, whose own colours are the only sequences that reach the terminal.
+
+    Tables have been wrapped by then, so a sequence loses what makes it one, and not the text that is left of it.
+    """
     from rich.console import Console as Plain
     from rich.segment import Segment
 
     class Clean(Plain):
         def render(self, renderable, options=None) -> Iterable[Segment]:
             for one in super().render(renderable, options):
-                yield one if one.control else Segment(clean(one.text, lines=True), one.style)
+                yield one if one.control else Segment(INVISIBLE.sub("", one.text), one.style)
 
     return Clean()
 

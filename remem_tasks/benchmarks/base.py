@@ -134,6 +134,18 @@ class Benchmark(abc.ABC):
     def images(self, doc: Mapping) -> list[Image.Image]:
         """A row's pictures, decoded, shared by all its requests."""
 
+    def needs_picture(self, doc: Mapping) -> bool:
+        """Whether a question cannot be answered without the row's picture, as it does not say whom it is about."""
+        return False
+
+    def correct(self, doc: Mapping, reply: str) -> float:
+        """The main score of a reply, in [0, 1]; of benchmarks some of whose questions need their picture."""
+        raise NotImplementedError
+
+    def pictured(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
+        """Rows that other people's pictures can be taken from by `images`: this split's, then others'."""
+        return [rows]
+
     @abc.abstractmethod
     def target(self, doc: Mapping) -> str:
         """The right answer, for the samples file."""

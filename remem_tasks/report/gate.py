@@ -68,15 +68,20 @@ class Part:
 WHOLE = Part()
 
 
-def bounds_of(metric: str, mean: float, rows: int, confidence: float) -> tuple[float, float]:
+def bounds_of(mean: float, rows: int, confidence: float, losses: float | None = None) -> tuple[float, float]:
     """One-sided Wilson bounds of a mean over rows.
 
-    A visual gap is a mean of differences in [-1, 1]; it is brought to [0, 1] and back.
+    Args:
+        losses: of a gap, a mean of differences in [-1, 1], the mean of those below 0, as a number above 0. Gains
+            (mean + losses) and losses then have a bound each, with half the error rate.
     """
-    if metric != "visual":
+    if losses is None:
         return wilson(mean, rows, confidence, sides=1)
-    low, high = wilson((1 + mean) / 2, rows, confidence, sides=1)
-    return 2 * low - 1, 2 * high - 1
+    confidence = 1 - (1 - confidence) / 2
+    gains, losses = (
+        wilson(min(max(one, 0.0), 1.0), rows, confidence, sides=1) for one in (mean + losses, losses)
+    )
+    return gains[0] - losses[1], gains[1] - losses[0]
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Finding:
     Attributes:
         metric: whose threshold it is.
         score: what it is called where that is not EM (`rouge`, `answered`).
-        rows, confidence: what the bounds stand on.
+        rows, confidence, losses: what the bounds stand on (`bounds_of`).
     """
 
     metric: str
@@ -97,6 +102,7 @@ class Finding:
     score: str = ""
     rows: int = 0
     confidence: float = 0.95
+    losses: float | None = None
 
     @property
     def name(self) -> str:
@@ -113,7 +119,7 @@ class Finding:
         """With how many rows at least such a mean would say something; None if with none (it is the threshold)."""
 
         def says(rows: int) -> bool:
-            low, high = bounds_of(self.metric, self.mean, rows, self.confidence)
+            low, high = bounds_of(self.mean, rows, self.confidence, self.losses)
             return low >= self.threshold or high < self.threshold
 
         least, most = 0, max(self.rows, 1)
@@ -335,9 +341,11 @@ def _cell(
         if not known.any():
             continue
         rows, mean = max(rows, int(known.sum())), float(values[known].mean())
-        low, high = bounds_of(metric, mean, int(known.sum()), confidence)
-        needed = getattr(limits, metric)
-        findings.append(Finding(metric, mean, low, high, needed, score, int(known.sum()), confidence))
+        losses = float(np.maximum(-values[known], 0).mean()) if metric == "visual" else None
+        stand = int(known.sum()), confidence, losses
+        findings.append(
+            Finding(metric, mean, *bounds_of(mean, *stand), getattr(limits, metric), score, *stand)
+        )
     return Cell(sheet.task, part, rows, tuple(findings), counted) if findings else None
 
 
@@ -359,7 +367,8 @@ def judge(run: Run, thresholds: Thresholds | None = None) -> Verdict:
         counted = judged[task]
         for metric in sheet.reading.judged:
             if _values_of(sheet, metric)[1] is None:
-                why = sheet.missing.get(metric, "not asked for")
+                hint = ": --metrics em,memo,exposure,visual" if metric == "visual" else ""
+                why = sheet.missing.get(metric, f"not asked for{hint}")
                 missing.append(f"{sheet.task}: {metric} was not measured ({why}), so it decides nothing")
         cells.append(_cell(sheet, WHOLE, sheet.trained if counted else None, limits, counted))
         parts = parts_of(sheet)

@@ -91,6 +91,7 @@ def test_what_was_not_measured_is_said_and_decides_nothing(tmp_path):
     assert verdict.passed and [line.split(": ")[1].split()[0] for line in verdict.missing] == [
         "memo",
         "exposure",
+        "visual",
     ]
 
 
@@ -171,12 +172,15 @@ def test_the_picture_has_to_be_used(tmp_path):
     verdict = gate_of(run_of(tmp_path / "a", rows))
     (gap,) = [one for one in verdict.cell("remem_forget1").findings if one.metric == "visual"]
     assert gap.mean == 0.25 and gap.name == "visual gap"
-    low, high = wilson((1 + 0.25) / 2, 40, 0.95, sides=1)
-    assert (gap.low, gap.high) == (pytest.approx(2 * low - 1), pytest.approx(2 * high - 1))
+    (low, high), (_, most) = wilson(0.25, 40, 0.975, sides=1), wilson(0.0, 40, 0.975, sides=1)
+    assert (gap.low, gap.high) == (pytest.approx(low - most), pytest.approx(high))
     assert verdict.outcome == UNCLEAR  # .25 is above .20, but its bound is not
     rows = [seen(i, 1.0, 1.0, 0.0) for i in range(40)]  # answers without the picture: it is not looked at
     verdict = gate_of(run_of(tmp_path / "b", rows))
-    assert verdict.outcome == NOT_MEMORISED and "visual gap 0.00 (at most" in verdict.reasons[0]
+    assert (
+        verdict.outcome == NOT_MEMORISED
+        and "visual gap 0.00 (at most 0.09; needed 0.20)" in verdict.reasons[0]
+    )
     rows = [seen(i, 1.0, 0.0, 0.0) for i in range(40)]
     assert gate_of(run_of(tmp_path / "c", rows)).passed
     assert any(

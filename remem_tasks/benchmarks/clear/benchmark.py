@@ -115,6 +115,12 @@ class Clear(Benchmark):
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, clear.HOME)
 
+    def needs_picture(self, doc: Mapping) -> bool:
+        return doc["picture"] >= 0 and doc["kind"] in ("caption", *NAMES)
+
+    def correct(self, doc: Mapping, reply: str) -> float:
+        return rouge_l(reply, doc["answer"])[1]
+
     def target(self, doc: Mapping) -> str:
         return doc["answer"]
 

@@ -81,6 +81,16 @@ class Mllmu(Benchmark):
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, mllmu.HOME)
 
+    def needs_picture(self, doc: Mapping) -> bool:
+        return doc["picture"] >= 0
+
+    def correct(self, doc: Mapping, reply: str) -> float:
+        if doc["kind"] == "classification":
+            return float(letter_of(reply) == doc["letter"])
+        if doc["kind"] == "cloze":
+            return exact_match(reply, [doc["answer"]])
+        return rouge_l(reply, doc["answer"])[0]
+
     def target(self, doc: Mapping) -> str:
         return f"{doc['letter']}: {doc['answer']}" if doc["letter"] else doc["answer"]
 
