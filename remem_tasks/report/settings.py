@@ -76,6 +76,12 @@ def _number(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _set(suite: Mapping, name: str) -> object:
+    """A setting; its default where the results are from before there was such an option."""
+    value = suite.get(name)
+    return getattr(Suite, name) if value is None else value
+
+
 def unlike(
     suites: tuple[Mapping, Mapping], generation: tuple[Mapping, Mapping], scores: Collection[str]
 ) -> str:
@@ -91,8 +97,9 @@ def unlike(
     if any("exposure" in name or name == "extraction_rate" for name in scores):
         asked += [name for name in COMPARED if name not in (*ALWAYS, *MEMO)]
     for name in (name for name in COMPARED if name in asked):
-        if suites[0].get(name) != suites[1].get(name):
-            return f"{name} {suites[1].get(name)}, not {suites[0].get(name)}"
+        first, second = (_set(suite, name) for suite in suites)
+        if first != second:
+            return f"{name} {second}, not {first}"
     for name in sorted({*generation[0], *generation[1]}):
         if generation[0].get(name) != generation[1].get(name):
             return f"{name} {generation[1].get(name)}, not {generation[0].get(name)}"

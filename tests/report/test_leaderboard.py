@@ -71,7 +71,7 @@ def test_a_start_that_had_not_memorised_is_refused_unless_asked_for(runs, tmp_pa
     ("change", "message"),
     [
         ({"fingerprint": "0" * 16}, "is other data"),
-        ({"suite": {**SUITE, "rollouts": 16}}, "rollouts 16, the board 64"),
+        ({"suite": {**SUITE, "rollouts": 128}}, "rollouts 128, the board 64"),
         ({"generation": {"max_new_tokens": 3}}, "remem_forget1: max_new_tokens 3, the board None"),
     ],
 )
@@ -122,7 +122,7 @@ def path(entry, *keys):
         (("scores", "remem_forget1"), {}, "without em"),
         (("data", "remem_forget1", "fingerprint"), "", "lacks fingerprint"),
         (("data",), {}, "name other sets"),
-        (("start",), {"gate": {}}, "lacks its samples"),
+        (("start",), {"gate": {}}, "lacks its name, its samples"),
         (("more",), 1, "unknown field more"),
         (("scores",), [], "'scores' is \\[\\]"),
     ],
