@@ -19,6 +19,10 @@ class RememError(ValueError):
     """The exit status of a command that ends with it."""
 
 
+class NonFiniteError(RememError):
+    """Weights, logits or a loss that are NaN or infinite."""
+
+
 class TooFewRows(RememError):
     """A question that these rows are too few to answer; neither yes nor no."""
 

@@ -32,6 +32,8 @@ MAX_FAILED_SHARE = 0.01
 
 _last_tasks: list = []
 """The tasks of ours that the latest run loaded."""
+_unknown: list[str] = []
+"""The names among the latest run's tasks that no task has."""
 
 
 def register() -> list:
@@ -60,7 +62,7 @@ def install() -> None:
         return
     upstream.TaskManager._remem_tasks = True
     index_folders = upstream.TaskManager.initialize_tasks
-    load_tasks = upstream.get_task_dict
+    load_tasks, match = upstream.get_task_dict, upstream.TaskManager.match_tasks
 
     @functools.wraps(index_folders)
     def initialize_tasks(self, include_path=None, include_defaults=True):
@@ -68,6 +70,14 @@ def install() -> None:
         known = set(map(os.path.realpath, folders))
         folders += [folder for folder in TASKS_FOLDERS if os.path.realpath(folder) not in known]
         return index_folders(self, include_path=folders, include_defaults=include_defaults)
+
+    @functools.wraps(match)
+    def match_tasks(self, task_list):
+        found = match(self, task_list)
+        _unknown[:] = [
+            name for name in task_list if name not in found and "*" not in name and not os.path.isfile(name)
+        ]
+        return found
 
     @functools.wraps(load_tasks)
     def get_task_dict(task_name_list, task_manager=None, task_type="simple"):
@@ -80,6 +90,7 @@ def install() -> None:
         return tasks
 
     upstream.TaskManager.initialize_tasks = initialize_tasks
+    upstream.TaskManager.match_tasks = match_tasks
     upstream.get_task_dict = get_task_dict
     evaluator = sys.modules.get("lmms_eval.evaluator")
     if hasattr(evaluator, "get_task_dict"):  # it was imported before us and holds the name by itself
@@ -172,6 +183,7 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
         @functools.wraps(run_one)
         def cli_evaluate_single(args):
             _last_tasks.clear()
+            _unknown.clear()
             started = time.time()
             try:
                 if counts(args):
@@ -181,7 +193,7 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
                 if not counts(args):
                     raise
                 failed.append(args)
-                told = isinstance(error, RememError) or str(error).startswith("Tasks not found")
+                told = isinstance(error, RememError) or (isinstance(error, ValueError) and bool(_unknown))
                 if not told or args.verbosity == "DEBUG":
                     raise
                 lines.append(str(error).strip().splitlines()[0])
