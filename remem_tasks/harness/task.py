@@ -12,9 +12,9 @@ import datasets
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.task import ConfigurableMessagesTask
 
+from remem_tasks.benchmarks import visual
 from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, Setting
 from remem_tasks.benchmarks.registry import BENCHMARKS
-from remem_tasks.benchmarks import visual
 from remem_tasks.benchmarks.scoring_config import Abilities, fit, suite_of
 from remem_tasks.errors import RememError
 from remem_tasks.whitebox import Findings, Inquiry
@@ -374,7 +374,9 @@ class BenchmarkTask(ConfigurableMessagesTask):
         ]
         if draws:
             scores[0] = {
-                name: sum(score[name] for score in scores) / draws if isinstance(value, int | float) else value
+                name: sum(score[name] for score in scores) / draws
+                if isinstance(value, int | float)
+                else value
                 for name, value in scores[0].items()
             }
         if others:

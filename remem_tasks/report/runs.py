@@ -17,7 +17,7 @@ import numpy as np
 
 from remem_tasks.benchmarks.view import RATES, RIGHT, Reading
 from remem_tasks.benchmarks.views import reading_of
-from remem_tasks.binding import KEY, parse_json, read_results, read_text, verify
+from remem_tasks.binding import bound_of, parse_json, read_results, read_text, verify
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status, rates_of, status_of
 from remem_tasks.report.results import newest_results, read_scores
@@ -158,11 +158,13 @@ class Run:
 
     @property
     def method(self) -> str | None:
-        return self.record.get("method")
+        method = self.record.get("method")
+        return method if isinstance(method, str) else None
 
     @property
     def seed(self) -> int | None:
-        return self.record.get("seed")
+        seed = self.record.get("seed")
+        return seed if isinstance(seed, int) else None
 
 
 @dataclass
@@ -302,7 +304,9 @@ def read_samples(
             outside [0, 1], a rank that cannot be, or a file that is not that of these results.
     """
     metadata = config.get("metadata") or {}
-    if not isinstance(metadata, Mapping) or not isinstance(metadata.get("suite") or {}, Mapping):
+    if not isinstance(metadata, Mapping) or not all(
+        isinstance(metadata.get(name) or {}, Mapping) for name in ("suite", "not_available")
+    ):
         raise RememError(f"the results of {task} beside '{file}': their metadata cannot be read")
     suite = dict(metadata.get("suite") or {})
     rollouts = suite.get("rollouts", 64)
@@ -440,9 +444,10 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     step = re.search(r"checkpoint-(\d+)", checkpoint) or re.search(r"checkpoint-(\d+)", name)
     if settings.get("limit"):
         notes.append(f"scored with --limit {shown(settings['limit'])}: not the whole sets")
-    record, weights = _record_of(checkpoint), (raw.get(KEY) or {}).get("weights")
-    if (record.get("gate") or {}).get("overridden"):
-        notes.append(f"trained with --no_gate: {'; '.join(record['gate'].get('reasons') or [])}")
+    record, weights = _record_of(checkpoint), bound_of(raw).get("weights")
+    gate = record.get("gate")
+    if isinstance(gate, Mapping) and gate.get("overridden"):
+        notes.append(f"trained with --no_gate: {'; '.join(map(str, gate.get('reasons') or []))}")
     return Run(
         name=name,
         model=model or name,

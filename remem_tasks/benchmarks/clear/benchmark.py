@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from remem_tasks.benchmarks.exposure import kept, options, some, unavailable
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
 from remem_tasks.benchmarks.view import RIGHT
+from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.source import left_out, picture_of
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
@@ -272,15 +272,17 @@ def gold_samples(path: str, task: str, rows: datasets.Dataset) -> dict[str, dict
         place = files[-1]
     found = {}
     try:
-        for line in place.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)["clear_rows"]
+        for number, line in enumerate(filter(None, read_text(place).split("\n")), start=1):
+            row = parse_json(
+                line, f"gold model: '{place}' is no samples file of task '{task}': line {number}"
+            )["clear_rows"]
             if row["kind"] == "caption" and "paraphrase_prob" in row:
                 ratio, probability = float(row["truth_ratio"]), float(row["paraphrase_prob"])
                 if math.isnan(ratio) or math.isnan(probability):
                     raise RememError(f"gold model: '{place}', row '{row['row_id']}': NaN")
                 found[row["row_id"]] = {"truth_ratio": ratio, "paraphrase_prob": probability}
-    except OSError as error:
-        raise RememError(f"gold model: '{place}' cannot be read ({error.strerror})") from error
+    except RememError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise RememError(f"gold model: '{place}' is no samples file of task '{task}' ({error!r})") from error
     wanted = [
