@@ -12,6 +12,7 @@ from remem_tasks import __version__
 from remem_tasks.benchmarks.registry import DEFAULT, NAMES
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.report.thresholds import Thresholds
+from remem_tasks.training import find_ours, train
 
 FORGE_MODULES = ("faker", "python_avatars", "resvg_py", "sklearn")  # the extra [forge]
 
@@ -268,6 +269,13 @@ def _add_cache(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("cache", help="the replies that remem_hf has kept: how many, and --clear")
     parser.add_argument("--clear", action="store_true", help="remove them")
     parser.set_defaults(run=_cache)
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    """For `remem --help`; `main` hands all of its arguments on."""
+    commands.add_parser(
+        "train", add_help=False, help="train or forget: accelerate launch of the training script"
+    )
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -598,6 +606,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_demo,
         _add_forge,
         _add_base,
+        _add_train,
         _add_data,
         _add_merge,
         _add_cache,
@@ -614,6 +623,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
+    find_ours()
     try:
         args.run(args)
     except ModuleNotFoundError as error:
@@ -623,5 +633,8 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["train"]:  # its arguments are the script's own
+        sys.exit(exit_on_error(lambda: train(argv[1:]), "remem train"))
     args = _parser().parse_args(argv)
     sys.exit(exit_on_error(lambda: _run(args), f"remem {args.command}"))
