@@ -145,19 +145,11 @@ def test_a_wheel_hides_nobodys_package_and_holds_all_files(foreign, installed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("foreign", ["package"], indirect=True)
 def test_a_wheel_trains_by_recipe_from_any_folder(foreign, installed):
-    """Up to the checkpoint, which is missing: the recipe gives the method, the launcher's file the process."""
-    argv = [
-        "train",
-        "--accelerate",
-        "cpu",
-        "--config",
-        "npo",
-        "--model_name_or_path",
-        "absent",
-        "--output_dir",
-        "x",
-    ]
+    """Up to the data, which are missing: the recipe gives the method, the launcher's file the process."""
+    argv = ["train", "--accelerate", "cpu", "--config", "npo", "--data", "nowhere"]
+    argv += ["--model_name_or_path", "absent", "--output_dir", "x"]
     done = run(sys.executable, "-m", "remem_tasks", *argv, cwd=foreign, path=installed)
     assert done.returncode == 1, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("unlearning: error: ") and "'absent'" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("unlearning: error: data 'nowhere'"), done.stderr
