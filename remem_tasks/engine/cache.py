@@ -15,12 +15,11 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import torch
 import transformers
 import xxhash
-from lmms_eval.api.instance import GenerationResult, TokenCounts
 from PIL import Image
 
 VARIABLE = "REMEM_CACHE"
@@ -94,6 +93,19 @@ def hash_of_model(model: Any, processor: Any) -> str | None:
     return digest.hexdigest()
 
 
+class Answer(NamedTuple):
+    """One reply as it is kept.
+
+    Attributes:
+        text: what the model said.
+        read, said: tokens of the prompt, and of the reply.
+    """
+
+    text: str
+    read: int | None
+    said: int | None
+
+
 class Cache:
     """The answers of one model.
 
@@ -115,26 +127,18 @@ class Cache:
                 except (ValueError, TypeError, KeyError):
                     continue  # the last line of a run that was killed
 
-    def get(self, key: str) -> list[GenerationResult] | None:
+    def get(self, key: str) -> list[Answer] | None:
         """The answers under a key, or None."""
         record = self.kept.get(key)
         if record is None:
             return None
-        return [
-            GenerationResult(text, TokenCounts(input_tokens=read, output_tokens=said))
-            for text, read, said in record["answers"]
-        ]
+        return [Answer(*answer) for answer in record["answers"]]
 
-    def put(self, key: str, answers: list[GenerationResult]) -> None:
+    def put(self, key: str, answers: list[Answer]) -> None:
         """Keep answers; they are on disk when this returns. A disk that takes no more ends the keeping."""
         if self._full:
             return
-        record = {
-            "key": key,
-            "answers": [
-                (one.text, one.token_counts.input_tokens, one.token_counts.output_tokens) for one in answers
-            ],
-        }
+        record = {"key": key, "answers": answers}
         try:
             if self._file is None:
                 self.folder.mkdir(parents=True, exist_ok=True)

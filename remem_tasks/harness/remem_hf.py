@@ -27,7 +27,7 @@ from remem_tasks.checkpoints import (
     load_model,
     load_processor,
 )
-from remem_tasks.engine.cache import Cache, folder_of, hash_of, hash_of_model
+from remem_tasks.engine.cache import Answer, Cache, folder_of, hash_of, hash_of_model
 from remem_tasks.engine.decoder import Decoder, State
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat
@@ -132,6 +132,16 @@ def cut(text: str, until: Sequence[str] | str | None) -> str:
     stops = [until] if isinstance(until, str) else until or []
     ends = [text.find(stop) for stop in stops if stop and stop in text]
     return text[: min(ends)] if ends else text
+
+
+def _result_of(answer: Answer) -> GenerationResult:
+    """What was kept of a reply, as the harness takes it."""
+    return GenerationResult(answer.text, TokenCounts(input_tokens=answer.read, output_tokens=answer.said))
+
+
+def _answer_of(result: GenerationResult) -> Answer:
+    """The other way round."""
+    return Answer(result.text, result.token_counts.input_tokens, result.token_counts.output_tokens)
 
 
 class RememHF(lmms):
@@ -311,10 +321,10 @@ class RememHF(lmms):
                 for row in rows if cache else ():
                     of_replies, of_findings = keys[id(row)]
                     if row.replies and (found := cache.get(of_replies)):
-                        put(row.replies, found)
+                        put(row.replies, [_result_of(answer) for answer in found])
                         row.replies = []
                     if row.findings and (found := cache.get(of_findings)):
-                        put(row.findings, found * len(row.findings))
+                        put(row.findings, [_result_of(answer) for answer in found] * len(row.findings))
                         row.findings, row.inquiry = [], None
                 if not (rows := [row for row in rows if row.replies or row.findings]):
                     continue
@@ -327,9 +337,9 @@ class RememHF(lmms):
                     if cache:
                         of_replies, of_findings = keys[id(row)]
                         if replies:
-                            cache.put(of_replies, replies)
+                            cache.put(of_replies, [_answer_of(result) for result in replies])
                         if findings:
-                            cache.put(of_findings, findings[:1])
+                            cache.put(of_findings, [_answer_of(result) for result in findings[:1]])
         if cache:
             cache.close()
         return results
