@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-fast lint lock clean
+.PHONY: help setup demo test test-fast lint types lock clean
 help:
 	@echo "make demo       build data, memorise, forget, score, and print the table (about ten minutes);"
 	@echo "                BENCH=clear: the same with CLEAR's data and scores"
 	@echo "make test       run all tests"
 	@echo "make test-fast  run the tests that start no process and train no model"
 	@echo "make lint       check style"
+	@echo "make types      check types: strict in parts, elsewhere no error more than committed"
 	@echo "make lock       resolve requirements.lock anew"
 
 setup: $(STAMP)
@@ -38,6 +39,9 @@ test-fast: setup
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/python .ci/types
 
 lock:
 	rm -rf .venv-lock

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
@@ -131,19 +130,3 @@ how it is launched
 
 All else goes to the training script:
 """
-
-
-def train(argv: Sequence[str]) -> int:
-    """`remem train`: run the training script under `accelerate launch`; its exit status.
-
-    Raises:
-        RememError: as `launch_command`.
-    """
-    if {"-h", "--help", "--help_all"} & set(argv):
-        find_ours()
-        from unlearning.config import parse
-
-        print(LAUNCH_HELP)
-        parse(argv)
-        return 0
-    return subprocess.run(launch_command(argv), check=False).returncode
