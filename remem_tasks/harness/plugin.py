@@ -45,9 +45,10 @@ def register() -> list:
     """The entry point: our models; and, on the way, our task folder and the exit status."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    from remem_tasks.harness import llava
+    from remem_tasks.harness import listing, llava
 
     install()
+    listing.show_models(("remem_hf",))
     upstream = sys.modules.get("lmms_eval.__main__")
     if type(upstream) is types.ModuleType:
         # The command line is being imported, and `cli_evaluate` is not defined yet: hand it out

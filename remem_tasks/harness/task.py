@@ -11,10 +11,11 @@ from functools import partial
 
 import datasets
 from lmms_eval.api.instance import Instance
+from lmms_eval.api.metrics import mean as upstream_mean
 from lmms_eval.api.task import ConfigurableMessagesTask
 
 from remem_tasks.benchmarks import visual
-from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, Setting
+from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, Setting, mean
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.scoring_config import Abilities, fit, suite_of
 from remem_tasks.errors import RememError
@@ -182,7 +183,8 @@ class BenchmarkTask(ConfigurableMessagesTask):
             for metric in [*self.benchmark.metrics(rows, split, self.setting), *visual_metrics]:
                 self._metric_fn_list[metric.name] = None
                 self._metric_fn_kwargs[metric.name] = {}
-                self._aggregation_list[metric.name] = metric.aggregate
+                own = metric.aggregate is not mean
+                self._aggregation_list[metric.name] = metric.aggregate if own else upstream_mean
                 self._higher_is_better[metric.name] = metric.higher_is_better
 
     def _find_donors(self, split: str, rows: datasets.Dataset) -> None:
