@@ -26,7 +26,7 @@ def test_a_method_is_documented_and_its_flags_are_in_the_help(name):
     assert name in text and all(f"--{flag}" in text for flag in method.options)
 
 
-# Settings under which twelve steps show the sign; what is not named takes FEW_STEPS.
+# Settings under which a few steps show the sign; what is not named takes FEW_STEPS.
 FEW_STEPS = {"max_steps": 12, "learning_rate": 5e-4}
 FASTER = {"learning_rate": 1.5e-3}
 OWN = {
@@ -35,7 +35,6 @@ OWN = {
     "jensun": {"learning_rate": 3e-3, "max_steps": 60},
     **dict.fromkeys(("altpo", "llmu", "mmunlearner", "scrub", "simnpo", "task_vector", "wga"), FASTER),
     "dpo": {"learning_rate": 3e-3, "max_steps": 24},
-    "sku": {"learning_rate": 8e-4},
     # Its weights p⁵(1 − p) are small where p is near 1.
     "satimp": {"learning_rate": 3e-3, "max_steps": 24},
     "rmu": {"learning_rate": 3e-3, "max_steps": 24},
