@@ -80,8 +80,8 @@ STAGE2 = (
     "--eval_strategy steps --eval_steps 5 --eval_rows 30 --per_device_eval_batch_size 30 --stop_on forget_em=0"
 )
 
-# What a demo that came out right shows: (model, task, metric, at least or at most, value), each at least three
-# standard deviations from the mean over seeds and ways of computing (`bench/spread.py`). A model that was
+# What a demo that came out right shows: (model, task, metric, at least or at most, value), set by what each model is
+# for; `bench/spread.py` measures how many standard deviations of seeds and processors lie between. A model that was
 # taught to refuse does not say the secret, and still holds it.
 EXPECTED = (
     ("memorised", "remem_forget1", "remem_em", ">=", 0.85),
@@ -249,8 +249,7 @@ def missed(out: Path, wrong: Sequence[str]) -> str:
             *(f"  {line}" for line in wrong),
             f"All was made and is in {out}: models/, results/, summary.json, report/report.html.",
             means,
-            "Each bound is three standard deviations or more from what seeds and processors do (docs/demo.md), so with",
-            "the code and releases as they are locked this is a finding. `remem demo --seed 1 --out FOLDER` asks again.",
+            "How far other seeds and processors move each cell: docs/demo.md. `remem demo --seed 1 --out FOLDER` asks again.",
         )
     )
 
