@@ -194,6 +194,7 @@ def test_samples_keep_what_reports_group_by(remem_data):
         "attribute": "city",
         "qa_category": "personal_information",
         "forgotten": False,
+        "status": "incorrect",
     }
     assert sample["target"] == f"The city of Ben Crane is {PEOPLE['ben_crane'][2]['city']}."
 
