@@ -153,3 +153,21 @@ def test_a_wheel_trains_by_recipe_from_any_folder(foreign, installed):
     done = run(sys.executable, "-m", "remem_tasks", *argv, cwd=foreign, path=installed)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith("unlearning: error: data 'nowhere'"), done.stderr
+
+
+LISTS = {
+    "lmms-eval tasks list": ("-c", "from lmms_eval.cli.dispatch import main; main()", "tasks", "list"),
+    "python -m lmms_eval tasks list": ("-m", "lmms_eval", "tasks", "list"),
+    "lmms-eval models": ("-c", "from lmms_eval.cli.dispatch import main; main()", "models"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", LISTS)
+def test_plain_lmms_eval_lists_what_is_ours(command, installed, tmp_path):
+    """Its console script is that line of Python. Entry points are the wheel's, which comes first on the path."""
+    done = run(sys.executable, *LISTS[command], cwd=tmp_path, path=installed)
+    assert done.returncode == 0, done.stderr
+    words = set(done.stdout.split())
+    ours = {"remem_hf"} if "models" in command else {"remem", "remem_forget1", "clear_retain90", "mllmu_test"}
+    assert ours <= words
