@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import datasets
 from PIL import Image
@@ -48,7 +49,7 @@ class Request:
 
     prompt: str
     kind: str = "generate_until"
-    generation_kwargs: Mapping = field(default_factory=dict)
+    generation_kwargs: Mapping[str, Any] = field(default_factory=dict)
     repeats: int | None = None
 
 
@@ -70,7 +71,7 @@ class Metric:
 
     name: str
     higher_is_better: bool | None = None
-    aggregate: Callable[[Sequence], float] = mean
+    aggregate: Callable[[Sequence[Any]], float] = mean
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class Setting:
     suite: Suite
     missing: Mapping[str, str] = field(default_factory=dict)
     white_box: bool = False
-    rollout_options: Mapping = field(default_factory=dict)
-    known: Mapping = field(default_factory=dict)
+    rollout_options: Mapping[str, Any] = field(default_factory=dict)
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Benchmark(abc.ABC):
@@ -126,19 +127,19 @@ class Benchmark(abc.ABC):
         return setting
 
     @abc.abstractmethod
-    def requests(self, doc: Mapping, setting: Setting) -> list[Request]:
+    def requests(self, doc: Mapping[str, Any], setting: Setting) -> list[Request]:
         """What is asked of a row (without its pictures), in the order in which `score` gets the replies."""
 
-    def inquiry(self, doc: Mapping, setting: Setting) -> Inquiry | None:
+    def inquiry(self, doc: Mapping[str, Any], setting: Setting) -> Inquiry | None:
         """What is asked of a white box beside the replies."""
         return None
 
     @abc.abstractmethod
-    def images(self, doc: Mapping) -> list[Image.Image]:
+    def images(self, doc: Mapping[str, Any]) -> list[Image.Image]:
         """A row's pictures, decoded, shared by all its requests."""
 
     @abc.abstractmethod
-    def target(self, doc: Mapping) -> str:
+    def target(self, doc: Mapping[str, Any]) -> str:
         """The right answer, for the samples file."""
 
     @abc.abstractmethod
@@ -148,7 +149,7 @@ class Benchmark(abc.ABC):
     @abc.abstractmethod
     def score(
         self,
-        doc: Mapping,
+        doc: Mapping[str, Any],
         replies: Sequence[Reply | list[Reply]],
         setting: Setting,
         findings: Findings | None = None,
