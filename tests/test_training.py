@@ -77,6 +77,14 @@ def test_launch_configurations_go_by_name(name, monkeypatch):
     assert command == [*launch, *threads.get(name, []), *script]
 
 
+@pytest.mark.parametrize(("asked", "threads"), [("3", "3"), ("", "6"), ("many", "6"), ("0", "6")])
+def test_threads_are_those_asked_for_else_the_cores(asked, threads, monkeypatch):
+    monkeypatch.setattr(training, "_cores", lambda: 6)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    command = launch_command(["--accelerate", "cpu"])
+    assert command[command.index("--num_cpu_threads_per_process") + 1] == threads
+
+
 def test_a_file_of_accelerate_and_a_number_of_processes(tmp_path):
     file = tmp_path / "mine.yaml"
     file.touch()
