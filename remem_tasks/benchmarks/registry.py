@@ -53,7 +53,8 @@ class _Benchmarks(Mapping[str, "Benchmark"]):
     def __getitem__(self, name: str) -> Benchmark:
         if name not in NAMES:
             raise KeyError(name)
-        return part_of(name, "benchmark").BENCHMARK
+        found: Benchmark = part_of(name, "benchmark").BENCHMARK
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(NAMES)

@@ -21,7 +21,7 @@ def _answers(unimodal: ArrayLike, multimodal: ArrayLike) -> tuple[np.ndarray, np
         if not np.isin(array, (0, 1)).all():
             raise RememError(f"{what}: right is 1 and wrong is 0, there is nothing else")
         right.append(array == 1)
-    same_length(*right, "text-only and image-and-text answers")
+    same_length(right[0], right[1], "text-only and image-and-text answers")
     return right[0], right[1]
 
 
