@@ -24,6 +24,7 @@ from remem_tasks.engine.beams import Beams
 from remem_tasks.engine.draw import generator, uniforms
 from remem_tasks.engine.frontiers import Front, Lone, slots_of
 from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
+from remem_tasks.engine.search import Beam, BestFirst, Rank
 from remem_tasks.engine.state import Continuations, Known, Reply, State, apart, picked, widened
 from remem_tasks.engine.tree import Tree
 from remem_tasks.engine.trie import Trie
@@ -506,18 +507,11 @@ class Decoder:
         limits = _for_each(lengths, count)
         floors = [-math.inf] * count if floors is None else list(floors)
         self._check_room(state, torch.tensor(limits, device=self.device))
-        # Branches with about as many beams, for about as many tokens, side by side: at e^floor there are
-        # no more than e^-floor prefixes that go on.
-        order = sorted(
-            range(count), key=lambda branch: (round(min(math.log(m), -floors[branch])), limits[branch])
-        )
-        group = max(8, (8192 if self.device.type == "cuda" else 2048) // m)
         found: list[Continuations | None] = [None] * count
-        for start in range(0, count, group):
-            part = order[start : start + group]
+        for part in self._side_by_side(m, limits, floors):
             front = Front(self.log_probabilities, state)
             index = torch.tensor(part, device=self.device)
-            front.take(index, copy=count > group)
+            front.take(index, copy=count > len(part))
             beams = Beams(
                 m,
                 [limits[branch] for branch in part],
@@ -534,6 +528,75 @@ class Decoder:
             for branch, parts in zip(part, beams.outcomes()):
                 found[branch] = Continuations(*parts)
         return found
+
+    @torch.inference_mode()
+    def ranks(
+        self,
+        state: State,
+        m: int,
+        secrets: Sequence[Sequence[int]],
+        floors: Sequence[float],
+        budget: int,
+    ) -> list[Rank]:
+        """The guess rank of a secret behind each branch, exactly or between bounds (see `search`).
+
+        Args:
+            m: guesses among which the secrets are ranked.
+            secrets: the tokens of each, at least one.
+            floors: ln P of each.
+            budget: prefixes that may be read for a secret whose rank the beam cannot say.
+        """
+        count, words = len(state), self.vocabulary - int(self.banned.sum())
+        limits = [len(secret) for secret in secrets]
+        self._check_room(state, torch.tensor(limits, device=self.device))
+        found: list[Rank | None] = [None] * count
+        for part in self._side_by_side(m, limits, floors):
+            front = Front(self.log_probabilities, state)
+            index = torch.tensor(part, device=self.device)
+            front.take(index, copy=count > len(part))
+            beam = Beam(
+                m,
+                [secrets[branch] for branch in part],
+                [floors[branch] for branch in part],
+                self._ends,
+                words,
+                self.device,
+            )
+            parents, tokens = beam.grow(state.logp[index])
+            while len(parents):
+                front.take(parents)
+                parents, tokens = beam.grow(front.step(tokens))
+            front.close()
+            for branch, rank in zip(part, beam.ranks()):
+                found[branch] = rank
+        searches = {
+            branch: BestFirst(m, secrets[branch], floors[branch], self.ends, words, budget)
+            for branch in range(count)
+            if found[branch] is None
+        }
+        mark = state.tree.columns
+        while going := [branch for branch, search in searches.items() if search.open]:
+            taken = [(branch, searches[branch].take(m)) for branch in going]
+            asked = [(branch, prefix) for branch, prefixes in taken for _, prefix in prefixes]
+            branches, prefixes = [branch for branch, _ in asked], [prefix for _, prefix in asked]
+            parts = self.extend(state, branches, prefixes).logp.split([len(some) for _, some in taken])
+            for (branch, some), logp in zip(taken, parts):
+                searches[branch].put(some, logp)
+            state.tree.crop(mark)
+        return [searches[branch].rank() if rank is None else rank for branch, rank in enumerate(found)]
+
+    def _side_by_side(self, m: int, limits: Sequence[int], floors: Sequence[float]) -> Iterator[list[int]]:
+        """Branches with about as many beams, for about as many tokens.
+
+        At e^floor there are no more than e^-floor prefixes that go on.
+        """
+        order = sorted(
+            range(len(limits)),
+            key=lambda branch: (round(min(math.log(m), -floors[branch])), limits[branch]),
+        )
+        group = max(8, (8192 if self.device.type == "cuda" else 2048) // m)
+        for start in range(0, len(order), group):
+            yield order[start : start + group]
 
     # Batches
 
