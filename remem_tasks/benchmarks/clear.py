@@ -13,21 +13,19 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from remem_tasks.benchmarks import guesses
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
-from remem_tasks.benchmarks.guesses import kept, options, some, unavailable
 from remem_tasks.benchmarks.suite import NO_ANSWERS
 from remem_tasks.data import clear, row_name
 from remem_tasks.data.configs import left_out, picture_of
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings, Inquiry, SecretFindings
+from remem_tasks.inquiry import Findings, Inquiry, Secret
 from remem_tasks.metrics import (
     answer_probability,
-    exposure,
     harmonic_mean,
     jsd_forget_quality,
     ks_forget_quality,
     options_probability,
-    reference_exposure_of_rank,
     rouge_l,
     truth_ratio,
     truth_ratio_forget,
@@ -36,7 +34,6 @@ from remem_tasks.metrics import (
 
 KINDS = ("caption", "name", "text", "faces", "world")
 NAMES = ("name", "faces")  # the kinds whose answer is the name of the person in the picture
-EXPOSURES = ("exposure", "reference_exposure", "extraction_rate")
 # The two tasks that each of the paper's three numbers is the harmonic mean over.
 PARTS = {"forget": ("caption", "name"), "retain": ("caption", "name"), "real": ("faces", "world")}
 
@@ -66,7 +63,7 @@ class Clear(Benchmark):
         kinds = set(rows["kind"][:])
         of = "real" if split.startswith("real") else "forget" if split.startswith("forget") else "retain"
         known: dict[str, object] = {"of": of}
-        missing = unavailable(setting)
+        missing = guesses.unavailable(setting)
         faults: list[str] = []
         whole, alone = clear.questions_of(source, split, faults)
         if told := left_out(faults, len(whole)):
@@ -107,8 +104,8 @@ class Clear(Benchmark):
         asked, suite = Inquiry(doc["row_id"], row_name(doc), answers=tuple(answers)), setting.suite
         if doc["kind"] not in NAMES or "exposure" not in suite.metrics:
             return asked
-        wrong = some(doc["wrong"], suite, doc["row_id"])
-        return replace(asked, secrets=(doc["answer"],), references=(wrong,), **options(suite))
+        wrong = guesses.some(doc["wrong"], suite, doc["row_id"])
+        return replace(asked, secrets=(Secret("", doc["answer"], wrong),), **guesses.options(suite))
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, clear.HOME)
@@ -130,8 +127,13 @@ class Clear(Benchmark):
                 if kind != "text" and ("truth_ratio" not in setting.missing or kind != "caption"):
                     found.append(Metric(f"{self.name}_{kind}_truth", higher or None))
                 if kind in NAMES and "exposure" in setting.suite.metrics:
-                    measured = [name for name in EXPOSURES if name not in setting.missing]
-                    found += [Metric(f"{self.name}_{kind}_{name}", higher) for name in measured]
+                    found += [
+                        Metric(f"{self.name}_{kind}_{name}", higher == guesses.SCORES[name])
+                        for name in guesses.measured(setting.suite)
+                        if name not in setting.missing
+                    ]
+        if setting.white_box and kinds & set(NAMES) and "exposure" in setting.suite.metrics:
+            found += guesses.rate_metrics(self.name, setting.suite)
         if clear.partner_of(split) and "caption" in kinds:
             found.append(Metric(f"{self.name}_unpaired_rate"))
         if f"{of}_metric" not in setting.missing:
@@ -164,12 +166,12 @@ class Clear(Benchmark):
                     of_set = truth_ratio_forget if of == "forget" else truth_ratio_retain
                     values["truth"] = of_set([found["truth_ratio"]])
                 if findings.secrets:
-                    exposed = exposures(findings.secrets[0], setting.suite.rollouts)
-                    row |= kept(findings.secrets)
+                    exposed = guesses.scores(findings.secrets, setting.suite)
+                    row |= guesses.kept(findings.secrets)
             except RememError as error:
                 raise RememError(f"{row_name(doc)}: {error}") from error
         scores: dict[str, object] = {f"{self.name}_{kind}_{name}": value for name, value in values.items()}
-        scores |= {f"{self.name}_{kind}_{name}": value for name, value in exposed.items()}
+        scores |= guesses.of_benchmark([f"{self.name}_{kind}"], self.name, exposed)
         if kind == "caption" and clear.partner_of(doc["config"]):
             scores[f"{self.name}_unpaired_rate"] = float(doc["paraphrase"] is None)
         if f"{of}_metric" not in setting.missing:
@@ -200,17 +202,6 @@ def probabilities(doc: Mapping, answers: Sequence[float]) -> dict[str, float]:
     if doc["paraphrase"]:
         found["paraphrase_prob"] = answer_probability([paraphrase])
     return found
-
-
-def exposures(secret: SecretFindings, m: int) -> dict[str, float]:
-    """EXPOSURES of a name; without `reference_exposure` where there is no wrong name.
-
-    Args:
-        m: M, the guesses among which the name was ranked.
-    """
-    among = reference_exposure_of_rank(secret.reference_rank, 1 + secret.references)
-    values = (exposure(secret.rank, m), among, secret.extraction_rate)
-    return {name: value for name, value in zip(EXPOSURES, values) if value is not None}
 
 
 def set_metric(items: Sequence[Mapping], of: str) -> float:

@@ -8,13 +8,13 @@ from dataclasses import replace
 import datasets
 from PIL import Image
 
+from remem_tasks.benchmarks import guesses
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
-from remem_tasks.benchmarks.guesses import kept, options, unavailable
 from remem_tasks.data import mllmu, row_name
 from remem_tasks.data.configs import drawn, left_out, picture_of
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings, Inquiry
-from remem_tasks.metrics import exact_match, exposure, rouge_l, tokens
+from remem_tasks.inquiry import Findings, Inquiry, Secret
+from remem_tasks.metrics import exact_match, rouge_l, tokens
 
 SCORES = {"classification": "accuracy", "cloze": "cloze", "generation": "rougel"}
 
@@ -41,7 +41,7 @@ class Mllmu(Benchmark):
     def prepare(self, source: str, split: str, rows: datasets.Dataset, setting: Setting) -> Setting:
         """Whether the set is to be forgotten; the questions that demonstrations are drawn from."""
         known: dict[str, object] = {"forget": split.startswith(("forget", "test_"))}
-        missing = unavailable(setting)
+        missing = guesses.unavailable(setting)
         faults: list[str] = []
         whole = mllmu.questions_of(source, split, faults)
         if told := left_out(faults, len(whole)):
@@ -65,13 +65,12 @@ class Mllmu(Benchmark):
         suite = setting.suite
         if not setting.white_box or "exposure" not in suite.metrics or not doc["cloze"]:
             return None
+        before = doc["cloze"].rstrip()
         asked = Inquiry(
             doc["row_id"],
             row_name(doc),
-            cloze=doc["cloze"],
-            secrets=(doc["answer"],),
-            references=((),),
-            **options(suite),
+            secrets=(Secret(before, doc["cloze"][len(before) :] + doc["answer"]),),
+            **guesses.options(suite),
         )
         # (Without a picture there would be nothing before the blank.)
         return asked if doc["picture"] >= 0 else replace(asked, with_question=True)
@@ -94,12 +93,15 @@ class Mllmu(Benchmark):
         ]
         if setting.white_box and "exposure" in setting.suite.metrics:
             found += [
-                Metric(f"{self.name}_{modality}_exposure", higher)
+                Metric(f"{self.name}_{modality}_{name}", higher == guesses.SCORES[name])
                 for modality in ("image", "text")
-                if any(
+                for name in guesses.measured(setting.suite)
+                if name not in ("reference_exposure", "cloze_prob")  # `…_cloze` is the EM of filled blanks
+                and any(
                     cloze and place == modality for cloze, place in zip(rows["cloze"][:], rows["modality"][:])
                 )
             ]
+            found += guesses.rate_metrics(self.name, setting.suite)
         if any(kind == "classification" for kind, _ in pairs):
             found.append(Metric(f"{self.name}_unlettered_rate", False))
         return [*found, *self.rate_metrics(), Metric(f"{self.name}_rows", aggregate=len)]
@@ -126,9 +128,10 @@ class Mllmu(Benchmark):
         else:
             scores[f"{prefix}_rougel"] = rouge_l(text, doc["answer"])[0]
         if findings is not None:
-            (secret,) = findings.secrets
-            scores[f"{prefix}_exposure"] = exposure(secret.rank, setting.suite.rollouts)
-            row |= kept(findings.secrets)
+            found = guesses.scores(findings.secrets, setting.suite)
+            del found["cloze_prob"]
+            scores |= guesses.of_benchmark([prefix], self.name, found)
+            row |= guesses.kept(findings.secrets)
         return {**scores, **self.reply_rates(list(replies)), f"{self.name}_rows": row}
 
 

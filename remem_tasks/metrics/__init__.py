@@ -1,5 +1,6 @@
 """Metrics: pure functions, arrays and strings in, numbers out. `docs/metrics.md` says what each one means."""
 
+from remem_tasks.metrics.cloze import Continuation, cloze_fault, continuations
 from remem_tasks.metrics.exposure import (
     cloze_prob,
     exposure,
@@ -41,12 +42,15 @@ from remem_tasks.metrics.text import ape, exact_match, keyword_recall, rouge_l, 
 from remem_tasks.metrics.umu import accf, accr, rlf, rlr
 
 __all__ = [
+    "Continuation",
     "accf",
     "accr",
     "answer_probability",
     "ape",
     "auc",
+    "cloze_fault",
     "cloze_prob",
+    "continuations",
     "cut_points",
     "exact_match",
     "exact_memorisation",
