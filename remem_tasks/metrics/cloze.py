@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from remem_tasks.metrics.text import occurs, tokens
+from remem_tasks.metrics.words import begins, length, occurs, tokens
 
 BLANK = re.compile(r"_{2,}|\[(?:mask|blank)\]|<(?:mask|blank)>|\.{3,}|…", re.IGNORECASE)
 
@@ -60,14 +60,15 @@ def _literally(text: str, wanted: str, start: int) -> Iterator[tuple[int, int]]:
 def _by_words(text: str, wanted: str, start: int) -> tuple[int, int] | None:
     """Where a text first says something word by word, however it is written."""
     words, said = tokens(wanted), tokens(text[start:])
-    places = [at for at in range(len(said)) if said[at : at + len(words)] == words]
-    if not words or not places:
+    place = next((at for at in range(len(said)) if begins(words, said, at)), None)
+    if not words or place is None:
         return None
-    rest = said[places[0] :]
+    rest = said[place:]
+    found = rest[: length(words, rest)]
     begin = max((at for at in range(start, len(text)) if tokens(text[at:]) == rest), default=None)
     if begin is None:
         return None
-    end = next((at for at in range(begin + 1, len(text) + 1) if tokens(text[begin:at]) == words), None)
+    end = next((at for at in range(begin + 1, len(text) + 1) if tokens(text[begin:at]) == found), None)
     return None if end is None else (begin, end)
 
 
