@@ -136,7 +136,7 @@ def _blank(one: dict, where: str) -> dict:
     if not tokens(made["answer"]):
         raise RememError(f"{where}: Ground_Truth '{made['answer']}' has no letter or digit")
     prompt = f"{BLANK.sub('[Blank]', made['question'])}\n{FILL}"
-    return {**made, "kind": "cloze", "prompt": prompt, "cloze": BLANK.split(made["question"])[0].strip()}
+    return {**made, "kind": "cloze", "prompt": prompt, "cloze": BLANK.split(made["question"])[0].lstrip()}
 
 
 def _nested(row: dict) -> Iterator[tuple[str, int, str, dict, Callable[[dict, str], dict]]]:
