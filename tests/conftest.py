@@ -29,10 +29,10 @@ for name in [name for name in os.environ if name.startswith("REMEM_") and name !
     del os.environ[name]
 
 import pytest
-from rows import PEOPLE, people_splits, rows_of, write_parquet
+from support.rows import PEOPLE, people_splits, rows_of, write_parquet
 
 from remem_tasks.checkpoints import save
-from remem_tasks.tiny import checkpoint
+from remem_tasks.tiny import build as checkpoint
 
 
 @pytest.fixture(scope="session")

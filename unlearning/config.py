@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 import torch
 from trl import ModelConfig, SFTConfig, TrlParser
 
-from remem_tasks.data import ENV, HUB_ID
+from remem_tasks.benchmarks.remem.data import ENV, HUB_ID
 from remem_tasks.errors import RememError
 from unlearning.data import MODALITIES
 from unlearning.evaluation import StopRule

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from remem_tasks.data import parse_keywords
+from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_json
+from remem_tasks.files import write_json
 from remem_tasks.metrics import exact_match
 from unlearning.data import Example, Examples, stack
 

@@ -20,7 +20,7 @@ if __name__ == "__main__" and Path(sys.path[0]).resolve() == Path(__file__).reso
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from remem_tasks.errors import RememError, exit_on_error
-from remem_tasks.folders import write_whole
+from remem_tasks.files import write_whole
 
 RECORD = "run.json"
 
@@ -60,7 +60,7 @@ def lora_config(model_args):
     """PEFT's configuration, or None for full fine-tuning; by default LoRA on the language model only."""
     from trl import get_peft_config
 
-    from unlearning.checkpoint import LANGUAGE_MODEL_TARGETS
+    from unlearning.weights import LANGUAGE_MODEL_TARGETS
 
     if not model_args.use_peft:
         return None
@@ -93,10 +93,12 @@ def check_targets(model, peft_config) -> None:
 def run(argv: list[str]) -> int:
     """One run, from arguments to a saved model."""
     from remem_tasks import checkpoints
-    from unlearning import checkpoint, gate, reference
+    from unlearning import preflight as gate
+    from unlearning import weights as checkpoint
     from unlearning.card import card
     from unlearning.config import parse
     from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
+    from unlearning.mechanisms import reference
     from unlearning.methods import METHODS
     from unlearning.trainer import UnlearnTrainer
 

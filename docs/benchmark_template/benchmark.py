@@ -9,10 +9,11 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
-from remem_tasks.data import decode_image, row_name
+from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.benchmarks.remem.schema import decode_image
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings, Inquiry
 from remem_tasks.metrics import answer_probability, exact_match
+from remem_tasks.whitebox import Findings, Inquiry
 
 
 class Mine(Benchmark):

@@ -13,14 +13,13 @@ import pytest
 from lmms_eval import evaluator, models
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.tasks import TaskManager
-from rows import people_splits, write_parquet
 from safetensors.torch import load_file, save_file
-from scripted import Scripted, run
+from support.rows import people_splits, write_parquet
+from support.scripted import Scripted, run
 
-from remem_tasks import plugin
-from remem_tasks.engine import llava
-from remem_tasks.engine.remem_hf import RememHF
 from remem_tasks.errors import RememError
+from remem_tasks.harness import llava, plugin
+from remem_tasks.harness.remem_hf import RememHF
 
 
 def test_entry_point_gives_models_and_tasks():

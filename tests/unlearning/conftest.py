@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from trainers import trainer_of
+from support.trainers import trainer_of
 
 from unlearning.data import Examples, Role
 from unlearning.methods import METHODS

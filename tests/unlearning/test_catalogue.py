@@ -5,9 +5,9 @@ import inspect
 import pytest
 import torch
 
-from unlearning import reference
 from unlearning.config import parse
 from unlearning.data import IGNORE, Role
+from unlearning.mechanisms import reference
 from unlearning.methods import METHODS, NAMES
 from unlearning.trainer import Answers, Batch
 

@@ -17,8 +17,9 @@ from math import exp, log
 import pytest
 import torch
 
-from unlearning import losses, steering
+from unlearning import losses
 from unlearning.config import parse
+from unlearning.mechanisms import steering
 from unlearning.methods import METHODS, NAMES
 from unlearning.trainer import RETAIN_LOSSES, Answers, Batch
 

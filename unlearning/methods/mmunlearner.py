@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from unlearning import saliency
+from unlearning.mechanisms import saliency
 from unlearning.methods.grad_diff import GradDiff
 from unlearning.trainer import Option
 
