@@ -132,7 +132,7 @@ def _data_check(args: argparse.Namespace) -> None:
     console = Console()
     for table in tables:
         console.print(table)
-    for kind, places in report.faults.items():
+    for kind, places in (*report.faults.items(), *report.remarks.items()):
         print(
             f"{len(places)} x {kind}: " + "; ".join(places[:SHOWN]) + (" ..." if len(places) > SHOWN else "")
         )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.benchmarks.remem.data import row_name
-from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import answer_probability, exact_match
 from remem_tasks.whitebox import Findings, Inquiry

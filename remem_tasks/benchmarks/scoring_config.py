@@ -12,7 +12,11 @@ from remem_tasks.metrics.exposure import M
 from remem_tasks.metrics.memo import MAX_NEW_TOKENS, STRIDE
 
 FAMILIES = ("em", "memo", "exposure")
-CHOICES = {"estimator": ("distinct", "frequency"), "cloze_context": ("question", "picture")}
+CHOICES = {
+    "faults": ("refuse", "allow"),
+    "estimator": ("distinct", "frequency"),
+    "cloze_context": ("question", "picture"),
+}
 RANGES = {
     "rollouts": (1, 4096),
     "memo_stride": (1, 10_000),
@@ -40,6 +44,8 @@ class Suite:
         rollout_seed: of the rollouts; a row's random stream depends on it and on the row's id alone.
         forget: the forget set, whose people count as forgotten where a split holds others too.
         shots: demonstrations before MLLMU-Bench's questions with options, of people in no forget set.
+        faults: what becomes of rows that `remem data check` calls faulty: `refuse` stops the run, `allow`
+            goes on and tells of them under `not_available`.
         gold: samples file of the gold model, or the folder it was scored to, for CLEAR's forget quality.
     """
 
@@ -54,6 +60,7 @@ class Suite:
     forget: str = "forget1"
     gold: str = ""
     shots: int = 0
+    faults: str = "refuse"
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -119,6 +126,7 @@ FLAGS = {
     "rollout_seed": "of the guesses",
     "forget": "the forget set whose people count as forgotten",
     "shots": "demonstrations before MLLMU-Bench's questions with options",
+    "faults": "of rows that `remem data check` names: refuse or allow",
     "gold": "samples of the gold model for CLEAR's forget quality: a file, or its --output_path",
 }
 

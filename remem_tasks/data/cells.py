@@ -131,13 +131,14 @@ def _with_commas(text: str) -> str:
     return text
 
 
-def text_column(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
+def text_column(column: pa.ChunkedArray, name: str, where: str, first: int = 0) -> pa.ChunkedArray:
     """A column as Arrow strings; lists (of `keywords` and the like) as JSON.
 
     Args:
         column: of any type.
         name: of the column, for messages.
         where: of the table, for messages: `split 'forget1'`.
+        first: the number of its first row there.
 
     Raises:
         RememError: names the row of the first cell that is no text.
@@ -165,11 +166,11 @@ def text_column(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArr
                 cell = json.dumps(texts_of(cell), ensure_ascii=False)
             texts.append(text_of(cell))
         except RememError as error:
-            raise RememError(f"{where}, row {index}: column '{name}' {error}") from None
+            raise RememError(f"{where}, row {first + index}: column '{name}' {error}") from None
     return pa.chunked_array([pa.array(texts, pa.string())])
 
 
-def list_column(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
+def list_column(column: pa.ChunkedArray, name: str, where: str, first: int = 0) -> pa.ChunkedArray:
     """A column as Arrow lists of strings, see `texts_of`; null stays null.
 
     Raises:
@@ -183,5 +184,5 @@ def list_column(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArr
         try:
             lists.append(None if cell is None else texts_of(cell))
         except RememError as error:
-            raise RememError(f"{where}, row {index}: column '{name}' {error}") from None
+            raise RememError(f"{where}, row {first + index}: column '{name}' {error}") from None
     return pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import datasets
 
 
 @dataclass(frozen=True)
@@ -15,12 +18,14 @@ class Home:
         hub_id: where it is published.
         variable: environment variable that names another folder or Hub id.
         configs: every config it may have.
+        features: the columns of each; those that it may lack too.
     """
 
     name: str
     hub_id: str
     variable: str
     configs: tuple[str, ...]
+    features: Mapping[str, datasets.Features] = field(default_factory=dict)
 
     def resolve(self, source: str | None = None) -> str:
         """Where rows come from: the argument, else the variable, else the published set."""

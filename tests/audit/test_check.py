@@ -9,9 +9,10 @@ from rich.console import Console
 from support.rows import people_splits, rows_of, write_parquet
 
 from remem_tasks import cli
-from remem_tasks.audit.check import check, tables_of, text_faults
+from remem_tasks.audit.check import check, tables_of
 from remem_tasks.audit.pull import pull
 from remem_tasks.benchmarks import remem as data
+from remem_tasks.benchmarks.remem.validate import text_faults
 from remem_tasks.errors import RememError
 
 
@@ -60,11 +61,12 @@ def test_every_kind_of_fault_in_a_set_is_named(tmp_path):
     splits["retain"] += splits["forget1"][:1]
     splits["broken"] = [{**ROW, "keywords": " "}]
     write_parquet(tmp_path, splits)
-    faults = check(str(tmp_path)).faults
+    report = check(str(tmp_path))
+    faults = report.faults
+    assert list(report.remarks) == ["question_type names no number of hops"]
     assert set(faults) == {
         "test shows training pictures",
         "unreadable picture",
-        "question_type names no number of hops",
         "same question with the same picture",
         "forget sets not nested",
         "forget rows that finetune does not have",

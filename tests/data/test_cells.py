@@ -72,7 +72,7 @@ def test_what_json_python_and_arrow_write_comes_back(texts):
 @given(st.text())
 def test_any_text_is_read_or_refused_in_one_line(text):
     try:
-        assert all(isinstance(one, str) and visible(one) or one == text.strip() for one in texts_of(text))
+        assert all((isinstance(one, str) and visible(one)) or one == text.strip() for one in texts_of(text))
     except RememError as error:
         assert len(str(error).splitlines()) == 1
 

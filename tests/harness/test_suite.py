@@ -15,9 +15,9 @@ from support.scripted import Scripted, run, value
 from test_processes import BIN, arguments, call, replies_under, results_under
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from remem_tasks.benchmarks.remem.schema import decode_image
 from remem_tasks.benchmarks.scoring_config import Suite, suite_of
 from remem_tasks.checkpoints import save
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.harness.backends import abilities_of
 from remem_tasks.harness.remem_hf import RememHF

@@ -18,7 +18,7 @@ from remem_tasks.benchmarks.clear import data as clear
 from remem_tasks.benchmarks.exposure import kept, options, some, unavailable
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
-from remem_tasks.data.source import left_out, picture_of
+from remem_tasks.data.source import left_out, picture_of, some_left
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
     answer_probability,
@@ -56,7 +56,7 @@ class Clear(Benchmark):
         source = clear.HOME.resolve(source)
         faults: list[str] = []
         rows, _ = clear.questions_of(source, split, faults)
-        left_out(faults, len(rows))
+        some_left(rows, faults)
         return rows, source
 
     def fingerprint(self, rows: datasets.Dataset) -> str:
@@ -69,8 +69,8 @@ class Clear(Benchmark):
         known: dict[str, object] = {"of": of}
         missing = unavailable(setting)
         faults: list[str] = []
-        whole, alone = clear.questions_of(source, split, faults)
-        if told := left_out(faults, len(whole)):
+        _, alone = clear.questions_of(source, split, faults)
+        if told := left_out(faults, setting.suite.faults, source):
             missing["questions"] = told
         if not setting.white_box:
             missing |= dict.fromkeys(("probability", "truth_ratio", f"{of}_metric"), NO_ANSWERS)

@@ -7,15 +7,20 @@ text question. `real_faces` asks for names, `real_world` has its own questions.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 import datasets
 
-from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.data.cells import emptiness
+from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import Home
+from remem_tasks.data.people import check_known, identity_key, look_alikes
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import (
+    CANNOT,
     ConfigReport,
     check_columns,
     digest,
@@ -26,6 +31,8 @@ from remem_tasks.data.source import (
     left_out,
     pictured,
     read_config,
+    some_left,
+    table_of,
     training_table,
 )
 from remem_tasks.errors import RememError
@@ -48,7 +55,7 @@ FEATURES: dict[str, datasets.Features] = {
         "real_world": {"question": TEXT, "answer": TEXT, "options": TEXTS, "image": PICTURE},
     }.items()
 }
-HOME = Home("CLEAR", "therem/CLEAR", "REMEM_CLEAR_DATA", tuple(FEATURES))
+HOME = Home("CLEAR", "therem/CLEAR", "REMEM_CLEAR_DATA", tuple(FEATURES), FEATURES)
 KNOWN_BY = (
     "full+tofu",
     "forget10+tofu",
@@ -113,21 +120,42 @@ def scored_as(forget: str) -> tuple[str, ...]:
     return base, f"{base}+tofu", f"{base}_perturbed"
 
 
+def people_of(source: str, config: str) -> set[str]:
+    """The keys (`people.identity_key`) of the people that a config names; none where its rows name nobody."""
+    if "name" not in FEATURES.get(config, ()) or not has_config(source, config, HOME):
+        return set()
+    table = read_config(source, config, HOME)
+    names = table["name"][:] if "name" in table.column_names else []
+    return {identity_key(name) for name in names if is_text(name)}
+
+
+def check_people(source: str, forget: str) -> None:
+    """Raise a RememError if people of a forget set were never memorised, or are retained, as far as rows name them."""
+    base, retain = forget.removesuffix("+tofu"), retain_of(forget)
+    forgotten = people_of(source, base)
+    if known := people_of(source, FINETUNE):
+        check_known(forgotten, known, f"'{base}'", f"'{FINETUNE}'")
+    if both := forgotten & people_of(source, retain):
+        raise RememError(
+            f"{source}: {len(both)} people are in '{base}' and in '{retain}', such as '{min(both)}'"
+        )
+
+
 def _where(config: str, index: int) -> str:
     return f"config '{config}', row {index}"
 
 
 def _need(row: dict, names: Iterable[str], where: str) -> None:
     for name in names:
-        if not is_text(row[name]):
-            raise RememError(f"{where}: column '{name}' is {'null' if row[name] is None else 'empty'}")
+        if why := emptiness(row[name]):
+            raise RememError(f"{where}: column '{name}' {why}")
 
 
 def _need_list(row: dict, name: str, right: str, where: str) -> list[str]:
     """The wrong answers of a list column: without the right one, which some lists hold too."""
     cells = row[name]
-    if cells is None or not all(map(is_text, cells)):
-        raise RememError(f"{where}: column '{name}' is null or holds an empty text")
+    if why := "is null" if cells is None else next((why for cell in cells if (why := emptiness(cell))), ""):
+        raise RememError(f"{where}: column '{name}' {why if cells is None else 'has a text that ' + why}")
     wrong = [cell for cell in dict.fromkeys(cells) if cell.strip() != right.strip()]
     if not wrong:
         raise RememError(f"{where}: column '{name}' has no wrong answer")
@@ -204,6 +232,11 @@ def _each(
             faults.append(str(error))
 
 
+def _person_and_caption(row: dict) -> tuple[str, str]:
+    """By which a row finds its perturbed partner."""
+    return identity_key(row["name"]), " ".join(unicodedata.normalize("NFKC", row["caption"]).split())
+
+
 def _of_people(source: str, config: str, partner: str | None, faults: Faults = None) -> Iterator[dict]:
     rows, shown = _table(source, config)
     own = config.endswith("_perturbed")
@@ -216,15 +249,21 @@ def _of_people(source: str, config: str, partner: str | None, faults: Faults = N
             if faults is None:
                 raise
             continue  # told where the partner itself is checked
-        beside[other["name"], other["caption"]] = {**other, "where": where}
+        beside[_person_and_caption(other)] = {**other, "where": where}
 
     def make(index: int, row: dict, where: str) -> list[dict]:
         _need(row, ("caption", "name"), where)
         if not shown[index]:
             raise RememError(f"{where}: column 'image' is null")
-        found = row if own else beside.get((row["name"], row["caption"]))
+        found = row if own else beside.get(_person_and_caption(row))
         caption, name = _beside(found, found.get("where", where)) if found else ({}, None)
-        about = {"source": source, "config": config, "place": index, "shown": True, "identity": row["name"]}
+        about = {
+            "source": source,
+            "config": config,
+            "place": index,
+            "shown": True,
+            "identity": identity_key(row["name"]),
+        }
         asked = [_question("caption", caption_question(row["caption"]), row["caption"], **about, **caption)]
         if name:
             asked.append(_question("name", NAME_QUESTION, row["name"], **about, **name))
@@ -301,7 +340,7 @@ def questions_of(source: str, config: str, faults: Faults = None) -> tuple[datas
 
 
 def _asked(questions: Iterable[dict]) -> datasets.Dataset:
-    return datasets.Dataset.from_list(list(questions), features=ASKED)
+    return table_of(list(questions), ASKED)
 
 
 def fingerprint(rows: datasets.Dataset) -> str:
@@ -309,12 +348,17 @@ def fingerprint(rows: datasets.Dataset) -> str:
     return digest(rows, COLUMNS)
 
 
-def training_rows(source: str, name: str, modality: str = "joint") -> datasets.Dataset:
+def training_rows(
+    source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
+) -> datasets.Dataset:
     """The rows of a set for training, see `training_table`.
 
     Args:
         name: `full`, `forget10`, `retain90`, `real_faces`, …; the modality chooses the config.
         modality: `joint` (pictures and texts), `text` or `image`.
+
+        choice: whether faulty rows are to `refuse` or `allow`, which leaves them out.
+        told: gets what is to be told of rows that are left out.
 
     Raises:
         RememError: as `questions_of`, or nothing of that modality.
@@ -331,7 +375,9 @@ def training_rows(source: str, name: str, modality: str = "joint") -> datasets.D
         asked = list(_real(source, config, faults))
     else:
         asked = list(_of_people(source, config, None, faults))
-    left_out(faults, len(asked))
+    if let_pass := left_out(faults, choice, source):
+        (told if told is not None else []).append(let_pass)
+    some_left(asked, faults)
     kept = [one for one in asked if (pictures if one["picture"] >= 0 else texts)]
     if not kept:
         raise RememError(f"{source}, config '{config}': no {modality} rows")
@@ -363,7 +409,7 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         faults: list[str] = []
         questions, reason = questions_of(source, config, faults)
         for fault in faults:
-            report.fault("row that cannot be asked", fault)
+            report.fault(CANNOT, fault)
         counts["questions"] = len(questions)
         if config in (*FORGET, *RETAIN):
             if reason:
@@ -371,7 +417,7 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
             kinds = zip(questions["kind"][:], questions["paraphrase"][:])
             counts["unpaired"] = sum(kind == "caption" and beside is None for kind, beside in kinds)
         if "name" in FEATURES[config]:
-            names[config] = {row["name"] for row in rows if is_text(row["name"])}
+            names[config] = people_of(source, config)
             counts["people"] = len(names[config])
         if pictures:
             _check_pictures(source, config, report)
@@ -393,6 +439,18 @@ def _check_pictures(source: str, config: str, report: ConfigReport) -> None:
 
 
 def _check_splits(names: dict[str, set[str]], report: ConfigReport) -> None:
+    for forget in FORGET:
+        try:
+            check_known(
+                names.get(forget, set()),
+                names.get(FINETUNE, names.get(forget, set())),
+                f"'{forget}'",
+                f"'{FINETUNE}'",
+            )
+        except RememError as error:
+            report.fault("forgotten people who were never memorised", str(error))
+    for group in look_alikes(set().union(*names.values())):
+        report.fault("people whose names are alike", ", ".join(group[:5]))
     for smaller, larger in zip(FORGET, FORGET[1:]):
         if smaller in names and larger in names and names[smaller] - names[larger]:
             report.fault("forget sets not nested", f"'{smaller}' has people that '{larger}' has not")

@@ -12,7 +12,11 @@ from PIL import Image
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.benchmarks.exposure import kept, options, some
 from remem_tasks.benchmarks.remem.data import fingerprint, load_split, resolve_source, row_name
-from remem_tasks.benchmarks.remem.schema import decode_image, parse_keywords
+from remem_tasks.benchmarks.remem.schema import parse_keywords
+from remem_tasks.benchmarks.remem.validate import OF_CLOZE, table_faults
+from remem_tasks.data.faults import settle
+from remem_tasks.data.people import check_known
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
     cloze_prob,
@@ -57,11 +61,19 @@ class Remem(Benchmark):
     def prepare(self, source: str, split: str, rows: datasets.Dataset, setting: Setting) -> Setting:
         """Who is forgotten; and, for Exposure, the values that other identities have."""
         suite, known, missing = setting.suite, {}, dict(setting.missing)
+        faults = table_faults([rows])
+        if "exposure" not in suite.metrics:
+            faults = [fault for fault in faults if fault.kind not in OF_CLOZE]
+        if told := settle(faults, suite.faults, source):
+            missing["faultless rows"] = told
         if not split.startswith("forget"):
             try:
                 forgotten = set(load_split(source, suite.forget, pictures=False)["identity"][:])
                 known["forgotten"] = forgotten
-                known["by_target"] = len({identity in forgotten for identity in rows["identity"][:]}) == 2
+                people = set(rows["identity"][:])
+                known["by_target"] = len({identity in forgotten for identity in people}) == 2
+                if not forgotten & people:
+                    check_known(forgotten, people, f"'{suite.forget}'", f"'{split}'")
             except RememError as error:
                 missing["scores by target"] = str(error)
         for name, wanted in (("memo", "answer"), ("exposure", "cloze_prompt")):

@@ -8,6 +8,7 @@ from support.rows import people_splits, rows_of, write_parquet
 
 from remem_tasks.benchmarks import remem as data
 from remem_tasks.benchmarks.remem import identity, schema
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 
 
@@ -68,7 +69,7 @@ def test_load_split_adds_row_id_identity_and_hop(data_dir):
     assert rows["row_id"][:2] == ["forget1:0", "forget1:1"]
     assert set(rows["identity"][:]) == {"ada_birch"}
     assert rows["hop"][:] == [1, 2] * 3
-    assert data.decode_image(rows[0]["image"], "row").size == (56, 56)
+    assert decode_image(rows[0]["image"], "row").size == (56, 56)
 
 
 def test_saved_folder_loads_like_parquet(data_dir, tmp_path):
@@ -118,7 +119,7 @@ def test_missing_column_is_named(tmp_path):
 
 def test_unreadable_picture_is_named():
     with pytest.raises(RememError, match=r"split 'test', row 4 .*column 'image' cannot be read"):
-        data.decode_image(
+        decode_image(
             {"bytes": b"no picture", "path": None},
             data.row_name({"row_id": "test:4", "image_path": "x/1.png"}),
         )
