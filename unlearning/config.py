@@ -58,6 +58,13 @@ class DataArguments:
         default=None,
         metadata={"help": "How image_path names an identity: folder, stem, auto, or a regular expression."},
     )
+    caption_questions: str | None = field(
+        default=None,
+        metadata={
+            "help": "CLEAR: which nine questions ask for captions, own or published. Default: $REMEM_CAPTION_QUESTIONS, "
+            "else own."
+        },
+    )
     faults: str = field(
         default=REFUSE,
         metadata={

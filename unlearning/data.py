@@ -74,6 +74,7 @@ def load_rows(
     alternatives: bool = False,
     modality: str = "joint",
     faults: str = REFUSE,
+    caption_questions: str | None = None,
 ) -> TrainingRows:
     """The rows that a method trains on, as the data set's benchmark has them.
 
@@ -88,6 +89,7 @@ def load_rows(
         modality: `joint`, `text` or `image` rows, to forget and to retain, where a benchmark tells them apart.
 
         faults: what becomes of rows that `remem data check` names: `refuse` or `allow`.
+        caption_questions: of CLEAR: `own` or `published`.
 
     Raises:
         RememError: no such data or split, a faulty row, nothing left to retain.
@@ -97,7 +99,11 @@ def load_rows(
     if modality not in MODALITIES:
         raise RememError(f"--modality '{modality}' unknown; choose from {', '.join(MODALITIES)}")
     name, place = detect(source)
-    wanted = Wanted(place, rows_from, forget, finetune, identity_rule, alternatives, modality, faults)
+    if caption_questions and name != "clear":
+        raise RememError("--caption_questions is for CLEAR")
+    wanted = Wanted(
+        place, rows_from, forget, finetune, identity_rule, alternatives, modality, faults, caption_questions
+    )
     return part_of(name, "training").training_sets(wanted)
 
 

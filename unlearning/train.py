@@ -128,6 +128,7 @@ def run(argv: list[str]) -> int:
         alternatives=Role.ALT in method.roles and args.alternatives != "model",
         modality=data_args.modality,
         faults=data_args.faults,
+        caption_questions=data_args.caption_questions,
     )
     check_pictures(rows.tables)
     base = os.path.abspath(path) if os.path.isdir(path := model_args.model_name_or_path) else path

@@ -13,6 +13,7 @@ from remem_tasks.metrics.memo import MAX_NEW_TOKENS, STRIDE
 
 FAMILIES = ("em", "memo", "exposure")
 CHOICES = {
+    "caption_questions": ("own", "published"),
     "faults": ("refuse", "allow"),
     "estimator": ("distinct", "frequency"),
     "cloze_context": ("question", "picture"),
@@ -44,6 +45,7 @@ class Suite:
         rollout_seed: of the rollouts; a row's random stream depends on it and on the row's id alone.
         forget: the forget set, whose people count as forgotten where a split holds others too.
         shots: demonstrations before MLLMU-Bench's questions with options, of people in no forget set.
+        caption_questions: which nine questions ask for CLEAR's captions: this project's `own` or the `published` ones.
         faults: what becomes of rows that `remem data check` calls faulty: `refuse` stops the run, `allow`
             goes on and tells of them under `not_available`.
         gold: samples file of the gold model, or the folder it was scored to, for CLEAR's forget quality.
@@ -61,6 +63,7 @@ class Suite:
     gold: str = ""
     shots: int = 0
     faults: str = "refuse"
+    caption_questions: str = "own"
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -126,6 +129,7 @@ FLAGS = {
     "rollout_seed": "of the guesses",
     "forget": "the forget set whose people count as forgotten",
     "shots": "demonstrations before MLLMU-Bench's questions with options",
+    "caption_questions": "which nine questions ask for CLEAR's captions: own or published",
     "faults": "of rows that `remem data check` names: refuse or allow",
     "gold": "samples of the gold model for CLEAR's forget quality: a file, or its --output_path",
 }

@@ -27,6 +27,7 @@ class Wanted:
         alternatives: whether wrong answers beside the forget rows are wanted, where there are some.
         modality: `joint`, `text` or `image` rows.
         faults: what becomes of faulty rows: `refuse` or `allow`, see `data.faults.settle`.
+        caption_questions: of CLEAR's captions: `own` or `published`; None for `$REMEM_CAPTION_QUESTIONS`, else own.
     """
 
     source: str
@@ -37,6 +38,7 @@ class Wanted:
     alternatives: bool = False
     modality: str = "joint"
     faults: str = REFUSE
+    caption_questions: str | None = None
 
 
 @dataclass

@@ -39,8 +39,8 @@ _known_files: dict[tuple[str, str], tuple[tuple, list[str]]] = {}
 
 
 def _files(source: str, config: str, home: Home) -> list[str]:
-    """The files of a config, none if there is no such config; a folder is asked anew when its card changes."""
-    stamp = _stamp([source, f"{source}/README.md"]) if os.path.isdir(source) else ()
+    """The files of a config, none if there is no such config; a folder is asked anew when its card or files change."""
+    stamp = _stamp([source, f"{source}/README.md", f"{source}/{config}"]) if os.path.isdir(source) else ()
     kept = _known_files.get((source, config))
     if kept is None or kept[0] != stamp:
         kept = _known_files[source, config] = (stamp, _find_files(source, config, home))

@@ -67,6 +67,11 @@ class Clear(Benchmark):
         kinds = set(rows["kind"][:])
         of = "real" if split.startswith("real") else "forget" if split.startswith("forget") else "retain"
         known: dict[str, object] = {"of": of}
+        if setting.suite.caption_questions != (asked := clear.chosen_questions()):
+            raise RememError(
+                f"the rows were loaded with the {asked} caption questions, not the {setting.suite.caption_questions} "
+                f"ones: say so by --caption_questions or REMEM_CAPTION_QUESTIONS, not in a task's metadata"
+            )
         missing = unavailable(setting)
         faults: list[str] = []
         _, alone = clear.questions_of(source, split, faults)

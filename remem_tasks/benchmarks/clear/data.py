@@ -7,6 +7,7 @@ text question. `real_faces` asks for names, `real_world` has its own questions.
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,25 +65,53 @@ KNOWN_BY = (
 FINETUNE = "full"  # what a model memorises
 REAL = "real"  # both sets about the real world, as one
 
-# Ours: the paper's nine are of this kind.
-CAPTION_QUESTIONS = (
-    "What does this picture show?",
-    "Please describe the picture.",
-    "What do you see here?",
-    "Give a short description of this photo.",
-    "Tell me what is in the photo.",
-    "Who or what can be seen in this picture?",
-    "Write a caption for this image.",
-    "What is this a picture of?",
-    "Describe what this image contains.",
-)
+OWN, PUBLISHED = "own", "published"
+# The nine of the released code (github.com/somvy/multimodal_unlearning, mm/dataset.py, commit 3e33dae), in its order;
+# their full stops are its own.
+CAPTION_QUESTIONS = {
+    OWN: (
+        "What does this picture show?",
+        "Please describe the picture.",
+        "What do you see here?",
+        "Give a short description of this photo.",
+        "Tell me what is in the photo.",
+        "Who or what can be seen in this picture?",
+        "Write a caption for this image.",
+        "What is this a picture of?",
+        "Describe what this image contains.",
+    ),
+    PUBLISHED: (
+        "What can you see in this picture?",
+        "Tell me about the content of this image",
+        "Can you give a description of the image?",
+        "What is depicted in the image?",
+        "Explain what you observe in the picture.",
+        "Describe the image in detail.",
+        "What is the main subject of this image?",
+        "Can you describe the scene or objects in the image?",
+        "What is happening in this image?",
+    ),
+}
 NAME_QUESTION = "The name of the person on the image is "
 COLUMNS = ("question", "answer", "paraphrase", "wrong", "row_id")
 
 
-def caption_question(caption: str) -> str:
+def chosen_questions(choice: str | None = None) -> str:
+    """Which nine questions are asked: the choice, else `$REMEM_CAPTION_QUESTIONS`, else this project's own.
+
+    Raises:
+        RememError: there are no such ones.
+    """
+    choice = choice or os.environ.get("REMEM_CAPTION_QUESTIONS") or OWN
+    if choice not in CAPTION_QUESTIONS:
+        raise RememError(f"caption questions '{choice}' unknown; choose from {', '.join(CAPTION_QUESTIONS)}")
+    return choice
+
+
+def caption_question(caption: str, choice: str | None = None) -> str:
     """The one of the nine questions that is asked for a caption; the same in every config and every run."""
-    return CAPTION_QUESTIONS[drawn(len(CAPTION_QUESTIONS), "caption", caption)]
+    questions = CAPTION_QUESTIONS[chosen_questions(choice)]
+    return questions[drawn(len(questions), "caption", caption)]
 
 
 def partner_of(config: str) -> str | None:
@@ -237,7 +266,9 @@ def _person_and_caption(row: dict) -> tuple[str, str]:
     return identity_key(row["name"]), " ".join(unicodedata.normalize("NFKC", row["caption"]).split())
 
 
-def _of_people(source: str, config: str, partner: str | None, faults: Faults = None) -> Iterator[dict]:
+def _of_people(
+    source: str, config: str, partner: str | None, faults: Faults = None, choice: str | None = None
+) -> Iterator[dict]:
     rows, shown = _table(source, config)
     own = config.endswith("_perturbed")
     beside: dict[tuple[str, str], dict] = {}
@@ -264,7 +295,9 @@ def _of_people(source: str, config: str, partner: str | None, faults: Faults = N
             "shown": True,
             "identity": identity_key(row["name"]),
         }
-        asked = [_question("caption", caption_question(row["caption"]), row["caption"], **about, **caption)]
+        asked = [
+            _question("caption", caption_question(row["caption"], choice), row["caption"], **about, **caption)
+        ]
         if name:
             asked.append(_question("name", NAME_QUESTION, row["name"], **about, **name))
         return asked
@@ -272,14 +305,14 @@ def _of_people(source: str, config: str, partner: str | None, faults: Faults = N
     return _each(rows, config, make, faults)
 
 
-def _mixed(source: str, config: str, faults: Faults = None) -> Iterator[dict]:
+def _mixed(source: str, config: str, faults: Faults = None, choice: str | None = None) -> Iterator[dict]:
     rows, shown = _table(source, config)
 
     def make(index: int, row: dict, where: str) -> list[dict]:
         about = {"source": source, "config": config, "place": index, "shown": shown[index]}
         if shown[index]:
             _need(row, ("caption",), where)
-            return [_question("caption", caption_question(row["caption"]), row["caption"], **about)]
+            return [_question("caption", caption_question(row["caption"], choice), row["caption"], **about)]
         if is_text(row["caption"]) and not is_text(row["question"]):
             raise RememError(f"{where}: a caption, but column 'image' is null")
         _need(row, ("question", "answer"), where)
@@ -349,16 +382,21 @@ def fingerprint(rows: datasets.Dataset) -> str:
 
 
 def training_rows(
-    source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
+    source: str,
+    name: str,
+    modality: str = "joint",
+    choice: str = REFUSE,
+    told: list[str] | None = None,
+    questions: str | None = None,
 ) -> datasets.Dataset:
     """The rows of a set for training, see `training_table`.
 
     Args:
         name: `full`, `forget10`, `retain90`, `real_faces`, …; the modality chooses the config.
         modality: `joint` (pictures and texts), `text` or `image`.
-
         choice: whether faulty rows are to `refuse` or `allow`, which leaves them out.
         told: gets what is to be told of rows that are left out.
+        questions: which caption questions are asked, see `chosen_questions`.
 
     Raises:
         RememError: as `questions_of`, or nothing of that modality.
@@ -370,11 +408,11 @@ def training_rows(
         raise RememError(f"CLEAR has no config '{config}'; it has {', '.join(FEATURES)}")
     faults: list[str] = []
     if config.endswith("+tofu"):
-        asked: Sequence[dict] = list(_mixed(source, config, faults))
+        asked: Sequence[dict] = list(_mixed(source, config, faults, questions))
     elif config.startswith("real_"):
         asked = list(_real(source, config, faults))
     else:
-        asked = list(_of_people(source, config, None, faults))
+        asked = list(_of_people(source, config, None, faults, questions))
     if let_pass := left_out(faults, choice, source):
         (told if told is not None else []).append(let_pass)
     some_left(asked, faults)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from remem_tasks.benchmarks.clear.data import FINETUNE, check_people, retain_of, training_rows
 from remem_tasks.benchmarks.training_rows import TrainingRows, Wanted, sets_of_configs
 
 
 def training_sets(wanted: Wanted) -> TrainingRows:
     """What a run trains on; see `Wanted`."""
-    return sets_of_configs(wanted, "clear", FINETUNE, retain_of, training_rows, check_people)
+    asked = partial(training_rows, questions=wanted.caption_questions)
+    return sets_of_configs(wanted, "clear", FINETUNE, retain_of, asked, check_people)

@@ -308,7 +308,6 @@ def training_rows(
     Args:
         name: `ft_Data`, `forget_5`, `retain_95`, …
         modality: `joint`, `text` (the questions without a picture) or `image`.
-
         choice: whether faulty rows are to `refuse` or `allow`, which leaves them out.
         told: gets what is to be told of rows that are left out.
 

@@ -99,7 +99,7 @@ def test_questions(clear_data):
             )
             assert one["wrong"] == other["perturbed_names"] and one["paraphrase"] is None
         else:
-            assert one["question"] in clear.CAPTION_QUESTIONS and one["answer"] == row["caption"]
+            assert one["question"] in clear.CAPTION_QUESTIONS["own"] and one["answer"] == row["caption"]
             assert one["paraphrase"] == (other and other["paraphrased_caption"])
             assert one["wrong"] == (other["perturbed_captions"] if other else [])
     same, _ = clear.questions_of(str(clear_data), "forget10_perturbed")
@@ -119,7 +119,7 @@ def test_questions(clear_data):
 def test_nine_prompts_drawn_by_the_caption_alone():
     drawn = [clear.caption_question(f"caption {number}") for number in range(2000)]
     counts = Counter(drawn)
-    assert len(counts) == len(clear.CAPTION_QUESTIONS) == 9
+    assert len(counts) == len(clear.CAPTION_QUESTIONS["own"]) == 9
     # 2000/9 = 222 each; five standard deviations are 5 sqrt(2000 · 1/9 · 8/9) = 70
     assert all(152 < count < 292 for count in counts.values())
     code = (
