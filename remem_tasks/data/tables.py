@@ -228,12 +228,16 @@ def read_tables(
     where: str,
     open_file: Callable,
     check: Callable[[Sequence[str]], None],
+    others: bool = False,
 ) -> pa.Table:
-    """The wanted columns of parquet files, read into memory, see `in_columns`.
+    """The wanted columns of parquet files, read into memory, see `in_columns`; with `others` the rest too.
+
+    Columns that are not wanted are kept where they have one type in all files, but for pictures.
 
     Args:
         open_file: a file's name to the opened file.
         check: is given the column names of each file.
+        others: keep columns that are not wanted.
 
     Raises:
         RememError: a cell that cannot be read.
@@ -245,11 +249,22 @@ def read_tables(
             parquet = pq.ParquetFile(opened, pre_buffer=True)
             names = parquet.schema_arrow.names
             check(names)
-            table = parquet.read([name for name in names if name in wanted])
+            table = parquet.read([name for name in names if name in wanted or (others and name != "image")])
+        rest = table.select([name for name in table.column_names if name not in wanted])
         table = in_columns(as_written(table, features_of(parquet.schema_arrow)), wanted, where, first)
+        for name in rest.column_names:
+            table = table.append_column(rest.schema.field(name), rest.column(name))
         tables.append(table)
         first += len(table)
-    return pa.concat_tables(tables)
+    kept = [
+        field.name
+        for field in tables[0].schema
+        if all(
+            field.name in table.column_names and table.schema.field(field.name).type == field.type
+            for table in tables
+        )
+    ]
+    return pa.concat_tables([table.select(kept) for table in tables])
 
 
 def read_parquet(source: str, split: str, files: list[str]) -> datasets.Dataset:
@@ -298,13 +313,20 @@ def read_mapped(
         rows = read_parquet(source, split, group)
         parts.append(with_columns(rows, wanted, where, first))
         first += len(rows)
+    kept = [
+        name
+        for name, kind in parts[0].features.items()
+        if all(part.features.get(name) == kind for part in parts)
+    ]
+    parts = [part.select_columns(kept) for part in parts]
     return datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
 def with_columns(
     rows: datasets.Dataset, wanted: Mapping[str, object], where: str, first: int = 0
 ) -> datasets.Dataset:
-    """A data set with the wanted columns alone, see `in_columns`."""
+    """A data set whose wanted columns have the types that are wanted, see `in_columns`; the others stay."""
+    rest = [name for name in rows.column_names if name not in wanted and name != "image"]
     names = [name for name in wanted if name in rows.column_names]
     usual = [name for name in names if rows.data.schema.field(name).type in (_CELL, pa.list_(_CELL))]
     usual = [name for name in usual if rows.data.schema.field(name).type == _arrow(name, wanted[name])]
@@ -316,9 +338,9 @@ def with_columns(
         InMemoryTable(in_columns(table, others, where, first)),
         info=datasets.DatasetInfo(features=as_features(others, names)),
     )
-    if not usual:
+    if not usual and not rest:
         return made
-    pictures = rows.select_columns(usual)
+    pictures = rows.select_columns([*usual, *rest])
     for name in usual:
         pictures = pictures.cast_column(name, wanted[name])
     return datasets.concatenate_datasets([pictures, made], axis=1)

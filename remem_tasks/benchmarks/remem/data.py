@@ -102,7 +102,7 @@ def _read(source: str, split: str, files: list[str] | None, pictures: bool) -> d
         return rows
     check = partial(check_columns, source=source, split=split)
     try:
-        return datasets.Dataset(read_tables(files, wanted, where, hub.open_file, check))
+        return datasets.Dataset(read_tables(files, wanted, where, hub.open_file, check, others=True))
     except RememError:
         raise
     except Exception as error:
@@ -162,6 +162,8 @@ def load_split(
         "hop": [parse_hop(kind) for kind in rows["question_type"][:]],
     }
     for name, values in extra.items():
+        if name in rows.column_names:
+            rows = rows.remove_columns(name)
         rows = rows.add_column(name, values)
     return rows
 
