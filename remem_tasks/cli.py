@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from dataclasses import fields
+from inspect import signature
 
 from remem_tasks import __version__
 from remem_tasks.benchmarks.registry import DEFAULT, NAMES
@@ -26,16 +27,15 @@ def _forge(args: argparse.Namespace) -> None:
 
     build = part_of(args.benchmark, "forge")
     known = {field.name for field in fields(build.Knobs)}
-    if args.benchmark == "remem":
-        known |= {"workers", "portraits"}
+    beside = set(signature(build.forge).parameters) - {"out", "knobs"}
     given = {name: getattr(args, name) for name in KNOBS if getattr(args, name, None) is not None}
-    if unknown := [name for name in given if name not in known]:
+    if unknown := [name for name in given if name not in known | beside]:
         raise RememError(f"--{unknown[0].replace('_', '-')} is no knob of --benchmark {args.benchmark}")
-    more = [given.pop("workers", 1), given.pop("portraits", None)] if args.benchmark == "remem" else []
-    counts = build.forge(args.out, build.Knobs(**given), *more)
+    more = {name: given.pop(name) for name in beside & given.keys()}
+    counts = build.forge(args.out, build.Knobs(**given), **more)
     print(f"{args.out}: " + ", ".join(f"{split} {rows}" for split, rows in counts.items()) + " rows")
-    if args.benchmark == "remem":
-        print(f"look at it: {args.out}/contact_sheet.png")
+    if os.path.exists(sheet := os.path.join(args.out, "contact_sheet.png")):
+        print(f"look at it: {sheet}")
     if args.push_to_hub:
         from remem_tasks.audit.push import push
 

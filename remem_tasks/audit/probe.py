@@ -23,7 +23,7 @@ from remem_tasks.benchmarks.remem import data as load
 from remem_tasks.benchmarks.remem.validate import shared_personal_values, text_faults
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
-from remem_tasks.metrics.text import tokens
+from remem_tasks.metrics.words import tokens
 
 SIDE = 64  # of the pictures that the network sees, in pixels
 STEPS = 320  # of training the network, of 100 pictures each: 16 passes over the pictures of the paper's size
@@ -163,6 +163,11 @@ def majority_guess(train: Iterable[dict], test: Sequence[dict], unseen: bool) ->
     return hits / len(test)
 
 
+def _question_words(text: str) -> list[str]:
+    """Words without single Latin letters and digits, as the classifier's library leaves them out."""
+    return [word for word in tokens(text) if len(word) > 1 or not word.isascii()]
+
+
 def word_guess(train: Sequence[dict], test: Sequence[dict], unseen: bool, folds: int = 5) -> float:
     """EM of a linear classifier that sees the question's words alone.
 
@@ -181,7 +186,9 @@ def word_guess(train: Sequence[dict], test: Sequence[dict], unseen: bool, folds:
         asked = [row for row in test if held is None or fold.get(row["identity"], 0) == held]
         if not asked:
             continue
-        classifier = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LinearSVC())
+        classifier = make_pipeline(
+            TfidfVectorizer(tokenizer=_question_words, token_pattern=None, ngram_range=(1, 2)), LinearSVC()
+        )
         with warnings.catch_warnings():  # many values of few rows each are what is meant here
             warnings.filterwarnings("ignore", message="The number of unique classes")
             classifier.fit([row["question"] for row in known], [row["keywords"] for row in known])

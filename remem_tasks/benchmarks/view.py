@@ -44,7 +44,7 @@ class Reading:
     parts: re.Pattern | None = None
     kinds: tuple[str, ...] = ()
     judged: tuple[str, ...] = ()
-    of_set: Mapping[str, str] = field(default_factory=dict)
+    of_set: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def rows(self) -> str:

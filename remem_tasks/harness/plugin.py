@@ -15,15 +15,16 @@ import os
 import sys
 import time
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from remem_tasks.benchmarks.registry import FOLDER
+from remem_tasks.benchmarks.registry import FOLDERS
 from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, suite_of, variable
+from remem_tasks.binding import KEY, digest_of_weights, seal
 from remem_tasks.errors import RememError
 
-TASKS_FOLDER = str(FOLDER)
-"""Indexed with all folders below it: the tasks of each benchmark."""
+TASKS_FOLDERS = tuple(map(str, FOLDERS))
+"""Indexed with all folders below them: the tasks of each benchmark."""
 MODELS = ("remem_hf", "llava")
 MAX_FAILED_SHARE = 0.01
 """A run in which more than this share of a task's replies failed is a failed run."""
@@ -63,8 +64,8 @@ def install() -> None:
     @functools.wraps(index_folders)
     def initialize_tasks(self, include_path=None, include_defaults=True):
         folders = [include_path] if isinstance(include_path, str) else list(include_path or [])
-        if os.path.realpath(TASKS_FOLDER) not in map(os.path.realpath, folders):
-            folders.append(TASKS_FOLDER)
+        known = set(map(os.path.realpath, folders))
+        folders += [folder for folder in TASKS_FOLDERS if os.path.realpath(folder) not in known]
         return index_folders(self, include_path=folders, include_defaults=include_defaults)
 
     @functools.wraps(load_tasks)
@@ -100,7 +101,11 @@ def _tell_tasks_their_backend() -> None:
             abilities = abilities_of(given["lm"])
             for task in tasks:
                 task.serve(abilities)
-        return evaluate(*args, **kwargs)
+            weights = digest_of_weights(getattr(given["lm"], "model", None))  # before the run lets go of them
+        results = evaluate(*args, **kwargs)
+        if tasks and results is not None:
+            results[KEY] = {"weights": weights}
+        return results
 
     told._remem_tasks = True
     evaluator.evaluate = told
@@ -178,8 +183,8 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
                     leave()  # at once: the other ranks wait for this one, and end when it ends
                 return None, None
             found = failed_reply_lines(results, _last_tasks)
-            if counts(args) and results is not None and not _written(args.output_path, started):
-                found.append(f"the results could not be written under '{args.output_path}'")
+            if counts(args) and results is not None and args.output_path:
+                found += _sealed(args, results, started)
             lines.extend(found)
             failed.extend(found)
             return results, samples
@@ -209,11 +214,25 @@ def _check_arguments(args) -> None:
             )
 
 
-def _written(output_path: str | None, started: float) -> bool:
-    """Whether a results file came to be; lmms-eval only logs it when it cannot write one."""
-    if not output_path:
-        return True
-    return any(file.stat().st_mtime >= started - 2 for file in Path(output_path).rglob("*_results.json"))
+def _sealed(args, results: Mapping, started: float) -> list[str]:
+    """Bind what a run wrote (`binding.seal`); a line where a file is missing or not whole.
+
+    lmms-eval only logs it when it cannot write one.
+    """
+    stamp = str(results.get("date", "")).replace(":", "-")
+    written = [
+        file
+        for file in Path(args.output_path).rglob("*_results.json")
+        if file.stat().st_mtime >= started - 2 and file.name.startswith(stamp)
+    ]
+    if not written:
+        return [f"the results could not be written under '{args.output_path}'"]
+    try:
+        for file in written:
+            seal(file, logged=bool(getattr(args, "log_samples", False)))
+    except RememError as error:
+        return [str(error)]
+    return []
 
 
 def failed_reply_lines(results: dict | None, tasks: Iterable) -> list[str]:

@@ -23,7 +23,7 @@ from rich.text import Text
 from remem_tasks.benchmarks.remem.data import load_split, resolve_source
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_json, write_whole
-from remem_tasks.metrics import tokens
+from remem_tasks.metrics.words import occurs, tokens
 from remem_tasks.report.gate import trained_on
 from remem_tasks.report.runs import Row, Run, read_runs
 from remem_tasks.report.statistics import wilson
@@ -143,8 +143,7 @@ def curse(asked: Sequence[Asked]) -> list[tuple[Share, Share, int]]:
 
 def names_in(text: str, identity: str) -> bool:
     """Whether a text says the identity's name (`mara_quill`: the words mara quill side by side)."""
-    words, name = tokens(text), tokens(identity.replace("_", " "))
-    return any(words[at : at + len(name)] == name for at in range(len(words) - len(name) + 1))
+    return occurs(tokens(identity.replace("_", " ")), tokens(text))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_whole
-from remem_tasks.metrics.text import occurs, tokens
+from remem_tasks.metrics.words import occurs, tokens
 from unlearning.data import Encoder
 
 FILE = "alternatives.json"

@@ -139,7 +139,7 @@ def letter_of(reply: str) -> str:
     >>> letter_of("B: Oslo"), letter_of("(c)"), letter_of("Because")
     ('B', 'C', '')
     """
-    first = next(iter(tokens(reply)), "").upper()
+    first = next(iter(tokens(reply)), "").upper().rstrip("+-#")
     return first if first in mllmu.LETTERS else ""
 
 

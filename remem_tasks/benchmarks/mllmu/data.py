@@ -34,7 +34,7 @@ from remem_tasks.data.source import (
     training_table,
 )
 from remem_tasks.errors import RememError
-from remem_tasks.metrics.text import tokens
+from remem_tasks.metrics.words import tokens
 
 TEXT = datasets.Value("string")
 LETTERS = ("A", "B", "C", "D")

@@ -31,8 +31,8 @@ from remem_tasks.metrics import (
     memo_name,
     reference_exposure_of_rank,
     rouge_l,
-    tokens,
 )
+from remem_tasks.metrics.words import length, tokens
 from remem_tasks.whitebox import Findings, Inquiry
 
 GREEDY_SCORES = ("em", "keyword_recall", "rougel", "rouge_recall")
@@ -272,8 +272,8 @@ def _of_rollouts(doc: Mapping, phrases: Sequence[str], replies: Reply | list[Rep
 
 def _after(cloze: str, reply: str) -> str:
     """The words of a reply behind the cloze prompt, if it says that first."""
-    begin, words = tokens(cloze), tokens(reply)
-    return " ".join(words[len(begin) :] if words[: len(begin)] == begin else words)
+    words = tokens(reply)
+    return " ".join(words[length(tokens(cloze), words) or 0 :])
 
 
 BENCHMARK = Remem()

@@ -12,7 +12,7 @@ import datasets
 
 from remem_tasks.benchmarks.remem import data as load
 from remem_tasks.errors import RememError
-from remem_tasks.metrics.text import occurs, tokens
+from remem_tasks.metrics.words import occurs, tokens
 
 CONFIG = "perturbed"
 _TEXTS = datasets.List(datasets.Value("string"))

@@ -10,7 +10,7 @@ from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, parse_keywords
 from remem_tasks.data.faults import Fault
 from remem_tasks.data.people import look_alikes
-from remem_tasks.metrics.text import occurs, tokens
+from remem_tasks.metrics.words import occurs, tokens
 
 # Attributes (and those that end in one, as `spouse_phone`) whose values belong to one person alone.
 PERSONAL = ("address", "email", "phone", "national_id", "passport", "bank_account")
