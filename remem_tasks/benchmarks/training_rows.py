@@ -73,25 +73,25 @@ def sets_of_configs(
     benchmark: str,
     usual: str,
     retain_of: Callable[[str], str],
-    training_rows: Callable[..., datasets.Dataset],
-    check_people: Callable[[str, str], None],
+    training_rows: Callable[[str, str, str], datasets.Dataset],
+    check_people: Callable[[str, str], None] | None = None,
+    told: Sequence[str] = (),
 ) -> TrainingRows:
     """The rows of a data set whose forget and retain sets are configs: a forget set has a retain set of its own.
 
     Args:
         usual: the config that a model memorises.
         retain_of: forget set to retain set.
-        training_rows: (source, config, modality, choice of faults, list of what is let pass) to rows in the columns of
-            ReMem.
+        training_rows: (source, config, modality) to rows in the columns of ReMem.
         check_people: (source, forget set) raises a RememError if its people were never memorised, or are retained.
+        told: to which `training_rows` adds what is to be told of faulty rows that it leaves out.
     """
     if wanted.identity_rule:
         raise RememError("--identity_rule is for data in the shape of ReMem")
     source, forget = wanted.source, wanted.forget
-    told: list[str] = []
 
     def read(names: Sequence[str]) -> datasets.Dataset:
-        tables = [training_rows(source, name, wanted.modality, wanted.faults, told) for name in names]
+        tables = [training_rows(source, name, wanted.modality) for name in names]
         return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
 
     def made(train: datasets.Dataset, *pair: datasets.Dataset) -> TrainingRows:
@@ -103,7 +103,8 @@ def sets_of_configs(
     if wanted.rows_from == "finetune":
         return made(read(sets))
     retain = retain_of(forget)
-    check_people(source, forget)
+    if check_people:
+        check_people(source, forget)
     if wanted.rows_from == "retain":
         if usual not in sets:
             raise RememError(

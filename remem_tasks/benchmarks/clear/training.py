@@ -10,5 +10,6 @@ from remem_tasks.benchmarks.training_rows import TrainingRows, Wanted, sets_of_c
 
 def training_sets(wanted: Wanted) -> TrainingRows:
     """What a run trains on; see `Wanted`."""
-    asked = partial(training_rows, questions=wanted.caption_questions)
-    return sets_of_configs(wanted, "clear", FINETUNE, retain_of, asked, check_people)
+    told: list[str] = []
+    read = partial(training_rows, choice=wanted.faults, told=told, questions=wanted.caption_questions)
+    return sets_of_configs(wanted, "clear", FINETUNE, retain_of, read, check_people, told)

@@ -34,7 +34,7 @@ from remem_tasks.errors import RememError
 
 HUB_ID = "herbwood27/Remem"
 ENV = "REMEM_DATA"
-HOME = Home("ReMem", HUB_ID, ENV, ("default", "perturbed"))
+HOME = Home("ReMem", HUB_ID, ENV, ("default", "perturbed"), {"default": FEATURES})
 FINETUNE = "finetune"  # what a model memorises
 
 
