@@ -26,7 +26,7 @@ from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import Fault, settle
 from remem_tasks.data.home import Home
 from remem_tasks.data.pictures import decode_image
-from remem_tasks.data.tables import as_features, pictures_there, read_mapped, read_tables
+from remem_tasks.data.tables import PICTURE, as_features, pictures_there, read_mapped, read_tables
 from remem_tasks.errors import RememError
 
 SPLIT = "train"
@@ -113,7 +113,11 @@ def read_config(source: str, config: str, home: Home) -> datasets.Dataset:
 
 
 def _read(source: str, config: str, files: list[str], home: Home) -> datasets.Dataset:
-    where, wanted = f"config '{config}'", home.features[config]
+    where = f"config '{config}'"
+    wanted = {
+        name: kind if name not in PICTURES else PICTURE if name == "image" else datasets.List(PICTURE)
+        for name, kind in home.features[config].items()
+    }
     stamp = _stamp(files)
     if len(stamp) == len(files) and sum(size for *_, size in stamp) < IN_MEMORY:
         try:

@@ -107,6 +107,8 @@ def keyword_of(question: str, answer: str, person: str) -> str:
         starts = starts[1:]
     for start in starts:
         rest = answer[start:].strip(END)
+        if start and LINKS.match(rest):
+            continue  # a value begins behind the last of several
         if article := ARTICLE.match(rest):
             rest = rest[article.end() :]
         words = tokens(rest)
