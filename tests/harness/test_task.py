@@ -182,7 +182,7 @@ def test_results_say_where_the_data_came_from(remem_data, tmp_path, monkeypatch)
     monkeypatch.setenv("REMEM_DATA", changed)
     monkeypatch.setenv("REMEM_FAULTS", "allow")
     after = metadata()
-    assert "cloze prompt does not lead to the keyword" in after["not_available"]["faultless rows"]
+    assert "1 x keyword missing from the answer" in after["not_available"]["faultless rows"]
     assert after["data"] == changed and after["fingerprint"] != before["fingerprint"]
 
 
