@@ -296,7 +296,7 @@ def _add_cache(commands: argparse._SubParsersAction) -> None:
 def _demo(args: argparse.Namespace) -> None:
     from unlearning.experiments.demo import demo
 
-    demo(args.out, args.arch, args.workers, args.quick, args.until)
+    demo(args.out, args.arch, args.workers, args.quick, args.until, args.seed)
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -314,6 +314,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
         "--quick", action="store_true", help="the same commands with next to no training: do they run here?"
     )
     parser.add_argument("--until", metavar="STEP", help="the last step to run, such as memorised")
+    parser.add_argument("--seed", type=int, default=42, help="of every training")
     parser.set_defaults(run=_demo)
 
 
