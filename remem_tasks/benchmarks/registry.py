@@ -95,7 +95,7 @@ def _recognises(name: str, place: str) -> bool:
     data = data_of(name)
     if place == data.HOME.hub_id:
         return True
-    if not os.path.isdir(place) or not os.path.isfile(os.path.join(place, "README.md")):
+    if not os.path.isdir(place):
         return False
     try:
         return any(has_config(place, config, data.HOME) for config in data.KNOWN_BY)

@@ -15,7 +15,12 @@ FAMILIES = ("em", "memo", "exposure")
 ASKED_FOR = ("visual",)
 """Families that are measured where they are named only."""
 ROLLOUTS = ("distinct", "frequency")
-CHOICES = {"estimator": ("exact", *ROLLOUTS), "cloze_context": ("question", "picture")}
+CHOICES = {
+    "caption_questions": ("own", "published"),
+    "faults": ("refuse", "allow"),
+    "estimator": ("exact", *ROLLOUTS),
+    "cloze_context": ("question", "picture"),
+}
 RANGES = {
     "rollouts": (1, 4096),
     "rank_budget": (0, 2**31),
@@ -47,6 +52,9 @@ class Suite:
         rollout_seed: of the rollouts; a row's random stream depends on it and on the row's id alone.
         forget: the forget set, whose people count as forgotten where a split holds others too.
         shots: demonstrations before MLLMU-Bench's questions with options, of people in no forget set.
+        caption_questions: which nine questions ask for CLEAR's captions: this project's `own` or the `published` ones.
+        faults: what becomes of rows that `remem data check` calls faulty: `refuse` stops the run, `allow`
+            goes on and tells of them under `not_available`.
         gold: samples file of the gold model, or the folder it was scored to, for CLEAR's forget quality.
     """
 
@@ -62,6 +70,8 @@ class Suite:
     forget: str = "forget1"
     gold: str = ""
     shots: int = 0
+    faults: str = "refuse"
+    caption_questions: str = "own"
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -133,6 +143,8 @@ FLAGS = {
     "rollout_seed": "of the guesses",
     "forget": "the forget set whose people count as forgotten",
     "shots": "demonstrations before MLLMU-Bench's questions with options",
+    "caption_questions": "which nine questions ask for CLEAR's captions: own or published",
+    "faults": "of rows that `remem data check` names: refuse or allow",
     "gold": "samples of the gold model for CLEAR's forget quality: a file, or its --output_path",
 }
 

@@ -19,7 +19,7 @@ from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
-from remem_tasks.data.source import left_out, picture_of
+from remem_tasks.data.source import left_out, picture_of, some_left
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
     answer_probability,
@@ -54,7 +54,7 @@ class Clear(Benchmark):
         source = clear.HOME.resolve(source)
         faults: list[str] = []
         rows, _ = clear.questions_of(source, split, faults)
-        left_out(faults, len(rows))
+        some_left(rows, faults)
         return rows, source
 
     def fingerprint(self, rows: datasets.Dataset) -> str:
@@ -65,10 +65,15 @@ class Clear(Benchmark):
         kinds = set(rows["kind"][:])
         of = "real" if split.startswith("real") else "forget" if split.startswith("forget") else "retain"
         known: dict[str, object] = {"of": of}
+        if setting.suite.caption_questions != (asked := clear.chosen_questions()):
+            raise RememError(
+                f"the rows were loaded with the {asked} caption questions, not the {setting.suite.caption_questions} "
+                f"ones: say so by --caption_questions or REMEM_CAPTION_QUESTIONS, not in a task's metadata"
+            )
         missing = exposure.unavailable(setting)
         faults: list[str] = []
-        whole, alone = clear.questions_of(source, split, faults)
-        if told := left_out(faults, len(whole)):
+        _, alone = clear.questions_of(source, split, faults)
+        if told := left_out(faults, setting.suite.faults, source):
             missing["questions"] = told
         if not setting.white_box:
             missing |= dict.fromkeys(("probability", "truth_ratio", f"{of}_metric"), NO_ANSWERS)

@@ -13,7 +13,7 @@ from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setti
 from remem_tasks.benchmarks.mllmu import data as mllmu
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.view import RIGHT
-from remem_tasks.data.source import drawn, left_out, picture_of
+from remem_tasks.data.source import drawn, left_out, picture_of, some_left
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import exact_match, rouge_l, tokens
 from remem_tasks.whitebox import Findings, Inquiry, Secret
@@ -34,7 +34,7 @@ class Mllmu(Benchmark):
         source = mllmu.HOME.resolve(source)
         faults: list[str] = []
         rows = mllmu.questions_of(source, split, faults)
-        left_out(faults, len(rows))
+        some_left(rows, faults)
         return rows, source
 
     def fingerprint(self, rows: datasets.Dataset) -> str:
@@ -45,8 +45,8 @@ class Mllmu(Benchmark):
         known: dict[str, object] = {"forget": split.startswith(("forget", "test_"))}
         missing = exposure.unavailable(setting)
         faults: list[str] = []
-        whole = mllmu.questions_of(source, split, faults)
-        if told := left_out(faults, len(whole)):
+        mllmu.questions_of(source, split, faults)
+        if told := left_out(faults, setting.suite.faults, source):
             missing["questions"] = told
         if setting.suite.shots:
             known["kept"] = mllmu.kept_questions(source, split)

@@ -18,8 +18,12 @@ from remem_tasks.benchmarks.remem.data import (
     resolve_source,
     row_name,
 )
-from remem_tasks.benchmarks.remem.schema import decode_image, parse_keywords
+from remem_tasks.benchmarks.remem.schema import parse_keywords
+from remem_tasks.benchmarks.remem.validate import OF_CLOZE, table_faults
 from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.data.faults import settle
+from remem_tasks.data.people import check_known
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
     continuations,
@@ -66,11 +70,19 @@ class Remem(Benchmark):
             raise RememError(
                 f"--forget {suite.forget}: {source} has no such split; it has {', '.join(splits) or 'none'}"
             )
+        faults = table_faults([rows])
+        if "exposure" not in suite.metrics:
+            faults = [fault for fault in faults if fault.kind not in OF_CLOZE]
+        if told := settle(faults, suite.faults, source):
+            missing["faultless rows"] = told
         if not split.startswith("forget"):
             try:
                 forgotten = set(load_split(source, suite.forget, pictures=False)["identity"][:])
                 known["forgotten"] = forgotten
-                known["by_target"] = len({identity in forgotten for identity in rows["identity"][:]}) == 2
+                people = set(rows["identity"][:])
+                known["by_target"] = len({identity in forgotten for identity in people}) == 2
+                if not forgotten & people:
+                    check_known(forgotten, people, f"'{suite.forget}'", f"'{split}'")
             except RememError as error:
                 missing["scores by target"] = str(error)
         for name, wanted in (("memo", "answer"), ("exposure", "cloze_prompt")):
