@@ -13,7 +13,6 @@ from remem_tasks.errors import RememError
 from unlearning.config import parse
 from unlearning.experiments import demo
 
-ROOT = Path(__file__).resolve().parents[2]
 GOOD = {
     "memorised": {"remem_forget1": (0.98, 1.0), "remem_retain": (1.0, 1.0), "remem_test": (0.95, 0.9)},
     "gold": {"remem_forget1": (0.05, 0.04), "remem_retain": (1.0, 1.0), "remem_test": (0.9, 0.9)},
@@ -34,19 +33,15 @@ def scores(table):
     }
 
 
-@pytest.fixture
-def in_root(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
 @pytest.mark.parametrize("size", [demo.FULL, demo.QUICK], ids=["full", "quick"])
 @pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
-def test_training_commands_are_what_the_script_takes(in_root, arch, size):
+def test_training_commands_are_what_the_script_takes(arch, size):
     steps = {step.name: step for step in demo.steps(Path("runs/x"), arch, 2, size)}
     assert list(steps)[:5] == ["forge", "base", "memorised", "score_memorised", next(iter(size.methods))]
     for name in ("memorised", "gold", *size.methods):
         command = steps[name].command
-        _, args, model = parse(command[command.index("unlearning/train.py") + 1 :])
+        assert command[1:4] == ["train", "--accelerate", "cpu"]
+        _, args, model = parse(command[4:])
         assert args.method == ("sft" if name == "memorised" else name)
         start = "base" if name in ("memorised", "gold") else "memorised"
         assert model.model_name_or_path == f"runs/x/models/{start}"
@@ -106,7 +101,7 @@ def test_table_has_a_row_for_each_model():
 
 
 @pytest.fixture
-def counted(tmp_path, monkeypatch, in_root):
+def counted(tmp_path, monkeypatch):
     """Three steps that count how often they ran; returns (run the demo's loop, the counts)."""
     log = tmp_path / "log"
     out = tmp_path / "out"
@@ -183,17 +178,16 @@ def test_a_demo_that_did_not_come_out_right_says_so_and_keeps_its_scores(counted
     assert "Stage 1 did not memorise" in said and f"is in {out}" in said and "npo: by rule" in said
 
 
-def test_folders_of_others_are_left_alone(tmp_path, monkeypatch, in_root):
+def test_folders_of_others_are_left_alone(tmp_path):
     (tmp_path / "mine").write_text("x")
     with pytest.raises(RememError, match="holds no demo"):
         demo.demo(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RememError, match="start it in the folder"):
-        demo.demo(tmp_path / "out")
 
 
 @pytest.mark.slow
-def test_the_whole_demo_runs_in_small(in_root, tmp_path):
+def test_the_whole_demo_runs_in_small(tmp_path, monkeypatch):
+    """From a folder that is no checkout."""
+    monkeypatch.chdir(tmp_path)
     summary = demo.demo(tmp_path / "demo", workers=1, quick=True)
     assert set(summary["models"]) == {"memorised", "gold", "npo"}
     for tasks in summary["models"].values():

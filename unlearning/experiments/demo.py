@@ -10,8 +10,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,11 +19,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from remem_tasks.errors import RememError
-from remem_tasks.files import write_json, write_whole
+from remem_tasks.errors import COLLAPSED, RememError
+from remem_tasks.files import locked, write_json, write_whole
+from remem_tasks.processes import run
 from remem_tasks.render.text import write_report
 from remem_tasks.report.results import Scores, newest_results, read_scores
 from remem_tasks.report.summary import report_of
+from remem_tasks.training import program
 from unlearning.experiments.picture import draw_summary
 
 TASKS = ("remem_forget1", "remem_retain", "remem_test")
@@ -119,37 +119,19 @@ class Step:
     folder: str  # below the demo's
 
 
-def _program(name: str) -> str:
-    """A console script of this environment, as a user would type it from here."""
-    path = Path(sys.executable).parent / name
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def _cores() -> int:
-    """Threads of a training: `OMP_NUM_THREADS`, else the cores that this process may use."""
-    if (asked := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42) -> list[Step]:
     """The commands of the demo, in order.
 
     Args:
         seed: of every training; the data and the base checkpoint have one of their own.
     """
-    remem, lmms_eval = _program("remem"), _program("lmms_eval")
+    remem, lmms_eval = program("remem"), program("lmms_eval")
     data, models = out / "data", out / "models"
     base, memorised = models / "base", models / "memorised"
 
     def train(name: str, start: Path, options: str) -> Step:
-        launch = "launch --quiet --config_file unlearning/configs/accelerate/cpu.yaml"
         command = [
-            *(_program("accelerate"), *shlex.split(launch), "--num_cpu_threads_per_process"),
-            *(str(_cores()), "unlearning/train.py"),
+            *(*remem, "train", "--accelerate", "cpu"),
             *("--method", "sft" if name == "memorised" else name),
             *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),
             *("--seed", str(seed)),
@@ -159,15 +141,15 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42)
 
     def score(name: str) -> Step:
         command = [
-            *(lmms_eval, "--model", "remem_hf", "--model_args", f"pretrained={models / name},device=cpu"),
+            *(*lmms_eval, "--model", "remem_hf", "--model_args", f"pretrained={models / name},device=cpu"),
             *("--tasks", ",".join(TASKS)),
             *("--output_path", str(out / "results" / name), "--log_samples"),
         ]
         return Step(f"score_{name}", command, f"results/{name}")
 
-    forge = f"{remem} forge --out {shlex.quote(str(data))} {size.forge} --workers {workers}"
+    forge = f"{shlex.join(remem)} forge --out {shlex.quote(str(data))} {size.forge} --workers {workers}"
     gate = f"--gate_results {shlex.quote(str(out / 'results' / 'memorised'))}" if size.gated else "--no_gate"
-    see = f"{remem} base --arch {arch} --out {shlex.quote(str(base))} {size.base} --workers {workers}"
+    see = f"{shlex.join(remem)} base --arch {arch} --out {shlex.quote(str(base))} {size.base} --workers {workers}"
     return [
         Step("forge", shlex.split(forge), "data"),
         Step("base", shlex.split(see), "models/base"),
@@ -202,9 +184,13 @@ def _run(step: Step, out: Path, console: Console, number: str) -> float:
     console.print(command, style="cyan", markup=False, highlight=False, soft_wrap=True)
     started = time.time()
     environment = {**os.environ, **ENVIRONMENT, "REMEM_DATA": str(out / "data")}
-    status = subprocess.run(step.command, env=environment, check=False).returncode
+    status = run(step.command, environment)
     seconds = round(time.time() - started, 1)
-    if status:
+    if status == COLLAPSED and step.name.startswith("score_"):
+        console.print(
+            f"{step.name}: scored, and the model says nothing real; see above", style="yellow", markup=False
+        )
+    elif status:
         raise RememError(
             f"step '{step.name}' ended with status {status}; see above. The same command goes on from here"
         )
@@ -274,6 +260,7 @@ def _report(out: Path) -> Path:
     return write_report(report, out / "report", "The demo")
 
 
+@locked
 def demo(
     out: str | Path,
     arch: str = "llava",
@@ -294,10 +281,6 @@ def demo(
             holds something else.
     """
     out, console = Path(out), Console()
-    if not Path("unlearning/train.py").is_file():
-        raise RememError(
-            "the demo runs the commands of a checkout: start it in the folder that holds unlearning/train.py"
-        )
     if out.exists() and any(out.iterdir()) and not (out / "steps").is_dir():
         raise RememError(f"output folder '{out}' is not empty and holds no demo")
     (out / "steps").mkdir(parents=True, exist_ok=True)
