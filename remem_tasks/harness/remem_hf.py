@@ -30,8 +30,8 @@ from remem_tasks.checkpoints import (
     load_model,
     load_processor,
 )
-from remem_tasks.engine.collapse import PromptWatch
 from remem_tasks.engine.cache import Cache, folder_of, hash_of, hash_of_model
+from remem_tasks.engine.collapse import PromptWatch
 from remem_tasks.engine.decoder import Decoder, State
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat
@@ -379,7 +379,7 @@ class RememHF(lmms):
 
     def _keys(self, row: _Row) -> tuple[str, str]:
         """What the replies to a row, and the findings about it, are kept under."""
-        context, _, settings, doc_id, task, split = row.request.args
+        context, _, settings, *_ = row.request.args
         settings = json.dumps(settings, sort_keys=True, default=str)
         # What is sent, not what stands in the row: a benchmark may keep its pictures elsewhere.
         asked = (self.prompt(row.request).messages, context, settings)
