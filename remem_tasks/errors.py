@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from remem_tasks.terminal import clean, say
+
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 COLLAPSED = 3
@@ -20,6 +22,19 @@ class RememError(ValueError):
     The command lines print the message without a traceback and exit with status 1. Anything else
     that is raised is a defect of this package and keeps its traceback.
     """
+
+    status = 1
+    """The exit status of a command that ends with it."""
+
+
+class NonFiniteError(RememError):
+    """Weights, logits or a loss that are NaN or infinite."""
+
+
+class TooFewRows(RememError):
+    """A question that these rows are too few to answer; neither yes nor no."""
+
+    status = 3
 
 
 class Terminated(KeyboardInterrupt):
@@ -44,16 +59,16 @@ def sigterm_raises() -> Iterator[None]:
 
 
 def exit_on_error(main: Callable[[], int | None], program: str) -> int:
-    """Run `main`; a RememError becomes one line on stderr and status 1, an interrupt 130, SIGTERM 143."""
+    """Run `main`; a RememError becomes one line on stderr and its status, an interrupt 130, SIGTERM 143."""
     try:
         with sigterm_raises():
             return main() or 0
     except RememError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 1
+        say(f"{program}: error: {clean(error)}", file=sys.stderr)
+        return error.status
     except Terminated:
-        print(f"{program}: terminated", file=sys.stderr)
+        say(f"{program}: terminated", file=sys.stderr)
         return TERMINATED
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        say(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED

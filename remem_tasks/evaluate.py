@@ -97,23 +97,10 @@ def score_here(
     Raises:
         RememError: a fault of data, checkpoint or backend; replies that failed; files that could not be written.
     """
-    import lmms_eval.evaluator as upstream
-    from lmms_eval.tasks import TaskManager
+    from remem_tasks.harness.in_process import run
 
-    from remem_tasks.harness import plugin
-    from remem_tasks.harness.remem_hf import RememHF
-
-    plugin.install()
     with _environment(variables):
-        results = upstream.simple_evaluate(
-            model=RememHF(str(checkpoint), device=device),
-            tasks=list(tasks),
-            task_manager=TaskManager(include_defaults=False),
-            bootstrap_iters=0,
-            gen_kwargs=gen_kwargs,
-        )
-    if failed := plugin.failed_reply_lines(results, plugin.last_tasks()):
-        raise RememError("; ".join(failed))
+        results = run(str(checkpoint), tasks, device, gen_kwargs)
     save(results, out, str(checkpoint))
     return results
 
@@ -130,18 +117,10 @@ def save(results: Mapping[str, Any], out: str | Path, model: str) -> Path:
     Raises:
         RememError: it could not be written.
     """
-    from lmms_eval.loggers import EvaluationTracker
-    from lmms_eval.utils import get_datetime_str
+    from remem_tasks.harness.in_process import write
 
-    tracker = EvaluationTracker(str(out))
-    tracker.general_config_tracker.log_experiment_args("remem_hf", f"pretrained={model}", "", "", False)
-    samples = results["samples"]
-    whole = {name: value for name, value in results.items() if name != "samples"}
-    whole["config"] = {**results["config"], "model_args": f"pretrained={model}"}
-    tracker.save_results_aggregated(whole, samples, get_datetime_str())
-    for task, rows in samples.items():
-        tracker.save_results_samples(task, [dict(row) for row in rows])
-    file = newest_results(out)  # (the harness only logs it when it cannot write)
+    write(results, out, model)
+    file = newest_results(out)
     seal(file, logged=True)
     return file
 

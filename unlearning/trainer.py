@@ -30,14 +30,14 @@ from remem_tasks import checkpoints
 from remem_tasks.audit.push import refusal
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
-from remem_tasks.errors import RememError, Terminated
+from remem_tasks.errors import NonFiniteError, RememError, Terminated
 from unlearning import evaluation, losses
 from unlearning import weights as checkpoint
 from unlearning.data import IGNORE, Collator, Encoder, Examples, Pairs, Role, stop_ids
 from unlearning.mechanisms import activations, alternatives, reference, vectors
 
 
-class NotFinite(RememError):
+class NotFinite(NonFiniteError):
     """A loss, a gradient or an evaluation that is no finite number: the run has failed, it did not forget."""
 
 

@@ -16,12 +16,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import torch
 import transformers
 import xxhash
-from lmms_eval.api.instance import GenerationResult, TokenCounts
 from PIL import Image
 
 VARIABLE = "REMEM_CACHE"
@@ -103,21 +102,25 @@ def hash_of_model(model: Any, processor: Any) -> str | None:
     return digest.hexdigest()
 
 
-def _parsed(line: bytes) -> list[tuple[str, list[GenerationResult]]]:
+class Answer(NamedTuple):
+    """One reply as it is kept.
+
+    Attributes:
+        text: what the model said.
+        read, said: tokens of the prompt, and of the reply.
+    """
+
+    text: str
+    read: int | None
+    said: int | None
+
+
+def _parsed(line: bytes) -> list[tuple[str, list[Answer]]]:
     """(key, answers) of a line; a ValueError, TypeError or KeyError for one that is not as it was written."""
     record = json.loads(line)
     if record.pop("sum") != hash_of(record):
         raise ValueError("the checksum is of another line")
-    return [
-        (
-            key,
-            [
-                GenerationResult(text, TokenCounts(input_tokens=read, output_tokens=said))
-                for text, read, said in answers
-            ],
-        )
-        for key, answers in record["batch"]
-    ]
+    return [(key, [Answer(*answer) for answer in answers]) for key, answers in record["batch"]]
 
 
 class Cache:
@@ -136,7 +139,7 @@ class Cache:
         self.folder = folder / model
         self._file: IO[str] | None = None
         self._full = False
-        self.kept: dict[str, list[GenerationResult]] = {}
+        self.kept: dict[str, list[Answer]] = {}
         self.dropped = 0
         try:
             for file in sorted(self.folder.glob("*.jsonl")):
@@ -160,11 +163,11 @@ class Cache:
                 else:
                     self.kept.update(batch)
 
-    def get(self, key: str) -> list[GenerationResult] | None:
+    def get(self, key: str) -> list[Answer] | None:
         """The answers under a key, or None."""
         return self.kept.get(key)
 
-    def put(self, batch: Sequence[tuple[str, list[GenerationResult]]]) -> None:
+    def put(self, batch: Sequence[tuple[str, list[Answer]]]) -> None:
         """Keep the answers of a batch, under a key each; they are on disk when this returns.
 
         They are one line: a batch is kept whole or not at all, so that a run that goes on makes the same
@@ -172,18 +175,7 @@ class Cache:
         """
         if self._full or not batch:
             return
-        record = {
-            "batch": [
-                [
-                    key,
-                    [
-                        [one.text, one.token_counts.input_tokens, one.token_counts.output_tokens]
-                        for one in answers
-                    ],
-                ]
-                for key, answers in batch
-            ]
-        }
+        record = {"batch": [[key, answers] for key, answers in batch]}
         try:
             if self._file is None:
                 self.folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from remem_tasks.engine.packing import Lanes, Packing
 from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
 from remem_tasks.engine.tree import Tree
 from remem_tasks.engine.trie import Trie
-from remem_tasks.errors import RememError
+from remem_tasks.errors import NonFiniteError, RememError
 
 
 @dataclass
@@ -313,7 +313,7 @@ class Decoder:
             rows: (N) row of each, for the message.
 
         Raises:
-            RememError: names the first row whose logits are NaN or infinite.
+            NonFiniteError: names the first row whose logits are NaN or infinite.
         """
         logits = logits.float()
         fine = torch.isfinite(logits.amax(-1))
@@ -321,7 +321,7 @@ class Decoder:
         fine &= torch.isfinite(logits.amax(-1))
         if not fine.all():
             row = int(rows[int((~fine).nonzero()[0])])
-            raise RememError(
+            raise NonFiniteError(
                 f"{tree.names[row]}: the model's logits are NaN or infinite; its weights or dtype are broken"
             )
         return logits.log_softmax(-1)

@@ -25,6 +25,7 @@ from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, suite_
 from remem_tasks.binding import KEY, digest_of_weights, seal
 from remem_tasks.errors import COLLAPSED, INTERRUPTED, TERMINATED, RememError, Terminated, sigterm_raises
 from remem_tasks.files import Locked, lock
+from remem_tasks.terminal import say
 
 TASKS_FOLDERS = tuple(map(str, FOLDERS))
 """Indexed with all folders below them: the tasks of each benchmark."""
@@ -36,15 +37,18 @@ MAX_FAILED_SHARE = 0.01
 
 _last_tasks: list = []
 """The tasks of ours that the latest run loaded."""
+_unknown: list[str] = []
+"""The names among the latest run's tasks that no task has."""
 
 
 def register() -> list:
     """The entry point: our models; and, on the way, our task folder and the exit status."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    from remem_tasks.harness import llava
+    from remem_tasks.harness import listing, llava
 
     install()
+    listing.show_models(("remem_hf",))
     upstream = sys.modules.get("lmms_eval.__main__")
     if type(upstream) is types.ModuleType:
         # The command line is being imported, and `cli_evaluate` is not defined yet: hand it out
@@ -64,7 +68,7 @@ def install() -> None:
         return
     upstream.TaskManager._remem_tasks = True
     index_folders = upstream.TaskManager.initialize_tasks
-    load_tasks = upstream.get_task_dict
+    load_tasks, match = upstream.get_task_dict, upstream.TaskManager.match_tasks
 
     @functools.wraps(index_folders)
     def initialize_tasks(self, include_path=None, include_defaults=True):
@@ -72,6 +76,14 @@ def install() -> None:
         known = set(map(os.path.realpath, folders))
         folders += [folder for folder in TASKS_FOLDERS if os.path.realpath(folder) not in known]
         return index_folders(self, include_path=folders, include_defaults=include_defaults)
+
+    @functools.wraps(match)
+    def match_tasks(self, task_list):
+        found = match(self, task_list)
+        _unknown[:] = [
+            name for name in task_list if name not in found and "*" not in name and not os.path.isfile(name)
+        ]
+        return found
 
     @functools.wraps(load_tasks)
     def get_task_dict(task_name_list, task_manager=None, task_type="simple"):
@@ -84,6 +96,7 @@ def install() -> None:
         return tasks
 
     upstream.TaskManager.initialize_tasks = initialize_tasks
+    upstream.TaskManager.match_tasks = match_tasks
     upstream.get_task_dict = get_task_dict
     evaluator = sys.modules.get("lmms_eval.evaluator")
     if hasattr(evaluator, "get_task_dict"):  # it was imported before us and holds the name by itself
@@ -170,12 +183,13 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
 
         def leave():
             for line in [*lines, *empty]:
-                print(f"{program}: error: {line}", file=sys.stderr)
+                say(f"{program}: error: {line}", file=sys.stderr)
             raise SystemExit(1 if failed else COLLAPSED)
 
         @functools.wraps(run_one)
         def cli_evaluate_single(args):
             _last_tasks.clear()
+            _unknown.clear()
             started = time.time()
             try:
                 if counts(args):
@@ -186,7 +200,7 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
                 if not counts(args):
                     raise
                 failed.append(args)
-                told = isinstance(error, RememError) or str(error).startswith("Tasks not found")
+                told = isinstance(error, RememError) or (isinstance(error, ValueError) and bool(_unknown))
                 if not told or args.verbosity == "DEBUG":
                     raise
                 lines.append(str(error).strip().splitlines()[0])
@@ -349,20 +363,20 @@ def run_lmms_eval() -> int:
         try:
             sys.argv = [arguments[0], *_take_flags(arguments[1:])]
         except RememError as error:
-            print(f"lmms_eval: error: {error}", file=sys.stderr)
+            say(f"lmms_eval: error: {error}", file=sys.stderr)
             return 2
         with sigterm_raises():
             dispatch.main()
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
-            print(leaving.code, file=sys.stderr)
+            say(leaving.code, file=sys.stderr)
             return 1
         return int(leaving.code or 0)
     except Terminated:
-        print("lmms_eval: terminated", file=sys.stderr)
+        say("lmms_eval: terminated", file=sys.stderr)
         return TERMINATED
     except KeyboardInterrupt:
-        print("lmms_eval: interrupted", file=sys.stderr)
+        say("lmms_eval: interrupted", file=sys.stderr)
         return INTERRUPTED
     finally:
         sys.argv = arguments
@@ -389,5 +403,5 @@ def _take_flags(arguments: list[str]) -> list[str]:
             os.environ[variable(name)] = value
     suite_of({})
     if {"-h", "--help"} & set(others):
-        print(parser.format_help().removeprefix("usage: ").strip() + "\n")
+        say(parser.format_help().removeprefix("usage: ").strip() + "\n")
     return others

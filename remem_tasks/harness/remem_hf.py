@@ -30,7 +30,7 @@ from remem_tasks.checkpoints import (
     load_model,
     load_processor,
 )
-from remem_tasks.engine.cache import Cache, folder_of, hash_of, hash_of_model
+from remem_tasks.engine.cache import Answer, Cache, folder_of, hash_of, hash_of_model
 from remem_tasks.engine.collapse import PromptWatch
 from remem_tasks.engine.decoder import Decoder, State
 from remem_tasks.engine.draw import row_seed
@@ -136,6 +136,16 @@ def cut(text: str, until: Sequence[str] | str | None) -> str:
     stops = [until] if isinstance(until, str) else until or []
     ends = [text.find(stop) for stop in stops if stop and stop in text]
     return text[: min(ends)] if ends else text
+
+
+def _result_of(answer: Answer) -> GenerationResult:
+    """What was kept of a reply, as the harness takes it."""
+    return GenerationResult(answer.text, TokenCounts(input_tokens=answer.read, output_tokens=answer.said))
+
+
+def _answer_of(result: GenerationResult) -> Answer:
+    """The other way round."""
+    return Answer(result.text, result.token_counts.input_tokens, result.token_counts.output_tokens)
 
 
 class RememHF(lmms):
@@ -307,7 +317,7 @@ class RememHF(lmms):
         results: list[GenerationResult | None] = [None] * len(requests)
         cache = self._open_cache()
         self._watch = PromptWatch()
-        waiting: list[list[tuple[str, list[GenerationResult]]]] = []
+        waiting: list[list[tuple[str, list[Answer]]]] = []
         hidden = {"disable": True} if self.rank else {}
         with tqdm(total=len(requests), desc="Replies", **hidden) as progress:
 
@@ -321,10 +331,10 @@ class RememHF(lmms):
                 for row in rows if cache else ():
                     of_replies, of_findings = keys[id(row)]
                     if row.replies and (found := cache.get(of_replies)):
-                        put(row.replies, found)
+                        put(row.replies, [_result_of(answer) for answer in found])
                         row.replies = []
                     if row.findings and (found := cache.get(of_findings)):
-                        put(row.findings, found * len(row.findings))
+                        put(row.findings, [_result_of(answer) for answer in found] * len(row.findings))
                         row.findings, row.inquiry = [], None
                 if not (rows := [row for row in rows if row.replies or row.findings]):
                     continue
@@ -338,8 +348,8 @@ class RememHF(lmms):
                         put(row.findings, findings)
                         if cache:
                             of_replies, of_findings = keys[id(row)]
-                            entries += [(of_replies, replies)] if replies else []
-                            entries += [(of_findings, findings[:1])] if findings else []
+                            entries += [(of_replies, [*map(_answer_of, replies)])] if replies else []
+                            entries += [(of_findings, [*map(_answer_of, findings[:1])])] if findings else []
                     waiting.append(entries)
                     # Nothing is kept of a model that may not read its prompts.
                     while cache and self._watch.depends and waiting:
@@ -379,7 +389,7 @@ class RememHF(lmms):
 
     def _keys(self, row: _Row) -> tuple[str, str]:
         """What the replies to a row, and the findings about it, are kept under."""
-        context, _, settings, *_ = row.request.args
+        context, _, settings = row.request.args[:3]
         settings = json.dumps(settings, sort_keys=True, default=str)
         # What is sent, not what stands in the row: a benchmark may keep its pictures elsewhere.
         asked = (self.prompt(row.request).messages, context, settings)

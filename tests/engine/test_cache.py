@@ -9,7 +9,6 @@ import time
 
 import pytest
 import torch
-from lmms_eval.api.instance import GenerationResult, TokenCounts
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from support.rows import people_splits, write_parquet
@@ -17,7 +16,7 @@ from support.scripted import run, texts, value
 
 from remem_tasks import cli
 from remem_tasks.engine import cache as caching
-from remem_tasks.engine.cache import Cache, folder_of, hash_of, hash_of_model
+from remem_tasks.engine.cache import Answer, Cache, folder_of, hash_of, hash_of_model
 from remem_tasks.harness.remem_hf import RememHF
 
 SHORT = "max_new_tokens=6"
@@ -220,7 +219,7 @@ def test_weights_that_are_not_in_memory_have_no_hash(checkpoints):
 
 def test_the_file(tmp_path):
     kept = Cache(tmp_path, "m")
-    answers = [GenerationResult("a\n“ü”", TokenCounts(input_tokens=3, output_tokens=2))]
+    answers = [Answer("a\n“ü”", read=3, said=2)]
     assert kept.get("k") is None
     kept.put([("k", answers)])
     assert Cache(tmp_path, "m").get("k") == answers and Cache(tmp_path, "n").get("k") is None

@@ -204,7 +204,7 @@ def _do(job: Job, out: Path, size: Size, base: str, device: str) -> dict:
     from unlearning.train import run
 
     argv = training(job, out, size, base, device)
-    record: dict = {"job": asdict(job), "command": ["unlearning/train.py", *argv]}
+    record: dict = {"job": asdict(job), "command": ["remem", "train", *argv]}
     started = time.time()
     folder = out / "models" / job.name
     shutil.rmtree(folder, ignore_errors=True)  # what a stopped call left

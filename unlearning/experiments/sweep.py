@@ -32,7 +32,7 @@ from remem_tasks import checkpoints
 from remem_tasks.benchmarks.remem.data import fingerprint, load_split
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
-from remem_tasks.errors import RememError
+from remem_tasks.errors import NonFiniteError, RememError
 from remem_tasks.files import locked
 from unlearning import weights as checkpoint
 from unlearning.config import parse
@@ -42,7 +42,7 @@ from unlearning.experiments.sweep_table import ROUNDING, summary, write
 from unlearning.methods import METHODS, NAMES
 from unlearning.scoring import scores
 from unlearning.train import lora_config
-from unlearning.trainer import NotFinite, UnlearnTrainer
+from unlearning.trainer import UnlearnTrainer
 
 TUNING_SEED = 0
 RATIO = 3.0  # from one learning rate to the next
@@ -386,17 +386,12 @@ class Bench:
     def looked(self, model, stage: Stage) -> dict[str, float]:
         """Scores of a model on a stage's rows; in reporting also Exposure of the forget rows."""
         if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
-            raise NotFinite("the weights are no finite numbers")
+            raise NonFiniteError("the weights are no finite numbers")
         model.eval()
         found: dict[str, float] = {}
         for name, rows in stage.tables.items():
             deep = stage is self.reporting and name == "forget"
-            try:
-                values = scores(model, self.processor, rows, ("em", "exposure") if deep else ("em",))
-            except RememError as error:
-                if "NaN or infinite" not in str(error):
-                    raise
-                raise NotFinite(str(error)) from error
+            values = scores(model, self.processor, rows, ("em", "exposure") if deep else ("em",))
             kept = ("em", "blank_rate", "exposure", "extraction_rate")[: 4 if deep else 2]
             found |= {f"{name}_{figure}": round(values[figure], 6) for figure in kept}
         return found
@@ -426,7 +421,7 @@ class Bench:
                 trainer.train()
             if not trainer.trains:
                 look(0)
-        except NotFinite as error:
+        except NonFiniteError as error:
             outcome, reason = "non-finite", str(error)
         except (RememError, torch.OutOfMemoryError, MemoryError) as error:
             outcome, reason = "failed", checkpoints.reason(error)
