@@ -15,6 +15,7 @@ from PIL import Image
 from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.benchmarks.clear import data as clear
+from remem_tasks.benchmarks.clear.questions import chosen_questions
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
 from remem_tasks.benchmarks.view import RIGHT
@@ -65,7 +66,7 @@ class Clear(Benchmark):
         kinds = set(rows["kind"][:])
         of = "real" if split.startswith("real") else "forget" if split.startswith("forget") else "retain"
         known: dict[str, object] = {"of": of}
-        if setting.suite.caption_questions != (asked := clear.chosen_questions()):
+        if setting.suite.caption_questions != (asked := chosen_questions()):
             raise RememError(
                 f"the rows were loaded with the {asked} caption questions, not the {setting.suite.caption_questions} "
                 f"ones: say so by --caption_questions or REMEM_CAPTION_QUESTIONS, not in a task's metadata"

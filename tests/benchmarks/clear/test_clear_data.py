@@ -17,6 +17,7 @@ from remem_tasks import cli
 from remem_tasks.benchmarks.base import Setting
 from remem_tasks.benchmarks.clear import data as clear
 from remem_tasks.benchmarks.clear.forge import Knobs, forge
+from remem_tasks.benchmarks.clear.questions import CAPTION_QUESTIONS, chosen_questions
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.scoring_config import Suite
 from remem_tasks.data.people import identity_key
@@ -104,7 +105,7 @@ def test_questions(clear_data):
             )
             assert one["wrong"] == other["perturbed_names"] and one["paraphrase"] is None
         else:
-            assert one["question"] in clear.CAPTION_QUESTIONS["own"] and one["answer"] == row["caption"]
+            assert one["question"] in CAPTION_QUESTIONS["own"] and one["answer"] == row["caption"]
             assert one["paraphrase"] == (other and other["paraphrased_caption"])
             assert one["wrong"] == (other["perturbed_captions"] if other else [])
     same, _ = clear.questions_of(str(clear_data), "forget10_perturbed")
@@ -124,7 +125,7 @@ def test_questions(clear_data):
 def test_nine_prompts_drawn_by_the_caption_alone():
     drawn = [clear.caption_question(f"caption {number}") for number in range(2000)]
     counts = Counter(drawn)
-    assert len(counts) == len(clear.CAPTION_QUESTIONS["own"]) == 9
+    assert len(counts) == len(CAPTION_QUESTIONS["own"]) == 9
     # 2000/9 = 222 each; five standard deviations are 5 sqrt(2000 · 1/9 · 8/9) = 70
     assert all(152 < count < 292 for count in counts.values())
     code = (
@@ -316,7 +317,7 @@ def test_the_published_caption_questions_are_asked_where_they_are_chosen(clear_d
     rows, _ = benchmark.load(source, "forget10")
     pairs = zip(own["kind"][:], own["question"][:], rows["question"][:])
     for kind, before, after in pairs:
-        asked = clear.CAPTION_QUESTIONS
+        asked = CAPTION_QUESTIONS
         assert (
             (before in asked["own"] and after in asked["published"]) if kind == "caption" else before == after
         )
@@ -324,9 +325,9 @@ def test_the_published_caption_questions_are_asked_where_they_are_chosen(clear_d
     assert setting.suite.record()["caption_questions"] == "published"
     with pytest.raises(RememError, match="loaded with the published caption questions, not the own ones"):
         benchmark.prepare(source, "forget10", rows, Setting(Suite()))
-    assert "Tell me about the content of this image" in clear.CAPTION_QUESTIONS["published"]
+    assert "Tell me about the content of this image" in CAPTION_QUESTIONS["published"]
     monkeypatch.delenv("REMEM_CAPTION_QUESTIONS")
     trained = load_rows(source, "pairs", "forget10", modality="image", caption_questions="published").forget
-    assert set(trained["question"][:]) <= set(clear.CAPTION_QUESTIONS["published"])
+    assert set(trained["question"][:]) <= set(CAPTION_QUESTIONS["published"])
     with pytest.raises(RememError, match="'theirs' unknown"):
-        clear.chosen_questions("theirs")
+        chosen_questions("theirs")
