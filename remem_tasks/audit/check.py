@@ -16,6 +16,7 @@ from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_fau
 from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, decode_image, parse_keywords
 from remem_tasks.data.source import ConfigReport
 from remem_tasks.errors import RememError
+from remem_tasks.metrics.cloze import cloze_fault
 from remem_tasks.metrics.words import occurs, tokens
 
 SHOWN = 5  # examples named for each kind of fault
@@ -48,11 +49,12 @@ def text_faults(row: dict) -> Iterable[str]:
     """The kinds of fault in a row's texts.
 
     A keyword must occur in the answer (else no reply can be right and give the answer), not in the
-    question or the cloze prompt (else it is given away), and the cloze prompt must lead to it: the
-    answer goes on with a keyword where the cloze prompt ends.
+    question or the cloze prompt (else it is given away), and the cloze prompt must lead to each: the
+    answer says the cloze prompt and the keyword behind it (`metrics.cloze`, by which Exposure asks).
     """
-    answer, question, cloze = (tokens(row[name] or "") for name in ("answer", "question", "cloze_prompt"))
-    phrases = [tokens(phrase) for phrase in parse_keywords(row["keywords"])]
+    answer, question = (tokens(row[name] or "") for name in ("answer", "question"))
+    keywords = parse_keywords(row["keywords"])
+    phrases = [tokens(phrase) for phrase in keywords]
     if not all(phrases):
         yield "keyword without a letter or digit"
         return
@@ -60,13 +62,8 @@ def text_faults(row: dict) -> Iterable[str]:
         yield "keyword missing from the answer"
     if any(occurs(phrase, question) for phrase in phrases):
         yield "keyword in the question"
-    if not cloze:
-        yield "no cloze prompt"
-        return
-    if any(occurs(phrase, cloze) for phrase in phrases):
-        yield "keyword in the cloze prompt"
-    if not any(occurs(cloze + phrase, answer) for phrase in phrases):
-        yield "cloze prompt does not lead to the keyword"
+    if fault := cloze_fault(row["answer"] or "", row["cloze_prompt"] or "", keywords):
+        yield fault
 
 
 def shared_personal_values(rows: Iterable[dict]) -> dict[tuple[str, str], set[str]]:
