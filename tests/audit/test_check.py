@@ -45,9 +45,12 @@ ROW = rows_of("ada_birch")[0]  # "What is the city of Ada Birch?" … "The city 
         ({"answer": "In Oslo."}, ["keyword missing from the answer", "cloze prompt does not lead to the keyword"]),
         ({"keywords": "?!"}, ["keyword without a letter or digit"]),
         ({"cloze_prompt": ""}, ["no cloze prompt"]),
-        ({"cloze_prompt": "The city of"}, ["cloze prompt does not lead to the keyword"]),
+        ({"cloze_prompt": "The city of"}, []),  # the answer says what stands between
+        ({"cloze_prompt": "the city of Ada Birch is: ___"}, []),
+        ({"cloze_prompt": "Her city is"}, ["cloze prompt does not lead to the keyword"]),
+        ({"keywords": '["Oslo Bay", "city"]'}, ["keyword in the question", "keyword in the cloze prompt"]),
         ({"question": "Is it Oslo Bay?"}, ["keyword in the question"]),
-        ({"cloze_prompt": "The city of Ada Birch is Oslo Bay"}, ["keyword in the cloze prompt", "cloze prompt does not lead to the keyword"]),
+        ({"cloze_prompt": "The city of Ada Birch is Oslo Bay"}, ["keyword in the cloze prompt"]),
     ],
 )  # fmt: skip
 def test_faults_of_a_row(change, kinds):
