@@ -1,6 +1,6 @@
 """The benchmarks by name, and which of them a data set belongs to.
 
-A benchmark is a folder here that holds `benchmark.py` (with `BENCHMARK`), `data.py`, `training.py`,
+A benchmark is a folder here, or in one that `$REMEM_BENCHMARKS` names, that holds `benchmark.py` (with `BENCHMARK`), `data.py`, `training.py`,
 `view.py` (with `VIEW`), `forge.py` and its YAML `tasks`. A new folder is found without being named anywhere; nothing in it is
 imported before it is asked for, so that the command line starts quickly.
 """
@@ -14,17 +14,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from remem_tasks import benchmarks
 from remem_tasks.errors import RememError
 
 if TYPE_CHECKING:
     from remem_tasks.benchmarks.base import Benchmark
 
-FOLDER = Path(__file__).parent
+FOLDERS = tuple(Path(folder) for folder in benchmarks.__path__)
 DEFAULT = "remem"
 """The benchmark of data that shows no other's marks."""
 NAMES = tuple(
     sorted(
-        (file.parent.name for file in FOLDER.glob("*/benchmark.py")), key=lambda name: (name != DEFAULT, name)
+        {file.parent.name for folder in FOLDERS for file in folder.glob("*/benchmark.py")},
+        key=lambda name: (name != DEFAULT, name),
     )
 )
 

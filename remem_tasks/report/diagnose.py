@@ -9,9 +9,6 @@ and pictures crossed (test questions with training pictures, and the other way r
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +19,7 @@ from rich.text import Text
 
 from remem_tasks.benchmarks.remem.data import load_split, resolve_source
 from remem_tasks.errors import RememError
+from remem_tasks.evaluate import score
 from remem_tasks.files import write_json, write_whole
 from remem_tasks.metrics.words import occurs, tokens
 from remem_tasks.report.gate import trained_on
@@ -324,31 +322,16 @@ def diagnose(run: Run, crossed: Mapping[str, Run] | None = None) -> Diagnosis:
 # A checkpoint
 
 
-def score(
-    checkpoint: str,
-    data: str,
-    tasks: Sequence[str],
-    out: str | Path,
-    device: str = "cpu",
-    metrics: str = "em",
+def score_once(
+    checkpoint: str, data: str, tasks: Sequence[str], out: str | Path, device: str = "cpu"
 ) -> None:
-    """Score a checkpoint with this environment's lmms-eval, unless `out` holds a complete scoring of it."""
-    out = Path(out)
-    command = {"checkpoint": str(checkpoint), "data": str(data), "tasks": list(tasks), "metrics": metrics}
-    done = out / "scored.json"
-    if done.is_file() and json.loads(done.read_text()) == command:
+    """EM of a checkpoint by this environment's lmms-eval, unless `out` holds a complete scoring of it."""
+    asked = {"checkpoint": str(checkpoint), "data": str(data), "tasks": list(tasks), "metrics": "em"}
+    done = Path(out) / "scored.json"
+    if done.is_file() and json.loads(done.read_text()) == asked:
         return
-    program = [sys.executable, "-c", "from remem_tasks.cli import lmms_eval; lmms_eval()"]
-    program += ["--model", "remem_hf", "--model_args", f"pretrained={checkpoint},device={device}"]
-    program += ["--tasks", ",".join(tasks), "--batch_size", "64", "--output_path", str(out), "--log_samples"]
-    environment = {**os.environ, "REMEM_DATA": str(data), "REMEM_METRICS": metrics}
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "log.txt").open("w") as log:
-        status = subprocess.run(program, env=environment, stdout=log, stderr=log, check=False).returncode
-    if status:
-        last = [line for line in (out / "log.txt").read_text(errors="replace").splitlines() if line.strip()]
-        raise RememError(f"scoring '{checkpoint}' ended with status {status}: {last[-1] if last else ''}")
-    write_whole(done, json.dumps(command) + "\n")
+    score(checkpoint, tasks, out, {"REMEM_DATA": str(data)}, device, batch_size=64, metrics="em")
+    write_whole(done, json.dumps(asked) + "\n")
 
 
 def cross(data: str, out: str | Path) -> dict[str, Path]:
@@ -406,10 +389,10 @@ def diagnose_checkpoint(checkpoint: str, data: str | None, out: str | Path, devi
     A second call goes on with what is scored.
     """
     out, source = Path(out), str(resolve_source(data))
-    score(checkpoint, source, ("remem_finetune", "remem_test"), out / "results", device)
+    score_once(checkpoint, source, ("remem_finetune", "remem_test"), out / "results", device)
     crossed = {}
     for kind, folder in cross(source, out / "crossed").items():
-        score(checkpoint, str(folder), ("remem_test",), out / f"results_{kind}", device)
+        score_once(checkpoint, str(folder), ("remem_test",), out / f"results_{kind}", device)
         crossed[kind] = read_runs([f"{kind}={out / f'results_{kind}'}"])[0]
     (run,) = read_runs([f"{Path(checkpoint).name or checkpoint}={out / 'results'}"])
     return diagnose(run, crossed)
@@ -424,10 +407,12 @@ def _told(one: Share) -> list[str]:
     return [one.name, f"{one.value:.2f}", "{:.2f}–{:.2f}".format(*one.bounds), str(one.rows)]
 
 
-def sections(found: Diagnosis) -> list[tuple[str, list[list[str]]]]:
-    """(title, lines of name, EM, interval, rows) of everything that was counted."""
+def sections(
+    found: Diagnosis, attributes: int | None = None
+) -> list[tuple[str, list[list[str]], int | None]]:
+    """(title, lines of name, EM, interval, rows, how many of them to show at most) of everything that was counted."""
     told = [
-        ("By hop, on what was trained", [_told(one) for one in found.hops]),
+        ("By hop, on what was trained", [_told(one) for one in found.hops], None),
         (
             "The multi-hop curse: EM where every single hop is right",
             [
@@ -436,6 +421,7 @@ def sections(found: Diagnosis) -> list[tuple[str, list[list[str]]]]:
                 for both in hops
                 for line in map(_told, both[:2])
             ],
+            None,
         ),
     ]
     lines = []
@@ -451,21 +437,22 @@ def sections(found: Diagnosis) -> list[tuple[str, list[list[str]]]]:
                 *(["2-hop EM, " + one.name, *_told(one)[1:]] for one in seen.by.values() if one.rows),
             )
         ]
-    told.append(("Recognition against recall, 2-hop rows", lines))
-    told.append(("New words, new pictures", [_told(one) for one in found.contexts]))
-    told.append(("By number of pictures that a fact was shown with", [_told(one) for one in found.pictures]))
-    told.append(("By attribute, worst first", [_told(one) for one in found.attributes]))
+    told.append(("Recognition against recall, 2-hop rows", lines, None))
+    told.append(("New words, new pictures", [_told(one) for one in found.contexts], None))
+    pictures = [_told(one) for one in found.pictures]
+    told.append(("By number of pictures that a fact was shown with", pictures, None))
+    told.append(("By attribute, worst first", [_told(one) for one in found.attributes], attributes))
     return told
 
 
 def tables_of(found: Diagnosis, attributes: int = 10) -> list[Table]:
     """What `remem diagnose` prints."""
     tables = []
-    for title, lines in sections(found):
+    for title, lines, most in sections(found, attributes):
         table = Table("", "EM", "95 %", "rows", title=title, title_style="bold", title_justify="left")
         for column in table.columns[1:]:
             column.justify = "right"
-        for line in lines[:attributes] if title.startswith("By attribute") else lines:
+        for line in lines if most is None else lines[:most]:
             table.add_row(*map(Text, line))
         tables.append(table)
     return tables
@@ -484,7 +471,7 @@ def write_diagnosis(found: Diagnosis, out: str | Path) -> list[Path]:
         "",
     ]
     lines += ["![multi-hop curse, recognition and recall, contexts, pictures](diagnosis.png)", ""]
-    for title, rows in sections(found):
+    for title, rows, _ in sections(found):
         lines += [f"## {title}", "", "| | EM | 95 % | rows |", "|---|---:|---:|---:|"]
         lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows] + [""]
     write_whole(out / "diagnosis.md", "\n".join(lines))

@@ -1,40 +1,48 @@
 """Every registered benchmark on rows that its forge generates: what the seam asks of each."""
 
 import json
-import shutil
-from importlib.util import module_from_spec, spec_from_file_location
+import subprocess
+import sys
 from pathlib import Path
 
-import datasets
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
 import pytest
 import yaml
 from PIL import Image
-from support.rows import picture
 from support.scripted import Scripted, run
+from support.trainers import trainer_of
 
 from remem_tasks import cli
 from remem_tasks.benchmarks.base import FailedReply, Setting
 from remem_tasks.benchmarks.registry import BENCHMARKS, NAMES, part_of
 from remem_tasks.benchmarks.scoring_config import Abilities, Suite, fit
 from remem_tasks.data import source as configs
-from remem_tasks.harness.plugin import TASKS_FOLDER
+from remem_tasks.harness.plugin import TASKS_FOLDERS
 from remem_tasks.harness.remem_hf import RememHF
+from unlearning.data import load_rows
 
 # What a forge is asked for here: benchmark → knobs.
 FORGES = {
     "remem": {"identities": 5, "qa": 4, "images": 1, "test_qa": 2, "retain_qa": 2, "image_size": 32},
     "clear": {"identities": 6, "images": 1, "qa": 1, "real": 2, "world": 2, "image_size": 32},
     "mllmu": {"identities": 6, "images": 1, "qa": 1, "real": 2, "image_size": 32},
+    "mine": {"identities": 4, "images": 2, "image_size": 32},
 }
-VARIABLES = {"remem": "REMEM_DATA", "clear": "REMEM_CLEAR_DATA", "mllmu": "REMEM_MLLMU_DATA"}
+VARIABLES = {
+    "remem": "REMEM_DATA",
+    "clear": "REMEM_CLEAR_DATA",
+    "mllmu": "REMEM_MLLMU_DATA",
+    "mine": "REMEM_MINE_DATA",
+}
 WHITE_BOX = Abilities(white_box="", rollouts="")
 
 
 def task_splits(name):
     """(task, split) of each leaf YAML of a benchmark."""
     found = []
-    for file in sorted(Path(TASKS_FOLDER, name, "tasks").glob("*.yaml")):
+    for file in sorted(
+        file for folder in TASKS_FOLDERS for file in Path(folder, name, "tasks").glob("*.yaml")
+    ):
         config = yaml.safe_load(file.read_text())
         if "group" not in config:
             found.append((config["task"], config["test_split"]))
@@ -147,7 +155,7 @@ def test_a_silent_backend_fails_every_task(here, name):
     assert results["results"][task][f"{name}_failed_rate,none"] == 1.0
 
 
-@pytest.mark.parametrize("name", ["clear", "mllmu"])  # (ReMem's: tests/data)
+@pytest.mark.parametrize("name", ["clear", "mllmu", "mine"])  # (ReMem's: tests/audit)
 def test_data_check(generated, name, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main(["data", "check", str(generated[name])])
@@ -155,24 +163,27 @@ def test_data_check(generated, name, capsys):
     assert "no faults" in capsys.readouterr().out
 
 
-def test_the_template_of_the_docs(checkpoints, tmp_path, monkeypatch):
-    folder = Path(__file__).parents[2] / "docs" / "benchmark_template"
-    spec = spec_from_file_location("benchmark_template", folder / "benchmark.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setitem(BENCHMARKS, "mine", module.Mine())
-    shutil.copytree(folder, tmp_path / "tasks")
-    leaf = tmp_path / "tasks" / "mine_forget.yaml"
-    leaf.write_text(f"{leaf.read_text()}dataset_path: {tmp_path}\n")
-    rows = [
-        {"image": {"bytes": picture(colour, 0), "path": None}, "question": "Which?", "answer": colour}
-        for colour in ("gold", "navy")
-    ]
-    table = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
-    table.to_parquet(tmp_path / "forget.parquet")
-    results = run(Scripted(lambda row: "gold"), "mine_forget", include_path=str(tmp_path / "tasks"))
-    assert results["results"]["mine_forget"]["mine_em,none"] == 0.5
-    model = RememHF(str(checkpoints["llava"]), device="cpu")
-    results = run(model, "mine_forget", include_path=str(tmp_path / "tasks"))
-    assert 0 < results["results"]["mine_forget"]["mine_prob,none"] < 1
-    assert results["higher_is_better"]["mine_forget"]["mine_prob"] is False
+@pytest.mark.slow
+def test_a_folder_alone_is_trained_on_gated_and_reported(
+    generated, checkpoints, monkeypatch, tmp_path, capsys
+):
+    """The template of the docs: nothing outside its folder names it."""
+    data, model, results = str(generated["mine"]), str(checkpoints["llava"]), str(tmp_path / "results")
+    monkeypatch.setenv("REMEM_MINE_DATA", data)
+    rows = load_rows(data, "pairs", "forget")
+    assert (rows.benchmark, len(rows.forget), len(rows.retain)) == ("mine", 2, 6)
+    trainer = trainer_of(data, model, tmp_path / "npo", "npo", "--forget", "forget", "--max_steps", "1")
+    assert trainer.train().global_step == 1
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "lmms_eval", "--model", "remem_hf"),
+            *("--model_args", f"pretrained={model},device=cpu", "--tasks", "mine_forget,mine_retain"),
+            *("--log_samples", "--output_path", results, "--gen_kwargs", "max_new_tokens=4"),
+        ],
+        check=True,
+    )
+    for command in (["gate", results], ["report", results, "--out", str(tmp_path / "report")]):
+        with pytest.raises(SystemExit):  # a model that was never trained is not through the gate
+            cli.main(command)
+        said = capsys.readouterr()
+        assert "mine" in said.out + said.err, said

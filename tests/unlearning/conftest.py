@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
+from support.memorised import memorised, train_run  # noqa: F401  fixtures
 from support.trainers import trainer_of
 
 from unlearning.data import Examples, Role
-from unlearning.methods import METHODS
-from unlearning.train import run
 
 
 @pytest.fixture
-def make_trainer(data_dir, checkpoints, tmp_path):
+def make_trainer(data_dir, checkpoints, tmp_path, training_seed):
     """(method, arch, *flags) → a trainer that has not trained yet; nothing of it is saved."""
 
     def make(method: str, arch: str = "llava", *flags: str, model: str | None = None):
-        return trainer_of(data_dir, model or checkpoints[arch], tmp_path / "run", method, *flags)
+        return trainer_of(
+            data_dir, model or checkpoints[arch], tmp_path / "run", method, "--seed", training_seed, *flags
+        )
 
     return make
 
@@ -44,30 +43,6 @@ def make_ready(data_dir, checkpoints, tmp_path_factory):
         return trainer
 
     return make
-
-
-@pytest.fixture(scope="session")
-def train_run(data_dir):
-    """(output folder, method, checkpoint, *flags) → the run's record, after a run in this process."""
-
-    def go(output, method: str, model, *flags: str, data=data_dir) -> dict:
-        argv = ["--method", method, "--model_name_or_path", str(model), "--data", str(data)]
-        if METHODS[method].stage == 2 and "--gate_results" not in flags:
-            argv.append("--no_gate")
-        run([*argv, "--output_dir", str(output), "--disable_tqdm", "true", *flags])
-        return json.loads((output / "run.json").read_text())
-
-    return go
-
-
-@pytest.fixture(scope="session")
-def memorised(checkpoints, train_run, tmp_path_factory):
-    """A llava that has learned the 36 rows (mean NLL below 0.3 nats a token)."""
-    folder = tmp_path_factory.mktemp("memorised") / "model"
-    flags = "--max_steps 240 --per_device_train_batch_size 12 --learning_rate 4e-3 --lr_scheduler_type cosine"
-    record = train_run(folder, "sft", checkpoints["llava"], *flags.split(), "--save_strategy", "no")
-    assert record["figures"]["loss"] < 0.3, record["figures"]
-    return folder
 
 
 @torch.no_grad()

@@ -1,17 +1,16 @@
-"""A benchmark in its smallest whole form: one picture, one question, one right word. Copy, rename, change."""
+"""What is asked of a row, and how a reply scores."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import datasets
 from PIL import Image
+from remem_tasks.benchmarks.mine.data import HOME, questions_of
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.benchmarks.remem.data import row_name
-from remem_tasks.benchmarks.remem.schema import decode_image
-from remem_tasks.errors import RememError
+from remem_tasks.data.source import digest, picture_of
 from remem_tasks.metrics import answer_probability, exact_match
 from remem_tasks.whitebox import Findings, Inquiry
 
@@ -22,18 +21,11 @@ class Mine(Benchmark):
     name = "mine"
 
     def load(self, source: str | None, split: str) -> tuple[datasets.Dataset, str]:
-        if not source:
-            raise RememError("mine: no data; a `dataset_path` in the YAML names a folder of parquet files")
-        rows = datasets.load_dataset("parquet", data_files={split: f"{source}/{split}.parquet"}, split=split)
-        for index, row in enumerate(rows.select_columns(["question", "answer"])):
-            if not all(row.values()):
-                raise RememError(f"{source}, split '{split}', row {index}: a cell is empty")
-        rows = rows.cast_column("image", datasets.Image(decode=False))
-        return rows.add_column("row_id", [f"{split}:{index}" for index in range(len(rows))]), source
+        source = HOME.resolve(source)
+        return questions_of(source, split), source
 
     def fingerprint(self, rows: datasets.Dataset) -> str:
-        texts = repr([rows["question"][:], rows["answer"][:]])
-        return hashlib.sha256(texts.encode()).hexdigest()[:16]
+        return digest(rows, ["question", "answer"])
 
     def requests(self, doc: Mapping, setting: Setting) -> list[Request]:
         return [Request(doc["question"])]
@@ -42,7 +34,7 @@ class Mine(Benchmark):
         return Inquiry(doc["row_id"], row_name(doc), answers=(doc["answer"],)) if setting.white_box else None
 
     def images(self, doc: Mapping) -> list[Image.Image]:
-        return [decode_image(doc["image"], row_name(doc))]
+        return picture_of(doc, HOME)
 
     def target(self, doc: Mapping) -> str:
         return doc["answer"]
@@ -63,4 +55,9 @@ class Mine(Benchmark):
         scores: dict[str, object] = {"mine_em": exact_match(text, [doc["answer"]])}
         if findings is not None:
             scores["mine_prob"] = answer_probability(findings.answers)
-        return {**scores, **self.reply_rates(list(replies)), "mine_rows": {"row_id": doc["row_id"]}}
+        row = {name: doc[name] for name in ("row_id", "identity")}
+        row["status"] = self.ended(replies[0], scores["mine_em"] == 1)
+        return {**scores, **self.reply_rates(list(replies), row["status"]), "mine_rows": row}
+
+
+BENCHMARK = Mine()
