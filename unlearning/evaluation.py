@@ -15,6 +15,7 @@ from remem_tasks.errors import RememError
 from remem_tasks.files import write_json
 from remem_tasks.metrics import exact_match
 from unlearning.data import Example, Examples, stack
+from unlearning.generation import generate
 
 FILE = "trajectory.json"
 PLOT = "trajectory.png"
@@ -127,11 +128,10 @@ def greedy(trainer, model, batch: Sequence[Example], length: int) -> list[str]:
     pad = trainer.data_collator.pad_token_id
     inputs = trainer._prepare_inputs(prompts(batch, pad))
     with trainer.compute_loss_context_manager():
-        out = model.generate(
-            **inputs, do_sample=False, num_beams=1, max_new_tokens=length, pad_token_id=pad, use_cache=True,
-            eos_token_id=sorted(trainer.encoder.stop_ids),
-        )  # fmt: skip
-    return tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        out = generate(
+            model, trainer.encoder.processor, inputs, max_new_tokens=length, ends=trainer.encoder.stop_ids
+        )
+    return tokenizer.batch_decode(out, skip_special_tokens=True)
 
 
 def trajectory(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:

@@ -12,6 +12,7 @@ from remem_tasks.errors import RememError
 from remem_tasks.files import write_whole
 from remem_tasks.metrics.words import occurs, tokens
 from unlearning.data import Encoder
+from unlearning.generation import generate
 
 FILE = "alternatives.json"
 # Our own words for what AltPO (arXiv 2409.13474) asks of a model.
@@ -63,12 +64,11 @@ def invented(trainer, row: dict, tries: int = 4) -> list[str]:
     with torch.random.fork_rng():
         torch.manual_seed(trainer.args.seed)
         for _ in range(tries):
-            out = model.generate(
-                **prompt, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_beams=1,
-                num_return_sequences=wanted, max_new_tokens=trainer.args.alternatives_tokens,
-                pad_token_id=encoder.tokenizer.pad_token_id or encoder.tokenizer.eos_token_id,
+            out = generate(
+                model, encoder.processor, prompt, max_new_tokens=trainer.args.alternatives_tokens,
+                ends=trainer.encoder.stop_ids, samples=wanted,
             )  # fmt: skip
-            for ids in out[:, prompt["input_ids"].shape[1] :]:
+            for ids in out:
                 text = " ".join(encoder.tokenizer.decode(ids, skip_special_tokens=True).split())
                 if text and not _gives_away(text, row):
                     found[text] = None
