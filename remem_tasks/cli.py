@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from dataclasses import fields
 from inspect import signature
@@ -13,6 +14,7 @@ from remem_tasks.benchmarks.registry import DEFAULT, NAMES
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.report.thresholds import Thresholds
 from remem_tasks.terminal import Parser, console, say
+from remem_tasks.training import LAUNCH_HELP, find_ours, launch_command
 
 FORGE_MODULES = ("faker", "python_avatars", "resvg_py", "sklearn")  # the extra [forge]
 
@@ -267,10 +269,29 @@ def _add_cache(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_cache)
 
 
+def _train(argv: list[str]) -> int:
+    """Run the training script under `accelerate launch`; its exit status."""
+    if {"-h", "--help", "--help_all"} & set(argv):
+        find_ours()
+        from unlearning.config import parse
+
+        print(LAUNCH_HELP)
+        parse(argv)
+        return 0
+    return subprocess.run(launch_command(argv), check=False).returncode
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    """For `remem --help`; `main` hands all of its arguments on."""
+    commands.add_parser(
+        "train", add_help=False, help="train or forget: accelerate launch of the training script"
+    )
+
+
 def _demo(args: argparse.Namespace) -> None:
     from unlearning.experiments.demo import demo
 
-    demo(args.out, args.arch, args.workers, args.quick, args.until)
+    demo(args.out, args.arch, args.workers, args.quick, args.until, args.seed)
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -288,6 +309,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
         "--quick", action="store_true", help="the same commands with next to no training: do they run here?"
     )
     parser.add_argument("--until", metavar="STEP", help="the last step to run, such as memorised")
+    parser.add_argument("--seed", type=int, default=42, help="of every training")
     parser.set_defaults(run=_demo)
 
 
@@ -607,6 +629,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_demo,
         _add_forge,
         _add_base,
+        _add_train,
         _add_data,
         _add_merge,
         _add_cache,
@@ -623,6 +646,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
+    find_ours()
     try:
         args.run(args)
     except ModuleNotFoundError as error:
@@ -632,5 +656,8 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["train"]:  # its arguments are the script's own
+        sys.exit(exit_on_error(lambda: _train(argv[1:]), "remem train"))
     args = _parser().parse_args(argv)
     sys.exit(exit_on_error(lambda: _run(args), f"remem {args.command}"))

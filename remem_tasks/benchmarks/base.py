@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import datasets
-from lmms_eval.api.metrics import mean
 from PIL import Image
 
 from remem_tasks.benchmarks.scoring_config import Suite
@@ -54,6 +53,11 @@ class Request:
     repeats: int | None = None
 
 
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean. The harness knows standard errors for its own, which `harness/task.py` puts in its place."""
+    return sum(values) / len(values)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number of the results file.
@@ -61,8 +65,8 @@ class Metric:
     Attributes:
         name: no metric's name may be part of another's (the harness matches names by substring).
         higher_is_better: None where neither direction is better.
-        aggregate: the rows' values (only of the rows that have this metric) to one number. The
-            harness knows standard errors for its own `mean`.
+        aggregate: the rows' values (only of the rows that have this metric) to one number. Only of `mean`
+            does the harness know a standard error.
     """
 
     name: str

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from remem_tasks.checkpoints import reason
 from remem_tasks.engine.beams import Beams
 from remem_tasks.engine.draw import generator, uniforms
 from remem_tasks.engine.packing import Lanes, Packing
@@ -814,7 +815,14 @@ class Decoder:
             start += len(chunk)
 
     def _state_of(self, inputs: Any, chats: Sequence[Chat]) -> State:
-        state = self.begin(inputs, [chat.row for chat in chats])
+        try:
+            state = self.begin(inputs, [chat.row for chat in chats])
+        except (RememError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, ValueError, IndexError, TypeError, KeyError) as error:
+            if out_of_memory(error):
+                raise
+            raise RememError(f"{chats[0].row}: the model cannot read its prompt: {reason(error)}") from error
         said = [self.prompts.split(chat)[1] for chat in chats]
         if not any(said):
             return state

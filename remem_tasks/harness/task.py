@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import datasets
 from lmms_eval.api.instance import Instance
+from lmms_eval.api.metrics import mean as upstream_mean
 from lmms_eval.api.task import ConfigurableMessagesTask
 
 from remem_tasks.benchmarks import visual
-from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, Setting
+from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, Setting, mean
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.scoring_config import Abilities, fit, suite_of
 from remem_tasks.errors import RememError
@@ -92,6 +94,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         setting: which scores are measured, by what the backend can do; see `serve`.
         donors: row id → the row whose picture is shown in its place; empty without `--metrics visual`.
         replies, failed_replies: how many of each `apply_filters` saw on this rank.
+        said: the true replies among them, blanks between words aside.
     """
 
     request_style = "chat"
@@ -102,6 +105,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         self.benchmark = self._benchmark_of(config)
         self._system_instruction: str | None = None
         self.replies = self.failed_replies = 0
+        self.said: Counter[str] = Counter()
         self.donors: dict[str, Mapping] = {}
         self._pools: Sequence[datasets.Dataset] = ()
         super().__init__(config=config, model_name=model_name)
@@ -179,7 +183,8 @@ class BenchmarkTask(ConfigurableMessagesTask):
             for metric in [*self.benchmark.metrics(rows, split, self.setting), *visual_metrics]:
                 self._metric_fn_list[metric.name] = None
                 self._metric_fn_kwargs[metric.name] = {}
-                self._aggregation_list[metric.name] = metric.aggregate
+                own = metric.aggregate is not mean
+                self._aggregation_list[metric.name] = metric.aggregate if own else upstream_mean
                 self._higher_is_better[metric.name] = metric.higher_is_better
 
     def _find_donors(self, split: str, rows: datasets.Dataset) -> None:
@@ -321,6 +326,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         """
         super().apply_filters()
         self.replies = self.failed_replies = 0
+        self.said = Counter()
         for instance in self._instances:
             if getattr(instance.args[1], "inquire", None):
                 task, split = instance.args[-2:]
@@ -333,6 +339,11 @@ class BenchmarkTask(ConfigurableMessagesTask):
             if not instance.metadata.get("__padding_only__"):
                 self.replies += len(failures)
                 self.failed_replies += sum(failure is not None for failure in failures)
+                self.said.update(
+                    " ".join(text.split())
+                    for text, failure in zip(instance.resps, failures)
+                    if failure is None and isinstance(text, str)
+                )
             if self.config.filter_list is None and instance.repeats > 1:
                 instance.filtered_resps = {name: list(instance.resps) for name in instance.filtered_resps}
             for name, value in instance.filtered_resps.items():

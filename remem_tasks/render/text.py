@@ -17,7 +17,7 @@ from rich.text import Text
 from remem_tasks.benchmarks.view import label_of
 from remem_tasks.benchmarks.views import MAINS, OF_SET
 from remem_tasks.errors import RememError
-from remem_tasks.files import write_whole
+from remem_tasks.files import locked, write_whole
 from remem_tasks.render.html import page_of
 from remem_tasks.report.gate import NOT_MEMORISED, TARGETS, UNCLEAR, WHOLE, Kind, Part
 from remem_tasks.report.runs import Run
@@ -362,6 +362,7 @@ def csv_of(report: Report) -> str:
     return buffer.getvalue()
 
 
+@locked
 def write_report(
     report: Report, out: str | Path, title: str = "Unlearning report", pictures: bool = True
 ) -> Path:

@@ -31,7 +31,9 @@ from transformers import PrinterCallback, TrainerCallback
 from remem_tasks import checkpoints
 from remem_tasks.benchmarks.remem.data import fingerprint, load_split
 from remem_tasks.benchmarks.training_rows import TrainingRows
+from remem_tasks.checkpoint_files import digest
 from remem_tasks.errors import NonFiniteError, RememError
+from remem_tasks.files import locked
 from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
@@ -531,7 +533,7 @@ def _identity(plan: Plan, bench: Bench) -> dict[str, Any]:
     ]
     return {
         **plan.shared(),
-        "weights": checkpoint.digest(bench.base),
+        "weights": digest(bench.base),
         "scored": fingerprint(*tables),
         "trained": trained,
     }
@@ -572,6 +574,7 @@ def ends(plan: Plan, bench: Bench, ledger: Ledger) -> tuple[dict, dict | None, f
     return start, gold, level
 
 
+@locked
 def sweep(plan: Plan, out: str | Path, say: Say = print) -> dict[str, Any]:
     """Run a sweep in folder `out`, or go on with it; what `results.json` holds.
 
