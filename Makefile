@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python $(WAY) -n 2 --dist worksteal
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-fast test-unit lint lock clean
+.PHONY: help setup demo test test-fast test-unit lint types lock clean
 help:
 	@echo "make demo       build data, memorise, forget, score, and print the table (about eight minutes);"
 	@echo "                BENCH=clear: the same with CLEAR's data and scores"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-unit  run the tests without a model and without a process (a minute)"
 	@echo "                of all three: NUMERIC=plain as another processor computes, LOCK=newest with the newest releases"
 	@echo "make lint       check style"
+	@echo "make types      check types: strict in parts, elsewhere no error more than committed"
 	@echo "make lock       resolve requirements.lock anew"
 
 setup: $(STAMP)
@@ -44,6 +45,9 @@ test-unit: setup
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/python .ci/types
 
 lock:
 	rm -rf .venv-lock

@@ -6,14 +6,17 @@ names a method.
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
 
 import torch
 from trl import ModelConfig, SFTConfig, TrlParser
 
 from remem_tasks.benchmarks.remem.data import ENV, HUB_ID
+from remem_tasks.data.faults import ALLOW, REFUSE
 from remem_tasks.errors import RememError
 from unlearning.data import MODALITIES
 from unlearning.evaluation import StopRule
@@ -56,6 +59,20 @@ class DataArguments:
     identity_rule: str | None = field(
         default=None,
         metadata={"help": "How image_path names an identity: folder, stem, auto, or a regular expression."},
+    )
+    caption_questions: str | None = field(
+        default=None,
+        metadata={
+            "help": "CLEAR: which nine questions ask for captions, own or published. Default: $REMEM_CAPTION_QUESTIONS, "
+            "else own."
+        },
+    )
+    faults: str = field(
+        default=REFUSE,
+        metadata={
+            "help": f"Of rows that `remem data check` names: {REFUSE} stops before anything is loaded, {ALLOW} goes on "
+            "(of CLEAR and MLLMU-Bench without them) and run.json tells of them."
+        },
     )
 
 
@@ -133,6 +150,12 @@ class _UnlearnConfig(SFTConfig):
     overwrite_output_dir: bool = field(
         default=False,
         metadata={"help": "Replace an earlier run in output_dir (only a folder with a run.json)."},
+    )
+    resume_without_state: bool = field(
+        default=False,
+        metadata={
+            "help": "Resume from a checkpoint that lost its optimizer, scheduler or random state; not exact."
+        },
     )
     picture_cache_mb: float = field(
         default=256,
@@ -319,12 +342,13 @@ class Parser(TrlParser):
             "eval_rows",
             "eval_em",
             "overwrite_output_dir",
+            "resume_without_state",
             "picture_cache_mb",
         ]
         assert set(first) <= set(own)
         lines = [
             "usage: accelerate launch unlearning/train.py --method M --model_name_or_path CKPT --output_dir OUT [...]",
-            "       accelerate launch unlearning/train.py --config FILE.yaml [flags override the file]",
+            "       accelerate launch unlearning/train.py --config RECIPE|FILE.yaml [flags override the file]",
             "\nmethods",
         ]
         for name in NAMES:
@@ -344,6 +368,21 @@ class Parser(TrlParser):
         return "\n".join(lines)
 
 
+def recipe(given: str) -> str:
+    """The YAML file that `--config` names: a path, or the name of one in `configs/` (`npo`).
+
+    Raises:
+        RememError: neither.
+    """
+    folder = Path(__file__).resolve().parent / "configs"
+    names = sorted(file.stem for file in folder.glob("*.yaml"))
+    if Path(given).is_file() or given not in names:
+        if Path(given).exists() or Path(given).suffix or os.sep in given:
+            return given
+        raise RememError(f"--config '{given}' is neither a file nor one of the recipes {', '.join(names)}")
+    return str(folder / f"{given}.yaml")
+
+
 def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfig] | None:
     """The arguments of a run; None if help was asked for and printed.
 
@@ -351,6 +390,7 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
         RememError: an unknown flag or method, a value of the wrong kind, a broken YAML file.
     """
     argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
+    argv = [recipe(arg) if before == "--config" else arg for before, arg in zip(["", *argv], argv)]
     parser = Parser()
     if {"-h", "--help"} & set(argv):
         print(parser.format_help())

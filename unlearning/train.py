@@ -16,7 +16,12 @@ from typing import Any
 
 if __name__ == "__main__" and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     # Run as a script, Python puts this folder first: its `data.py` would answer to any `import data`.
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    _root = Path(__file__).resolve().parent.parent
+    sys.path[0] = str(_root)
+    if (
+        _root.name == "packaged"
+    ):  # of an installed remem_tasks, which is found even where nothing else leads to it
+        sys.path.append(str(_root.parent.parent))
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from remem_tasks.errors import RememError, exit_on_error
@@ -93,6 +98,7 @@ def check_targets(model, peft_config) -> None:
 def run(argv: list[str]) -> int:
     """One run, from arguments to a saved model."""
     from remem_tasks import checkpoints
+    from remem_tasks.checkpoint_files import digest
     from unlearning import preflight as gate
     from unlearning import weights as checkpoint
     from unlearning.card import card
@@ -127,6 +133,8 @@ def run(argv: list[str]) -> int:
         data_args.identity_rule,
         alternatives=Role.ALT in method.roles and args.alternatives != "model",
         modality=data_args.modality,
+        faults=data_args.faults,
+        caption_questions=data_args.caption_questions,
     )
     check_pictures(rows.tables)
     base = os.path.abspath(path) if os.path.isdir(path := model_args.model_name_or_path) else path
@@ -156,7 +164,7 @@ def run(argv: list[str]) -> int:
     }
     model = checkpoint.load_model(base, **load)
     model.config.name_or_path = model.name_or_path = base
-    identity["weights"] = checkpoint.digest(model)
+    identity["weights"] = digest(model)
     if resume:
         check_resumed(args.output_dir, identity)
     if peft_config:
@@ -212,6 +220,7 @@ def run(argv: list[str]) -> int:
             "forget": identity["forget"],
             "modality": data_args.modality,
             "fingerprint": identity["data"],
+            "faults": rows.faults,
         },
         "rows": {"train": len(rows.train), "retain": len(rows.retain) if rows.retain is not None else None},
         "trained": dict(checkpoint.trained_by_part(trainer.model)) if trained else "adapter",
@@ -255,6 +264,7 @@ def run(argv: list[str]) -> int:
     if main_process:
         record |= {
             "status": "finished",
+            "resumed_from": trainer.resumed_from,
             "stopped": stopping_reason(trainer),
             "steps": trainer.state.global_step,
             "epochs": trainer.state.epoch,

@@ -12,8 +12,15 @@ from remem_tasks.metrics.exposure import M
 from remem_tasks.metrics.memo import MAX_NEW_TOKENS, STRIDE
 
 FAMILIES = ("em", "memo", "exposure")
+ASKED_FOR = ("visual",)
+"""Families that are measured where they are named only."""
 ROLLOUTS = ("distinct", "frequency")
-CHOICES = {"estimator": ("exact", *ROLLOUTS), "cloze_context": ("question", "picture")}
+CHOICES = {
+    "caption_questions": ("own", "published"),
+    "faults": ("refuse", "allow"),
+    "estimator": ("exact", *ROLLOUTS),
+    "cloze_context": ("question", "picture"),
+}
 RANGES = {
     "rollouts": (1, 4096),
     "rank_budget": (0, 2**31),
@@ -30,7 +37,8 @@ class Suite:
     """The scores of a run.
 
     Attributes:
-        metrics: families of scores: em (with keyword recall and ROUGE-L), memo, exposure.
+        metrics: families of scores: em (with keyword recall and ROUGE-L), memo, exposure; visual (the same
+            questions without the picture, and with another person's) where it is named.
         rollouts: M, the guesses of an attacker among which the secret is ranked.
         estimator: of the guess rank: `exact` (search; Exposure), and one of `distinct` (M distinct outcomes and
             their probabilities) and `frequency` (M true rollouts) for what rollouts show (rollout Exposure).
@@ -44,6 +52,9 @@ class Suite:
         rollout_seed: of the rollouts; a row's random stream depends on it and on the row's id alone.
         forget: the forget set, whose people count as forgotten where a split holds others too.
         shots: demonstrations before MLLMU-Bench's questions with options, of people in no forget set.
+        caption_questions: which nine questions ask for CLEAR's captions: this project's `own` or the `published` ones.
+        faults: what becomes of rows that `remem data check` calls faulty: `refuse` stops the run, `allow`
+            goes on and tells of them under `not_available`.
         gold: samples file of the gold model, or the folder it was scored to, for CLEAR's forget quality.
     """
 
@@ -59,12 +70,14 @@ class Suite:
     forget: str = "forget1"
     gold: str = ""
     shots: int = 0
+    faults: str = "refuse"
+    caption_questions: str = "own"
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise RememError(f"{name} {getattr(self, name)} is out of range: {low} to {high}")
-        for name, known in (("metrics", FAMILIES), *CHOICES.items()):
+        for name, known in (("metrics", (*FAMILIES, *ASKED_FOR)), *CHOICES.items()):
             value = getattr(self, name)
             chosen = value if isinstance(value, tuple) else (value,)
             if unknown := [item for item in chosen if item not in known] or (not chosen and ["none"]):
@@ -119,7 +132,7 @@ def suite_of(metadata: Mapping) -> Suite:
 
 
 FLAGS = {
-    "metrics": "families of scores, by commas: em, memo, exposure",
+    "metrics": "families of scores, by commas: em, memo, exposure, visual",
     "rollouts": "M, guesses among which a secret is ranked",
     "estimator": "of that rank, by commas: exact; distinct or frequency for what rollouts show",
     "rank_budget": "prefixes read for one exact rank before it is an interval",
@@ -130,6 +143,8 @@ FLAGS = {
     "rollout_seed": "of the guesses",
     "forget": "the forget set whose people count as forgotten",
     "shots": "demonstrations before MLLMU-Bench's questions with options",
+    "caption_questions": "which nine questions ask for CLEAR's captions: own or published",
+    "faults": "of rows that `remem data check` names: refuse or allow",
     "gold": "samples of the gold model for CLEAR's forget quality: a file, or its --output_path",
 }
 

@@ -184,7 +184,8 @@ def test_failed_replies_fail_the_run_and_leave_the_results(remem_data, scripted,
     ] == pytest.approx(1 / 12)
     assert command_line(f"{line}/p --predict_only")[0] == 1
     scripted(lambda row: GenerationResult("", TokenCounts(output_tokens=1)))  # honest blanks are a result
-    assert command_line(line)[0] == 0
+    status, _, err = command_line(f"{line}/b")
+    assert status == 3 and "replies are blank" in err and list((tmp_path / "b").rglob("*_results.json"))
 
 
 def test_the_limit_is_one_percent():

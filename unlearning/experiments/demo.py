@@ -10,8 +10,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,11 +19,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from remem_tasks.errors import RememError
-from remem_tasks.files import write_json, write_whole
+from remem_tasks.errors import COLLAPSED, RememError
+from remem_tasks.files import locked, write_json, write_whole
+from remem_tasks.processes import run
 from remem_tasks.render.text import write_report
 from remem_tasks.report.results import Scores, newest_results, read_scores
 from remem_tasks.report.summary import report_of
+from remem_tasks.training import program
 from unlearning.experiments.picture import draw_summary
 
 TASKS = ("remem_forget1", "remem_retain", "remem_test")
@@ -69,6 +69,7 @@ QUICK = Size(
     methods={"npo": "--max_steps 2"},
     gated=False,
 )
+LAUNCH = ["train", "--accelerate", "cpu"]
 STAGE1 = (
     "--per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 --lr_scheduler_type cosine "
     "--warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
@@ -80,8 +81,8 @@ STAGE2 = (
     "--eval_strategy steps --eval_steps 5 --eval_rows 30 --per_device_eval_batch_size 30 --stop_on forget_em=0"
 )
 
-# What a demo that came out right shows: (model, task, metric, at least or at most, value), each at least three
-# standard deviations from the mean over seeds and ways of computing (`bench/spread.py`). A model that was
+# What a demo that came out right shows: (model, task, metric, at least or at most, value), set by what each model is
+# for; `bench/spread.py` measures how many standard deviations of seeds and processors lie between. A model that was
 # taught to refuse does not say the secret, and still holds it.
 EXPECTED = (
     ("memorised", "remem_forget1", "remem_em", ">=", 0.85),
@@ -118,21 +119,11 @@ class Step:
     command: list[str]
     folder: str  # below the demo's
 
-
-def _program(name: str) -> str:
-    """A console script of this environment, as a user would type it from here."""
-    path = Path(sys.executable).parent / name
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def _cores() -> int:
-    """Threads of a training: `OMP_NUM_THREADS`, else the cores that this process may use."""
-    if (asked := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    @property
+    def training(self) -> list[str] | None:
+        """The arguments of the training script; None of what does not train."""
+        place = next((at for at in range(len(self.command)) if self.command[at : at + 3] == LAUNCH), None)
+        return None if place is None else self.command[place + len(LAUNCH) :]
 
 
 def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42) -> list[Step]:
@@ -141,15 +132,13 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42)
     Args:
         seed: of every training; the data and the base checkpoint have one of their own.
     """
-    remem, lmms_eval = _program("remem"), _program("lmms_eval")
+    remem, lmms_eval = program("remem"), program("lmms_eval")
     data, models = out / "data", out / "models"
     base, memorised = models / "base", models / "memorised"
 
     def train(name: str, start: Path, options: str) -> Step:
-        launch = "launch --quiet --config_file unlearning/configs/accelerate/cpu.yaml"
         command = [
-            *(_program("accelerate"), *shlex.split(launch), "--num_cpu_threads_per_process"),
-            *(str(_cores()), "unlearning/train.py"),
+            *(*remem, *LAUNCH),
             *("--method", "sft" if name == "memorised" else name),
             *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),
             *("--seed", str(seed)),
@@ -159,15 +148,15 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42)
 
     def score(name: str) -> Step:
         command = [
-            *(lmms_eval, "--model", "remem_hf", "--model_args", f"pretrained={models / name},device=cpu"),
+            *(*lmms_eval, "--model", "remem_hf", "--model_args", f"pretrained={models / name},device=cpu"),
             *("--tasks", ",".join(TASKS)),
             *("--output_path", str(out / "results" / name), "--log_samples"),
         ]
         return Step(f"score_{name}", command, f"results/{name}")
 
-    forge = f"{remem} forge --out {shlex.quote(str(data))} {size.forge} --workers {workers}"
+    forge = f"{shlex.join(remem)} forge --out {shlex.quote(str(data))} {size.forge} --workers {workers}"
     gate = f"--gate_results {shlex.quote(str(out / 'results' / 'memorised'))}" if size.gated else "--no_gate"
-    see = f"{remem} base --arch {arch} --out {shlex.quote(str(base))} {size.base} --workers {workers}"
+    see = f"{shlex.join(remem)} base --arch {arch} --out {shlex.quote(str(base))} {size.base} --workers {workers}"
     return [
         Step("forge", shlex.split(forge), "data"),
         Step("base", shlex.split(see), "models/base"),
@@ -202,9 +191,13 @@ def _run(step: Step, out: Path, console: Console, number: str) -> float:
     console.print(command, style="cyan", markup=False, highlight=False, soft_wrap=True)
     started = time.time()
     environment = {**os.environ, **ENVIRONMENT, "REMEM_DATA": str(out / "data")}
-    status = subprocess.run(step.command, env=environment, check=False).returncode
+    status = run(step.command, environment)
     seconds = round(time.time() - started, 1)
-    if status:
+    if status == COLLAPSED and step.name.startswith("score_"):
+        console.print(
+            f"{step.name}: scored, and the model says nothing real; see above", style="yellow", markup=False
+        )
+    elif status:
         raise RememError(
             f"step '{step.name}' ended with status {status}; see above. The same command goes on from here"
         )
@@ -263,8 +256,7 @@ def missed(out: Path, wrong: Sequence[str]) -> str:
             *(f"  {line}" for line in wrong),
             f"All was made and is in {out}: models/, results/, summary.json, report/report.html.",
             means,
-            "Each bound is three standard deviations or more from what seeds and processors do (docs/demo.md), so with",
-            "the code and releases as they are locked this is a finding. `remem demo --seed 1 --out FOLDER` asks again.",
+            "How far other seeds and processors move each cell: docs/demo.md. `remem demo --seed 1 --out FOLDER` asks again.",
         )
     )
 
@@ -275,6 +267,7 @@ def _report(out: Path) -> Path:
     return write_report(report, out / "report", "The demo")
 
 
+@locked
 def demo(
     out: str | Path,
     arch: str = "llava",
@@ -295,10 +288,6 @@ def demo(
             holds something else.
     """
     out, console = Path(out), Console()
-    if not Path("unlearning/train.py").is_file():
-        raise RememError(
-            "the demo runs the commands of a checkout: start it in the folder that holds unlearning/train.py"
-        )
     if out.exists() and any(out.iterdir()) and not (out / "steps").is_dir():
         raise RememError(f"output folder '{out}' is not empty and holds no demo")
     (out / "steps").mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,9 +15,12 @@ from PIL import Image
 from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.benchmarks.clear import data as clear
+from remem_tasks.benchmarks.clear.questions import chosen_questions
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
-from remem_tasks.data.source import left_out, picture_of
+from remem_tasks.benchmarks.view import RIGHT
+from remem_tasks.binding import parse_json, read_text
+from remem_tasks.data.source import left_out, picture_of, some_left
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
     answer_probability,
@@ -53,7 +55,7 @@ class Clear(Benchmark):
         source = clear.HOME.resolve(source)
         faults: list[str] = []
         rows, _ = clear.questions_of(source, split, faults)
-        left_out(faults, len(rows))
+        some_left(rows, faults)
         return rows, source
 
     def fingerprint(self, rows: datasets.Dataset) -> str:
@@ -64,10 +66,15 @@ class Clear(Benchmark):
         kinds = set(rows["kind"][:])
         of = "real" if split.startswith("real") else "forget" if split.startswith("forget") else "retain"
         known: dict[str, object] = {"of": of}
+        if setting.suite.caption_questions != (asked := chosen_questions()):
+            raise RememError(
+                f"the rows were loaded with the {asked} caption questions, not the {setting.suite.caption_questions} "
+                f"ones: say so by --caption_questions or REMEM_CAPTION_QUESTIONS, not in a task's metadata"
+            )
         missing = exposure.unavailable(setting)
         faults: list[str] = []
-        whole, alone = clear.questions_of(source, split, faults)
-        if told := left_out(faults, len(whole)):
+        _, alone = clear.questions_of(source, split, faults)
+        if told := left_out(faults, setting.suite.faults, source):
             missing["questions"] = told
         if not setting.white_box:
             missing |= dict.fromkeys(("probability", "truth_ratio", f"{of}_metric"), NO_ANSWERS)
@@ -110,6 +117,12 @@ class Clear(Benchmark):
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, clear.HOME)
+
+    def needs_picture(self, doc: Mapping) -> bool:
+        return doc["picture"] >= 0 and doc["kind"] in ("caption", *NAMES)
+
+    def correct(self, doc: Mapping, reply: str) -> float:
+        return rouge_l(reply, doc["answer"])[1]
 
     def target(self, doc: Mapping) -> str:
         return doc["answer"]
@@ -179,7 +192,8 @@ class Clear(Benchmark):
             scores[f"{self.name}_{of}_metric"] = {"kind": kind, **values}
         if "gold" in setting.known and "paraphrase_prob" in row:
             scores |= dict.fromkeys((f"{self.name}_ks_quality", f"{self.name}_js_quality"), row)
-        return {**scores, **self.reply_rates(list(replies)), f"{self.name}_rows": row}
+        row["status"] = self.ended(replies[0], values["rouge"] >= RIGHT)
+        return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}
 
 
 def probabilities(doc: Mapping, answers: Sequence[float]) -> dict[str, float]:
@@ -255,15 +269,17 @@ def gold_samples(path: str, task: str, rows: datasets.Dataset) -> dict[str, dict
         place = files[-1]
     found = {}
     try:
-        for line in place.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)["clear_rows"]
+        for number, line in enumerate(filter(None, read_text(place).split("\n")), start=1):
+            row = parse_json(
+                line, f"gold model: '{place}' is no samples file of task '{task}': line {number}"
+            )["clear_rows"]
             if row["kind"] == "caption" and "paraphrase_prob" in row:
                 ratio, probability = float(row["truth_ratio"]), float(row["paraphrase_prob"])
                 if math.isnan(ratio) or math.isnan(probability):
                     raise RememError(f"gold model: '{place}', row '{row['row_id']}': NaN")
                 found[row["row_id"]] = {"truth_ratio": ratio, "paraphrase_prob": probability}
-    except OSError as error:
-        raise RememError(f"gold model: '{place}' cannot be read ({error.strerror})") from error
+    except RememError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise RememError(f"gold model: '{place}' is no samples file of task '{task}' ({error!r})") from error
     wanted = [

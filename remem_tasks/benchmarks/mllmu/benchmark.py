@@ -12,7 +12,8 @@ from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.benchmarks.mllmu import data as mllmu
 from remem_tasks.benchmarks.remem.data import row_name
-from remem_tasks.data.source import drawn, left_out, picture_of
+from remem_tasks.benchmarks.view import RIGHT
+from remem_tasks.data.source import drawn, left_out, picture_of, some_left
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import exact_match, rouge_l, tokens
 from remem_tasks.whitebox import Findings, Inquiry, Secret
@@ -33,7 +34,7 @@ class Mllmu(Benchmark):
         source = mllmu.HOME.resolve(source)
         faults: list[str] = []
         rows = mllmu.questions_of(source, split, faults)
-        left_out(faults, len(rows))
+        some_left(rows, faults)
         return rows, source
 
     def fingerprint(self, rows: datasets.Dataset) -> str:
@@ -44,8 +45,8 @@ class Mllmu(Benchmark):
         known: dict[str, object] = {"forget": split.startswith(("forget", "test_"))}
         missing = exposure.unavailable(setting)
         faults: list[str] = []
-        whole = mllmu.questions_of(source, split, faults)
-        if told := left_out(faults, len(whole)):
+        mllmu.questions_of(source, split, faults)
+        if told := left_out(faults, setting.suite.faults, source):
             missing["questions"] = told
         if setting.suite.shots:
             known["kept"] = mllmu.kept_questions(source, split)
@@ -78,6 +79,16 @@ class Mllmu(Benchmark):
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, mllmu.HOME)
+
+    def needs_picture(self, doc: Mapping) -> bool:
+        return doc["picture"] >= 0
+
+    def correct(self, doc: Mapping, reply: str) -> float:
+        if doc["kind"] == "classification":
+            return float(letter_of(reply) == doc["letter"])
+        if doc["kind"] == "cloze":
+            return exact_match(reply, [doc["answer"]])
+        return rouge_l(reply, doc["answer"])[0]
 
     def target(self, doc: Mapping) -> str:
         return f"{doc['letter']}: {doc['answer']}" if doc["letter"] else doc["answer"]
@@ -133,7 +144,8 @@ class Mllmu(Benchmark):
             del found["cloze_prob"]
             scores |= exposure.of_benchmark([prefix], self.name, found)
             row |= exposure.kept(findings.secrets)
-        return {**scores, **self.reply_rates(list(replies)), f"{self.name}_rows": row}
+        row["status"] = self.ended(replies[0], scores[f"{prefix}_{SCORES[doc['kind']]}"] >= RIGHT)
+        return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}
 
 
 def letter_of(reply: str) -> str:
