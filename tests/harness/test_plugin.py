@@ -138,7 +138,7 @@ def test_debug_keeps_the_traceback(remem_data, command_line):
 
 def test_flags_of_the_suite(remem_data, tiny, command_line, tmp_path, monkeypatch):
     for line, said in {
-        "--tasks x --estimator foo": "estimator 'foo' unknown; choose from distinct, frequency",
+        "--tasks x --estimator foo": "estimator 'foo' unknown; choose from exact, distinct, frequency",
         "--tasks x --metrics em,rouge": "metrics 'rouge' unknown; choose from em, memo, exposure",
         "--rollouts many": "rollouts 'many' is no whole number",
         "--rollouts 0": "rollouts 0 is out of range",

@@ -69,6 +69,7 @@ QUICK = Size(
     methods={"npo": "--max_steps 2"},
     gated=False,
 )
+LAUNCH = ["train", "--accelerate", "cpu"]
 STAGE1 = (
     "--per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 --lr_scheduler_type cosine "
     "--warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
@@ -80,8 +81,8 @@ STAGE2 = (
     "--eval_strategy steps --eval_steps 5 --eval_rows 30 --per_device_eval_batch_size 30 --stop_on forget_em=0"
 )
 
-# What a demo that came out right shows: (model, task, metric, at least or at most, value), each at least three
-# standard deviations from the mean over seeds and ways of computing (`bench/spread.py`). A model that was
+# What a demo that came out right shows: (model, task, metric, at least or at most, value), set by what each model is
+# for; `bench/spread.py` measures how many standard deviations of seeds and processors lie between. A model that was
 # taught to refuse does not say the secret, and still holds it.
 EXPECTED = (
     ("memorised", "remem_forget1", "remem_em", ">=", 0.85),
@@ -118,6 +119,12 @@ class Step:
     command: list[str]
     folder: str  # below the demo's
 
+    @property
+    def training(self) -> list[str] | None:
+        """The arguments of the training script; None of what does not train."""
+        place = next((at for at in range(len(self.command)) if self.command[at : at + 3] == LAUNCH), None)
+        return None if place is None else self.command[place + len(LAUNCH) :]
+
 
 def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42) -> list[Step]:
     """The commands of the demo, in order.
@@ -131,7 +138,7 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42)
 
     def train(name: str, start: Path, options: str) -> Step:
         command = [
-            *(*remem, "train", "--accelerate", "cpu"),
+            *(*remem, *LAUNCH),
             *("--method", "sft" if name == "memorised" else name),
             *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),
             *("--seed", str(seed)),
@@ -249,8 +256,7 @@ def missed(out: Path, wrong: Sequence[str]) -> str:
             *(f"  {line}" for line in wrong),
             f"All was made and is in {out}: models/, results/, summary.json, report/report.html.",
             means,
-            "Each bound is three standard deviations or more from what seeds and processors do (docs/demo.md), so with",
-            "the code and releases as they are locked this is a finding. `remem demo --seed 1 --out FOLDER` asks again.",
+            "How far other seeds and processors move each cell: docs/demo.md. `remem demo --seed 1 --out FOLDER` asks again.",
         )
     )
 
