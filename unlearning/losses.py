@@ -7,7 +7,7 @@ only, so that prompt, picture and padding positions never count. Nothing here kn
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -173,7 +173,9 @@ def mean_probability(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
 
 
 # By divergence: g*(v), the optimal variational function, and f*(g*(v)), its conjugate (Nowozin et al. 2016).
-DIVERGENCES = {
+DIVERGENCES: dict[
+    str, tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]
+] = {
     "kl": (lambda v: v, lambda v: (v - 1).exp()),
     "tv": (lambda v: v.tanh() / 2, lambda v: v.tanh() / 2),
     "js": (

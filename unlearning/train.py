@@ -133,6 +133,8 @@ def run(argv: list[str]) -> int:
         data_args.identity_rule,
         alternatives=Role.ALT in method.roles and args.alternatives != "model",
         modality=data_args.modality,
+        faults=data_args.faults,
+        caption_questions=data_args.caption_questions,
     )
     check_pictures(rows.tables)
     base = os.path.abspath(path) if os.path.isdir(path := model_args.model_name_or_path) else path
@@ -218,6 +220,7 @@ def run(argv: list[str]) -> int:
             "forget": identity["forget"],
             "modality": data_args.modality,
             "fingerprint": identity["data"],
+            "faults": rows.faults,
         },
         "rows": {"train": len(rows.train), "retain": len(rows.retain) if rows.retain is not None else None},
         "trained": dict(checkpoint.trained_by_part(trainer.model)) if trained else "adapter",
