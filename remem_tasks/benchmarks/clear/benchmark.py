@@ -271,7 +271,9 @@ def gold_samples(path: str, task: str, rows: datasets.Dataset) -> dict[str, dict
     try:
         for number, line in enumerate(filter(None, read_text(place).split("\n")), start=1):
             row = parse_json(
-                line, f"gold model: '{place}' is no samples file of task '{task}': line {number}"
+                line,
+                f"gold model: '{place}' is no samples file of task '{task}': line {number}",
+                constants=True,
             )["clear_rows"]
             if row["kind"] == "caption" and "paraphrase_prob" in row:
                 ratio, probability = float(row["truth_ratio"]), float(row["paraphrase_prob"])
