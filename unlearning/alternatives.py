@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import torch
+from transformers import PreTrainedModel
 
 from remem_tasks.data import parse_keywords
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_whole
 from remem_tasks.metrics.text import occurs, tokens
-from unlearning.data import Encoder
+from unlearning.data import Encoder, Rows
+from unlearning.forward import evaluating
 
 FILE = "alternatives.json"
 # Our own words for what AltPO (arXiv 2409.13474) asks of a model.
@@ -21,51 +19,49 @@ INSTRUCTION = (
 )
 
 
-def of(trainer) -> dict[str, list[str]]:
-    """Other answers by row id, by `--alternatives`: those beside the rows, or the model's own.
+def given(source: str, rows: Rows) -> dict[str, list[str]] | None:
+    """Other answers by row id that stand beside the rows; None if the model is to invent them.
+
+    Args:
+        source: of `--alternatives`: `data`, `model`, or `auto`, which is data where there are any.
 
     Raises:
-        RememError: they are to come from the data, which has none; or the model gives none for a row.
+        RememError: they are to come from the data, which has none.
     """
-    source, rows = trainer.args.alternatives, trainer.rows
     if source == "data" and rows.alternatives is None:
         raise RememError(
             "--alternatives data, but the data set has no config 'perturbed' for the forget split; "
             "--alternatives model lets the model invent them"
         )
-    if source == "data" or (source == "auto" and rows.alternatives is not None):
-        trainer.notes["alternatives"] = "wrong answers beside the rows (config 'perturbed')"
-        return rows.alternatives
-    trainer.notes["alternatives"] = "invented by the model before unlearning"
-    path = Path(trainer.args.output_dir) / FILE
-    made_from = {"data": rows.fingerprint(), "weights": trainer.start, "seed": trainer.args.seed}
-    if path.is_file():
-        kept = json.loads(path.read_text())
-        if {key: kept.get(key) for key in made_from} == made_from:
-            return kept["answers"]
-    found = {row["row_id"]: invented(trainer, row) for row in rows.forget}
-    if trainer.is_world_process_zero():
-        write_whole(path, json.dumps({**made_from, "answers": found}, indent=0) + "\n")
-    return found
+    return None if source == "model" else rows.alternatives
 
 
 @torch.no_grad()
-def invented(trainer, row: dict, tries: int = 4) -> list[str]:
-    """Answers of the model to INSTRUCTION, sampled at temperature 1; without the true one and its keywords."""
-    model, encoder = trainer.accelerator.unwrap_model(trainer.model), Encoder(trainer.processing_class)
+def invented(
+    model: PreTrainedModel, encoder: Encoder, row: dict, wanted: int, length: int, seed: int, tries: int = 4
+) -> list[str]:
+    """Answers of the model to INSTRUCTION, sampled at temperature 1; without the true one and its keywords.
+
+    Args:
+        row: of the forget split.
+        wanted: how many answers, at most.
+        length: tokens of the longest.
+        seed: of the sampling; the state of the global generators stays as it is.
+        tries: how often that many are sampled, until there are enough.
+
+    Raises:
+        RememError: the model gives none.
+    """
     question = INSTRUCTION.format(question=row["question"], answer=row["answer"])
     _, prompt = encoder.encode_prompt({**row, "question": question})
     prompt = {name: value.to(model.device) for name, value in prompt.items()}
-    was_training = model.training
-    model.eval()
-    wanted = trainer.args.alternatives_each
     found: dict[str, None] = {}
-    with torch.random.fork_rng():
-        torch.manual_seed(trainer.args.seed)
+    with torch.random.fork_rng(), evaluating(model):
+        torch.manual_seed(seed)
         for _ in range(tries):
             out = model.generate(
                 **prompt, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_beams=1,
-                num_return_sequences=wanted, max_new_tokens=trainer.args.alternatives_tokens,
+                num_return_sequences=wanted, max_new_tokens=length,
                 pad_token_id=encoder.tokenizer.pad_token_id or encoder.tokenizer.eos_token_id,
             )  # fmt: skip
             for ids in out[:, prompt["input_ids"].shape[1] :]:
@@ -74,7 +70,6 @@ def invented(trainer, row: dict, tries: int = 4) -> list[str]:
                     found[text] = None
             if len(found) >= wanted:
                 break
-    model.train(was_training)
     if not found:
         raise RememError(
             f"{row['row_id']}: the model invents no other answer (it repeats the true one); give alternatives "

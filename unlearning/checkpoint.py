@@ -70,9 +70,9 @@ def digest(model: PreTrainedModel) -> str:
     return found.hexdigest()[:16]
 
 
-def is_plain_model(trainer, model) -> bool:
+def is_plain_model(model, sharded: bool) -> bool:
     """Whether weights are those of one whole model in this process (no adapter, no sharding)."""
-    return not (is_peft_model(model) or trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
+    return not (is_peft_model(model) or sharded)
 
 
 def load_weights(model: PreTrainedModel, folder: str | Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from trl import ModelConfig, SFTConfig, TrlParser
@@ -60,7 +61,17 @@ class DataArguments:
 
 
 @dataclass
-class _UnlearnConfig(SFTConfig):
+class UnlearnConfig(SFTConfig):
+    """All training arguments that methods share: TRL's `SFTConfig` and unlearning's own.
+
+    The methods' flags come to it in `Arguments`, from their declarations.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A flag that a method declares."""
+
     # The method
     method: str = field(default="", metadata={"help": f"One of {', '.join(NAMES)}."})
     gamma: float | None = field(
@@ -248,11 +259,11 @@ def _method_fields() -> list[tuple]:
     return list(declared.values())
 
 
-UnlearnConfig = make_dataclass("UnlearnConfig", _method_fields(), bases=(_UnlearnConfig,))
+Arguments = make_dataclass("Arguments", _method_fields(), bases=(UnlearnConfig,))
 # Saved checkpoints pickle the arguments by this name.
-UnlearnConfig.__module__ = __name__
-UnlearnConfig.__doc__ = (
-    "All training arguments: TRL's `SFTConfig`, the shared part of unlearning, the methods' flags."
+Arguments.__module__ = __name__
+Arguments.__doc__ = (
+    "An `UnlearnConfig` with the flags of all methods, which are made from their declarations."
 )
 
 COMMON = [
@@ -283,7 +294,7 @@ class Parser(TrlParser):
     """TrlParser with a help text one can read and errors of one line."""
 
     def __init__(self):
-        super().__init__((DataArguments, UnlearnConfig, ModelConfig), prog="unlearning.train", add_help=False)
+        super().__init__((DataArguments, Arguments, ModelConfig), prog="unlearning.train", add_help=False)
 
     def error(self, message: str):
         raise RememError(message)
@@ -303,7 +314,7 @@ class Parser(TrlParser):
                 )
             return lines
 
-        own = [f.name for f in fields(_UnlearnConfig) if f.name in _UnlearnConfig.__annotations__]
+        own = [f.name for f in fields(UnlearnConfig) if f.name in UnlearnConfig.__annotations__]
         first = [
             "method",
             "gamma",
@@ -372,4 +383,4 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
         raise
 
 
-__all__ = ["DataArguments", "ModelConfig", "Parser", "UnlearnConfig", "parse"]
+__all__ = ["Arguments", "DataArguments", "ModelConfig", "Parser", "UnlearnConfig", "parse"]

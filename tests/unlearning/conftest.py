@@ -8,9 +8,10 @@ import pytest
 import torch
 from trainers import trainer_of
 
+from unlearning import forward
 from unlearning.data import Examples, Role
 from unlearning.methods import METHODS
-from unlearning.train import run
+from unlearning.run import run
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def _mean_nll(trainer, table) -> float:
     trainer.model.eval()
     examples = Examples(table, Role.PLAIN, trainer.encoder)
     inputs = trainer.data_collator([examples[index] for index in range(len(examples))])
-    return trainer.answers(trainer.model, inputs).token_nll.item()
+    return forward.answers(trainer.model, inputs).token_nll.item()
 
 
 @pytest.fixture(scope="session")

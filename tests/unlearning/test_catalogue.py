@@ -8,8 +8,8 @@ import torch
 from unlearning import reference
 from unlearning.config import parse
 from unlearning.data import IGNORE, Role
+from unlearning.forward import Answers, Batch
 from unlearning.methods import METHODS, NAMES
-from unlearning.trainer import Answers, Batch
 
 UNLEARN = [name for name in NAMES if METHODS[name].rows_from == "pairs"]
 TRAINED = [name for name in UNLEARN if METHODS[name].trains]
@@ -231,7 +231,9 @@ def test_padding_batch_and_accumulation_change_no_gradient(ready, name, arch, lo
         answers = {
             trainer.train_dataset.make(*entry).key: entry for entry in entries if entry[0] != Role.RETAIN
         }
-        trainer.data_collator.reference_nll = reference.sequence_nll(trainer, answers)
+        trainer.data_collator.reference_nll = reference.sequence_nll(
+            trainer.forward, trainer.train_dataset, answers, 4
+        )
     inputs = trainer.data_collator(pairs)
     whole = gradient(trainer, inputs)
     assert torch.isfinite(whole).all() and whole.abs().max() > 0

@@ -141,7 +141,7 @@ def test_accelerate_configs_are_what_the_launcher_takes(config, monkeypatch):
 
 
 def test_recipes_of_the_papers_choose_their_adapters():
-    from unlearning.train import lora_config
+    from unlearning.run import lora_config
 
     found = {}
     for recipe in RECIPES:

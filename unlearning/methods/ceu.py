@@ -15,6 +15,10 @@ class CEU(UnlearnTrainer):
     defaults: ClassVar = {"alpha": 0.0}
     source = "Yang 2025, arXiv 2503.01224; that the first token is left out is in its footnote on training"
 
+    @property
+    def skip(self):
+        return self.args.ceu_skip
+
     def forget_loss(self, batch):
         later = batch.forget.position >= self.args.ceu_skip
-        return losses.ceu(batch.forget.logits[later], batch.forget.labels[later])
+        return losses.ceu(batch.forget.logits[later], batch.forget.labels[later], batch.forget.token_count)

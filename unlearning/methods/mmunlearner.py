@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from remem_tasks.errors import RememError
 from unlearning import saliency
 from unlearning.methods.grad_diff import GradDiff
 from unlearning.trainer import Option
@@ -21,7 +22,9 @@ class MMUnlearner(GradDiff):
     upstream = "Its code masks the gradient before AdamW, so moments and weight decay still move masked weights, masks forget steps alone, and looks masks up by names. The paper keeps the text knowledge of the forgotten (`--mm_keep_text true`)."
 
     def prepare(self):
-        args = self.args
-        masks = saliency.of(self, args.mm_rows, args.mm_keep_text, args.mm_epsilon)
+        args, given = self.args, (self.forward, self.rows, self.encoder)
+        if self.sharded:
+            raise RememError(f"{self.name} needs whole weights: neither FSDP nor DeepSpeed")
+        masks = saliency.masked_updates(*given, args.mm_rows, args.mm_keep_text, args.mm_epsilon)
         self.add_callback(masks)
         self.notes["masked"] = f"{masks.share:.1%} of the trained coordinates are held"

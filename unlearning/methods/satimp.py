@@ -21,4 +21,4 @@ class SatImp(UnlearnTrainer):
     def forget_loss(self, batch):
         rows = batch.forget
         weights = losses.satimp_weights(rows.log_probs, self.args.satimp_beta1, self.args.satimp_beta2)
-        return losses.weighted_ascent(rows.log_probs, weights, rows.mask)
+        return losses.weighted_ascent(rows.log_probs, weights, rows.mask, rows.token_count)

@@ -23,7 +23,8 @@ class SCRUB(UnlearnTrainer):
 
     def forget_loss(self, batch):
         pair = (batch.forget.reference_logits, batch.forget.logits)
-        return -losses.kl_to_reference(*(pair if self.args.scrub_forget_kl == "ref" else pair[::-1]))
+        pair = pair if self.args.scrub_forget_kl == "ref" else pair[::-1]
+        return -losses.kl_to_reference(*pair, batch.forget.token_count)
 
     def weights(self):
         turn = self.state.global_step % 2 if self.args.scrub_alternate else None

@@ -24,7 +24,7 @@ class SKU(UnlearnTrainer):
     fidelity = "official code"
 
     def forget_loss(self, batch):
-        return self.args.sku_bad * batch.forget.token_nll + batch.other.every(K)
+        return self.args.sku_bad * batch.forget.token_nll + K * batch.other.token_nll
 
     def finish(self):
-        vectors.negate(self, self.args.sku_scale)
+        vectors.negate(self.accelerator.unwrap_model(self.model), self.args.sku_scale, self.load_start)
