@@ -19,13 +19,14 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent.parent / "tests" / "report"))
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
-from remem_tasks.data import fingerprint, load_split, parse_keywords
-from remem_tasks.forge.build import Knobs, forge
+from remem_tasks.benchmarks.remem.data import fingerprint, load_split
+from remem_tasks.benchmarks.remem.forge import Knobs, forge
+from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.metrics import exposure
+from remem_tasks.render.text import write_report
 from remem_tasks.report.summary import report_of
-from remem_tasks.report.write import write_report
 
 LIMIT_MB, LIMIT_S = 25, 3  # the page's bounds
 
@@ -100,7 +101,7 @@ def made_up(folder: Path, data: Path, rows, model: int, models: int) -> None:
 
 def opened(page: Path) -> dict[str, float] | None:
     """Seconds until the page is drawn, and until a row's replies are; None without a browser."""
-    from browser import CHROMIUM, Browser
+    from support.browser import CHROMIUM, Browser
 
     if CHROMIUM is None:
         return None

@@ -45,16 +45,17 @@ from lmms_eval.models.chat.llava_hf import LlavaHf
 from lmms_eval.tasks import TaskManager
 from transformers import LlavaForConditionalGeneration
 
-from remem_tasks import plugin
+from remem_tasks.benchmarks.remem.data import load_split, row_name
+from remem_tasks.benchmarks.remem.forge import Knobs, forge
+from remem_tasks.benchmarks.remem.schema import decode_image
 from remem_tasks.checkpoints import save
-from remem_tasks.data import decode_image, load_split, row_name
 from remem_tasks.engine.prompts import text_tokens
-from remem_tasks.engine.remem_hf import RememHF
-from remem_tasks.forge.build import Knobs, forge
-from remem_tasks.inquiry import Findings, Inquiry
+from remem_tasks.harness import plugin
+from remem_tasks.harness.remem_hf import RememHF
+from remem_tasks.harness.task import BenchmarkTask
 from remem_tasks.metrics import exact_match, memo, reference_rank
-from remem_tasks.task import BenchmarkTask
-from remem_tasks.tiny import checkpoint
+from remem_tasks.tiny import build as checkpoint
+from remem_tasks.whitebox import Findings, Inquiry
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = ("forget1", "retain", "test")

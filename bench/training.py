@@ -35,7 +35,7 @@ def make_inputs(folder: Path, width: int, layers: int, side: int) -> None:
     from PIL import Image
 
     from remem_tasks.checkpoints import save
-    from remem_tasks.tiny import checkpoint
+    from remem_tasks.tiny import build as checkpoint
 
     def row(person: int, number: int) -> dict:
         buffer = io.BytesIO()
@@ -67,7 +67,7 @@ class Ours:
 
     def __init__(self, folder: Path, method: str):
         from remem_tasks.checkpoints import load_processor
-        from unlearning import checkpoint
+        from unlearning import weights as checkpoint
         from unlearning.config import parse
         from unlearning.data import load_rows
         from unlearning.methods import METHODS
@@ -110,7 +110,7 @@ class Common:
     """NPO as it is commonly written."""
 
     def __init__(self, folder: Path):
-        from unlearning import checkpoint
+        from unlearning import weights as checkpoint
 
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         self.model = checkpoint.load_model(str(folder / "model")).to(device).train()

@@ -17,13 +17,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "report"))
+sys.path.insert(0, str(ROOT / "tests"))
 
-from browser import Browser
+from support.browser import Browser
 
-from remem_tasks.demo import ENVIRONMENT, FULL, STAGE1, STAGE2
+from remem_tasks.render.text import write_report
 from remem_tasks.report.summary import report_of
-from remem_tasks.report.write import write_report
+from unlearning.experiments.demo import ENVIRONMENT, FULL, STAGE1, STAGE2
 
 OUT = ROOT / "docs" / "results"
 WIDTH = 1180
@@ -93,7 +93,7 @@ def single_hops(demo: Path, work: Path) -> Path:
     """Scores of a model that learned single hops only."""
     data = work / "single_hops"
     if not data.exists():
-        from remem_tasks.data import load_split
+        from remem_tasks.benchmarks.remem.data import load_split
 
         rows = load_split(str(demo / "data"), "finetune")
         rows = rows.filter(lambda kind: kind == "1-hop", input_columns="question_type")

@@ -17,7 +17,7 @@ from peft.utils import load_peft_weights
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from remem_tasks.errors import RememError
-from remem_tasks.folders import check_empty, new_folder
+from remem_tasks.files import check_empty, new_folder
 
 HUB_ID = r"\w[\w.-]*(/\w[\w.-]*)?"
 

@@ -6,38 +6,38 @@ import argparse
 import os
 import sys
 from dataclasses import fields
+from inspect import signature
 
 from remem_tasks import __version__
+from remem_tasks.benchmarks.registry import DEFAULT, NAMES
 from remem_tasks.errors import RememError, exit_on_error
-from remem_tasks.gate_thresholds import Thresholds
+from remem_tasks.report.thresholds import Thresholds
 
-BENCHMARKS = ("remem", "clear", "mllmu")  # shapes of data that are forged and checked
 FORGE_MODULES = ("faker", "python_avatars", "resvg_py", "sklearn")  # the extra [forge]
 
 
 def lmms_eval() -> None:
-    from remem_tasks.plugin import run_lmms_eval
+    from remem_tasks.harness.plugin import run_lmms_eval
 
     sys.exit(run_lmms_eval())
 
 
 def _forge(args: argparse.Namespace) -> None:
-    from importlib import import_module
+    from remem_tasks.benchmarks.registry import part_of
 
-    build = import_module(f"remem_tasks.forge.{'build' if args.benchmark == 'remem' else args.benchmark}")
+    build = part_of(args.benchmark, "forge")
     known = {field.name for field in fields(build.Knobs)}
-    if args.benchmark == "remem":
-        known |= {"workers", "portraits"}
+    beside = set(signature(build.forge).parameters) - {"out", "knobs"}
     given = {name: getattr(args, name) for name in KNOBS if getattr(args, name, None) is not None}
-    if unknown := [name for name in given if name not in known]:
+    if unknown := [name for name in given if name not in known | beside]:
         raise RememError(f"--{unknown[0].replace('_', '-')} is no knob of --benchmark {args.benchmark}")
-    more = [given.pop("workers", 1), given.pop("portraits", None)] if args.benchmark == "remem" else []
-    counts = build.forge(args.out, build.Knobs(**given), *more)
+    more = {name: given.pop(name) for name in beside & given.keys()}
+    counts = build.forge(args.out, build.Knobs(**given), **more)
     print(f"{args.out}: " + ", ".join(f"{split} {rows}" for split, rows in counts.items()) + " rows")
-    if args.benchmark == "remem":
-        print(f"look at it: {args.out}/contact_sheet.png")
+    if os.path.exists(sheet := os.path.join(args.out, "contact_sheet.png")):
+        print(f"look at it: {sheet}")
     if args.push_to_hub:
-        from remem_tasks.data.push import push
+        from remem_tasks.audit.push import push
 
         print(f"published: {push(args.out, args.push_to_hub, args.private)}")
 
@@ -65,9 +65,7 @@ KNOBS = {
 def _add_forge(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("forge", help="build a data set of fictitious people")
     parser.add_argument("--out", required=True, help="folder to make; must be empty or absent")
-    parser.add_argument(
-        "--benchmark", choices=BENCHMARKS, default="remem", help="in whose shape (%(default)s)"
-    )
+    parser.add_argument("--benchmark", choices=NAMES, default=DEFAULT, help="in whose shape (%(default)s)")
     for name, (kind, text) in KNOBS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=text)
     parser.add_argument(
@@ -119,16 +117,17 @@ def _add_base(commands: argparse._SubParsersAction) -> None:
 def _data_check(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from remem_tasks.data.check import SHOWN, check, config_table, tables_of
-    from remem_tasks.data.shape import module_of
+    from remem_tasks.audit.check import SHOWN, check, config_table, tables_of
+    from remem_tasks.benchmarks.registry import data_of, detect
 
-    if module := module_of(args.source, args.benchmark):
+    name, source = detect(args.source, args.benchmark)
+    if name != DEFAULT:
         if args.identity_rule:
             raise RememError("--identity-rule is for data in the shape of ReMem")
-        report = module.check(args.source, pictures=not args.no_pictures)
+        report = data_of(name).check(source, pictures=not args.no_pictures)
         tables = [config_table(report)]
     else:
-        report = check(args.source, args.identity_rule, pictures=not args.no_pictures)
+        report = check(source, args.identity_rule, pictures=not args.no_pictures)
         tables = tables_of(report)
     console = Console()
     for table in tables:
@@ -144,10 +143,11 @@ def _data_check(args: argparse.Namespace) -> None:
 
 def _only_remem(source: str | None, action: str) -> None:
     """Raise a RememError for data of another shape than ReMem's."""
-    from remem_tasks.data.shape import module_of
+    from remem_tasks.benchmarks.registry import data_of, detect
 
-    if module := module_of(source):
-        raise RememError(f"'{source}' has the shape of {module.HOME.name}: {action} is for ReMem's")
+    name, place = detect(source)
+    if name != DEFAULT:
+        raise RememError(f"'{place}' has the shape of {data_of(name).HOME.name}: {action} is for ReMem's")
 
 
 def _data_probe(args: argparse.Namespace) -> None:
@@ -155,7 +155,7 @@ def _data_probe(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from remem_tasks.data.probe import probe
+    from remem_tasks.audit.probe import probe
 
     proofs = probe(args.source, args.people, args.identity_rule)
     table = Table("probe", "figure", "to be", "", title="Is this data fit to measure forgetting with?")
@@ -174,7 +174,7 @@ def _data_probe(args: argparse.Namespace) -> None:
 def _data_sheet(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from remem_tasks.data.sheet import sheet_of
+    from remem_tasks.forge.contact_sheet import sheet_of
 
     _only_remem(args.source, "sheet")
     if Path(args.out).suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -184,7 +184,7 @@ def _data_sheet(args: argparse.Namespace) -> None:
 
 
 def _data_pull(args: argparse.Namespace) -> None:
-    from remem_tasks.data.pull import pull
+    from remem_tasks.audit.pull import pull
 
     _only_remem(args.source, "pull")
     written = pull(args.source, args.split, args.out)
@@ -195,7 +195,7 @@ def _data_pull(args: argparse.Namespace) -> None:
 
 
 def _data_push(args: argparse.Namespace) -> None:
-    from remem_tasks.data.push import push
+    from remem_tasks.audit.push import push
 
     print(push(args.folder, args.repo_id, args.private))
 
@@ -218,7 +218,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
             "--identity-rule",
             help="how image_path names an identity: folder, stem, auto, or a regular expression",
         )
-    look.add_argument("--benchmark", choices=BENCHMARKS, help="whose shape the data has; default: found out")
+    look.add_argument("--benchmark", choices=NAMES, help="whose shape the data has; default: found out")
     look.add_argument("--no-pictures", action="store_true", help="do not read the pictures, nor fetch them")
     look.set_defaults(run=_data_check)
     probe.add_argument("--people", type=int, default=20, help="identities in the picture probes (20)")
@@ -271,7 +271,7 @@ def _add_cache(commands: argparse._SubParsersAction) -> None:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from remem_tasks.demo import demo
+    from unlearning.experiments.demo import demo
 
     demo(args.out, args.arch, args.workers, args.quick, args.until)
 
@@ -309,8 +309,8 @@ def _add_thresholds(parser: argparse.ArgumentParser) -> None:
 def _report(args: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from remem_tasks.render.text import tables, write_report
     from remem_tasks.report.summary import report_of
-    from remem_tasks.report.write import tables, write_report
 
     report = report_of(args.runs, args.gold, args.start, _thresholds(args))
     page = write_report(report, args.out, args.title, not args.no_pictures)
@@ -344,7 +344,7 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
 def _gate(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from remem_tasks.gate import gate_of, table_of
+    from remem_tasks.report.gate import gate_of, table_of
 
     verdict = gate_of(args.results, _thresholds(args))
     Console().print(table_of(verdict, args.attributes))
@@ -417,8 +417,8 @@ def _diagnose(args: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from remem_tasks.diagnose import diagnose, diagnose_checkpoint, tables_of, write_diagnosis
-    from remem_tasks.report.read import read_runs
+    from remem_tasks.report.diagnose import diagnose, diagnose_checkpoint, tables_of, write_diagnosis
+    from remem_tasks.report.runs import read_runs
 
     if (Path(args.model) / "config.json").is_file() or (Path(args.model) / "adapter_config.json").is_file():
         found = diagnose_checkpoint(args.model, args.data, args.out, args.device)
@@ -449,7 +449,7 @@ def _add_diagnose(commands: argparse._SubParsersAction) -> None:
 
 
 def _study_scale(args: argparse.Namespace) -> None:
-    from remem_tasks.study import Scale, study
+    from unlearning.experiments.scale import Scale, study
 
     names = {field.name for field in fields(Scale)}
     given = {name: value for name, value in vars(args).items() if name in names and value is not None}
@@ -490,7 +490,7 @@ def _add_study(commands: argparse._SubParsersAction) -> None:
 
 
 def _reproduce(args: argparse.Namespace) -> None:
-    from unlearning.reproduce import METHODS, QUICK, Size, report, reproduce
+    from unlearning.experiments.clear_table import METHODS, QUICK, Size, report, reproduce
 
     methods = args.methods.split(",") if args.methods else METHODS
     size = QUICK if args.quick else Size(seed=args.seed)
@@ -527,8 +527,8 @@ def _sweep(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from unlearning.sweep import FORGET_METHODS, Plan, sweep
-    from unlearning.sweep_table import cells
+    from unlearning.experiments.sweep import FORGET_METHODS, Plan, sweep
+    from unlearning.experiments.sweep_table import cells
 
     given = {field.name: getattr(args, field.name) for field in fields(Plan)}
     given = {name: value for name, value in given.items() if value is not None}

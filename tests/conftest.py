@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 # No test may look for a hub, send telemetry, or leave anything in the user's cache.
 CACHE = tempfile.mkdtemp(prefix="remem-tests-")
@@ -27,12 +28,14 @@ if (
     os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("REMEM_") and name != "REMEM_CACHE"]:
     del os.environ[name]
+# The template of the docs is a benchmark like the others to every test: a folder alone makes it one.
+os.environ["REMEM_BENCHMARKS"] = str(Path(__file__).parents[1] / "docs" / "benchmark_template")
 
 import pytest
-from rows import PEOPLE, people_splits, rows_of, write_parquet
+from support.rows import PEOPLE, people_splits, rows_of, write_parquet
 
 from remem_tasks.checkpoints import save
-from remem_tasks.tiny import checkpoint
+from remem_tasks.tiny import build as checkpoint
 
 
 @pytest.fixture(scope="session")

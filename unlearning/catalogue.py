@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from unlearning import reference
 from unlearning.config import SHARED
 from unlearning.data import REFUSALS, Role
+from unlearning.mechanisms import reference
 from unlearning.methods import METHODS, NAMES
 from unlearning.trainer import UnlearnTrainer
 

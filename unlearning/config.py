@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from trl import ModelConfig, SFTConfig, TrlParser
 
-from remem_tasks.data import ENV, HUB_ID
+from remem_tasks.benchmarks.remem.data import ENV, HUB_ID
 from remem_tasks.errors import RememError
 from unlearning.data import MODALITIES
 from unlearning.evaluation import StopRule

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from types import ModuleType
 from typing import Any
 
 import datasets
@@ -21,22 +20,14 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
-from remem_tasks.data import (
-    check_image,
-    decode_image,
-    fingerprint,
-    load_split,
-    resolve_source,
-    retain_rows,
-    row_name,
-)
-from remem_tasks.data.perturbed import load_perturbed, perturbed_files
-from remem_tasks.data.shape import module_of, name_of
+from remem_tasks.benchmarks.registry import detect, part_of
+from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.benchmarks.remem.schema import check_image, decode_image
+from remem_tasks.benchmarks.training_rows import MODALITIES, TrainingRows, Wanted
 from remem_tasks.errors import RememError
 
 logger = logging.getLogger(__name__)
 IGNORE = -100
-MODALITIES = ("joint", "text", "image")
 
 REFUSALS = (
     "I don't know.",
@@ -73,30 +64,6 @@ class Role(IntEnum):
     OTHER = 5  # the forget question, answered by the answer of some retain row
 
 
-@dataclass
-class Rows:
-    """The tables of a run; `forget` and `retain` are None for a method that does not use them.
-
-    `alternatives` holds plausible other answers by row id of a forget row, where the data set has them;
-    `shape` names the benchmark whose rows they are: `remem`, `clear`, `mllmu`.
-    """
-
-    train: datasets.Dataset
-    forget: datasets.Dataset | None
-    retain: datasets.Dataset | None
-    alternatives: dict[str, list[str]] | None = None
-    shape: str = "remem"
-
-    @property
-    def tables(self) -> list[datasets.Dataset]:
-        """The distinct tables that are trained on."""
-        return [self.forget, self.retain] if self.forget is not None else [self.train]
-
-    def fingerprint(self) -> str:
-        """Changes when any text that the run trains on does."""
-        return fingerprint(*(table for table in self.tables if table is not None))
-
-
 def load_rows(
     source: str | None,
     rows_from: str,
@@ -105,83 +72,27 @@ def load_rows(
     identity_rule: str | None = None,
     alternatives: bool = False,
     modality: str = "joint",
-) -> Rows:
-    """The rows that a method trains on.
-
-    Data in the shape of CLEAR or MLLMU-Bench comes in sets: the retain set of a forget set is its own
-    partner (`retain90` of `forget10`), and `finetune` may name several sets.
+) -> TrainingRows:
+    """The rows that a method trains on, as the data set's benchmark has them.
 
     Args:
-        source: folder or Hub id, as in `remem_tasks.data.load_split`.
+        source: folder or Hub id; None for `$REMEM_DATA`, else the published set of ReMem.
         rows_from: `finetune` (all of it), `retain` (finetune without the identities of the forget
             split) or `pairs` (forget rows, each with a retain row).
         forget: name of the forget split.
         finetune: name of the split that the model memorised; None for the usual one.
-        identity_rule: see `remem_tasks.data.identity_of`.
+        identity_rule: see `remem_tasks.benchmarks.remem.identity.identity_of`.
         alternatives: also read the wrong answers beside the forget rows, if the data set has them.
-        modality: of CLEAR and MLLMU-Bench: `joint`, `text` or `image` rows, to forget and to retain.
+        modality: `joint`, `text` or `image` rows, to forget and to retain, where a benchmark tells them apart.
 
     Raises:
         RememError: no such data or split, a cell that is empty, nothing left to retain.
     """
-
-    def load(split: str) -> datasets.Dataset:
-        rows = load_split(source, split, identity_rule)
-        if not len(rows):
-            raise RememError(f"split '{split}' has no rows")
-        return rows
-
     if modality not in MODALITIES:
         raise RememError(f"--modality '{modality}' unknown; choose from {', '.join(MODALITIES)}")
-    if module := module_of(source):
-        if identity_rule:
-            raise RememError("--identity_rule is for data in the shape of ReMem")
-        return _of_sets(module, module.HOME.resolve(source), rows_from, forget, finetune, modality)
-    if modality != "joint":
-        raise RememError(
-            f"--modality {modality} is for CLEAR and MLLMU-Bench: every row of ReMem has a picture"
-        )
-    memorised = load(finetune or "finetune")
-    if rows_from == "finetune":
-        return Rows(memorised, None, None)
-    to_forget = load(forget)
-    kept = retain_rows(memorised, to_forget)
-    if rows_from == "retain":
-        return Rows(kept, None, None)
-    beside = None
-    if alternatives and forget in perturbed_files(resolve_source(source)):
-        table = load_perturbed(source, forget)
-        beside = dict(zip(to_forget["row_id"][:], table["perturbed_answer"][:]))
-    return Rows(to_forget, to_forget, kept, beside)
-
-
-def _of_sets(
-    module: ModuleType, source: str, rows_from: str, forget: str, finetune: str | None, modality: str
-) -> Rows:
-    """`load_rows` of a data set whose forget and retain sets are configs (`remem_tasks.data.clear`, `.mllmu`)."""
-
-    def read(names: Sequence[str]) -> datasets.Dataset:
-        tables = [module.training_rows(source, name, modality) for name in names]
-        return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
-
-    sets = [name.strip() for name in (finetune or module.FINETUNE).split(",") if name.strip()]
-    if rows_from == "finetune":
-        return Rows(read(sets), None, None, shape=name_of(module))
-    retain = module.retain_of(forget)
-    if rows_from == "retain":
-        if module.FINETUNE not in sets:
-            raise RememError(
-                f"--finetune_split {finetune}: '{retain}' is '{module.FINETUNE}' without '{forget}'"
-            )
-        kept_sets = [retain if name == module.FINETUNE else name for name in sets]
-        return Rows(read(kept_sets), None, None, shape=name_of(module))
-    to_forget, kept = read([forget]), read([retain])
-    asked = [set(zip(rows["question"][:], rows["answer"][:])) for rows in (to_forget, kept)]
-    if both := asked[0] & asked[1]:
-        raise RememError(
-            f"{source}: {len(both)} questions with one answer are in '{forget}' and in '{retain}', such as '{min(both)[0]}'"
-        )
-    return Rows(to_forget, to_forget, kept, shape=name_of(module))
+    name, place = detect(source)
+    wanted = Wanted(place, rows_from, forget, finetune, identity_rule, alternatives, modality)
+    return part_of(name, "training").training_sets(wanted)
 
 
 def check_pictures(tables: Sequence[datasets.Dataset]) -> None:

@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
 
-from remem_tasks.data import parse_keywords
+from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_json
+from remem_tasks.files import write_json
 from remem_tasks.metrics import exact_match
 from unlearning.data import Encoder, Example, Examples, stack
 from unlearning.forward import Forward

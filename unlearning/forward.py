@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unlearning import activations, losses
+from unlearning import losses
 from unlearning.data import IGNORE, Example, Role
+from unlearning.mechanisms import activations
 
 # Of a collated batch, what is not for the model.
 BESIDE = ("roles", "reference_nll", "counts")

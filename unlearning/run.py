@@ -18,15 +18,18 @@ from transformers import PreTrainedModel
 from trl import ModelConfig, get_peft_config
 
 from remem_tasks import checkpoints
+from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
-from remem_tasks.folders import write_whole
-from unlearning import checkpoint, gate, reference
+from remem_tasks.files import write_whole
+from unlearning import preflight as gate
+from unlearning import weights as checkpoint
 from unlearning.card import card
-from unlearning.checkpoint import LANGUAGE_MODEL_TARGETS
 from unlearning.config import DataArguments, UnlearnConfig, parse
-from unlearning.data import Encoder, Role, Rows, check_encoding, check_pictures, load_rows, stop_ids
+from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
+from unlearning.mechanisms import reference
 from unlearning.methods import METHODS
 from unlearning.trainer import UnlearnTrainer
+from unlearning.weights import LANGUAGE_MODEL_TARGETS
 
 RECORD = "run.json"
 
@@ -90,7 +93,7 @@ def check_targets(model: PreTrainedModel, peft_config: PeftConfig) -> None:
         raise RememError(f"LoRA targets '{named}' are no modules of this model; see --lora_target_modules")
 
 
-def eval_rows(rows: Rows, args: UnlearnConfig) -> dict[str, Any] | None:
+def eval_rows(rows: TrainingRows, args: UnlearnConfig) -> dict[str, Any] | None:
     """The tables evaluated during training, if `--eval_strategy` asks for it."""
     if args.eval_strategy == "no":
         return None
@@ -177,7 +180,7 @@ def load_models(args: UnlearnConfig, model_args: ModelConfig, load: Callable[[],
 
 def build_trainer(
     args: UnlearnConfig,
-    rows: Rows,
+    rows: TrainingRows,
     processor: Any,
     models: Models,
     *,
@@ -218,7 +221,7 @@ class Prepared:
     data_args: DataArguments
     args: UnlearnConfig
     model_args: ModelConfig
-    rows: Rows
+    rows: TrainingRows
     processor: Any
     models: Models
     identity: dict[str, Any]

@@ -8,12 +8,13 @@ from typing import Any
 import datasets
 import torch
 
-from remem_tasks.benchmarks import BENCHMARKS, Setting
-from remem_tasks.benchmarks.suite import Suite
-from remem_tasks.data import row_name
+from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.benchmarks.scoring_config import Suite
 from remem_tasks.engine.decoder import Decoder, State
-from remem_tasks.engine.inquiries import answer, branches_of, columns_of
 from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.whitebox import answer, branches_of, columns_of
 from remem_tasks.errors import RememError
 
 MAX_NEW_TOKENS = 128  # of a reply, as in the tasks' YAML

@@ -24,11 +24,14 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import SFTTrainer
 
-from remem_tasks.data.push import refusal
+from remem_tasks.audit.push import refusal
+from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
-from unlearning import alternatives, checkpoint, evaluation, forward, losses, reference, vectors
-from unlearning.data import Collator, Encoder, Examples, Pairs, Role, Rows, stop_ids
+from unlearning import evaluation, forward, losses
+from unlearning import weights as checkpoint
+from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
 from unlearning.forward import Answers, Batch, Forward
+from unlearning.mechanisms import alternatives, reference, vectors
 
 
 class NotFinite(RememError):
@@ -143,7 +146,7 @@ class UnlearnTrainer(SFTTrainer):
         self,
         model,
         args,
-        rows: Rows,
+        rows: TrainingRows,
         processing_class,
         *,
         eval_rows=None,
@@ -253,7 +256,7 @@ class UnlearnTrainer(SFTTrainer):
 
     # Data
 
-    def examples(self, rows: Rows) -> Examples | Pairs:
+    def examples(self, rows: TrainingRows) -> Examples | Pairs:
         """What an index of the training sampler gives."""
         if rows.forget is None:
             return Examples(rows.train, self.roles[0], self.encoder)

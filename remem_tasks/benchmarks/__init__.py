@@ -1,10 +1,9 @@
-"""Benchmarks by name. A new one is a module here, a line in BENCHMARKS and a folder of YAML in `tasks/`."""
+"""The benchmarks: a folder each, found by `registry`.
 
-from remem_tasks.benchmarks.base import Benchmark, FailedReply, Metric, Reply, Request, Setting
-from remem_tasks.benchmarks.clear import Clear
-from remem_tasks.benchmarks.mllmu import Mllmu
-from remem_tasks.benchmarks.remem import Remem
+`$REMEM_BENCHMARKS` names folders (separated as in `$PATH`) that hold more of them.
+"""
 
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (Remem(), Clear(), Mllmu())}
+import os
 
-__all__ = ["BENCHMARKS", "Benchmark", "FailedReply", "Metric", "Reply", "Request", "Setting"]
+VARIABLE = "REMEM_BENCHMARKS"
+__path__ = [*__path__, *filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))]

@@ -10,8 +10,8 @@ import datasets
 from lmms_eval.api.metrics import mean
 from PIL import Image
 
-from remem_tasks.benchmarks.suite import Suite
-from remem_tasks.inquiry import Findings, Inquiry
+from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.whitebox import Findings, Inquiry
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,9 @@ from remem_tasks.metrics.probability import (
     truth_ratio_forget,
     truth_ratio_retain,
 )
-from remem_tasks.metrics.text import ape, exact_match, keyword_recall, rouge_l, tokens
+from remem_tasks.metrics.text import ape, exact_match, keyword_recall, rouge_l
 from remem_tasks.metrics.umu import accf, accr, rlf, rlr
+from remem_tasks.metrics.words import tokens
 
 __all__ = [
     "accf",

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.checks import finite, log_probabilities, log_probability, probability, whole
-from remem_tasks.metrics.text import tokens
+from remem_tasks.metrics.words import begins, tokens
 
 M = 64
 
@@ -79,7 +79,7 @@ def _texts(texts: Sequence[str]) -> list[list[str]]:
 def frequency_rank(secret: str, texts: Sequence[str], whole_texts: bool = False) -> int:
     """Ĝ(s) of the `frequency` estimator: 1 + how many distinct texts came more often than s.
 
-    A rollout counts as s when it begins with the phrase under `text.tokens`. Others are told apart by as
+    A rollout counts as s when it begins with the phrase under `words.begins`. Others are told apart by as
     many of their first words as the phrase has: a backend that only gives text does not stop where the
     phrase would, and whole texts that never repeat would make a secret said once the most frequent.
 
@@ -96,10 +96,12 @@ def frequency_rank(secret: str, texts: Sequence[str], whole_texts: bool = False)
     """
     phrase, said = _phrase(secret), _texts(texts)
     n = len(phrase)
-    hits = sum(words[:n] == phrase for words in said)
+    hits = sum(begins(phrase, words) for words in said)
     if not hits:
         return len(said) + 1
-    others = Counter(tuple(words if whole_texts else words[:n]) for words in said if words[:n] != phrase)
+    others = Counter(
+        tuple(words if whole_texts else words[:n]) for words in said if not begins(phrase, words)
+    )
     return 1 + sum(count > hits for count in others.values())
 
 
@@ -120,7 +122,7 @@ def extraction_rate(secret: str, texts: Sequence[str]) -> float:
     Its expectation is P(s), which the white box gives exactly: `extraction_probability`.
     """
     phrase, said = _phrase(secret), _texts(texts)
-    return sum(words[: len(phrase)] == phrase for words in said) / len(said)
+    return sum(begins(phrase, words) for words in said) / len(said)
 
 
 def extraction_probability(secret_logprob: float) -> float:

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from functools import cache
-
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import Tokenizer
 
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.checks import whole
-from remem_tasks.metrics.text import tokens
+from remem_tasks.metrics.text import rouge
+from remem_tasks.metrics.words import tokens
 
 STRIDE = 5
 UNITS = ("characters", "tokens")
 VARIANTS = ("rouge1", "rouge2", "rougeL")
 MAX_NEW_TOKENS = 200
-
-
-class _Words(Tokenizer):
-    def tokenize(self, text: str) -> list[str]:
-        return tokens(text)
-
-
-@cache
-def _scorer(variant: str, ascii_words: bool) -> RougeScorer:
-    if variant not in VARIANTS:
-        raise RememError(f"MEMO's ROUGE variant is one of {', '.join(VARIANTS)}, not '{variant}'")
-    return RougeScorer([variant], use_stemmer=True, tokenizer=None if ascii_words else _Words())
 
 
 def cut_points(answer: str | Sequence[str], stride: int = STRIDE, unit: str = "characters") -> list[int]:
@@ -59,8 +43,7 @@ def cut_points(answer: str | Sequence[str], stride: int = STRIDE, unit: str = "c
 def rouge1_precision(continuation: str, rest: str, variant: str = "rouge1") -> float:
     """The share of the continuation's words that are words of the rest (each as often as it is there).
 
-    Library `rouge_score`, stemmer on. Its words are runs of ASCII letters and digits; where it finds none
-    in the rest, both texts are cut by `text.tokens` instead. Cases that ROUGE leaves open:
+    ROUGE as `text.rouge` has it, stemmer on. Cases that ROUGE leaves open:
 
     - an empty continuation scores 0, or 1 if the rest is empty too (white space counts as empty);
     - a rest without any word, such as ".", is continued right by anything that has no word: 1, else 0.
@@ -73,12 +56,13 @@ def rouge1_precision(continuation: str, rest: str, variant: str = "rouge1") -> f
     Returns:
         A number in [0, 1].
     """
+    if variant not in VARIANTS:
+        raise RememError(f"MEMO's ROUGE variant is one of {', '.join(VARIANTS)}, not '{variant}'")
     if not continuation.strip():
         return float(not rest.strip())
     if not tokens(rest):
         return float(not tokens(continuation))
-    scorer = _scorer(variant, re.search("[a-z0-9]", rest.lower()) is not None)
-    return float(scorer.score(target=rest, prediction=continuation)[variant].precision)
+    return rouge(continuation, rest, variant)[0]
 
 
 def memo(

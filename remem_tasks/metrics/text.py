@@ -2,44 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
 
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
 from remem_tasks.errors import RememError
-
-
-def tokens(text: str) -> list[str]:
-    """The words that comparisons see: NFKC, case folded, cut into maximal runs of letters and digits.
-
-    A combining mark belongs to the letter before it (so `é` in one or in two code points, and the
-    vowel signs of Indic scripts, do not cut a word); an underscore and every other sign cuts.
-
-    >>> tokens("John.Doe@mail.com, the ﬁfth of STRASSE_7")
-    ['john', 'doe', 'mail', 'com', 'the', 'fifth', 'of', 'strasse', '7']
-    """
-    # Folding can undo the composition ("İ" becomes "i" and a dot), hence the second NFKC.
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    words, word = [], ""
-    for character in folded:
-        if character.isalnum() or (word and unicodedata.category(character).startswith("M")):
-            word += character
-        elif word:
-            words.append(word)
-            word = ""
-    return [*words, word] if word else words
-
-
-def occurs(wanted: Sequence[str], said: Sequence[str]) -> bool:
-    """Whether the words `wanted` are a contiguous run of the words `said`.
-
-    >>> occurs(["may", "3"], tokens("May 31")), occurs(["may", "3"], tokens("on May 3"))
-    (False, True)
-    """
-    starts = range(len(said) - len(wanted) + 1)
-    return any(list(said[start : start + len(wanted)]) == list(wanted) for start in starts)
+from remem_tasks.metrics.words import occurs, tokens
 
 
 def keyword_recall(reply: str, phrases: Sequence[str]) -> float:
@@ -94,15 +64,41 @@ def ape(
     return sum(score(reply, phrases) for reply in replies) / len(replies)
 
 
+class Words(Tokenizer):
+    """`words.tokens` for the library `rouge_score`, English ones stemmed as it does: see `rouge`."""
+
+    def __init__(self) -> None:
+        self._english = DefaultTokenizer(use_stemmer=True)
+
+    def tokenize(self, text: str) -> list[str]:
+        return [
+            self._english.tokenize(word)[0] if word.isascii() and word.isalnum() else word
+            for word in tokens(text)
+        ]
+
+
 @cache
-def _scorer() -> RougeScorer:
-    return RougeScorer(["rougeL"], use_stemmer=True)
+def _scorer(variant: str) -> RougeScorer:
+    return RougeScorer([variant], tokenizer=Words())
+
+
+def rouge(said: str, wanted: str, variant: str) -> tuple[float, float, float]:
+    """ROUGE of a text against the one that is wanted, by the library `rouge_score`.
+
+    Its own words are runs of ASCII letters and digits, so that text in other scripts would score 0; these
+    are those of `tokens`, with its stemmer on those that are ASCII. For English the values are its own.
+
+    Args:
+        variant: `rouge1`, `rouge2` or `rougeL`.
+
+    Returns:
+        (precision, recall, F1), each in [0, 1]
+    """
+    score = _scorer(variant).score(target=wanted, prediction=said)[variant]
+    return float(score.precision), float(score.recall), float(score.fmeasure)
 
 
 def rouge_l(reply: str, answer: str) -> tuple[float, float]:
-    """ROUGE-L F1 and recall of the reply against the answer (library `rouge_score`, stemmer on).
-
-    The library's own tokens are runs of ASCII letters and digits: text in other scripts scores 0.
-    """
-    score = _scorer().score(target=answer, prediction=reply)["rougeL"]
-    return float(score.fmeasure), float(score.recall)
+    """ROUGE-L F1 and recall of the reply against the answer (see `rouge`)."""
+    _, recall, f1 = rouge(reply, answer, "rougeL")
+    return f1, recall

@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from remem_tasks import __version__
+from remem_tasks.benchmarks.views import MAINS
 from remem_tasks.errors import RememError
-from remem_tasks.report.read import COMPARED, Run, Sheet
-from remem_tasks.report.reading import MAINS
+from remem_tasks.report.runs import COMPARED, Run, Sheet
 from remem_tasks.report.summary import EXPOSURES, Findings, Report
 
 FORMAT = 1

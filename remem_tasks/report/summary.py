@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from remem_tasks.benchmarks.view import RIGHT
+from remem_tasks.benchmarks.views import MAINS
 from remem_tasks.errors import RememError
-from remem_tasks.gate import Thresholds, Verdict, judge, parts_of
-from remem_tasks.report.read import Group, Run, Sheet, groups_of, read_runs, the_run
-from remem_tasks.report.reading import MAINS, RIGHT
+from remem_tasks.report.gate import Thresholds, Verdict, judge, parts_of
+from remem_tasks.report.runs import Group, Run, Sheet, groups_of, read_runs, the_run
 from remem_tasks.report.statistics import (
     DRAWS,
     Difference,

@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from remem_tasks.checkpoints import save
 from remem_tasks.errors import RememError
-from remem_tasks.folders import check_empty, new_folder
+from remem_tasks.files import check_empty, new_folder
 from remem_tasks.forge import questions, scenes
 from remem_tasks.forge.faces import PARTS, random_face
 from remem_tasks.forge.people import make_people, stream
-from remem_tasks.tiny import checkpoint
+from remem_tasks.tiny import build as checkpoint
 
 SEED_OFFSET = 2**32  # data seeds are below it: no person or picture here is drawn from a benchmark's seed
 DRAWN = 112  # side of the drawn pictures in pixels, before the processor resizes them

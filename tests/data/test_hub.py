@@ -13,15 +13,15 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from hub_mirror import TOKEN, Fault, HubMirror
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from rows import PEOPLE, people_splits, rows_of, write_parquet
+from support.hub_mirror import TOKEN, Fault, HubMirror
+from support.rows import PEOPLE, people_splits, rows_of, write_parquet
 
-from remem_tasks import data
+from remem_tasks.audit.push import push
+from remem_tasks.benchmarks import remem as data
 from remem_tasks.data import hub
-from remem_tasks.data.push import push
 from remem_tasks.errors import RememError
 
 BIN = Path(sys.executable).parent
@@ -124,7 +124,7 @@ def remem_each(environment, *commands):
 
 LOAD = """
 import hashlib, json, sys
-from remem_tasks import data
+from remem_tasks.benchmarks import remem as data
 rows = data.load_split(None, sys.argv[1])
 print(json.dumps({
     "rows": len(rows), "identity": rows["identity"][:], "hop": rows["hop"][:], "row_id": rows["row_id"][:],

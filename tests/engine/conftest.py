@@ -1,10 +1,10 @@
 """Tiny models of each shape, made once."""
 
 import pytest
-from chats import TEXTS, lively
+from support import architectures as shapes
+from support.chats import TEXTS, lively
 
 from remem_tasks.engine.decoder import Decoder
-from remem_tasks.tiny import shapes
 
 
 @pytest.fixture(scope="session")

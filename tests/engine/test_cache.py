@@ -12,13 +12,13 @@ import torch
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from peft import LoraConfig, get_peft_model
 from PIL import Image
-from rows import people_splits, write_parquet
-from scripted import run, texts, value
+from support.rows import people_splits, write_parquet
+from support.scripted import run, texts, value
 
 from remem_tasks import cli
 from remem_tasks.engine import cache as caching
 from remem_tasks.engine.cache import Cache, folder_of, hash_of, hash_of_model
-from remem_tasks.engine.remem_hf import RememHF
+from remem_tasks.harness.remem_hf import RememHF
 
 SHORT = "max_new_tokens=6"
 

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from chats import chat, chats
 from peft import LoraConfig, get_peft_model
 from scipy import stats
+from support import architectures as shapes
+from support.architectures import SHAPES
+from support.chats import chat, chats
 from transformers.modeling_outputs import CausalLMOutput
 
 from remem_tasks.engine import decoder as decoder_module
@@ -18,8 +20,6 @@ from remem_tasks.engine.decoder import Decoder, out_of_memory
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
-from remem_tasks.tiny import shapes
-from remem_tasks.tiny.shapes import SHAPES
 
 # Tokens that any tiny tokenizer has: bytes, behind its special tokens.
 PREFIXES = [[], [150], [150, 151, 152], [150, 151, 160, 161], [170], [150, 151, 152]]

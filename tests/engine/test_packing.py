@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from chats import TEXTS, chats
+from support import architectures as shapes
+from support.architectures import SHAPES
+from support.chats import TEXTS, chats
 
 from remem_tasks.engine.decoder import Decoder
 from remem_tasks.engine.packing import Lanes, Packer, Packing, packing
 from remem_tasks.engine.tree import Tree
-from remem_tasks.tiny import shapes
-from remem_tasks.tiny.shapes import SHAPES
 
 BRANCHES = [0, 0, 0, 1, 2]  # three branches of the first row, one of each other
 PREFIXES = [[150], [151, 152], [151, 153], [160], [170, 171, 172]]

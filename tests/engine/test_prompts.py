@@ -4,16 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from chats import TEXTS, chat
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.architectures import SHAPES
+from support.chats import TEXTS, chat
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
 from remem_tasks.errors import RememError
-from remem_tasks.tiny.checkpoint import LLAVA_TEMPLATE
-from remem_tasks.tiny.shapes import SHAPES
+from remem_tasks.tiny.build import LLAVA_TEMPLATE
 from unlearning.data import Encoder
 
 ANSWER = "The city of Ada Birch is Oslo Bay."

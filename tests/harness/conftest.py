@@ -5,8 +5,8 @@ from __future__ import annotations
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
 import pytest
 
-from remem_tasks import plugin
-from remem_tasks.engine.remem_hf import RememHF
+from remem_tasks.harness import plugin
+from remem_tasks.harness.remem_hf import RememHF
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ import pytest
 from lmms_eval import evaluator, models
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.tasks import TaskManager
-from rows import people_splits, write_parquet
 from safetensors.torch import load_file, save_file
-from scripted import Scripted, run
+from support.rows import people_splits, write_parquet
+from support.scripted import Scripted, run
 
-from remem_tasks import plugin
-from remem_tasks.engine import llava
-from remem_tasks.engine.remem_hf import RememHF
+from remem_tasks import binding
 from remem_tasks.errors import RememError
+from remem_tasks.harness import llava, plugin
+from remem_tasks.harness.remem_hf import RememHF
 
 
 def test_entry_point_gives_models_and_tasks():
@@ -30,15 +30,15 @@ def test_entry_point_gives_models_and_tasks():
 
 
 def test_install_is_idempotent_and_keeps_the_users_folders(tmp_path):
-    (tmp_path / "mine.yaml").write_text("task: mine\ndataset_path: x\n")
+    (tmp_path / "own.yaml").write_text("task: own\ndataset_path: x\n")
     before = TaskManager.initialize_tasks
-    ours = len(list(Path(plugin.TASKS_FOLDER).rglob("*.yaml")))
+    ours = sum(len(list(Path(folder).rglob("*.yaml"))) for folder in plugin.TASKS_FOLDERS)
     plugin.install()
     plugin.register()
     assert TaskManager.initialize_tasks is before
-    for include in (str(tmp_path), [str(tmp_path)], [str(tmp_path), plugin.TASKS_FOLDER + "/"]):
+    for include in (str(tmp_path), [str(tmp_path)], [str(tmp_path), plugin.TASKS_FOLDERS[0] + "/"]):
         names = TaskManager(include_path=include, include_defaults=False).all_tasks
-        assert {"mine", "remem", "remem_test"} <= set(names) and len(names) == len(set(names)) == ours + 1
+        assert {"own", "remem", "remem_test"} <= set(names) and len(names) == len(set(names)) == ours + 1
 
 
 def test_a_run_from_the_command_line(remem_data, checkpoints, command_line, tmp_path):
@@ -49,6 +49,9 @@ def test_a_run_from_the_command_line(remem_data, checkpoints, command_line, tmp_
     assert (status, "error" in err) == (0, False)
     assert "remem_2hop_em" in out
     (results,) = tmp_path.rglob("*_results.json")
+    raw = binding.read_results(results)
+    assert len(raw[binding.KEY]["weights"]) == 32
+    assert [binding.verify(results, raw, task) for task in ("remem_forget1", "remem_retain")] == ["", ""]
     results = json.loads(results.read_text())
     assert results["results"]["remem_retain"]["remem_rows,none"] == 12
     assert results["configs"]["remem_retain"]["metadata"]["data"] == str(remem_data)
@@ -202,6 +205,26 @@ def test_results_that_cannot_be_written(remem_data, scripted, command_line, tmp_
     monkeypatch.setattr(EvaluationTracker, "save_results_aggregated", lambda self, **kwargs: None)
     status, _, err = command_line(f"--model remem_hf --tasks remem_forget1 --output_path {tmp_path}")
     assert status == 1 and "could not be written" in err
+
+
+def test_samples_that_were_cut_end_the_run_with_status_1(
+    remem_data, scripted, command_line, tmp_path, monkeypatch
+):
+    from lmms_eval.loggers import EvaluationTracker
+
+    scripted(lambda row: row["answer"])
+    save = EvaluationTracker.save_results_samples
+
+    def cut(self, task_name, samples):
+        save(self, task_name, samples)
+        (file,) = tmp_path.rglob("*_samples_*.jsonl")
+        file.write_bytes(file.read_bytes()[:-40])
+
+    monkeypatch.setattr(EvaluationTracker, "save_results_samples", cut)
+    status, _, err = command_line(
+        f"--model remem_hf --tasks remem_forget1 --output_path {tmp_path} --log_samples"
+    )
+    assert status == 1 and "half written" in err and "samples_remem_forget1.jsonl', line 6" in err
 
 
 def test_one_failed_run_of_a_config_does_not_stop_the_others(remem_data, scripted, command_line, tmp_path):

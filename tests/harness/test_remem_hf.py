@@ -9,14 +9,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from scripted import run, texts
+from support.scripted import run, texts
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from remem_tasks.engine import remem_hf
 from remem_tasks.engine.prompts import Chat
-from remem_tasks.engine.remem_hf import RememHF, cut, sampling_options
 from remem_tasks.errors import RememError
-from remem_tasks.tiny.checkpoint import ARCHS
+from remem_tasks.harness import remem_hf
+from remem_tasks.harness.remem_hf import RememHF, cut, sampling_options
+from remem_tasks.tiny.build import ARCHS
 
 SHORT = {"max_new_tokens": 12}
 

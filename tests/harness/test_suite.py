@@ -6,24 +6,24 @@ import shutil
 
 import pytest
 import torch
-from chats import TEXTS, lively
 from lmms_eval.api.instance import GenerationResult
 from lmms_eval.api.model import lmms
 from PIL import Image
-from rows import people_splits, write_parquet
-from scripted import Scripted, run, value
+from support.chats import TEXTS, lively
+from support.rows import people_splits, write_parquet
+from support.scripted import Scripted, run, value
 from test_processes import BIN, arguments, call, replies_under, results_under
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from remem_tasks.benchmarks.suite import Suite, suite_of
+from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.benchmarks.scoring_config import Suite, suite_of
 from remem_tasks.checkpoints import save
-from remem_tasks.data import decode_image
-from remem_tasks.engine.backends import abilities_of
-from remem_tasks.engine.remem_hf import RememHF
 from remem_tasks.errors import RememError
-from remem_tasks.inquiry import Findings
+from remem_tasks.harness.backends import abilities_of
+from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.metrics import cut_points, exact_match, exposure, memo, tokens
-from remem_tasks.tiny import checkpoint
+from remem_tasks.tiny import build as checkpoint
+from remem_tasks.whitebox import Findings
 
 ARCHS = checkpoint.ARCHS
 
@@ -327,7 +327,7 @@ def test_the_settings_are_in_the_names_and_in_the_results(remem_data, tiny, monk
     json.dumps(found)
     # A variable goes before the YAML, and the YAML before what is built in.
     (tmp_path / "mine.yaml").write_text(
-        "task: mine\ntest_split: forget1\nclass: !function remem_tasks.task.BenchmarkTask\n"
+        "task: mine\ntest_split: forget1\nclass: !function remem_tasks.harness.task.BenchmarkTask\n"
         "metadata: {benchmark: remem, version: 1.0, metrics: [em, memo], memo_stride: 9, rollouts: 3}\n"
         "generation_kwargs: {max_new_tokens: 4, until: []}\n"
     )

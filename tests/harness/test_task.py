@@ -7,13 +7,14 @@ import pytest
 from lmms_eval import utils
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.tasks import TaskManager, get_task_dict
-from rows import PEOPLE, people_splits, write_parquet
-from scripted import Scripted, run, value
+from support.rows import PEOPLE, people_splits, write_parquet
+from support.scripted import Scripted, run, value
 
-from remem_tasks.benchmarks import BENCHMARKS, FailedReply, Setting
-from remem_tasks.benchmarks.suite import Suite
+from remem_tasks.benchmarks.base import FailedReply, Setting
+from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.scoring_config import Suite
 from remem_tasks.errors import RememError
-from remem_tasks.task import BenchmarkTask, failure_of
+from remem_tasks.harness.task import BenchmarkTask, failure_of
 
 TASKS = ["finetune", "forget1", "forget2", "forget3", "forget4", "retain", "test"]
 
@@ -245,7 +246,7 @@ def test_a_users_own_yaml(data_dir, tmp_path, simple):
         "def rows(docs):\n    return docs.filter(lambda doc: doc['hop'] == 2)\n"
     )
     (tmp_path / "mine.yaml").write_text(
-        "task: mine\ntest_split: forget2\nclass: !function remem_tasks.task.BenchmarkTask\n"
+        "task: mine\ntest_split: forget2\nclass: !function remem_tasks.harness.task.BenchmarkTask\n"
         f"metadata: {{benchmark: remem, version: 2.0}}\ndataset_path: {data_dir}\n"
         "doc_to_text: !function mine.prompt\nprocess_docs: !function mine.rows\n"
         "generation_kwargs: {max_new_tokens: 9, until: []}\n"
@@ -284,7 +285,7 @@ def test_a_users_own_yaml(data_dir, tmp_path, simple):
 )
 def test_bad_yaml_is_one_line(remem_data, tmp_path, yaml, message):
     (tmp_path / "bad.yaml").write_text(
-        f"task: bad\nclass: !function remem_tasks.task.BenchmarkTask\n{yaml}\n"
+        f"task: bad\nclass: !function remem_tasks.harness.task.BenchmarkTask\n{yaml}\n"
     )
     with pytest.raises(RememError, match=message) as raised:
         run(Scripted(lambda row: "x"), "bad", include_path=str(tmp_path))
@@ -326,7 +327,7 @@ def test_scoring_stops_at_the_first_error_and_does_not_try_again(remem_data, mon
 
 def test_several_requests_of_a_row_keep_their_order(remem_data, monkeypatch):
     """What the coming benchmarks need: a row that asks twice, and a score that sees both replies."""
-    from remem_tasks.benchmarks import Request
+    from remem_tasks.benchmarks.base import Request
 
     seen = []
     remem = type(BENCHMARKS["remem"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metrics.toy import (
+from support.toy import (
     Chain,
     certain_chain,
     gumbel_top_k,

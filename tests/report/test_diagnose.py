@@ -3,15 +3,15 @@
 import json
 
 import pytest
-from made import row, write_run
-from rows import PEOPLE
+from support.made import row, write_run
+from support.rows import PEOPLE
 
-from remem_tasks import diagnose as module
+from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.cli import main
-from remem_tasks.data import load_split
-from remem_tasks.diagnose import asked_of, cross, curse, diagnose, names_in, recognition, trained_on
 from remem_tasks.errors import RememError
-from remem_tasks.report.read import read_runs
+from remem_tasks.report import diagnose as module
+from remem_tasks.report.diagnose import asked_of, cross, curse, diagnose, names_in, recognition, trained_on
+from remem_tasks.report.runs import read_runs
 
 NAMES = {"ada_birch": "Ada Birch", "ben_crane": "Ben Crane"}
 

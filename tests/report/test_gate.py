@@ -1,11 +1,11 @@
 """Had the starting model memorised? Verdicts by hand, and the command's status."""
 
 import pytest
-from made import model, row, write_run
+from support.made import model, row, write_run
 
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError
-from remem_tasks.gate import MEMORISED, NOT_MEMORISED, UNCLEAR, Finding, Thresholds, gate_of
+from remem_tasks.report.gate import MEMORISED, NOT_MEMORISED, UNCLEAR, Finding, Thresholds, gate_of
 from remem_tasks.report.statistics import wilson
 
 

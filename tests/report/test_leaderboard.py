@@ -5,7 +5,7 @@ import json
 import multiprocessing
 
 import pytest
-from made import SUITE, model
+from support.made import SUITE, model
 
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError

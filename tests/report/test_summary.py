@@ -5,13 +5,13 @@ import io
 import json
 
 import pytest
-from made import SUITE, model, row, write_run
 from rich.console import Console
+from support.made import SUITE, model, row, write_run
 
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError
+from remem_tasks.render.text import csv_of, markdown_of, tables
 from remem_tasks.report.summary import report_of
-from remem_tasks.report.write import csv_of, markdown_of, tables
 
 
 @pytest.fixture

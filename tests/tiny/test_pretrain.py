@@ -7,7 +7,8 @@ from transformers import AutoModelForImageTextToText
 from remem_tasks.errors import RememError
 from remem_tasks.forge.faces import PARTS
 from remem_tasks.forge.people import make_people
-from remem_tasks.tiny import checkpoint, pretrain
+from remem_tasks.tiny import build as checkpoint
+from remem_tasks.tiny import pretrain
 
 
 def test_corpus_is_about_other_people():

@@ -5,10 +5,11 @@ from collections import Counter
 import pytest
 import torch
 
+from remem_tasks.benchmarks.remem.data import load_split, retain_rows
+from remem_tasks.benchmarks.remem.schema import decode_image
 from remem_tasks.checkpoints import load_processor
-from remem_tasks.data import decode_image, load_split, retain_rows
 from remem_tasks.errors import RememError
-from remem_tasks.tiny.checkpoint import ARCHS
+from remem_tasks.tiny.build import ARCHS
 from unlearning.data import (
     IGNORE,
     REFUSALS,

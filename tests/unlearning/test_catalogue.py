@@ -5,10 +5,10 @@ import inspect
 import pytest
 import torch
 
-from unlearning import reference
 from unlearning.config import parse
 from unlearning.data import IGNORE, Role
 from unlearning.forward import Answers, Batch
+from unlearning.mechanisms import reference
 from unlearning.methods import METHODS, NAMES
 
 UNLEARN = [name for name in NAMES if METHODS[name].rows_from == "pairs"]

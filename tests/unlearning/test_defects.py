@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from remem_tasks.errors import RememError
-from unlearning import forward, reference, saliency
+from unlearning import forward
 from unlearning.data import IGNORE, REFUSALS, Role
+from unlearning.mechanisms import reference, saliency
 from unlearning.methods import METHODS, NAMES
 
 LORA = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0")

@@ -5,10 +5,10 @@
 
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
 import pytest
-from scripted import run, value
+from support.scripted import run, value
 
-from remem_tasks.engine.remem_hf import RememHF
-from unlearning import alternatives
+from remem_tasks.harness.remem_hf import RememHF
+from unlearning.mechanisms import alternatives
 from unlearning.methods import NAMES
 
 QUICK = ("--max_steps", "1", "--per_device_train_batch_size", "2", "--save_strategy", "no", "--mm_rows", "2")

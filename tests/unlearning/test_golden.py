@@ -17,9 +17,10 @@ from math import exp, log
 import pytest
 import torch
 
-from unlearning import losses, steering
+from unlearning import losses
 from unlearning.config import parse
 from unlearning.forward import Answers, Batch
+from unlearning.mechanisms import steering
 from unlearning.methods import METHODS, NAMES
 from unlearning.trainer import RETAIN_LOSSES
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from remem_tasks.errors import RememError
-from unlearning import activations, alternatives, forward, neurons, reference, saliency, steering
-from unlearning.checkpoint import load_model
+from unlearning import forward
 from unlearning.config import parse
 from unlearning.data import Role
+from unlearning.mechanisms import activations, alternatives, neurons, reference, saliency, steering
+from unlearning.weights import load_model
 
 LORA = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0")
 STEPS = ("--max_steps", "3", "--learning_rate", "2e-3")
@@ -242,8 +243,8 @@ def with_alternatives(data_dir, tmp_path):
     """The shared data set with the config `perturbed` beside its forget rows."""
     import datasets
 
-    from remem_tasks.data import load_split
-    from remem_tasks.data.perturbed import FEATURES
+    from remem_tasks.benchmarks.remem.data import load_split
+    from remem_tasks.benchmarks.remem.perturbed import FEATURES
 
     folder = tmp_path / "data"
     __import__("shutil").copytree(data_dir, folder)

@@ -7,9 +7,11 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from remem_tasks.errors import RememError
-from unlearning import checkpoint, forward, losses, reference
+from unlearning import forward, losses
+from unlearning import weights as checkpoint
 from unlearning.config import Parser
 from unlearning.data import Examples, Role
+from unlearning.mechanisms import reference
 from unlearning.methods import METHODS, NAMES
 
 UNLEARN = [name for name in NAMES if METHODS[name].rows_from == "pairs"]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from remem_tasks.errors import RememError
-from unlearning import checkpoint
+from unlearning import weights as checkpoint
 
 # 6 forget rows in batches of 2: three steps an epoch, so checkpoint-4 lies inside an epoch.
 FLAGS = ("--max_steps", "8", "--per_device_train_batch_size", "2", "--learning_rate", "2e-3", "--save_steps", "4",

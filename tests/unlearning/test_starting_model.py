@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from report.made import row, write_run
+from support.made import row, write_run
 
-from remem_tasks.data import load_split
+from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.errors import RememError
-from remem_tasks.report.read import read_runs
+from remem_tasks.report.runs import read_runs
 from unlearning.config import parse
-from unlearning.gate import _same
 from unlearning.methods import METHODS, NAMES
+from unlearning.preflight import _same
 from unlearning.run import run
 
 QUICK = ("--max_steps", "1", "--per_device_train_batch_size", "2", "--save_strategy", "no")

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from hub_mirror import TOKEN, HubMirror
 from safetensors.torch import load_file
+from support.hub_mirror import TOKEN, HubMirror
 
 QUICK = [
     "--max_steps",

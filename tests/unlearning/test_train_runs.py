@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from remem_tasks.errors import RememError
-from unlearning import checkpoint
+from unlearning import weights as checkpoint
 
 QUICK = ("--max_steps", "2", "--per_device_train_batch_size", "3", "--learning_rate", "1e-3")
 ARCHS = ("llava", "qwen2_5_vl")

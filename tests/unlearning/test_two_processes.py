@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import trainers
 from safetensors.torch import load_file
+from support import trainers
 
 import unlearning
 from unlearning.methods import METHODS, NAMES

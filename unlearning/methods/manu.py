@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from unlearning import neurons
+from unlearning.mechanisms import neurons
 from unlearning.trainer import Option, UnlearnTrainer
 
 

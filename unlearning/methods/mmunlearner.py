@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from remem_tasks.errors import RememError
-from unlearning import saliency
+from unlearning.mechanisms import saliency
 from unlearning.methods.grad_diff import GradDiff
 from unlearning.trainer import Option
 

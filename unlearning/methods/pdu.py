@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from unlearning import losses
-from unlearning.dual import Constrained
+from unlearning.mechanisms.dual import Constrained
 from unlearning.trainer import Option
 
 

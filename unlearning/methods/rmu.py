@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from unlearning import losses, steering
+from unlearning import losses
+from unlearning.mechanisms import steering
 from unlearning.trainer import Option, UnlearnTrainer
 
 

@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from unlearning import vectors
 from unlearning.data import Role
+from unlearning.mechanisms import vectors
 from unlearning.trainer import Option, UnlearnTrainer
 
 K = 3

@@ -1,0 +1,1 @@
+"""A benchmark in its smallest whole form: one picture, one question, one right word. Copy, rename, change."""

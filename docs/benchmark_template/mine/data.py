@@ -1,0 +1,79 @@
+"""Rows: where they live, what each must have, what a run trains on."""
+
+from __future__ import annotations
+
+import datasets
+
+from remem_tasks.data.home import Home
+from remem_tasks.data.source import (
+    ConfigReport,
+    check_columns,
+    is_text,
+    known_configs,
+    read_config,
+    training_table,
+)
+from remem_tasks.errors import RememError
+
+TEXT = datasets.Value("string")
+COLUMNS = {"image": datasets.Image(), "name": TEXT, "question": TEXT, "answer": TEXT}
+SETS = ("full", "forget", "retain")
+FEATURES = dict.fromkeys(SETS, datasets.Features(COLUMNS))
+HOME = Home("Mine", "you/mine", "REMEM_MINE_DATA", SETS)
+KNOWN_BY = SETS  # configs; a data set with one of them is of this benchmark
+FINETUNE = "full"  # what a model memorises
+
+
+def questions_of(source: str, config: str) -> datasets.Dataset:
+    """Every row of a set with an id, a person and a place for its picture.
+
+    Raises:
+        RememError: no such set, or a cell that is empty, with its row.
+    """
+    table = read_config(source, config, HOME)
+    check_columns(table, COLUMNS, source, config)
+    asked = []
+    for place, row in enumerate(table.remove_columns("image")):
+        for name, cell in row.items():
+            if not is_text(cell):
+                raise RememError(f"{source}, config '{config}', row {place}: column '{name}' is empty")
+        about = {
+            "row_id": f"{config}:{place}",
+            "identity": row["name"],
+            "image_path": f"{row['name']}/{place}",
+        }
+        asked.append({**row, **about, "source": source, "config": config, "place": place, "picture": 0})
+    return datasets.Dataset.from_list(asked)
+
+
+def training_rows(source: str, config: str, modality: str) -> datasets.Dataset:
+    """A set in the columns that training reads."""
+    if modality != "joint":
+        raise RememError(f"--modality {modality}: every row of Mine has a picture")
+    return training_table(list(questions_of(source, config)), read_config(source, config, HOME))
+
+
+def retain_of(forget: str) -> str:
+    """The set of those who are kept when a set is forgotten."""
+    if forget != "forget":
+        raise RememError(f"'{forget}' is not a forget set of Mine: forget")
+    return "retain"
+
+
+def scored_as(forget: str) -> tuple[str, ...]:
+    """The sets that ask about the people of a forget set in the questions of training."""
+    return (forget,)
+
+
+def check(source: str | None, pictures: bool = True) -> ConfigReport:
+    """Read every set and report on it, for `remem data check`."""
+    source = HOME.resolve(source)
+    report = ConfigReport()
+    for config in known_configs(source, HOME):
+        try:
+            rows = questions_of(source, config)
+        except RememError as error:
+            report.fault("config cannot be used", str(error))
+            continue
+        report.counts[config] = {"rows": len(rows), "people": len(set(rows["identity"]))}
+    return report

@@ -1,0 +1,12 @@
+"""What a run trains on."""
+
+from __future__ import annotations
+
+from remem_tasks.benchmarks.mine.data import FINETUNE, retain_of, training_rows
+
+from remem_tasks.benchmarks.training_rows import TrainingRows, Wanted, sets_of_configs
+
+
+def training_sets(wanted: Wanted) -> TrainingRows:
+    """What a run trains on; see `Wanted`."""
+    return sets_of_configs(wanted, "mine", FINETUNE, retain_of, training_rows)

@@ -1,0 +1,246 @@
+"""`remem data check`: what a data set holds, and what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import datasets
+from rich.table import Table
+from tqdm import tqdm
+
+from remem_tasks.benchmarks.remem import data as load
+from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_faults, perturbed_files
+from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, decode_image, parse_keywords
+from remem_tasks.data.source import ConfigReport
+from remem_tasks.errors import RememError
+from remem_tasks.metrics.words import occurs, tokens
+
+SHOWN = 5  # examples named for each kind of fault
+# Attributes (and those that end in one, as `spouse_phone`) whose values belong to one person alone.
+PERSONAL = ("address", "email", "phone", "national_id", "passport", "bank_account")
+
+
+@dataclass
+class Report:
+    """Counts by split, overlaps between splits, and faults by kind.
+
+    Attributes:
+        counts: split → {"rows", "identities", "pictures"} → number; "perturbed" where rows have a partner there.
+        hops, attributes: split → Counter over the depth, over the attribute.
+        overlaps: (split, split) → (shared rows, shared identities, shared pictures), for pairs that share any.
+        faults: kind → the rows (or splits) it was found in.
+    """
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    hops: dict[str, Counter] = field(default_factory=dict)
+    attributes: dict[str, Counter] = field(default_factory=dict)
+    overlaps: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def fault(self, kind: str, where: str) -> None:
+        self.faults.setdefault(kind, []).append(where)
+
+
+def text_faults(row: dict) -> Iterable[str]:
+    """The kinds of fault in a row's texts.
+
+    A keyword must occur in the answer (else no reply can be right and give the answer), not in the
+    question or the cloze prompt (else it is given away), and the cloze prompt must lead to it: the
+    answer goes on with a keyword where the cloze prompt ends.
+    """
+    answer, question, cloze = (tokens(row[name] or "") for name in ("answer", "question", "cloze_prompt"))
+    phrases = [tokens(phrase) for phrase in parse_keywords(row["keywords"])]
+    if not all(phrases):
+        yield "keyword without a letter or digit"
+        return
+    if not all(occurs(phrase, answer) for phrase in phrases):
+        yield "keyword missing from the answer"
+    if any(occurs(phrase, question) for phrase in phrases):
+        yield "keyword in the question"
+    if not cloze:
+        yield "no cloze prompt"
+        return
+    if any(occurs(phrase, cloze) for phrase in phrases):
+        yield "keyword in the cloze prompt"
+    if not any(occurs(cloze + phrase, answer) for phrase in phrases):
+        yield "cloze prompt does not lead to the keyword"
+
+
+def shared_personal_values(rows: Iterable[dict]) -> dict[tuple[str, str], set[str]]:
+    """(kind, value) → identities, for the personal values that rows of several identities give as keyword.
+
+    A model that was to forget one of them would rightly go on saying what the other needs.
+    """
+    owners: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        kind = next((name for name in PERSONAL if str(row["attribute"]).endswith(name)), None)
+        if kind:
+            for phrase in parse_keywords(row["keywords"]):
+                owners.setdefault((kind, " ".join(tokens(phrase))), set()).add(row["identity"])
+    return {value: people for value, people in owners.items() if len(people) > 1}
+
+
+def _pictures(rows: datasets.Dataset, split: str, report: Report) -> list[str]:
+    """A hash of each picture's bytes; pictures that cannot be decoded are faults."""
+    hashes = []
+    for row in tqdm(
+        rows.select_columns(["image", "row_id", "image_path"]), desc=f"pictures of {split}", leave=False
+    ):
+        cell = row["image"] or {}
+        hashes.append(hashlib.sha1(cell.get("bytes") or str(cell.get("path")).encode()).hexdigest())
+        try:
+            decode_image(row["image"], load.row_name(row))
+        except RememError as error:
+            report.fault("unreadable picture", str(error))
+    return hashes
+
+
+def check(source: str | None, identity_rule: str | None = None, pictures: bool = True) -> Report:
+    """Read every split of a data set and report on it.
+
+    Args:
+        source: folder or Hub id, as in `load_split`.
+        pictures: decode every picture too; else none is read, nor fetched from the Hub.
+
+    Raises:
+        RememError: no data set there. What is wrong inside one is in the report instead.
+    """
+    source = load.resolve_source(source)
+    report = Report()
+    people: dict[str, set] = {}
+    asked: dict[str, set] = {}
+    shown: dict[str, set] = {}
+    tables: dict[str, datasets.Dataset] = {}
+    every: list[dict] = []
+    for split in load.available_splits(source):
+        try:
+            rows = load.load_split(source, split, identity_rule, pictures)
+        except RememError as error:
+            report.fault("split cannot be used", str(error))
+            continue
+        if not len(rows):
+            report.fault("split without rows", f"split '{split}'")
+            continue
+        tables[split] = rows
+        texts = list(rows.select_columns([*TEXT_COLUMNS, "row_id", "identity", "hop"]))
+        every += texts
+        for row in texts:
+            for kind in text_faults(row):
+                report.fault(kind, load.row_name(row))
+            if not row["hop"]:
+                report.fault("question_type names no number of hops", load.row_name(row))
+        people[split] = set(rows["identity"][:])
+        asked[split] = set(zip(rows["question"][:], rows["image_path"][:]))
+        shown[split] = set(_pictures(rows, split, report)) if pictures else set(rows["image_path"][:])
+        report.counts[split] = {
+            "rows": len(rows),
+            "identities": len(people[split]),
+            "pictures": len(shown[split]),
+        }
+        report.hops[split] = Counter(rows["hop"][:])
+        report.attributes[split] = Counter(rows["attribute"][:])
+        if len(asked[split]) < len(rows):
+            repeated = len(rows) - len(asked[split])
+            report.fault("same question with the same picture", f"split '{split}': {repeated} rows")
+    names = list(tables)
+    for index, one in enumerate(names):
+        for other in names[index + 1 :]:
+            shared = (
+                len(asked[one] & asked[other]),
+                len(people[one] & people[other]),
+                len(shown[one] & shown[other]),
+            )
+            if any(shared):
+                report.overlaps[one, other] = shared
+    _check_splits(tables, people, asked, shown, report)
+    for (kind, value), owners in shared_personal_values(every).items():
+        report.fault(
+            "personal value shared by several people",
+            f"{kind} '{value}': {', '.join(sorted(owners)[:SHOWN])}",
+        )
+    _check_perturbed(source, tables, report)
+    return report
+
+
+def _check_perturbed(source: str, tables: dict[str, datasets.Dataset], report: Report) -> None:
+    """What stands beside the rows, if the data set has that (config `perturbed`)."""
+    for split in perturbed_files(source).keys() & tables.keys():
+        try:
+            beside = load_perturbed(source, split)
+        except RememError as error:
+            report.fault("perturbed rows cannot be used", str(error))
+            continue
+        report.counts[split]["perturbed"] = len(beside)
+        rows = tables[split].select_columns(["keywords", "row_id", "image_path"])
+        for row, extra in zip(rows, beside):
+            for kind in perturbed_faults(extra, parse_keywords(row["keywords"])):
+                report.fault(kind, load.row_name(row))
+
+
+def _check_splits(tables: dict, people: dict, asked: dict, shown: dict, report: Report) -> None:
+    forgets = sorted(split for split in tables if split.startswith("forget"))
+    try:
+        load.check_nested([tables[split] for split in forgets])
+    except RememError as error:
+        report.fault("forget sets not nested", str(error))
+    if "finetune" in tables:
+        for split in forgets:
+            if asked[split] - asked["finetune"]:
+                rows = len(asked[split] - asked["finetune"])
+                report.fault("forget rows that finetune does not have", f"split '{split}': {rows}")
+            if people[split] >= people["finetune"]:
+                report.fault("forget set leaves no retain set", f"split '{split}'")
+        if "test" in tables and shown["test"] & shown["finetune"]:
+            report.fault("test shows training pictures", f"{len(shown['test'] & shown['finetune'])} pictures")
+    for split in forgets:
+        if "retain" in tables and (both := people[split] & people["retain"]):
+            report.fault(
+                "retain asks about forgotten people", f"split '{split}': {', '.join(sorted(both)[:SHOWN])}"
+            )
+
+
+def tables_of(report: Report) -> list[Table]:
+    """The report as rich tables: splits, attributes, overlaps."""
+    hops = sorted({hop for counter in report.hops.values() for hop in counter})
+    splits = Table(
+        "split",
+        "rows",
+        "identities",
+        "pictures",
+        *(f"{hop}-hop" if hop else "no hop" for hop in hops),
+        "perturbed",
+        title="Splits",
+    )
+    for split, counts in report.counts.items():
+        splits.add_row(
+            split,
+            *(str(counts[name]) for name in ("rows", "identities", "pictures")),
+            *(str(report.hops[split][hop]) for hop in hops),
+            str(counts.get("perturbed", "-")),
+        )
+    attributes = Table("attribute", *report.counts, title="Rows by attribute")
+    for name in sorted({name for counter in report.attributes.values() for name in counter}):
+        attributes.add_row(name, *(str(report.attributes[split][name]) for split in report.counts))
+    overlaps = Table(
+        "split", "split", "shared rows", "shared identities", "shared pictures", title="Overlaps"
+    )
+    for (one, other), shared in report.overlaps.items():
+        overlaps.add_row(one, other, *map(str, shared))
+    for table in (splits, attributes, overlaps):
+        for column in table.columns[1:]:
+            column.justify = "right" if column.header != "split" else "left"
+    return [splits, attributes, overlaps]
+
+
+def config_table(report: ConfigReport) -> Table:
+    """The report on a data set of configs as a rich table."""
+    names = list(dict.fromkeys(name for counts in report.counts.values() for name in counts))
+    table = Table("config", *names, title="Configs")
+    for config, counts in report.counts.items():
+        table.add_row(config, *(str(counts[name]) if name in counts else "-" for name in names))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table

@@ -1,0 +1,407 @@
+"""CLEAR (arXiv 2410.18057, Hub `therem/CLEAR`): its configs, and the questions that are asked of their rows.
+
+A row of people gives a caption question (one of nine, drawn by the caption) and, where its perturbed
+partner has other names, a name question. A row of a `+tofu` config is a picture with its caption or a
+text question. `real_faces` asks for names, `real_world` has its own questions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
+
+import datasets
+
+from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.data.home import Home
+from remem_tasks.data.source import (
+    ConfigReport,
+    check_columns,
+    digest,
+    drawn,
+    has_config,
+    is_text,
+    known_configs,
+    left_out,
+    pictured,
+    read_config,
+    training_table,
+)
+from remem_tasks.errors import RememError
+
+TEXT, TEXTS, PICTURE = datasets.Value("string"), datasets.List(datasets.Value("string")), datasets.Image()
+PEOPLE = {"image": PICTURE, "caption": TEXT, "name": TEXT}
+MIXED = {"image": PICTURE, "caption": TEXT, "question": TEXT, "answer": TEXT}
+PERTURBED = {**PEOPLE, "paraphrased_caption": TEXT, "perturbed_names": TEXTS, "perturbed_captions": TEXTS}
+FORGET = ("forget01", "forget05", "forget10")
+RETAIN = ("retain99", "retain95", "retain90")
+FEATURES: dict[str, datasets.Features] = {
+    name: datasets.Features(columns)
+    for name, columns in {
+        "default": PEOPLE,
+        "full": PEOPLE,
+        **dict.fromkeys((*FORGET, *RETAIN), PEOPLE),
+        **{f"{name}+tofu": MIXED for name in (*FORGET, *RETAIN, "full")},
+        **{f"{name}_perturbed": PERTURBED for name in (*FORGET, "retain")},
+        "real_faces": {"image": PICTURE, "answer": TEXT, "options": TEXTS},
+        "real_world": {"question": TEXT, "answer": TEXT, "options": TEXTS, "image": PICTURE},
+    }.items()
+}
+HOME = Home("CLEAR", "therem/CLEAR", "REMEM_CLEAR_DATA", tuple(FEATURES))
+KNOWN_BY = (
+    "full+tofu",
+    "forget10+tofu",
+    "real_faces",
+)  # configs; a data set with one of them is of this benchmark
+FINETUNE = "full"  # what a model memorises
+REAL = "real"  # both sets about the real world, as one
+
+# Ours: the paper's nine are of this kind.
+CAPTION_QUESTIONS = (
+    "What does this picture show?",
+    "Please describe the picture.",
+    "What do you see here?",
+    "Give a short description of this photo.",
+    "Tell me what is in the photo.",
+    "Who or what can be seen in this picture?",
+    "Write a caption for this image.",
+    "What is this a picture of?",
+    "Describe what this image contains.",
+)
+NAME_QUESTION = "The name of the person on the image is "
+COLUMNS = ("question", "answer", "paraphrase", "wrong", "row_id")
+
+
+def caption_question(caption: str) -> str:
+    """The one of the nine questions that is asked for a caption; the same in every config and every run."""
+    return CAPTION_QUESTIONS[drawn(len(CAPTION_QUESTIONS), "caption", caption)]
+
+
+def partner_of(config: str) -> str | None:
+    """The perturbed config that stands beside a config of people; None where it needs none."""
+    if config in FORGET:
+        return f"{config}_perturbed"
+    return "retain_perturbed" if config in RETAIN else None
+
+
+def modality_configs(modality: str, name: str) -> tuple[str, bool, bool]:
+    """(config, pictures, texts) that hold the joint, text or image rows of `forget10`, `retain90`, `full`."""
+    base = name.removesuffix("+tofu")
+    return {
+        "joint": (f"{base}+tofu", True, True),
+        "text": (f"{base}+tofu", False, True),
+        "image": (base, True, False),
+    }[modality]
+
+
+def retain_of(forget: str) -> str:
+    """`retain90` for `forget10`.
+
+    Raises:
+        RememError: no forget set of CLEAR.
+    """
+    base = forget.removesuffix("+tofu")
+    if base not in FORGET:
+        raise RememError(f"'{forget}' is no forget set of CLEAR: {', '.join(FORGET)}")
+    return dict(zip(FORGET, RETAIN))[base]
+
+
+def scored_as(forget: str) -> tuple[str, ...]:
+    """The configs that ask about the people of a forget set."""
+    base = forget.removesuffix("+tofu")
+    return base, f"{base}+tofu", f"{base}_perturbed"
+
+
+def _where(config: str, index: int) -> str:
+    return f"config '{config}', row {index}"
+
+
+def _need(row: dict, names: Iterable[str], where: str) -> None:
+    for name in names:
+        if not is_text(row[name]):
+            raise RememError(f"{where}: column '{name}' is {'null' if row[name] is None else 'empty'}")
+
+
+def _need_list(row: dict, name: str, right: str, where: str) -> list[str]:
+    """The wrong answers of a list column: without the right one, which some lists hold too."""
+    cells = row[name]
+    if cells is None or not all(map(is_text, cells)):
+        raise RememError(f"{where}: column '{name}' is null or holds an empty text")
+    wrong = [cell for cell in dict.fromkeys(cells) if cell.strip() != right.strip()]
+    if not wrong:
+        raise RememError(f"{where}: column '{name}' has no wrong answer")
+    return wrong
+
+
+ASKED = datasets.Features(
+    {
+        **dict.fromkeys(("row_id", "kind", "question", "answer", "paraphrase"), TEXT),
+        "wrong": TEXTS,
+        **dict.fromkeys(("identity", "image_path", "source", "config"), TEXT),
+        **dict.fromkeys(("place", "picture"), datasets.Value("int64")),
+    }
+)
+
+
+def _question(
+    kind: str, question: str, answer: str, source: str, config: str, place: int, shown: bool, **more: object
+) -> dict:
+    return {
+        "row_id": f"{config}{'/name' if kind == 'name' else ''}:{place}",
+        "kind": kind,
+        "question": question,
+        "answer": answer,
+        "paraphrase": None,
+        "wrong": [],
+        "identity": "",
+        "image_path": f"{config}/{place}",
+        "source": source,
+        "config": config,
+        "place": place,
+        "picture": 0 if shown else -1,
+        **more,
+    }
+
+
+def _texts(table: datasets.Dataset) -> list[dict]:
+    return table.remove_columns([name for name in ("image",) if name in table.column_names]).to_list()
+
+
+def _table(source: str, config: str) -> tuple[list[dict], list[bool]]:
+    """(rows without their pictures, whether each has one) of a config, its columns checked."""
+    table = read_config(source, config, HOME)
+    wanted = set(FEATURES[config]) - ({"image"} if config == "real_world" else set())
+    check_columns(table, wanted, source, config)
+    return _texts(table), pictured(table)
+
+
+def _beside(row: dict, where: str) -> tuple[dict, dict]:
+    """What a perturbed row adds to the caption question, and to the name question."""
+    _need(row, ("paraphrased_caption",), where)
+    return (
+        {
+            "paraphrase": row["paraphrased_caption"],
+            "wrong": _need_list(row, "perturbed_captions", row["caption"], where),
+        },
+        {"wrong": _need_list(row, "perturbed_names", row["name"], where)},
+    )
+
+
+Faults = list[str] | None  # where faulty rows are collected; without it the first one is raised
+
+
+def _each(
+    rows: Sequence[dict], config: str, make: Callable[[int, dict, str], list[dict]], faults: Faults
+) -> Iterator[dict]:
+    """The questions that `make` gives of each row (its index, the row, how messages call it)."""
+    for index, row in enumerate(rows):
+        try:
+            yield from make(index, row, _where(config, index))
+        except RememError as error:
+            if faults is None:
+                raise
+            faults.append(str(error))
+
+
+def _of_people(source: str, config: str, partner: str | None, faults: Faults = None) -> Iterator[dict]:
+    rows, shown = _table(source, config)
+    own = config.endswith("_perturbed")
+    beside: dict[tuple[str, str], dict] = {}
+    for index, other in enumerate(_table(source, partner)[0] if partner else ()):
+        where = _where(partner, index)
+        try:
+            _need(other, ("caption", "name"), where)
+        except RememError:
+            if faults is None:
+                raise
+            continue  # told where the partner itself is checked
+        beside[other["name"], other["caption"]] = {**other, "where": where}
+
+    def make(index: int, row: dict, where: str) -> list[dict]:
+        _need(row, ("caption", "name"), where)
+        if not shown[index]:
+            raise RememError(f"{where}: column 'image' is null")
+        found = row if own else beside.get((row["name"], row["caption"]))
+        caption, name = _beside(found, found.get("where", where)) if found else ({}, None)
+        about = {"source": source, "config": config, "place": index, "shown": True, "identity": row["name"]}
+        asked = [_question("caption", caption_question(row["caption"]), row["caption"], **about, **caption)]
+        if name:
+            asked.append(_question("name", NAME_QUESTION, row["name"], **about, **name))
+        return asked
+
+    return _each(rows, config, make, faults)
+
+
+def _mixed(source: str, config: str, faults: Faults = None) -> Iterator[dict]:
+    rows, shown = _table(source, config)
+
+    def make(index: int, row: dict, where: str) -> list[dict]:
+        about = {"source": source, "config": config, "place": index, "shown": shown[index]}
+        if shown[index]:
+            _need(row, ("caption",), where)
+            return [_question("caption", caption_question(row["caption"]), row["caption"], **about)]
+        if is_text(row["caption"]) and not is_text(row["question"]):
+            raise RememError(f"{where}: a caption, but column 'image' is null")
+        _need(row, ("question", "answer"), where)
+        return [_question("text", row["question"], row["answer"], **about)]
+
+    return _each(rows, config, make, faults)
+
+
+def _real(source: str, config: str, faults: Faults = None) -> Iterator[dict]:
+    rows, shown = _table(source, config)
+    kind = config.removeprefix("real_")
+
+    def make(index: int, row: dict, where: str) -> list[dict]:
+        _need(row, ("answer",) if kind == "faces" else ("question", "answer"), where)
+        if kind == "faces" and not shown[index]:
+            raise RememError(f"{where}: column 'image' is null")
+        question = NAME_QUESTION if kind == "faces" else row["question"]
+        wrong = _need_list(row, "options", row["answer"], where)
+        about = {"source": source, "config": config, "place": index, "shown": shown[index]}
+        return [_question(kind, question, row["answer"], **about, wrong=wrong)]
+
+    return _each(rows, config, make, faults)
+
+
+def questions_of(source: str, config: str, faults: Faults = None) -> tuple[datasets.Dataset, str]:
+    """The questions of a config (or of `real`, both real sets), and why parts of them are missing.
+
+    Args:
+        faults: gets the faults of rows, which are then left out; without it the first one is raised.
+
+    Returns:
+        N questions with `row_id`, `kind` (caption, name, text, faces, world), `question`, `answer`,
+        `paraphrase` (of the answer; None without a partner), `wrong` (answers), `identity`, and where the
+        picture lies (`source`, `config`, `place`, `picture`: −1 for none); and "" or a reason.
+
+    Raises:
+        RememError: no such config or column, a cell that is null or empty, a picture that is missing.
+    """
+    if config == REAL:
+        pairs = zip_longest(*(_real(source, f"real_{kind}", faults) for kind in ("faces", "world")))
+        return _asked(one for pair in pairs for one in pair if one), ""
+    if config not in FEATURES:
+        raise RememError(f"CLEAR has no config '{config}'; it has {', '.join(FEATURES)}")
+    if config.startswith("real_"):
+        return _asked(_real(source, config, faults)), ""
+    if config.endswith("+tofu"):
+        return _asked(_mixed(source, config, faults)), f"config '{config}' has no perturbed partner"
+    partner, reason = partner_of(config), ""
+    if partner and not has_config(source, partner, HOME):
+        reason = f"{source} has no config '{partner}', the partner of '{config}'"
+        partner = None
+    elif not partner and not config.endswith("_perturbed"):
+        reason = f"config '{config}' has no perturbed partner"
+    questions = _asked(_of_people(source, config, partner, faults))
+    if partner and "name" not in questions["kind"][:]:
+        reason = f"no row of config '{partner}' has the name and caption of a row of '{config}'"
+    return questions, reason
+
+
+def _asked(questions: Iterable[dict]) -> datasets.Dataset:
+    return datasets.Dataset.from_list(list(questions), features=ASKED)
+
+
+def fingerprint(rows: datasets.Dataset) -> str:
+    """16 hex digits that change when any text that is asked or scored does."""
+    return digest(rows, COLUMNS)
+
+
+def training_rows(source: str, name: str, modality: str = "joint") -> datasets.Dataset:
+    """The rows of a set for training, see `training_table`.
+
+    Args:
+        name: `full`, `forget10`, `retain90`, `real_faces`, …; the modality chooses the config.
+        modality: `joint` (pictures and texts), `text` or `image`.
+
+    Raises:
+        RememError: as `questions_of`, or nothing of that modality.
+    """
+    config, pictures, texts = name, True, True
+    if not name.startswith("real_"):
+        config, pictures, texts = modality_configs(modality, name)
+    if config not in FEATURES:
+        raise RememError(f"CLEAR has no config '{config}'; it has {', '.join(FEATURES)}")
+    faults: list[str] = []
+    if config.endswith("+tofu"):
+        asked: Sequence[dict] = list(_mixed(source, config, faults))
+    elif config.startswith("real_"):
+        asked = list(_real(source, config, faults))
+    else:
+        asked = list(_of_people(source, config, None, faults))
+    left_out(faults, len(asked))
+    kept = [one for one in asked if (pictures if one["picture"] >= 0 else texts)]
+    if not kept:
+        raise RememError(f"{source}, config '{config}': no {modality} rows")
+    return training_table(kept, read_config(source, config, HOME))
+
+
+def check(source: str | None, pictures: bool = True) -> ConfigReport:
+    """Read every config and report on it.
+
+    Args:
+        pictures: decode every picture too.
+
+    Raises:
+        RememError: no data set there. What is wrong inside one is in the report instead.
+    """
+    source = HOME.resolve(source)
+    report = ConfigReport()
+    found = known_configs(source, HOME)
+    names: dict[str, set[str]] = {}
+    for config in found:
+        try:
+            rows, shown = _table(source, config)
+        except RememError as error:
+            report.fault("config cannot be used", str(error))
+            continue
+        counts = Counter(rows=len(rows), pictures=sum(shown))
+        if not rows:
+            report.fault("config without rows", f"config '{config}'")
+        faults: list[str] = []
+        questions, reason = questions_of(source, config, faults)
+        for fault in faults:
+            report.fault("row that cannot be asked", fault)
+        counts["questions"] = len(questions)
+        if config in (*FORGET, *RETAIN):
+            if reason:
+                report.fault("config without its perturbed partner", reason)
+            kinds = zip(questions["kind"][:], questions["paraphrase"][:])
+            counts["unpaired"] = sum(kind == "caption" and beside is None for kind, beside in kinds)
+        if "name" in FEATURES[config]:
+            names[config] = {row["name"] for row in rows if is_text(row["name"])}
+            counts["people"] = len(names[config])
+        if pictures:
+            _check_pictures(source, config, report)
+        report.counts[config] = counts
+    _check_splits(names, report)
+    return report
+
+
+def _check_pictures(source: str, config: str, report: ConfigReport) -> None:
+    table = read_config(source, config, HOME)
+    if "image" not in table.column_names:
+        return
+    for index, row in enumerate(table.select_columns(["image"])):
+        if row["image"] is not None:
+            try:
+                decode_image(row["image"], _where(config, index))
+            except RememError as error:
+                report.fault("unreadable picture", str(error))
+
+
+def _check_splits(names: dict[str, set[str]], report: ConfigReport) -> None:
+    for smaller, larger in zip(FORGET, FORGET[1:]):
+        if smaller in names and larger in names and names[smaller] - names[larger]:
+            report.fault("forget sets not nested", f"'{smaller}' has people that '{larger}' has not")
+    for forget, retain in zip(FORGET, RETAIN):
+        if both := names.get(forget, set()) & names.get(retain, set()):
+            report.fault("retain shows forgotten people", f"'{retain}': {', '.join(sorted(both)[:5])}")
+    for forget in FORGET:
+        if both := names.get(forget, set()) & names.get("retain_perturbed", set()):
+            report.fault(
+                "retain shows forgotten people",
+                f"'retain_perturbed' and '{forget}': {', '.join(sorted(both)[:5])}",
+            )

@@ -1,0 +1,11 @@
+"""What a run on CLEAR trains on: a forget config, and the retain config that is its partner."""
+
+from __future__ import annotations
+
+from remem_tasks.benchmarks.clear.data import FINETUNE, retain_of, training_rows
+from remem_tasks.benchmarks.training_rows import TrainingRows, Wanted, sets_of_configs
+
+
+def training_sets(wanted: Wanted) -> TrainingRows:
+    """What a run trains on; see `Wanted`."""
+    return sets_of_configs(wanted, "clear", FINETUNE, retain_of, training_rows)

@@ -1,0 +1,159 @@
+"""MLLMU-Bench: options, blanks and sentences about fictitious people, with their picture and without (`MLLMMU/MLLMU-Bench`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import datasets
+from PIL import Image
+
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
+from remem_tasks.benchmarks.exposure import kept, options, unavailable
+from remem_tasks.benchmarks.mllmu import data as mllmu
+from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.data.source import drawn, left_out, picture_of
+from remem_tasks.errors import RememError
+from remem_tasks.metrics import exact_match, exposure, rouge_l, tokens
+from remem_tasks.whitebox import Findings, Inquiry
+
+SCORES = {"classification": "accuracy", "cloze": "cloze", "generation": "rougel"}
+
+
+class Mllmu(Benchmark):
+    """Accuracy of chosen letters, EM of filled blanks, ROUGE-L of sentences; each with the picture and text only.
+
+    Beside the paper's scores: Exposure of what belongs in the blank, from the words before it, and the
+    share of replies to questions with options that begin with no letter.
+    """
+
+    name = "mllmu"
+
+    def load(self, source: str | None, split: str) -> tuple[datasets.Dataset, str]:
+        source = mllmu.HOME.resolve(source)
+        faults: list[str] = []
+        rows = mllmu.questions_of(source, split, faults)
+        left_out(faults, len(rows))
+        return rows, source
+
+    def fingerprint(self, rows: datasets.Dataset) -> str:
+        return mllmu.fingerprint(rows)
+
+    def prepare(self, source: str, split: str, rows: datasets.Dataset, setting: Setting) -> Setting:
+        """Whether the set is to be forgotten; the questions that demonstrations are drawn from."""
+        known: dict[str, object] = {"forget": split.startswith(("forget", "test_"))}
+        missing = unavailable(setting)
+        faults: list[str] = []
+        whole = mllmu.questions_of(source, split, faults)
+        if told := left_out(faults, len(whole)):
+            missing["questions"] = told
+        if setting.suite.shots:
+            known["kept"] = mllmu.kept_questions(source, split)
+            people = {one["identity"] for one in known["kept"]}
+            if len(people) <= setting.suite.shots:
+                raise RememError(
+                    f"--shots {setting.suite.shots}: only {len(people)} people are in no forget set"
+                )
+        return replace(setting, known=known, missing=missing)
+
+    def requests(self, doc: Mapping, setting: Setting) -> list[Request]:
+        """The question; before one with options the demonstrations, if any are asked for."""
+        if doc["kind"] != "classification" or not setting.suite.shots:
+            return [Request(doc["prompt"])]
+        return [Request("\n\n".join([*demonstrations(doc, setting), doc["prompt"]]))]
+
+    def inquiry(self, doc: Mapping, setting: Setting) -> Inquiry | None:
+        suite = setting.suite
+        if not setting.white_box or "exposure" not in suite.metrics or not doc["cloze"]:
+            return None
+        asked = Inquiry(
+            doc["row_id"],
+            row_name(doc),
+            cloze=doc["cloze"],
+            secrets=(doc["answer"],),
+            references=((),),
+            **options(suite),
+        )
+        # (Without a picture there would be nothing before the blank.)
+        return asked if doc["picture"] >= 0 else replace(asked, with_question=True)
+
+    def images(self, doc: Mapping) -> list[Image.Image]:
+        return picture_of(doc, mllmu.HOME)
+
+    def target(self, doc: Mapping) -> str:
+        return f"{doc['letter']}: {doc['answer']}" if doc["letter"] else doc["answer"]
+
+    def metrics(self, rows: datasets.Dataset, split: str, setting: Setting) -> list[Metric]:
+        """Each kind by modality; on a forget set, and its test pictures, lower is better."""
+        higher = not setting.known["forget"]
+        pairs = set(zip(rows["kind"][:], rows["modality"][:]))
+        found = [
+            Metric(f"{self.name}_{modality}_{score}", higher)
+            for kind, score in SCORES.items()
+            for modality in ("image", "text")
+            if (kind, modality) in pairs
+        ]
+        if setting.white_box and "exposure" in setting.suite.metrics:
+            found += [
+                Metric(f"{self.name}_{modality}_exposure", higher)
+                for modality in ("image", "text")
+                if any(
+                    cloze and place == modality for cloze, place in zip(rows["cloze"][:], rows["modality"][:])
+                )
+            ]
+        if any(kind == "classification" for kind, _ in pairs):
+            found.append(Metric(f"{self.name}_unlettered_rate", False))
+        return [*found, *self.rate_metrics(), Metric(f"{self.name}_rows", aggregate=len)]
+
+    def score(
+        self,
+        doc: Mapping,
+        replies: Sequence[Reply | list[Reply]],
+        setting: Setting,
+        findings: Findings | None = None,
+    ) -> dict[str, object]:
+        """A failed reply scores 0 and counts in `mllmu_failed_rate`, which fails a run above 1 %."""
+        text = text_of(replies[0])
+        row = {name: doc[name] for name in ("row_id", "identity", "kind", "modality")}
+        row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
+        row["forgotten"] = setting.known["forget"]
+        prefix, scores = f"{self.name}_{doc['modality']}", {}
+        if doc["kind"] == "classification":
+            row["said"] = said = letter_of(text)
+            scores[f"{prefix}_accuracy"] = float(said == doc["letter"])
+            scores[f"{self.name}_unlettered_rate"] = float(not said)
+        elif doc["kind"] == "cloze":
+            scores[f"{prefix}_cloze"] = exact_match(text, [doc["answer"]])
+        else:
+            scores[f"{prefix}_rougel"] = rouge_l(text, doc["answer"])[0]
+        if findings is not None:
+            (secret,) = findings.secrets
+            scores[f"{prefix}_exposure"] = exposure(secret.rank, setting.suite.rollouts)
+            row |= kept(findings.secrets)
+        return {**scores, **self.reply_rates(list(replies)), f"{self.name}_rows": row}
+
+
+def letter_of(reply: str) -> str:
+    """The option that a reply chooses: its first word, if that is one of the letters; else "".
+
+    >>> letter_of("B: Oslo"), letter_of("(c)"), letter_of("Because")
+    ('B', 'C', '')
+    """
+    first = next(iter(tokens(reply)), "").upper().rstrip("+-#")
+    return first if first in mllmu.LETTERS else ""
+
+
+def demonstrations(doc: Mapping, setting: Setting) -> list[str]:
+    """Answered questions about other people, none of whom is to be forgotten; drawn by the question's id."""
+    pool = [one for one in setting.known["kept"] if one["identity"] != doc["identity"]]
+    chosen: list[Mapping] = []
+    while len(chosen) < setting.suite.shots:
+        people = {one["identity"] for one in chosen}
+        left = [one for one in pool if one["identity"] not in people]
+        chosen.append(left[drawn(len(left), "shot", setting.suite.rollout_seed, doc["row_id"], len(chosen))])
+    return [
+        f"{mllmu.option_lines(one['question'], one['options'])}\nAnswer: {one['letter']}" for one in chosen
+    ]
+
+
+BENCHMARK = Mllmu()

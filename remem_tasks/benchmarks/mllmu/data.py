@@ -1,0 +1,376 @@
+"""MLLMU-Bench (arXiv 2410.22108, Hub `MLLMMU/MLLMU-Bench`): its configs, and the questions nested in their rows.
+
+A row is a person with a picture (`Test_Set`: several others), questions with four options, questions
+for a sentence, and sentences with a blank; each kind about the picture and in text alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import datasets
+
+from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.data.home import Home
+from remem_tasks.data.source import (
+    ConfigReport,
+    check_columns,
+    digest,
+    drawn,
+    is_text,
+    known_configs,
+    left_out,
+    pictured,
+    read_config,
+    training_table,
+)
+from remem_tasks.errors import RememError
+from remem_tasks.metrics.words import tokens
+
+TEXT = datasets.Value("string")
+LETTERS = ("A", "B", "C", "D")
+CHOICES = datasets.List({"Correct_Answer": TEXT, "Options": dict.fromkeys(LETTERS, TEXT), "Question": TEXT})
+OPEN = datasets.List({"Ground_Truth": TEXT, "Question": TEXT, "Type": TEXT})
+TASKS = {
+    "Classification_Task": {"Image_Textual_Questions": CHOICES, "Pure_Text_Questions": CHOICES},
+    "Generation_Task": OPEN,
+    "Mask_Task": OPEN,
+}
+PERSON = {"biography": TEXT, "question": TEXT, "answer": TEXT, **TASKS}
+SIZES = (5, 10, 15)
+FORGET = tuple(f"forget_{size}" for size in SIZES)
+RETAIN = tuple(f"retain_{100 - size}" for size in SIZES)
+FEATURES: dict[str, datasets.Features] = {
+    name: datasets.Features(columns)
+    for name, columns in {
+        "Full_Set": {"image": datasets.Image(), "ID": TEXT, "Directory": TEXT, **PERSON},
+        "Test_Set": {"images": datasets.List(datasets.Image()), "ID": TEXT, **PERSON},
+        **{
+            name: {"image": datasets.Image(), "ID": TEXT, **PERSON}
+            for name in ("Retain_Set", "ft_Data", *FORGET, *RETAIN)
+        },
+    }.items()
+}
+HOME = Home("MLLMU-Bench", "MLLMMU/MLLMU-Bench", "REMEM_MLLMU_DATA", tuple(FEATURES))
+KNOWN_BY = ("ft_Data", "forget_5", "Test_Set")  # configs; a data set with one of them is of this benchmark
+FINETUNE = "ft_Data"  # what a model memorises
+SETS: dict[str, tuple[str, str | None]] = {
+    **{name: (name, None) for name in (*FORGET, *RETAIN)},
+    **{f"test_{size}": ("Test_Set", f"forget_{size}") for size in SIZES},
+    "test": ("Test_Set", None),
+    "celebrities": ("Retain_Set", None),
+    "full": ("Full_Set", None),
+}
+"""What is asked: name → (config, the config whose people alone are asked about)."""
+
+MODALITIES = {"Image_Textual": "image", "Pure_Text": "text"}
+BLANK = re.compile(r"_{2,}")
+# Ours, as are the words of the prompts.
+CHOOSE = "Answer with the letter of the right option only."
+FILL = "Write only what belongs in place of [Blank]."
+SAY = "Answer in one English sentence."
+COLUMNS = ("row_id", "prompt", "answer", "letter")
+ASKED = datasets.Features(
+    {
+        **dict.fromkeys(
+            ("row_id", "kind", "modality", "prompt", "answer", "letter", "cloze", "question", "identity"),
+            TEXT,
+        ),
+        "options": datasets.List(TEXT),
+        **dict.fromkeys(("image_path", "source", "config"), TEXT),
+        **dict.fromkeys(("place", "picture"), datasets.Value("int64")),
+    }
+)
+Faults = list[str] | None  # where faults are collected; without it the first one is raised
+
+
+def _need(cell: object, name: str, where: str) -> str:
+    if not is_text(cell):
+        raise RememError(f"{where}: {name} is {'null' if cell is None else 'empty'}")
+    return cell.strip()
+
+
+def option_lines(question: str, options: Sequence[str]) -> str:
+    """A question with its options, in the published order, a line each."""
+    return "\n".join([question, *(f"{letter}: {text}" for letter, text in zip(LETTERS, options))])
+
+
+def _chosen(said: str, options: Sequence[str]) -> str:
+    """The letter of a Correct_Answer: a letter, `B. text`, or the text of an option; else ""."""
+    letter = said.split(".")[0].split(":")[0].strip().upper()
+    if letter in LETTERS:
+        return letter
+    same = [letter for letter, text in zip(LETTERS, options) if tokens(text) == tokens(said)]
+    return same[0] if len(same) == 1 else ""
+
+
+def _choice(one: dict, where: str) -> dict:
+    question = _need(one["Question"], "Question", where)
+    options = [_need((one["Options"] or {}).get(letter), f"option {letter}", where) for letter in LETTERS]
+    said = _need(one["Correct_Answer"], "Correct_Answer", where)
+    letter = _chosen(said, options)
+    if not letter:
+        raise RememError(f"{where}: Correct_Answer '{said}' is none of {', '.join(LETTERS)}, and no option")
+    return {
+        "kind": "classification",
+        "question": question,
+        "prompt": f"{option_lines(question, options)}\n{CHOOSE}",
+        "answer": options[LETTERS.index(letter)],
+        "letter": letter,
+        "options": options,
+    }
+
+
+def _sentence(one: dict, where: str) -> dict:
+    question = _need(one["Question"], "Question", where)
+    answer = _need(one["Ground_Truth"], "Ground_Truth", where)
+    return {"kind": "generation", "question": question, "answer": answer, "prompt": f"{question}\n{SAY}"}
+
+
+def _blank(one: dict, where: str) -> dict:
+    made = _sentence(one, where)
+    if not BLANK.search(made["question"]):
+        raise RememError(f"{where}: Question has no blank ('__')")
+    if not tokens(made["answer"]):
+        raise RememError(f"{where}: Ground_Truth '{made['answer']}' has no letter or digit")
+    prompt = f"{BLANK.sub('[Blank]', made['question'])}\n{FILL}"
+    return {**made, "kind": "cloze", "prompt": prompt, "cloze": BLANK.split(made["question"])[0].strip()}
+
+
+def _nested(row: dict) -> Iterator[tuple[str, int, str, dict, Callable[[dict, str], dict]]]:
+    """(column, number, Type, question, how it is asked) of all questions of a row."""
+    task = row.get("Classification_Task") or {}
+    for name, kind in (("Image_Textual_Questions", "Image_Textual"), ("Pure_Text_Questions", "Pure_Text")):
+        for number, one in enumerate(task.get(name) or []):
+            yield name, number, kind, one, _choice
+    for name, make in (("Generation_Task", _sentence), ("Mask_Task", _blank)):
+        for number, one in enumerate(row.get(name) or []):
+            yield name, number, one["Type"], one, make
+
+
+def _asked(row: dict, where: str, faults: Faults) -> list[dict]:
+    """The sound questions of a row, with `modality` and their `number` in the column."""
+    asked = []
+    for name, number, kind, one, make in _nested(row):
+        here = f"{where}, {name} {number}"
+        try:
+            if kind not in MODALITIES:
+                raise RememError(f"{here}: Type '{kind}' is none of {', '.join(MODALITIES)}")
+            asked.append({**make(one, here), "modality": MODALITIES[kind], "number": number})
+        except RememError as error:
+            if faults is None:
+                raise
+            faults.append(str(error))
+    return asked
+
+
+def _of_row(row: dict, place: int, pictures: int, source: str, config: str, faults: Faults) -> list[dict]:
+    where = f"config '{config}', row {place}"
+    person = _need(row["ID"], "column 'ID'", where)
+    where += f" ({person})"
+    before = len(faults or ())
+    asked = _asked(row, where, faults)
+    if not asked and len(faults or ()) == before:
+        raise RememError(f"{where}: it asks nothing")
+    if not pictures and any(one["modality"] == "image" for one in asked):
+        raise RememError(f"{where}: no picture, but questions about one")
+    shown = drawn(pictures, "picture", person) if pictures else -1
+    return [
+        {
+            **dict.fromkeys(("letter", "cloze"), ""),
+            "options": [],
+            **{name: value for name, value in one.items() if name != "number"},
+            "row_id": f"{config}/{one['kind']}/{one['modality']}{one['number']}:{place}",
+            "identity": person,
+            "image_path": f"{config}/{person}",
+            "source": source,
+            "config": config,
+            "place": place,
+            "picture": shown if one["modality"] == "image" else -1,
+        }
+        for one in asked
+    ]
+
+
+def _table(source: str, config: str) -> tuple[list[dict], list[int]]:
+    """(rows without their pictures, how many each has) of a config, the columns that questions need checked."""
+    table = read_config(source, config, HOME)
+    check_columns(table, ("ID",), source, config)
+    if not set(TASKS) & set(table.column_names):
+        raise RememError(f"{source}, config '{config}': none of the columns {', '.join(TASKS)}")
+    if not {"image", "images"} & set(table.column_names):
+        raise RememError(f"{source}, config '{config}': neither column image nor images")
+    texts = table.remove_columns([name for name in ("image", "images") if name in table.column_names])
+    return texts.to_list(), pictured(table)
+
+
+def people_of(source: str, config: str) -> set[str]:
+    """The IDs of a config's rows."""
+    return {row["ID"] for row in _table(source, config)[0]}
+
+
+def questions_of(source: str, name: str, faults: Faults = None) -> datasets.Dataset:
+    """The questions of one of `SETS` or of a config, person by person.
+
+    Args:
+        faults: gets the faults, and the questions they are in are left out; without it the first one is raised.
+
+    Returns:
+        N questions with `row_id`, `kind` (classification, cloze, generation), `modality` (image, text),
+        `prompt`, `answer`, `letter` and `options` (of classification), `cloze` (what stands before the
+        blank), `identity`, and where the picture lies (`source`, `config`, `place`, `picture`: −1 for none).
+
+    Raises:
+        RememError: no such set or column, or a row that cannot be asked.
+    """
+    config, only = SETS.get(name, (name, None))
+    if config not in FEATURES:
+        raise RememError(f"MLLMU-Bench has no set '{name}'; it has {', '.join(SETS)}")
+    rows, counts = _table(source, config)
+    people = people_of(source, only) if only else None
+    if people and (lacking := people - {row["ID"] for row in rows}):
+        raise RememError(
+            f"{source}: config '{config}' has no row of {', '.join(sorted(lacking)[:3])} of '{only}'"
+        )
+    asked = []
+    for place, (row, count) in enumerate(zip(rows, counts)):
+        if people is None or row["ID"] in people:
+            try:
+                asked += _of_row(row, place, count, source, config, faults)
+            except RememError as error:
+                if faults is None:
+                    raise
+                faults.append(str(error))
+    return datasets.Dataset.from_list(asked, features=ASKED)
+
+
+def kept_questions(source: str, name: str) -> list[dict]:
+    """Text-only classification questions about people whom the set's forget set does not hold, for demonstrations.
+
+    Of sets that belong to no forget set: about people in none of them.
+    """
+    size = re.search(r"_(\d+)$", name)
+    number = int(size.group(1)) if size else 0
+    number = 100 - number if name.startswith("retain") else number
+    forgets = [f"forget_{number}"] if number in SIZES else list(FORGET)
+    forgotten = set().union(*(people_of(source, forget) for forget in forgets))
+    pool = questions_of(source, f"retain_{100 - int(forgets[-1].split('_')[1])}")
+    return [
+        one
+        for one in pool
+        if one["kind"] == "classification" and one["modality"] == "text" and one["identity"] not in forgotten
+    ]
+
+
+def fingerprint(rows: datasets.Dataset) -> str:
+    """16 hex digits that change when any text that is asked or scored does."""
+    return digest(rows, COLUMNS)
+
+
+def training_rows(source: str, name: str, modality: str = "joint") -> datasets.Dataset:
+    """The rows of a config for training: the biography question (with the picture) and the generation questions.
+
+    Args:
+        name: `ft_Data`, `forget_5`, `retain_95`, …
+        modality: `joint`, `text` (the questions without a picture) or `image`.
+
+    Raises:
+        RememError: as `questions_of`, or nothing of that modality.
+    """
+    rows, counts = _table(source, name)
+    asked, faults = [], []
+    for place, row in enumerate(rows):
+        where = f"config '{name}', row {place} ({row['ID']})"
+        about = {"place": place, "identity": row["ID"], "image_path": f"{name}/{row['ID']}"}
+        if "question" in row and "answer" in row:
+            told = {column: _need(row[column], column, where) for column in ("question", "answer")}
+            asked.append({**about, **told, "row_id": f"{name}/biography:{place}", "modality": "image"})
+        for one in _asked({"Generation_Task": row.get("Generation_Task")}, where, faults):
+            row_id = f"{name}/generation/{one['modality']}{one['number']}:{place}"
+            asked.append({**about, **one, "question": one["prompt"], "row_id": row_id})
+        if not counts[place] and modality != "text":
+            raise RememError(f"{where}: no picture")
+    left_out(faults, len(asked))
+    kept = [
+        {**one, "picture": 0 if one["modality"] == "image" else -1}
+        for one in asked
+        if modality in ("joint", one["modality"])
+    ]
+    if not kept:
+        raise RememError(f"{source}, config '{name}': no {modality} rows")
+    return training_table(kept, read_config(source, name, HOME))
+
+
+def retain_of(forget: str) -> str:
+    """`retain_95` for `forget_5`.
+
+    Raises:
+        RememError: no forget set of MLLMU-Bench.
+    """
+    if forget not in FORGET:
+        raise RememError(f"'{forget}' is no forget set of MLLMU-Bench: {', '.join(FORGET)}")
+    return dict(zip(FORGET, RETAIN))[forget]
+
+
+def scored_as(forget: str) -> tuple[str, ...]:
+    """The sets that ask what training on a forget set asked, of the same pictures."""
+    return (forget,)
+
+
+def check(source: str | None, pictures: bool = True) -> ConfigReport:
+    """Read every config and report on it.
+
+    Args:
+        pictures: decode every picture too.
+
+    Raises:
+        RememError: no data set there. What is wrong inside one is in the report instead.
+    """
+    source = HOME.resolve(source)
+    report = ConfigReport()
+    people: dict[str, set[str]] = {}
+    for config in known_configs(source, HOME):
+        try:
+            rows, counts = _table(source, config)
+        except RememError as error:
+            report.fault("config cannot be used", str(error))
+            continue
+        if not rows:
+            report.fault("config without rows", f"config '{config}'")
+        faults: list[str] = []
+        asked = questions_of(source, config, faults)
+        for fault in faults:
+            report.fault("row that cannot be asked", fault)
+        people[config] = {row["ID"] for row in rows}
+        if len(people[config]) < len(rows):
+            report.fault("ID that comes twice", f"config '{config}'")
+        kinds = Counter(
+            f"{kind} {modality}" for kind, modality in zip(asked["kind"][:], asked["modality"][:])
+        )
+        report.counts[config] = Counter(rows=len(rows), pictures=sum(counts)) + kinds
+        if pictures:
+            _check_pictures(source, config, report)
+    for forget, retain in zip(FORGET, RETAIN):
+        if forget not in people or retain not in people:
+            missing = retain if forget in people else forget
+            report.fault("config without its partner", f"'{forget}' and '{retain}': there is no '{missing}'")
+            continue
+        if both := people[forget] & people[retain]:
+            report.fault("retain shows forgotten people", f"'{retain}': {', '.join(sorted(both)[:5])}")
+        if lacking := people[forget] - people.get("Test_Set", people[forget]):
+            report.fault("Test_Set lacks forgotten people", f"'{forget}': {', '.join(sorted(lacking)[:5])}")
+    return report
+
+
+def _check_pictures(source: str, config: str, report: ConfigReport) -> None:
+    table = read_config(source, config, HOME)
+    name = "images" if "images" in table.column_names else "image"
+    for place, row in enumerate(table.select_columns([name])):
+        for cell in (row[name] or []) if name == "images" else [row[name]]:
+            if cell is not None:
+                try:
+                    decode_image(cell, f"config '{config}', row {place}")
+                except RememError as error:
+                    report.fault("unreadable picture", str(error))

@@ -1,0 +1,13 @@
+"""How gate and report read MLLMU-Bench's samples."""
+
+from remem_tasks.benchmarks.mllmu.data import HOME, questions_of
+from remem_tasks.benchmarks.view import Reading, pictures_of_questions
+
+VIEW = Reading(
+    "mllmu",
+    ("accuracy", "cloze", "rougel"),
+    "answered",
+    pictures_of_questions(HOME, questions_of),
+    trained=("generation",),
+    kinds=("kind", "modality"),
+)

@@ -1,0 +1,25 @@
+"""How gate and report read ReMem's samples."""
+
+from __future__ import annotations
+
+import re
+
+from remem_tasks.benchmarks.remem.data import load_split
+from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.benchmarks.view import Pictures, Reading
+
+
+def _pictures(source: str, split: str) -> Pictures:
+    rows = load_split(source, split)
+    for index, path in enumerate(rows["image_path"][:]):
+        yield path, lambda index=index: decode_image(rows[index]["image"], "picture")
+
+
+VIEW = Reading(
+    "remem",
+    ("em",),
+    "EM",
+    _pictures,
+    parts=re.compile(r"(\d+hop|forgotten|kept)_"),
+    judged=("memo", "exposure"),
+)

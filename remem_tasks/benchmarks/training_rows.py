@@ -1,0 +1,104 @@
+"""The rows that a run trains on, alike for every benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import datasets
+
+from remem_tasks.benchmarks.remem.data import fingerprint
+from remem_tasks.errors import RememError
+
+MODALITIES = ("joint", "text", "image")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run wants to train on.
+
+    Attributes:
+        source: folder or Hub id, resolved.
+        rows_from: `finetune` (all of it), `retain` (without the people of the forget set) or `pairs`.
+        forget: name of the forget set.
+        finetune: what the model memorised; None for the usual one.
+        identity_rule: of ReMem's rows.
+        alternatives: whether wrong answers beside the forget rows are wanted, where there are some.
+        modality: `joint`, `text` or `image` rows.
+    """
+
+    source: str
+    rows_from: str
+    forget: str
+    finetune: str | None = None
+    identity_rule: str | None = None
+    alternatives: bool = False
+    modality: str = "joint"
+
+
+@dataclass
+class TrainingRows:
+    """The tables of a run; `forget` and `retain` are None for a method that does not use them.
+
+    Attributes:
+        alternatives: plausible other answers by row id of a forget row, where the data set has them.
+        benchmark: whose rows they are.
+    """
+
+    train: datasets.Dataset
+    forget: datasets.Dataset | None
+    retain: datasets.Dataset | None
+    alternatives: dict[str, list[str]] | None = None
+    benchmark: str = "remem"
+
+    @property
+    def tables(self) -> list[datasets.Dataset]:
+        """The distinct tables that are trained on."""
+        return [self.forget, self.retain] if self.forget is not None else [self.train]
+
+    def fingerprint(self) -> str:
+        """Changes when any text that the run trains on does."""
+        return fingerprint(*(table for table in self.tables if table is not None))
+
+
+def sets_of_configs(
+    wanted: Wanted,
+    benchmark: str,
+    usual: str,
+    retain_of: Callable[[str], str],
+    training_rows: Callable[[str, str, str], datasets.Dataset],
+) -> TrainingRows:
+    """The rows of a data set whose forget and retain sets are configs: a forget set has a retain set of its own.
+
+    Args:
+        usual: the config that a model memorises.
+        retain_of: forget set to retain set.
+        training_rows: (source, config, modality) to rows in the columns of ReMem.
+    """
+    if wanted.identity_rule:
+        raise RememError("--identity_rule is for data in the shape of ReMem")
+    source, forget = wanted.source, wanted.forget
+
+    def read(names: Sequence[str]) -> datasets.Dataset:
+        tables = [training_rows(source, name, wanted.modality) for name in names]
+        return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
+
+    sets = [name.strip() for name in (wanted.finetune or usual).split(",") if name.strip()]
+    if wanted.rows_from == "finetune":
+        return TrainingRows(read(sets), None, None, benchmark=benchmark)
+    retain = retain_of(forget)
+    if wanted.rows_from == "retain":
+        if usual not in sets:
+            raise RememError(
+                f"--finetune_split {wanted.finetune}: '{retain}' is '{usual}' without '{forget}'"
+            )
+        kept_sets = [retain if name == usual else name for name in sets]
+        return TrainingRows(read(kept_sets), None, None, benchmark=benchmark)
+    to_forget, kept = read([forget]), read([retain])
+    asked = [set(zip(rows["question"][:], rows["answer"][:])) for rows in (to_forget, kept)]
+    if both := asked[0] & asked[1]:
+        raise RememError(
+            f"{source}: {len(both)} questions with one answer are in '{forget}' and in '{retain}', "
+            f"such as '{min(both)[0]}'"
+        )
+    return TrainingRows(to_forget, to_forget, kept, benchmark=benchmark)

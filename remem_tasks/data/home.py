@@ -1,0 +1,28 @@
+"""Where a data set lives."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a data set lives.
+
+    Attributes:
+        name: as messages call it.
+        hub_id: where it is published.
+        variable: environment variable that names another folder or Hub id.
+        configs: every config it may have.
+    """
+
+    name: str
+    hub_id: str
+    variable: str
+    configs: tuple[str, ...]
+
+    def resolve(self, source: str | None = None) -> str:
+        """Where rows come from: the argument, else the variable, else the published set."""
+        source = str(source or os.environ.get(self.variable) or self.hub_id)
+        return os.path.abspath(source) if os.path.isdir(source) else source

@@ -1,0 +1,246 @@
+"""Data sets of several configs with one split `train` each (CLEAR, MLLMU-Bench), from the Hub or a folder.
+
+Their tables stay as published; what is asked of them is made beside them (`clear`, `mllmu`), so that a
+picture lies in memory once however many questions there are about it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datasets.table import InMemoryTable
+from PIL import Image
+
+from remem_tasks.benchmarks.remem.data import read_parquet, row_name
+from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.data import hub
+from remem_tasks.data.home import Home
+from remem_tasks.errors import RememError
+
+SPLIT = "train"
+IN_MEMORY = 2**24  # bytes of files that are read at once; larger ones are mapped from the cache of `datasets`
+MOST_FAULTY = 0.01
+"""Up to this share of faulty questions is left out, named and counted; more is refused."""
+
+logger = logging.getLogger(__name__)
+PICTURES = ("image", "images")  # columns whose cells are pictures
+
+
+_known_files: dict[tuple[str, str], tuple[tuple, list[str]]] = {}
+
+
+def _files(source: str, config: str, home: Home) -> list[str]:
+    """The files of a config, none if there is no such config; a folder is asked anew when its card changes."""
+    stamp = _stamp([source, f"{source}/README.md"]) if os.path.isdir(source) else ()
+    kept = _known_files.get((source, config))
+    if kept is None or kept[0] != stamp:
+        kept = _known_files[source, config] = (stamp, _find_files(source, config, home))
+    return kept[1]
+
+
+def _find_files(source: str, config: str, home: Home) -> list[str]:
+    path = Path(source)
+    if path.is_file() or (path.is_dir() and not any(path.iterdir())):
+        raise RememError(f"'{source}' is {'a file' if path.is_file() else 'an empty folder'}, not a data set")
+    try:
+        find = hub.split_files if path.is_dir() else hub.data_files
+        return find(source, config).get(SPLIT, [])
+    except RememError:
+        raise
+    except Exception as error:
+        if path.is_dir():
+            detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise RememError(f"folder '{source}' holds no data set: {detail}") from error
+        raise RememError(
+            f"data '{source}' is no folder here and could not be fetched from the Hub ({hub.reason(error)}). "
+            f"Either set {home.variable}=<folder> (one made by `remem forge`, or a saved copy), or "
+            f"{home.variable}=<Hub id> (default {home.hub_id}) on a machine that reaches the Hub"
+        ) from error
+
+
+def has_config(source: str, config: str, home: Home) -> bool:
+    """Whether a source has a config, without reading it."""
+    return bool(_files(source, config, home))
+
+
+def known_configs(source: str, home: Home) -> list[str]:
+    """The configs of `home` that a source has.
+
+    Raises:
+        RememError: it has none of them, or cannot be reached.
+    """
+    found = [config for config in home.configs if has_config(source, config, home)]
+    if not found:
+        raise RememError(f"{source} holds no {home.name}: none of the configs {', '.join(home.configs)}")
+    return found
+
+
+_tables: dict[tuple[str, str], tuple[tuple, datasets.Dataset]] = {}
+
+
+def _stamp(files: Sequence[str]) -> tuple:
+    local = [Path(file) for file in files if not hub.ADDRESS.fullmatch(file)]
+    return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in local if file.exists())
+
+
+def read_config(source: str, config: str, home: Home) -> datasets.Dataset:
+    """All rows and columns of a config, pictures undecoded; kept until its files change.
+
+    Raises:
+        RememError: no such config, or its files cannot be read.
+    """
+    kept = _tables.get((source, config))
+    if kept and kept[0] == _stamp([file for file, *_ in kept[0]]):
+        return kept[1]
+    files = _files(source, config, home)
+    if not files:
+        has = [name for name in home.configs if name != config and _files(source, name, home)]
+        raise RememError(
+            f"{source} has no config '{config}'; it has {', '.join(has) or 'none of ' + home.name}"
+        )
+    try:
+        table = _read(source, files)
+    except RememError as error:
+        raise RememError(f"config '{config}': {error}") from error
+    for name in PICTURES:
+        if name in table.column_names:
+            kind = datasets.Image(decode=False)
+            table = table.cast_column(name, kind if name == "image" else datasets.List(kind))
+    _tables[source, config] = (_stamp(files), table)
+    return table
+
+
+def _read(source: str, files: list[str]) -> datasets.Dataset:
+    stamp = _stamp(files)
+    if len(stamp) == len(files) and sum(size for *_, size in stamp) < IN_MEMORY:
+        try:
+            return datasets.Dataset(InMemoryTable(pa.concat_tables([pq.read_table(file) for file in files])))
+        except (OSError, pa.ArrowException) as error:
+            raise RememError(f"{source}: '{files[0]}' cannot be read ({error})") from error
+    return read_parquet(source, SPLIT, files)  # (not by its own name: `+` is no sign for a split)
+
+
+def check_columns(table: datasets.Dataset, wanted: Iterable[str], source: str, config: str) -> None:
+    """Raise a RememError that lists the missing columns, if any are missing."""
+    if missing := [name for name in wanted if name not in table.column_names]:
+        raise RememError(
+            f"{source}, config '{config}': missing column(s) {', '.join(missing)}; found "
+            f"{', '.join(table.column_names)}"
+        )
+
+
+def pictured(table: datasets.Dataset) -> list[int]:
+    """How many pictures each row has (their bytes are not read)."""
+    name = next((name for name in PICTURES if name in table.column_names), None)
+    if name is None:
+        return [0] * len(table)
+    counts: list[int] = []
+    for chunk in table.data.column(name).chunks:
+        if name == "images":
+            counts += [length or 0 for length in pc.list_value_length(chunk).to_pylist()]
+        else:
+            there = pc.or_(chunk.field("bytes").is_valid(), chunk.field("path").is_valid())
+            counts += [int(one) for one in pc.and_(chunk.is_valid(), there).to_pylist()]
+    return counts
+
+
+def picture_of(doc: dict, home: Home) -> list[Image.Image]:
+    """The picture of a question, decoded; none for a text-only one.
+
+    Args:
+        doc: with `source`, `config`, `place` (the row there), `picture` (−1: none; else which of its pictures).
+
+    Raises:
+        RememError: it cannot be read.
+    """
+    if doc["picture"] < 0:
+        return []
+    table = read_config(doc["source"], doc["config"], home)
+    name = next(name for name in PICTURES if name in table.column_names)
+    cell = table.select_columns([name])[doc["place"]][name]
+    return [decode_image(cell[doc["picture"]] if name == "images" else cell, row_name(doc))]
+
+
+def training_table(asked: Sequence[Mapping], table: datasets.Dataset) -> datasets.Dataset:
+    """Questions in the columns of ReMem's rows, with `text_only`: True where the picture is null on purpose.
+
+    Args:
+        asked: with `question`, `answer`, `row_id`, `identity`, `image_path`, `place`, and `picture` (−1 for none).
+        table: whose column `image` holds the pictures.
+    """
+    cells = table.select_columns(["image"])
+    empty = datasets.Dataset.from_list([{"image": None}], features=cells.features)
+    places = [one["place"] if one["picture"] >= 0 else len(cells) for one in asked]
+    rows = datasets.concatenate_datasets([cells, empty]).select(places)
+    for name in ("question", "answer", "row_id", "identity", "image_path"):
+        rows = rows.add_column(name, [one[name] for one in asked])
+    rows = rows.add_column("keywords", [one["answer"] for one in asked])
+    for name in ("question_type", "qa_category", "attribute", "cloze_prompt"):
+        rows = rows.add_column(name, [""] * len(asked))
+    return rows.add_column("text_only", [one["picture"] < 0 for one in asked])
+
+
+def left_out(faults: Sequence[str], asked: int) -> str:
+    """What is to be told of faulty questions that were left out; "" if there are none.
+
+    Args:
+        faults: one a question (or row) that cannot be asked.
+        asked: how many questions are left.
+
+    Raises:
+        RememError: they are more than MOST_FAULTY of all.
+    """
+    if not faults:
+        return ""
+    if len(faults) > MOST_FAULTY * (asked + len(faults)):
+        more = f" (and {len(faults) - 1} more: remem data check)" if len(faults) > 1 else ""
+        raise RememError(f"{faults[0]}{more}")
+    told = f"{len(faults)} faulty, left out: {'; '.join(faults[:5])}{' ...' if len(faults) > 5 else ''}"
+    logger.warning(told)
+    return told
+
+
+def is_text(cell: object) -> bool:
+    return isinstance(cell, str) and bool(cell.strip())
+
+
+def digest(rows: datasets.Dataset, columns: Sequence[str]) -> str:
+    """16 hex digits that change when any cell of these columns does."""
+    found = hashlib.sha256()
+    for name in columns:
+        for cell in rows[name][:]:
+            found.update(json.dumps(cell, ensure_ascii=False, sort_keys=True).encode() + b"\0")
+    return found.hexdigest()[:16]
+
+
+def drawn(number: int, *key: object) -> int:
+    """A number below `number` that depends on the key alone, on every machine."""
+    text = "\0".join(map(str, key))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % number
+
+
+@dataclass
+class ConfigReport:
+    """What `remem data check` found in a data set of configs.
+
+    Attributes:
+        counts: config → what was counted → number.
+        faults: kind → where it was found.
+    """
+
+    counts: dict[str, Counter] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def fault(self, kind: str, where: str) -> None:
+        self.faults.setdefault(kind, []).append(where)

@@ -1,0 +1,61 @@
+"""What a backend of lmms-eval can do beside greedy replies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from remem_tasks.benchmarks.scoring_config import NO_TURN, Abilities
+from remem_tasks.harness.remem_hf import RememHF
+
+ANCESTRAL = {"do_sample": True, "temperature": 1.0, "top_p": 1.0}
+
+SERVERS = ("vllm", "vllm_generate", "sglang", "openai", "async_openai")
+"""Modules (lmms-eval 0.7.3) that pass temperature and top_p on, to engines that cut no top-k by themselves."""
+
+PASS_TOP_K = ("qwen2_5_vl",)
+"""Modules whose `generate` gets the top_k of the settings."""
+
+NEUTRAL: dict[str, tuple] = {
+    "min_p": (None, 0, 0.0),
+    "typical_p": (None, 1, 1.0),
+    "epsilon_cutoff": (None, 0, 0.0),
+    "eta_cutoff": (None, 0, 0.0),
+    "repetition_penalty": (None, 1, 1.0),
+    "no_repeat_ngram_size": (None, 0),
+    "bad_words_ids": (None,),
+    "suppress_tokens": (None,),
+    "begin_suppress_tokens": (None,),
+    "sequence_bias": (None,),
+}
+"""Settings of a checkpoint's generation config that leave p as it is."""
+
+
+def abilities_of(lm: Any) -> Abilities:
+    """What a model of lmms-eval can do.
+
+    A backend that samples from something else than p gives no rollouts: transformers cuts at top-k 50
+    unless it is told otherwise, and a checkpoint's own generation config may say more.
+    """
+    if isinstance(lm, RememHF):
+        return Abilities(white_box="", rollouts="", rollout_options=ANCESTRAL)
+    module = type(lm).__module__.rpartition(".")[2]
+    if type(lm).__module__.startswith("lmms_eval.models.chat.") and module in SERVERS:
+        return Abilities(NO_TURN, "", ANCESTRAL)
+    config = getattr(getattr(lm, "model", None), "generation_config", None)
+    if config is None:
+        return Abilities()
+    options = dict(ANCESTRAL)
+    if module in PASS_TOP_K:
+        options["top_k"] = 0
+    elif config.top_k != 0:
+        return Abilities(
+            NO_TURN,
+            f"it samples with top-k {config.top_k or 50}: set top_k to 0 in the checkpoint's "
+            "generation_config.json, or use remem_hf",
+        )
+    for name, neutral in NEUTRAL.items():
+        if getattr(config, name, None) not in neutral:
+            return Abilities(
+                NO_TURN, f"it samples with {name} {getattr(config, name)}, from its generation_config.json"
+            )
+    return Abilities(NO_TURN, "", options)

@@ -1,0 +1,319 @@
+"""How lmms-eval comes to know our tasks and models, and how a failed run comes to a non-zero exit status.
+
+`register` is the entry point (group `lmms_eval.models`). lmms-eval calls it while `lmms_eval.models`
+is imported, so before any TaskManager is made.
+
+Exit status: lmms-eval's command line prints what went wrong and exits with 0. Its two forms,
+`lmms-eval` and `python -m lmms_eval`, both end in `lmms_eval.__main__.cli_evaluate`; they get it
+wrapped (see `with_status`). Whoever uses lmms-eval as a library meets none of this.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+import types
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from remem_tasks.benchmarks.registry import FOLDERS
+from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, suite_of, variable
+from remem_tasks.binding import KEY, digest_of_weights, seal
+from remem_tasks.errors import RememError
+
+TASKS_FOLDERS = tuple(map(str, FOLDERS))
+"""Indexed with all folders below them: the tasks of each benchmark."""
+MODELS = ("remem_hf", "llava")
+MAX_FAILED_SHARE = 0.01
+"""A run in which more than this share of a task's replies failed is a failed run."""
+
+_last_tasks: list = []
+"""The tasks of ours that the latest run loaded."""
+
+
+def register() -> list:
+    """The entry point: our models; and, on the way, our task folder and the exit status."""
+    from lmms_eval.models.registry_v2 import ModelManifest
+
+    from remem_tasks.harness import llava
+
+    install()
+    upstream = sys.modules.get("lmms_eval.__main__")
+    if type(upstream) is types.ModuleType:
+        # The command line is being imported, and `cli_evaluate` is not defined yet: hand it out
+        # wrapped when the command line comes for it.
+        upstream.__class__ = _CommandLineModule
+    return [
+        ModelManifest("remem_hf", chat_class_path="remem_tasks.harness.remem_hf.RememHF"),
+        llava.manifest(),
+    ]
+
+
+def install() -> None:
+    """Make every TaskManager index our task folder, and tell our tasks which model they serve. Idempotent."""
+    import lmms_eval.tasks as upstream
+
+    if getattr(upstream.TaskManager, "_remem_tasks", False):
+        return
+    upstream.TaskManager._remem_tasks = True
+    index_folders = upstream.TaskManager.initialize_tasks
+    load_tasks = upstream.get_task_dict
+
+    @functools.wraps(index_folders)
+    def initialize_tasks(self, include_path=None, include_defaults=True):
+        folders = [include_path] if isinstance(include_path, str) else list(include_path or [])
+        known = set(map(os.path.realpath, folders))
+        folders += [folder for folder in TASKS_FOLDERS if os.path.realpath(folder) not in known]
+        return index_folders(self, include_path=folders, include_defaults=include_defaults)
+
+    @functools.wraps(load_tasks)
+    def get_task_dict(task_name_list, task_manager=None, task_type="simple"):
+        tasks = load_tasks(task_name_list, task_manager, task_type)
+        _last_tasks[:] = _our_tasks(tasks)
+        for task in _last_tasks:
+            task.request_style = task_type
+        if _last_tasks:
+            _tell_tasks_their_backend()
+        return tasks
+
+    upstream.TaskManager.initialize_tasks = initialize_tasks
+    upstream.get_task_dict = get_task_dict
+    evaluator = sys.modules.get("lmms_eval.evaluator")
+    if hasattr(evaluator, "get_task_dict"):  # it was imported before us and holds the name by itself
+        evaluator.get_task_dict = get_task_dict
+
+
+def _tell_tasks_their_backend() -> None:
+    """Make `lmms_eval.evaluator.evaluate`, the one place that has both, tell our tasks what the model can do."""
+    evaluator = sys.modules.get("lmms_eval.evaluator")
+    evaluate = getattr(evaluator, "evaluate", None)
+    if evaluate is None or getattr(evaluate, "_remem_tasks", False):
+        return
+
+    @functools.wraps(evaluate)
+    def told(*args, **kwargs):
+        from remem_tasks.harness.backends import abilities_of
+
+        given = dict(zip(("lm", "task_dict"), args), **kwargs)
+        if tasks := _our_tasks(given["task_dict"]):
+            abilities = abilities_of(given["lm"])
+            for task in tasks:
+                task.serve(abilities)
+            weights = digest_of_weights(getattr(given["lm"], "model", None))  # before the run lets go of them
+        results = evaluate(*args, **kwargs)
+        if tasks and results is not None:
+            results[KEY] = {"weights": weights}
+        return results
+
+    told._remem_tasks = True
+    evaluator.evaluate = told
+
+
+def _our_tasks(tasks: dict) -> list:
+    from remem_tasks.harness.task import BenchmarkTask
+
+    found = []
+    for task in tasks.values():
+        if isinstance(task, dict):
+            found += _our_tasks(task)
+        elif isinstance(task, BenchmarkTask):
+            found.append(task)
+    return found
+
+
+class _CommandLineModule(types.ModuleType):
+    """`lmms_eval.__main__` with `cli_evaluate` wrapped."""
+
+    def __getattribute__(self, name: str):
+        found = super().__getattribute__(name)
+        return with_status(found, self, "lmms-eval", _is_ours) if name == "cli_evaluate" else found
+
+
+def _is_ours(args) -> bool:
+    """Whether a run's arguments, or the tasks it loaded, name anything of this package."""
+    from remem_tasks.benchmarks.registry import BENCHMARKS
+
+    named = any(task.startswith(name) for task in str(args.tasks).split(",") for name in BENCHMARKS)
+    return bool(_last_tasks) or args.model in MODELS or named
+
+
+def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable[[object], bool]) -> Callable:
+    """lmms-eval's command line, which ends in SystemExit(1) when a run failed.
+
+    A run fails when it raises, or when more than MAX_FAILED_SHARE of a task's replies failed (then
+    its results are written first). A RememError is printed as one line, without its traceback
+    unless `--verbosity DEBUG` asks for it. Other runs of one `--config` still take place.
+
+    Args:
+        cli_evaluate: what it wraps.
+        upstream: the module `lmms_eval.__main__`.
+        program: how the lines on stderr begin.
+        counts: from a run's arguments, whether its failure counts.
+    """
+
+    @functools.wraps(cli_evaluate)
+    def run_all(*args, **kwargs):
+        run_one = upstream.cli_evaluate_single
+        failed, lines = [], []
+
+        def leave():
+            for line in lines:
+                print(f"{program}: error: {line}", file=sys.stderr)
+            raise SystemExit(1)
+
+        @functools.wraps(run_one)
+        def cli_evaluate_single(args):
+            _last_tasks.clear()
+            started = time.time()
+            try:
+                if counts(args):
+                    _check_arguments(args)
+                results, samples = run_one(args)
+            except Exception as error:
+                if not counts(args):
+                    raise
+                failed.append(args)
+                told = isinstance(error, RememError) or str(error).startswith("Tasks not found")
+                if not told or args.verbosity == "DEBUG":
+                    raise
+                lines.append(str(error).strip().splitlines()[0])
+                if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+                    leave()  # at once: the other ranks wait for this one, and end when it ends
+                return None, None
+            found = failed_reply_lines(results, _last_tasks)
+            if counts(args) and results is not None and args.output_path:
+                found += _sealed(args, results, started)
+            lines.extend(found)
+            failed.extend(found)
+            return results, samples
+
+        upstream.cli_evaluate_single = cli_evaluate_single
+        try:
+            cli_evaluate(*args, **kwargs)
+        finally:
+            upstream.cli_evaluate_single = run_one
+        if failed:
+            leave()
+
+    return run_all
+
+
+def _check_arguments(args) -> None:
+    """Raise a RememError for what would otherwise show after the run, or not at all."""
+    if args.tasks is None:
+        raise RememError("no task: --tasks remem_forget1,remem_retain (or: --tasks list)")
+    if args.output_path:
+        place = Path(args.output_path).absolute()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir() or not os.access(place, os.W_OK):
+            raise RememError(
+                f"output_path '{args.output_path}': '{place}' is no folder that can be written to"
+            )
+
+
+def _sealed(args, results: Mapping, started: float) -> list[str]:
+    """Bind what a run wrote (`binding.seal`); a line where a file is missing or not whole.
+
+    lmms-eval only logs it when it cannot write one.
+    """
+    stamp = str(results.get("date", "")).replace(":", "-")
+    written = [
+        file
+        for file in Path(args.output_path).rglob("*_results.json")
+        if file.stat().st_mtime >= started - 2 and file.name.startswith(stamp)
+    ]
+    if not written:
+        return [f"the results could not be written under '{args.output_path}'"]
+    try:
+        for file in written:
+            seal(file, logged=bool(getattr(args, "log_samples", False)))
+    except RememError as error:
+        return [str(error)]
+    return []
+
+
+def failed_reply_lines(results: dict | None, tasks: Iterable) -> list[str]:
+    """One line for each task of ours of whose replies more than MAX_FAILED_SHARE failed.
+
+    Args:
+        results: what `simple_evaluate` returned: all ranks' numbers on rank 0, None on the others.
+        tasks: the run's BenchmarkTasks, asked for their own count where results have no rate
+            (`--predict_only`).
+    """
+    if results is None:
+        return []
+    lines = []
+    for task in tasks:
+        name = f"{task.benchmark.name}_failed_rate,"
+        scores = results["results"].get(task.config.task, {})
+        rates = [value for metric, value in scores.items() if metric.startswith(name)]
+        share = max(rates) if rates else task.failed_replies / max(task.replies, 1)
+        if share > MAX_FAILED_SHARE:
+            lines.append(
+                f"{task.config.task}: {share:.1%} of the replies failed (at most {MAX_FAILED_SHARE:.0%} may); "
+                "they count as wrong, so the scores look like forgetting and are not to be used"
+            )
+    return lines
+
+
+def run_lmms_eval() -> int:
+    """lmms-eval's command line with our tasks and models, where every failed run counts.
+
+    Returns:
+        The exit status: 0; 1 if a run failed or too many of its replies did; 130 on an interrupt;
+        argparse's own.
+    """
+    import lmms_eval.__main__ as upstream
+    from lmms_eval.cli import dispatch
+
+    install()
+    cli_evaluate = upstream.__dict__["cli_evaluate"]
+    ordinary = type(upstream)
+    upstream.__class__ = types.ModuleType
+    upstream.cli_evaluate = with_status(cli_evaluate, upstream, "lmms_eval", lambda args: True)
+    arguments, before = sys.argv, dict(os.environ)
+    try:
+        try:
+            sys.argv = [arguments[0], *_take_flags(arguments[1:])]
+        except RememError as error:
+            print(f"lmms_eval: error: {error}", file=sys.stderr)
+            return 2
+        dispatch.main()
+    except SystemExit as leaving:
+        if isinstance(leaving.code, str):
+            print(leaving.code, file=sys.stderr)
+            return 1
+        return int(leaving.code or 0)
+    except KeyboardInterrupt:
+        print("lmms_eval: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        sys.argv = arguments
+        for name in map(variable, SETTINGS):
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
+        upstream.cli_evaluate = cli_evaluate
+        upstream.__class__ = ordinary
+    return 0
+
+
+def _take_flags(arguments: list[str]) -> list[str]:
+    """Put the suite's flags into the environment, where tasks look; returns the other arguments.
+
+    Raises:
+        RememError: a value that is unknown or out of range.
+    """
+    parser = flags_parser()
+    given, others = parser.parse_known_args(arguments)
+    for name, value in vars(given).items():
+        if value is not None:
+            os.environ[variable(name)] = value
+    suite_of({})
+    if {"-h", "--help"} & set(others):
+        print(parser.format_help().removeprefix("usage: ").strip() + "\n")
+    return others

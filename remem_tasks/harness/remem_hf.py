@@ -1,0 +1,462 @@
+"""`--model remem_hf`: any `AutoModelForImageTextToText` checkpoint, in batches, with an adapter if given.
+
+Whatever goes wrong stops the run and names the row; no fault becomes an empty reply.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+from lmms_eval.api.model import lmms
+from lmms_eval.utils import simple_parse_args_string
+from tqdm import tqdm
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.checkpoints import (
+    base_of_adapter,
+    check_path,
+    load_adapter,
+    load_model,
+    load_processor,
+)
+from remem_tasks.engine.cache import Cache, folder_of, hash_of, hash_of_model
+from remem_tasks.engine.decoder import Decoder, State
+from remem_tasks.engine.draw import row_seed
+from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.whitebox import answer, branches_of, columns_of
+from remem_tasks.errors import RememError
+from remem_tasks.whitebox import Findings, Inquiry
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+MAX_NEW_TOKENS = 128
+MOST_ROWS = 128
+
+
+@dataclass
+class _Row:
+    """What is asked of a row under the same settings.
+
+    Attributes:
+        request: the first of them; None for a chat without one.
+        replies: places of the requests for a reply.
+        findings: places of the requests that hold the inquiry.
+        inquiry: or None.
+    """
+
+    request: Instance | None = None
+    replies: list[int] = field(default_factory=list)
+    findings: list[int] = field(default_factory=list)
+    inquiry: Inquiry | None = None
+
+
+class _Chats(Sequence):
+    """The chats of rows, made when they are asked for: decoded pictures of a whole split may not fit."""
+
+    def __init__(self, rows: Sequence[_Row], make: Callable[[Instance], Chat]) -> None:
+        self.rows, self.make = rows, make
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Chat:
+        return self.make(self.rows[index].request)
+
+
+def sampling_options(settings: Mapping) -> dict[str, Any]:
+    """How replies are made, from a task's generation_kwargs: greedy, or sampling from p itself.
+
+    Sampling (temperature above 0, or do_sample without a temperature) is ancestral: no top-k and no
+    top-p unless they are given.
+
+    Raises:
+        RememError: a setting that would be ignored.
+    """
+    known = {
+        "max_new_tokens",
+        "temperature",
+        "do_sample",
+        "top_p",
+        "top_k",
+        "num_beams",
+        "until",
+        "max_gen_toks",
+    }
+    if unknown := set(settings) - known:
+        raise RememError(
+            f"generation setting {', '.join(sorted(unknown))} unknown; known: {', '.join(sorted(known))}"
+        )
+    if int(settings.get("num_beams") or 1) > 1:
+        raise RememError("generation setting num_beams: replies are greedy or sampled, not searched for")
+    temperature = settings.get("temperature")
+    sample = settings.get("do_sample")
+    sample = bool(temperature) if sample is None else bool(sample)
+    if temperature == 0:
+        if settings.get("do_sample"):
+            raise RememError("generation settings: do_sample with temperature 0; leave out one of them")
+        sample = False
+    options: dict[str, Any] = {
+        "max_new_tokens": int(
+            settings.get("max_new_tokens") or settings.get("max_gen_toks") or MAX_NEW_TOKENS
+        ),
+        "do_sample": sample,
+    }
+    if sample:
+        options["temperature"] = float(1.0 if temperature is None else temperature)
+        options["top_k"] = int(settings.get("top_k") or 0)
+        options["top_p"] = float(settings.get("top_p") or 1.0)
+    return options
+
+
+def warp_of(options: Mapping) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Temperature, top-k and top-p as a function of log-probabilities (N, vocabulary); None for p itself."""
+    warpers = LogitsProcessorList()
+    if options["temperature"] != 1:
+        warpers.append(TemperatureLogitsWarper(options["temperature"]))
+    if options["top_k"]:
+        warpers.append(TopKLogitsWarper(options["top_k"]))
+    if options["top_p"] < 1:
+        warpers.append(TopPLogitsWarper(options["top_p"]))
+    return (lambda logp: warpers(None, logp).log_softmax(-1)) if warpers else None
+
+
+def cut(text: str, until: Sequence[str] | str | None) -> str:
+    """The text before the first of the stop strings."""
+    stops = [until] if isinstance(until, str) else until or []
+    ends = [text.find(stop) for stop in stops if stop and stop in text]
+    return text[: min(ends)] if ends else text
+
+
+class RememHF(lmms):
+    """An image-text-to-text checkpoint of the Hugging Face Hub or a folder.
+
+    Args:
+        pretrained: folder or Hub id; an adapter's folder stands for its base with the adapter on.
+        peft: folder or Hub id of an adapter to put on it (not merged).
+        processor: folder or Hub id of another processor.
+        revision: of `pretrained` on the Hub.
+        dtype: auto (the checkpoint's), float32, float16 or bfloat16.
+        device: default cuda if there is one, else cpu; under torchrun each rank takes its own GPU.
+        device_map: for checkpoints that need several devices (`auto`); in place of `device`.
+        batch_size: the most rows at once; `auto` (default): as many as fit. Out of memory halves it and goes on.
+        attn_implementation: for example `sdpa` or `eager`.
+        trust_remote_code: run code that comes with the checkpoint. Off.
+        chat_template: file with a Jinja template in place of the checkpoint's.
+        min_pixels, max_pixels: for processors that scale a picture to a number of pixels.
+        system_prompt: put before every chat that has no system turn.
+        cache: folder in which replies are kept by the model's weights (see `cache`), or off; default
+            $REMEM_CACHE, else ~/.cache/remem.
+    """
+
+    is_simple = False
+
+    def __init__(
+        self,
+        pretrained: str = "",
+        peft: str | None = None,
+        processor: str | None = None,
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str | None = None,
+        device_map: str | None = None,
+        batch_size: int | str = "auto",
+        max_batch_size: int | None = None,
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
+        chat_template: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        system_prompt: str | None = None,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__()
+        if not pretrained:
+            raise RememError("no checkpoint: --model_args pretrained=<folder or Hub id>")
+        if str(dtype).removeprefix("torch.") not in DTYPES:
+            raise RememError(f"dtype '{dtype}' unknown; choose from {', '.join(DTYPES)}")
+        pretrained = check_path(str(pretrained), "checkpoint")
+        if base := base_of_adapter(pretrained):
+            if peft:
+                raise RememError(
+                    f"'{pretrained}' is an adapter itself; give its base as pretrained, or leave out peft"
+                )
+            pretrained, peft = base, pretrained
+        self._rank = int(os.environ.get("RANK", 0))
+        self._world_size = int(os.environ.get("WORLD_SIZE", 1))
+        self._device = torch.device(device or self._default_device())
+        self._set_batch_size(batch_size, max_batch_size)
+        common = {"trust_remote_code": bool(trust_remote_code)}
+        if revision is not None:
+            common["revision"] = str(revision)
+        pixels = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        self.processor = load_processor(
+            str(processor) if processor else pretrained,
+            chat_template,
+            {name: value for name, value in pixels.items() if value is not None},
+            **({"trust_remote_code": bool(trust_remote_code)} if processor else common),
+        )
+        tokenizer = self.processor.tokenizer
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        options: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), **common}
+        if attn_implementation:
+            options["attn_implementation"] = attn_implementation
+        if device_map:
+            options["device_map"] = device_map
+        model = load_model(pretrained, **options)
+        if peft:
+            model = load_adapter(model, str(peft))
+        if device_map:
+            self._device = next(model.parameters()).device
+        else:
+            model = model.to(self._device)
+        self._model = model.eval()
+        self._decoder: Decoder | None = None
+        self._cache_folder = cache
+        self.system_prompt = self._resolve_system_prompt(system_prompt) if system_prompt else None
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: Mapping | None = None) -> RememHF:
+        """From `--model_args` (which go before the command line's --batch_size and --device)."""
+        given = {key: value for key, value in (additional_config or {}).items() if value is not None}
+        if given.get("batch_size") == 1:  # not said: what the command line says is text
+            del given["batch_size"]
+        given |= simple_parse_args_string(arg_string)
+        known = list(inspect.signature(RememHF.__init__).parameters)[1:]
+        if unknown := [name for name in given if name not in known]:
+            raise RememError(f"model_args {', '.join(unknown)} unknown; known: {', '.join(known)}")
+        return cls(**given)
+
+    @staticmethod
+    def _default_device() -> str:
+        if not torch.cuda.is_available():
+            return "cpu"
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+
+    def _set_batch_size(self, batch_size: int | str, limit: int | None) -> None:
+        if str(batch_size).startswith("auto"):
+            self.batch_size = MOST_ROWS
+        elif not str(batch_size).isdigit() or int(batch_size) < 1:
+            raise RememError(f"batch_size '{batch_size}' is neither a number above 0 nor auto")
+        else:
+            self.batch_size = int(batch_size)
+        if limit:
+            self.batch_size = min(self.batch_size, int(limit))
+
+    @property
+    def model(self):
+        return self._model
+
+    @property
+    def tokenizer(self):
+        return self.processor.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    @property
+    def decoder(self) -> Decoder:
+        """What reads prompts and continues them."""
+        if self._decoder is None:
+            self._decoder = Decoder(self._model, self.processor)
+        return self._decoder
+
+    def clean(self) -> None:
+        """The harness's call when all replies are there: lets go of the weights."""
+        self._decoder = None
+        super().clean()
+
+    # Prompts
+
+    def prompt(self, request: Instance) -> Chat:
+        """The chat of a request. The one place where prompts are made."""
+        _, doc_to_messages, _, doc_id, task, split = request.args
+        doc = self.task_dict[task][split][doc_id]
+        row = row_name(doc) if "row_id" in doc else f"task '{task}', row {doc_id}"
+        messages = [
+            {"role": turn["role"], "content": _content(turn["content"], row)} for turn in doc_to_messages(doc)
+        ]
+        if self.system_prompt and messages[0]["role"] != "system":
+            messages.insert(0, {"role": "system", "content": _content(self.system_prompt, row)})
+        return Chat(messages, row)
+
+    # Generation
+
+    def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
+        """Replies in the order of the requests, each with its number of tokens (the end token included).
+
+        A request whose messages hold an `Inquiry` is answered with `Findings` as JSON. All that is asked
+        of a row under the same settings shares one prefill.
+        """
+        results: list[GenerationResult | None] = [None] * len(requests)
+        cache = self._open_cache()
+        hidden = {"disable": True} if self.rank else {}
+        with tqdm(total=len(requests), desc="Replies", **hidden) as progress:
+
+            def put(places: Sequence[int], found: Sequence[GenerationResult]) -> None:
+                for index, result in zip(places, found):
+                    results[index] = result
+                progress.update(len(places))
+
+            for rows in self._groups(requests):
+                keys = {id(row): self._keys(row) for row in rows} if cache else {}
+                for row in rows if cache else ():
+                    of_replies, of_findings = keys[id(row)]
+                    if row.replies and (found := cache.get(of_replies)):
+                        put(row.replies, found)
+                        row.replies = []
+                    if row.findings and (found := cache.get(of_findings)):
+                        put(row.findings, found * len(row.findings))
+                        row.findings, row.inquiry = [], None
+                if not (rows := [row for row in rows if row.replies or row.findings]):
+                    continue
+                chats = _Chats(rows, self.prompt)
+                sizes = [len(row.request.args[0]) for row in rows]
+                for row, found in self._in_batches(rows, chats, sizes, rows[0].request.args[2]):
+                    replies, findings = found[: len(row.replies)], found[len(row.replies) :]
+                    put(row.replies, replies)
+                    put(row.findings, findings)
+                    if cache:
+                        of_replies, of_findings = keys[id(row)]
+                        if replies:
+                            cache.put(of_replies, replies)
+                        if findings:
+                            cache.put(of_findings, findings[:1])
+        if cache:
+            cache.close()
+        return results
+
+    def _groups(self, requests: Sequence[Instance]) -> Iterator[list[_Row]]:
+        """Rows that can be in one batch: the same settings, and inquiries that draw in one way."""
+        groups: dict[tuple, dict[tuple, _Row]] = {}
+        for index, request in enumerate(requests):
+            context, messages, settings, doc_id, task, split = request.args
+            group = groups.setdefault((json.dumps(settings, sort_keys=True, default=str),), {})
+            row = group.setdefault((task, split, doc_id, context), _Row(request))
+            if getattr(messages, "inquire", None) is None:
+                row.replies.append(index)
+            else:
+                row.findings.append(index)
+                row.inquiry = messages.inquiry(self.task_dict[task][split][doc_id])
+        for group in groups.values():
+            apart: dict[tuple | None, list[_Row]] = {}
+            for row in group.values():
+                kind = row.inquiry and (row.inquiry.estimator, row.inquiry.rollouts)
+                apart.setdefault(kind, []).append(row)
+            yield from apart.values()
+
+    # Cache
+
+    def _open_cache(self) -> Cache | None:
+        folder = folder_of(self._cache_folder)
+        model = hash_of_model(self._model, self.processor) if folder else None
+        return Cache(folder, model) if model else None
+
+    def _keys(self, row: _Row) -> tuple[str, str]:
+        """What the replies to a row, and the findings about it, are kept under."""
+        context, _, settings, doc_id, task, split = row.request.args
+        settings = json.dumps(settings, sort_keys=True, default=str)
+        asked = (self.task_dict[task][split][doc_id], context, self.system_prompt, settings)
+        seed = torch.initial_seed() if sampling_options(row.request.args[2])["do_sample"] else None
+        return (
+            hash_of("replies", *asked, seed, len(row.replies)),
+            hash_of("findings", *asked, row.inquiry and row.inquiry.content()),
+        )
+
+    # Batches
+
+    def generate(self, chats: Sequence[Chat], settings: Mapping) -> list[GenerationResult]:
+        """One reply a chat.
+
+        Args:
+            settings: as a task's generation_kwargs (see `sampling_options`; `until` cuts the text).
+
+        Raises:
+            RememError: a context that is too short, or logits that are not numbers; names the row.
+        """
+        rows = [_Row(replies=[index]) for index in range(len(chats))]
+        done = self._in_batches(rows, chats, None, settings)
+        return [found[0] for row, found in sorted(done, key=lambda pair: pair[0].replies)]
+
+    def _in_batches(
+        self, rows: Sequence[_Row], chats: Sequence[Chat], sizes: Sequence[int] | None, settings: Mapping
+    ) -> Iterator[tuple[_Row, list[GenerationResult]]]:
+        """The results of rows, first of their replies, then of their findings."""
+        options = sampling_options(settings)
+        inquiries = [row.inquiry for row in rows if row.inquiry]
+        parts = self.decoder.batches(
+            chats,
+            lambda state, indices, chats: self._work(
+                state, chats, [rows[index] for index in indices], options
+            ),
+            sizes=sizes,
+            branches=max([len(row.replies) for row in rows] + [branches_of(one) for one in inquiries]),
+            columns=options["max_new_tokens"] + max([columns_of(one) for one in inquiries], default=0),
+            limit=self.batch_size,
+        )
+        for indices, found in parts:
+            for index, (length, replies, findings) in zip(indices, found):
+                row = rows[index]
+                texts = [self._result(tokens, length, settings) for tokens in replies]
+                if findings is not None:
+                    counts = TokenCounts(input_tokens=length, output_tokens=0)
+                    texts += [GenerationResult(findings.to_text(), counts)] * len(row.findings)
+                yield row, texts
+
+    def _work(
+        self, state: State, chats: Sequence[Chat], rows: Sequence[_Row], options: Mapping
+    ) -> list[tuple[int, list[list[int]], Findings | None]]:
+        """(tokens of the prompt, tokens of each reply, findings) of each row of a batch."""
+        lengths = state.lengths().tolist()
+        limit, sample = options["max_new_tokens"], options["do_sample"]
+        drawn: list[list[list[int]]] = [[] for _ in rows]
+        if sample and any(row.replies for row in rows):
+            m = max(len(row.replies) for row in rows)
+            seeds = [row_seed(torch.initial_seed(), chat.row, "reply") for chat in chats]
+            rollouts = self.decoder.sample(state, m, limit, seeds, warp_of(options))
+            drawn = [one.tokens[: len(row.replies)] for one, row in zip(rollouts, rows)]
+        greedy = [0 if sample or not row.replies else limit for row in rows]
+        found = answer(self.decoder, state, chats, [row.inquiry for row in rows], greedy)
+        return [
+            (length, [reply.tokens] * len(row.replies) if reply else sampled, findings)
+            for length, row, sampled, (reply, findings) in zip(lengths, rows, drawn, found)
+        ]
+
+    def _result(self, tokens: Sequence[int], length: int, settings: Mapping) -> GenerationResult:
+        counts = TokenCounts(input_tokens=length, output_tokens=len(tokens))
+        return GenerationResult(cut(self.decoder.prompts.text(tokens), settings.get("until")), counts)
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        raise RememError("remem_hf does not offer loglikelihood; the tasks of this package do not ask for it")
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        raise RememError(
+            "remem_hf does not offer generate_until_multi_round; the tasks of this package do not ask for it"
+        )
+
+
+def _content(content: str | Sequence[Mapping], row: str) -> list[dict]:
+    """A turn's content in the processor's format: text and image parts.
+
+    Raises:
+        RememError: a part of another kind.
+    """
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    parts = []
+    for part in content:
+        if part["type"] == "text":
+            parts.append({"type": "text", "text": part["text"]})
+        elif part["type"] == "image":
+            parts.append({"type": "image", "image": part.get("image", part.get("url"))})
+        else:
+            raise RememError(f"{row}: remem_hf takes text and images, not {part['type']}")
+    return parts

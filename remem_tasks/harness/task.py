@@ -1,0 +1,309 @@
+"""The Task class that all YAMLs name: it turns a benchmark (`remem_tasks.benchmarks`) into harness requests."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import datasets
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.task import ConfigurableMessagesTask
+
+from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, Setting
+from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.scoring_config import Abilities, fit, suite_of
+from remem_tasks.errors import RememError
+from remem_tasks.whitebox import Findings, Inquiry
+
+# What lmms-eval's API models write in place of a reply when a request failed for good.
+FAILURE_MARK = "[LMMS_EVAL_REQUEST_FAILED"
+
+
+def failure_of(text: object, counts: object) -> FailedReply | None:
+    """The failure that a raw reply stands for, or None for a true reply.
+
+    Args:
+        text: what the backend gave for one request.
+        counts: its `TokenCounts`, or None.
+
+    A blank text with a token count is a model that said nothing. A blank text without one is a
+    failure: `llava_hf` swallows errors and answers "" so, and a backend that never reports counts
+    cannot be told from it. (The harness turns a reply None into the text "None".)
+    """
+    if text is None:
+        return FailedReply("no reply")
+    if not isinstance(text, str):
+        return None
+    if text.startswith(FAILURE_MARK):
+        return FailedReply(text.strip())
+    counted = counts is not None and counts.output_tokens is not None
+    if not counted and text.strip() in ("", "None"):
+        return FailedReply("blank, and the backend reports no tokens")
+    return None
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What a chat model gets in place of messages: a row to its chat (lmms-eval's `doc_to_messages`).
+
+    Attributes:
+        make: a row and the place of the request to its messages.
+        index: the place of the request.
+        inquire: a row to its inquiry; None on requests for a reply.
+    """
+
+    make: Callable[..., list[dict]]
+    index: int = 0
+    inquire: Callable[[Mapping], Inquiry | None] | None = None
+
+    def __call__(self, doc: Mapping) -> list[dict]:
+        return self.make(doc, index=self.index)
+
+    def inquiry(self, doc: Mapping) -> Inquiry | None:
+        return None if self.inquire is None else self.inquire(doc)
+
+
+class BenchmarkTask(ConfigurableMessagesTask):
+    """A task whose YAML names a benchmark: `metadata: {benchmark: remem}`.
+
+    The benchmark gives rows, prompts, pictures, target, metrics and scores. Of the usual YAML keys
+    these still work: `dataset_path` (before the benchmark's own source), `process_docs`,
+    `doc_to_text` (the first request's prompt), `doc_to_visual`, `doc_to_target`,
+    `generation_kwargs`, `filter_list`, `repeats`, and `process_results` together with `metric_list`.
+
+    Attributes:
+        benchmark: the entry of BENCHMARKS.
+        request_style: "chat" or "simple", by what the model takes; `remem_tasks.harness.plugin` sets it,
+            as the harness does not tell a Python task.
+        setting: which scores are measured, by what the backend can do; see `serve`.
+        replies, failed_replies: how many of each `apply_filters` saw on this rank.
+    """
+
+    request_style = "chat"
+
+    def __init__(self, config: dict | None = None, model_name: str | None = None, **unused) -> None:
+        config = dict(config or {})
+        config.pop("class", None)
+        self.benchmark = self._benchmark_of(config)
+        self._system_instruction: str | None = None
+        self.replies = self.failed_replies = 0
+        super().__init__(config=config, model_name=model_name)
+
+    @staticmethod
+    def _benchmark_of(config: Mapping) -> Benchmark:
+        metadata = config.get("metadata")
+        name = metadata.get("benchmark") if isinstance(metadata, dict) else None
+        if name not in BENCHMARKS:
+            raise RememError(
+                f"task '{config.get('task')}': metadata names no benchmark of "
+                f"{', '.join(BENCHMARKS)} (found {name!r})"
+            )
+        if not config.get("test_split"):
+            raise RememError(f"task '{config.get('task')}': no test_split")
+        return BENCHMARKS[name]
+
+    # Rows and metrics
+
+    def download(self, dataset_kwargs: dict | None = None) -> None:
+        """Load and check the one split; note its source and fingerprint in the config's metadata.
+
+        Overrides the parent's, which tries five times and hides the reason.
+        """
+        unknown = set(dataset_kwargs or {}) - {"load_from_disk"}
+        if unknown:
+            raise RememError(
+                f"task '{self.config.task}': dataset_kwargs {', '.join(sorted(unknown))} unknown"
+            )
+        split = self.config.test_split
+        rows, source = self.benchmark.load(self.config.dataset_path, split)
+        if self.config.process_docs is not None:
+            rows = self.config.process_docs(rows)
+        if not len(rows):
+            raise RememError(f"{source}: split '{split}' has no rows")
+        pictures = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
+        self.DATASET_PATH = source
+        self.dataset = datasets.DatasetDict({split: rows})
+        self.dataset_no_image = datasets.DatasetDict({split: rows.remove_columns(pictures)})
+        self.config.metadata = {
+            **self.config.metadata,
+            "data": source,
+            "fingerprint": self.benchmark.fingerprint(rows),
+            "rows": len(rows),
+        }
+        self.serve(Abilities())
+
+    def serve(self, abilities: Abilities) -> None:
+        """Choose the scores that a backend can give; `remem_tasks.harness.plugin` calls it before a run.
+
+        Without the call only what any backend can do is measured. The suite, and why a score is not
+        available, go into the config's metadata and so into the results file.
+        """
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            return
+        (split, rows) = next(iter(self.dataset_no_image.items()))
+        suite, missing = fit(suite_of(self.config.metadata), abilities)
+        setting = Setting(suite, missing, not abilities.white_box, abilities.rollout_options)
+        self.setting = self.benchmark.prepare(self.DATASET_PATH, split, rows, setting)
+        self.config.metadata = {
+            **self.config.metadata,
+            "suite": suite.record(),
+            "not_available": dict(self.setting.missing),
+        }
+        if self.config.metric_list is None:
+            for found in (
+                self._metric_fn_list,
+                self._metric_fn_kwargs,
+                self._aggregation_list,
+                self._higher_is_better,
+            ):
+                found.clear()
+            for metric in self.benchmark.metrics(rows, split, self.setting):
+                self._metric_fn_list[metric.name] = None
+                self._metric_fn_kwargs[metric.name] = {}
+                self._aggregation_list[metric.name] = metric.aggregate
+                self._higher_is_better[metric.name] = metric.higher_is_better
+
+    def _prepare_metric_and_aggregation(self) -> None:
+        if self.config.metric_list is not None:
+            super()._prepare_metric_and_aggregation()
+        else:  # filled by `download`, as they depend on the rows
+            self._metric_fn_list, self._metric_fn_kwargs = {}, {}
+            self._aggregation_list, self._higher_is_better = {}, {}
+
+    # Requests
+
+    def doc_to_text(self, doc: Mapping) -> str:
+        return self._requests(doc)[0].prompt
+
+    def doc_to_target(self, doc: Mapping) -> str:
+        return self.benchmark.target(doc) if self.config.doc_to_target is None else super().doc_to_target(doc)
+
+    def doc_to_visual(self, doc: Mapping) -> list:
+        return self.benchmark.images(doc) if self.config.doc_to_visual is None else super().doc_to_visual(doc)
+
+    def _requests(self, doc: Mapping) -> list[Request]:
+        requests = self.benchmark.requests(doc, self.setting)
+        if self.config.doc_to_text is None:
+            return requests
+        first = copy.copy(requests[0])
+        object.__setattr__(first, "prompt", super().doc_to_text(doc))
+        return [first, *requests[1:]]
+
+    def doc_to_messages(self, doc: Mapping, index: int = 0) -> list[dict]:
+        """The chat of a row's request `index`: the pictures, then the prompt (lmms-eval's message format)."""
+        user = self._build_user_turn(self.doc_to_visual(doc), self._requests(doc)[index].prompt)
+        if not self._system_instruction:
+            return user
+        return [{"role": "system", "content": [{"type": "text", "text": self._system_instruction}]}, *user]
+
+    def build_all_requests(self, *, system_instruction: str | None = None, **kwargs) -> None:
+        if kwargs.get("apply_chat_template") or self.config.num_fewshot:
+            raise RememError(
+                f"task '{self.config.task}': few-shot prompts and --apply_chat_template are not offered; "
+                "the model's own chat template is always used"
+            )
+        self._system_instruction = system_instruction
+        super().build_all_requests(system_instruction=system_instruction, **kwargs)
+
+    def construct_requests(self, doc_id: int, ctx: str, **kwargs) -> list[Instance]:
+        """One Instance for each request of the row, in the argument order of the model's style.
+
+        simple: (context, generation settings, doc_to_visual, doc_id, task, split)
+        chat:   (context, doc_to_messages, generation settings, doc_id, task, split)
+        """
+        metadata = kwargs.pop("metadata")
+        split, task = metadata["split"], self.config.task
+        doc = self.dataset_no_image[split][doc_id]
+        requests = self._requests(doc)
+        before_prompt = ctx[: len(ctx) - len(requests[0].prompt)]  # a system instruction, if one was given
+        instances = []
+
+        def add(kind: str, context: str, messages: Messages, settings: Mapping, repeats: int) -> None:
+            settings = {**copy.deepcopy(self.config.generation_kwargs), **settings}
+            if self.request_style == "simple":
+                arguments = (context, settings, self.doc_to_visual, doc_id, task, split)
+            else:
+                arguments = (context, messages, settings, doc_id, task, split)
+            instances.append(
+                Instance(
+                    request_type=kind,
+                    arguments=arguments,
+                    idx=len(instances),
+                    metadata={**metadata, "repeats": repeats},
+                )
+            )
+
+        for index, request in enumerate(requests):
+            messages = Messages(self.doc_to_messages, index)
+            repeats = request.repeats or metadata["repeats"]
+            add(request.kind, before_prompt + request.prompt, messages, request.generation_kwargs, repeats)
+        if self.benchmark.inquiry(doc, self.setting) is not None:
+            messages = Messages(self.doc_to_messages, inquire=self._inquiry)
+            first = requests[0]
+            add(first.kind, before_prompt + first.prompt, messages, first.generation_kwargs, 1)
+        return instances
+
+    def _inquiry(self, doc: Mapping) -> Inquiry | None:
+        return self.benchmark.inquiry(doc, self.setting)
+
+    # Replies
+
+    def apply_filters(self) -> None:
+        """The YAML's filters (none by default; with repeats all replies are kept), failures marked.
+
+        The marks come last, so that no filter can turn a failure into text.
+        """
+        super().apply_filters()
+        self.replies = self.failed_replies = 0
+        for instance in self._instances:
+            if getattr(instance.args[1], "inquire", None):
+                task, split = instance.args[-2:]
+                name = f"task '{task}', split '{split}', row {instance.doc_id}"
+                findings = Findings.from_text(instance.resps[0], name)
+                instance.filtered_resps = dict.fromkeys(instance.filtered_resps, findings)
+                continue
+            counts = [*instance.token_counts, *[None] * len(instance.resps)]
+            failures = [failure_of(text, count) for text, count in zip(instance.resps, counts)]
+            if not instance.metadata.get("__padding_only__"):
+                self.replies += len(failures)
+                self.failed_replies += sum(failure is not None for failure in failures)
+            if self.config.filter_list is None and instance.repeats > 1:
+                instance.filtered_resps = {name: list(instance.resps) for name in instance.filtered_resps}
+            for name, value in instance.filtered_resps.items():
+                if isinstance(value, list) and len(value) == len(failures):
+                    instance.filtered_resps[name] = [bad or text for bad, text in zip(failures, value)]
+                elif failures and all(failures):
+                    instance.filtered_resps[name] = failures[0]
+
+    def process_results(self, doc: Mapping, results: Sequence, full_docs: object = None) -> dict:
+        """The row's metric values; with repeats, the mean over them.
+
+        Overrides the parent's, which calls the scorer five times before it shows an error.
+        """
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            return {"bypass": None}
+        if self.config.process_results is not None:
+            return self.config.process_results(doc, results)
+        findings = next((reply for reply in results if isinstance(reply, Findings)), None)
+        replies = [reply for reply in results if not isinstance(reply, Findings)]
+        if not replies:  # the harness asks for each request by itself where it draws several
+            return {}
+        own = [request.repeats for request in self.benchmark.requests(doc, self.setting)]
+        several = [isinstance(reply, list) and not own[place] for place, reply in enumerate(replies)]
+        draws = max((len(reply) for reply, more in zip(replies, several) if more), default=0)
+        scores = [
+            self.benchmark.score(
+                doc,
+                [reply[draw] if more else reply for reply, more in zip(replies, several)],
+                self.setting,
+                findings,
+            )
+            for draw in range(draws or 1)
+        ]
+        if not draws:
+            return scores[0]
+        return {
+            name: sum(score[name] for score in scores) / draws if isinstance(value, int | float) else value
+            for name, value in scores[0].items()
+        }

@@ -1,0 +1,493 @@
+"""What stage 1 did and did not teach: by attribute, hop and pictures; the multi-hop curse; recognition and
+recall; new words and new pictures.
+
+Everything is counted from the rows of one model's results on what it was trained on (`remem_finetune`, or
+forget and retain sets) and on `remem_test`. Given a checkpoint, it is scored first, and once more with words
+and pictures crossed (test questions with training pictures, and the other way round).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+from rich.table import Table
+from rich.text import Text
+
+from remem_tasks.benchmarks.remem.data import load_split, resolve_source
+from remem_tasks.errors import RememError
+from remem_tasks.files import write_json, write_whole
+from remem_tasks.metrics.words import occurs, tokens
+from remem_tasks.report.gate import trained_on
+from remem_tasks.report.runs import Row, Run, read_runs
+from remem_tasks.report.statistics import wilson
+
+CROSSED = {
+    "new_words": "new words, training pictures",
+    "new_pictures": "training words, new pictures",
+}
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of rows, with Wilson's 95 % interval; no rows, no share."""
+
+    name: str
+    right: int
+    rows: int
+
+    @property
+    def value(self) -> float | None:
+        return self.right / self.rows if self.rows else None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return wilson(self.right / self.rows, self.rows) if self.rows else (0.0, 1.0)
+
+    def record(self) -> dict:
+        low, high = self.bounds
+        return {
+            "name": self.name,
+            "right": self.right,
+            "rows": self.rows,
+            "value": self.value,
+            "low": low,
+            "high": high,
+        }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One row and whether the reply was right."""
+
+    row: Row
+    right: bool
+    reply: str
+
+    @property
+    def fact(self) -> tuple[str, str]:
+        return self.row.identity, self.row.attribute
+
+
+def asked_of(run: Run, wanted: Callable[[str], bool]) -> list[Asked]:
+    """The rows of ReMem's sets whose split is wanted, each question once."""
+    found: dict[tuple, Asked] = {}
+    for sheet in run.sheets.values():
+        if sheet.main == "em" and wanted(sheet.split):
+            for row, reply, em in zip(sheet.rows, sheet.replies, sheet.scores["em"]):
+                key = (row.identity, row.question, row.picture)
+                found.setdefault(key, Asked(row, bool(em == 1), reply.text))
+    return list(found.values())
+
+
+def share(name: str, asked: Iterable[Asked]) -> Share:
+    asked = list(asked)
+    return Share(name, sum(one.right for one in asked), len(asked))
+
+
+def shares_by(asked: Sequence[Asked], key: Callable[[Asked], object]) -> list[Share]:
+    """A share for each value of the key, in its order."""
+    groups: dict = {}
+    for one in asked:
+        groups.setdefault(key(one), []).append(one)
+    return [share(str(name), groups[name]) for name in sorted(groups)]
+
+
+def single_hops(asked: Sequence[Asked]) -> dict[tuple[str, str], bool]:
+    """(identity, attribute) → whether every 1-hop question about it was answered right."""
+    facts: dict[tuple[str, str], bool] = {}
+    for one in asked:
+        if one.row.hop == 1:
+            facts[one.fact] = facts.get(one.fact, True) and one.right
+    return facts
+
+
+def hops_of(row: Row, facts: Mapping[tuple[str, str], bool]) -> list[tuple[str, str]] | None:
+    """The single hops that a row of two or more hops is made of, beside recognising the person.
+
+    2-hop: the fact. 3-hop, about a relative: who the relative is, and the relative's fact (`spouse_city`
+    = `spouse` and `spouse_city`). None where one of them is never asked by itself.
+    """
+    needed = [(row.identity, row.attribute)]
+    if row.hop >= 3:
+        relations = [
+            name for who, name in facts if who == row.identity and row.attribute.startswith(name + "_")
+        ]
+        if not relations:
+            return None
+        needed.append((row.identity, max(relations, key=len)))
+    return needed if all(one in facts for one in needed) else None
+
+
+def curse(asked: Sequence[Asked]) -> list[tuple[Share, Share, int]]:
+    """The multi-hop curse: EM of a hop, EM of it where every single hop is right, rows that cannot be judged.
+
+    A model that had learned to compose would answer all of the second kind.
+    """
+    facts = single_hops(asked)
+    found = []
+    for hop in sorted({one.row.hop for one in asked if one.row.hop >= 2}):
+        of_hop = [one for one in asked if one.row.hop == hop]
+        needed = [(one, hops_of(one.row, facts)) for one in of_hop]
+        given = [one for one, hops in needed if hops is not None and all(facts[hop_] for hop_ in hops)]
+        unknown = sum(hops is None for _, hops in needed)
+        found.append((share(f"{hop}-hop", of_hop), share(f"{hop}-hop, single hops right", given), unknown))
+    return found
+
+
+def names_in(text: str, identity: str) -> bool:
+    """Whether a text says the identity's name (`mara_quill`: the words mara quill side by side)."""
+    return occurs(tokens(identity.replace("_", " ")), tokens(text))
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """2-hop questions: does it know who is in the picture, does it know the fact when told the name?
+
+    Attributes:
+        recognised: the reply to a question about the picture says the right name.
+        recalled: the 1-hop question, which says the name, about the same fact was answered right.
+        by: (recognised, recalled) → EM of the 2-hop question.
+    """
+
+    recognised: Share
+    recalled: Share
+    by: Mapping[tuple[bool, bool], Share]
+
+
+def recognition(asked: Sequence[Asked]) -> Recognition | str:
+    """Recognition against recall, or why it cannot be told from these rows."""
+    facts = single_hops(asked)
+    two = [one for one in asked if one.row.hop == 2 and one.fact in facts]
+    if not two:
+        return "no fact is asked both in one hop and in two"
+    if sum(names_in(one.row.answer, one.row.identity) for one in two) < len(two) / 2:
+        return "the right answers do not say the person's name, so a reply need not either"
+    seen = [(names_in(one.reply, one.row.identity), facts[one.fact], one) for one in two]
+    cells = {
+        (who, what): share(
+            f"{'recognised' if who else 'not recognised'}, {'recalled' if what else 'not recalled'}",
+            [one for a, b, one in seen if (a, b) == (who, what)],
+        )
+        for who in (True, False)
+        for what in (True, False)
+    }
+    return Recognition(
+        Share("recognised", sum(who for who, _, _ in seen), len(seen)),
+        Share("recalled", sum(what for _, what, _ in seen), len(seen)),
+        cells,
+    )
+
+
+@dataclass
+class Diagnosis:
+    """Everything that was counted of a model.
+
+    Attributes:
+        hops, attributes, pictures: EM on what was trained, by hop, attribute, and number of pictures that a
+            fact was shown with (1-hop and deeper rows apart).
+        curse: see `curse`; of the trained rows and of the test rows.
+        contexts: EM with training or new words and pictures.
+    """
+
+    model: str
+    hops: list[Share]
+    attributes: list[Share]
+    pictures: list[Share]
+    curse: dict[str, list[tuple[Share, Share, int]]]
+    recognition: dict[str, Recognition | str]
+    contexts: list[Share]
+    notes: list[str] = field(default_factory=list)
+
+    def record(self) -> dict:
+        def seen(found: Recognition | str) -> object:
+            if isinstance(found, str):
+                return found
+            return {
+                "recognised": found.recognised.record(),
+                "recalled": found.recalled.record(),
+                "two_hop": [one.record() for one in found.by.values()],
+            }
+
+        return {
+            "model": self.model,
+            "by_hop": [one.record() for one in self.hops],
+            "by_attribute": [one.record() for one in self.attributes],
+            "by_pictures": [one.record() for one in self.pictures],
+            "curse": {
+                name: [
+                    {"all": both[0].record(), "given": both[1].record(), "not_judged": both[2]}
+                    for both in found
+                ]
+                for name, found in self.curse.items()
+            },
+            "recognition": {name: seen(found) for name, found in self.recognition.items()},
+            "contexts": [one.record() for one in self.contexts],
+            "findings": self.findings(),
+            "notes": self.notes,
+        }
+
+    def findings(self) -> list[str]:
+        """What stands out, a line each; only what the intervals bear out."""
+        lines = []
+        for where, found in self.curse.items():
+            for overall, given, _ in found:
+                if given.rows and given.bounds[1] < 0.8:
+                    lines.append(
+                        f"multi-hop curse ({where}): {overall.name} EM is {given.value:.2f} though every single "
+                        f"hop is right ({given.right} of {given.rows} rows)"
+                    )
+        for where, found in self.recognition.items():
+            if not isinstance(found, str) and found.recognised.bounds[1] < found.recalled.bounds[0]:
+                lines.append(
+                    f"recognition is the weak link ({where}): it says the right name in {found.recognised.value:.2f}"
+                    f" of the 2-hop rows, and knows the fact when told the name in {found.recalled.value:.2f}"
+                )
+        for one in self.hops:
+            if one.bounds[1] < 0.8:
+                lines.append(f"under-memorised: {one.name} EM is {one.value:.2f} on what was trained")
+        if weak := [one.name for one in self.attributes if one.rows and one.bounds[1] < 0.8]:
+            lines.append(
+                f"under-memorised attributes: {', '.join(weak[:8])}" + (" …" if len(weak) > 8 else "")
+            )
+        context = {one.name: one for one in self.contexts}
+        both, new = context.get("training words and pictures"), context.get("new words, new pictures")
+        if both and new and new.bounds[1] < both.bounds[0]:
+            lines.append(
+                f"over-fitting: EM falls from {both.value:.2f} to {new.value:.2f} with new words and pictures"
+            )
+            parts = [(context[name], name) for name in CROSSED.values() if name in context]
+            if len(parts) == 2 and abs(parts[0][0].value - parts[1][0].value) > 0.05:
+                worst = min(parts, key=lambda part: part[0].value)
+                lines.append(f"most of it comes with {worst[1]}: EM {worst[0].value:.2f}")
+        return lines or ["nothing stands out"]
+
+
+def diagnose(run: Run, crossed: Mapping[str, Run] | None = None) -> Diagnosis:
+    """Count everything.
+
+    Args:
+        run: scored on something that was trained on, and better on `remem_test` too.
+        crossed: `new_words` and `new_pictures` → the same model on crossed test rows.
+
+    Raises:
+        RememError: nothing that was trained on among the results.
+    """
+    trained, test = asked_of(run, trained_on), asked_of(run, lambda split: split == "test")
+    if not trained:
+        raise RememError(
+            f"'{run.name}' was scored on {', '.join(run.sheets)}: diagnosis needs what it was trained on "
+            "(remem_finetune, or forget and retain sets)"
+        )
+    notes = []
+    pictures: dict[tuple, set[str]] = {}
+    for one in trained:
+        pictures.setdefault(one.fact, set()).add(one.row.picture)
+    if not any(sheet.split == "finetune" for sheet in run.sheets.values()):
+        notes.append("not scored on remem_finetune: pictures are counted in the scored rows only")
+    by_set = {"trained": trained, **({"test": test} if test else {})}
+    contexts = [share("training words and pictures", trained)]
+    for key, name in CROSSED.items():
+        if crossed and key in crossed:
+            contexts.append(share(name, asked_of(crossed[key], lambda split: split == "test")))
+    if test:
+        contexts.append(share("new words, new pictures", test))
+    else:
+        notes.append("not scored on remem_test: nothing is known of new words and pictures")
+    return Diagnosis(
+        model=run.name,
+        hops=shares_by(trained, lambda one: f"{one.row.hop}-hop"),
+        attributes=sorted(
+            shares_by(trained, lambda one: one.row.attribute), key=lambda one: (one.value, one.name)
+        ),
+        pictures=[
+            Share(f"{kind}, {one.name}", one.right, one.rows)
+            for kind, keep in (("1-hop", lambda hop: hop == 1), ("multi-hop", lambda hop: hop > 1))
+            for one in sorted(
+                shares_by([a for a in trained if keep(a.row.hop)], lambda one: len(pictures[one.fact])),
+                key=lambda one: int(one.name),
+            )
+        ],
+        curse={name: curse(asked) for name, asked in by_set.items()},
+        recognition={name: recognition(asked) for name, asked in by_set.items()},
+        contexts=contexts,
+        notes=notes,
+    )
+
+
+# A checkpoint
+
+
+def score(
+    checkpoint: str,
+    data: str,
+    tasks: Sequence[str],
+    out: str | Path,
+    device: str = "cpu",
+    metrics: str = "em",
+) -> None:
+    """Score a checkpoint with this environment's lmms-eval, unless `out` holds a complete scoring of it."""
+    out = Path(out)
+    command = {"checkpoint": str(checkpoint), "data": str(data), "tasks": list(tasks), "metrics": metrics}
+    done = out / "scored.json"
+    if done.is_file() and json.loads(done.read_text()) == command:
+        return
+    program = [sys.executable, "-c", "from remem_tasks.cli import lmms_eval; lmms_eval()"]
+    program += ["--model", "remem_hf", "--model_args", f"pretrained={checkpoint},device={device}"]
+    program += ["--tasks", ",".join(tasks), "--batch_size", "64", "--output_path", str(out), "--log_samples"]
+    environment = {**os.environ, "REMEM_DATA": str(data), "REMEM_METRICS": metrics}
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "log.txt").open("w") as log:
+        status = subprocess.run(program, env=environment, stdout=log, stderr=log, check=False).returncode
+    if status:
+        last = [line for line in (out / "log.txt").read_text(errors="replace").splitlines() if line.strip()]
+        raise RememError(f"scoring '{checkpoint}' ended with status {status}: {last[-1] if last else ''}")
+    write_whole(done, json.dumps(command) + "\n")
+
+
+def cross(data: str, out: str | Path) -> dict[str, Path]:
+    """Two data folders whose split `test` has words and pictures crossed, person by person.
+
+    Returns:
+        `new_words`: test questions with training pictures; `new_pictures`: as many training questions of
+        the same person with the test pictures.
+    """
+    out = Path(out)
+    finetune, test = load_split(data, "finetune"), load_split(data, "test")
+    columns = [name for name in test.column_names if name not in ("row_id", "identity", "hop")]
+    rows_of: dict[str, list[int]] = {}
+    for place, identity in enumerate(finetune["identity"][:]):
+        rows_of.setdefault(identity, []).append(place)
+    taken: dict[str, int] = {}
+    pairs = []
+    for place, identity in enumerate(test["identity"][:]):
+        if own := rows_of.get(identity):
+            nth = taken[identity] = taken.get(identity, -1) + 1
+            step = max(1, len(own) // max(1, sum(name == identity for name in test["identity"][:])))
+            pairs.append((place, own[nth * step % len(own)]))
+    folders = {}
+    forget = load_split(data, "forget1") if "forget1" in _splits(data) else None
+    for kind in CROSSED:
+        folder = folders[kind] = out / kind
+        if (folder / "data" / "test-00000-of-00001.parquet").is_file():
+            continue
+        rows = []
+        for new, old in pairs:
+            words, shown = (test[new], finetune[old]) if kind == "new_words" else (finetune[old], test[new])
+            row = {name: words[name] for name in columns}
+            rows.append({**row, "image": shown["image"], "image_path": shown["image_path"]})
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        if forget is not None:  # who counts as forgotten
+            forget.select_columns(columns).cast_column("image", datasets.Image()).to_parquet(
+                folder / "data" / "forget1-00000-of-00001.parquet"
+            )
+        table = datasets.Dataset.from_list(rows, features=test.select_columns(columns).features)
+        partial = folder / "data" / "test.partial"
+        table.cast_column("image", datasets.Image()).to_parquet(partial)
+        partial.rename(folder / "data" / "test-00000-of-00001.parquet")
+    return folders
+
+
+def _splits(data: str) -> list[str]:
+    from remem_tasks.benchmarks.remem.data import available_splits
+
+    return available_splits(data)
+
+
+def diagnose_checkpoint(checkpoint: str, data: str | None, out: str | Path, device: str = "cpu") -> Diagnosis:
+    """Score a checkpoint on finetune, test and both crossed sets in folder `out`, then `diagnose`.
+
+    A second call goes on with what is scored.
+    """
+    out, source = Path(out), str(resolve_source(data))
+    score(checkpoint, source, ("remem_finetune", "remem_test"), out / "results", device)
+    crossed = {}
+    for kind, folder in cross(source, out / "crossed").items():
+        score(checkpoint, str(folder), ("remem_test",), out / f"results_{kind}", device)
+        crossed[kind] = read_runs([f"{kind}={out / f'results_{kind}'}"])[0]
+    (run,) = read_runs([f"{Path(checkpoint).name or checkpoint}={out / 'results'}"])
+    return diagnose(run, crossed)
+
+
+# Telling it
+
+
+def _told(one: Share) -> list[str]:
+    if one.value is None:
+        return [one.name, "-", "", "0"]
+    return [one.name, f"{one.value:.2f}", "{:.2f}–{:.2f}".format(*one.bounds), str(one.rows)]
+
+
+def sections(found: Diagnosis) -> list[tuple[str, list[list[str]]]]:
+    """(title, lines of name, EM, interval, rows) of everything that was counted."""
+    told = [
+        ("By hop, on what was trained", [_told(one) for one in found.hops]),
+        (
+            "The multi-hop curse: EM where every single hop is right",
+            [
+                [f"{where}: {line[0]}", *line[1:]]
+                for where, hops in found.curse.items()
+                for both in hops
+                for line in map(_told, both[:2])
+            ],
+        ),
+    ]
+    lines = []
+    for where, seen in found.recognition.items():
+        if isinstance(seen, str):
+            lines.append([f"{where}: not told: {seen}", "", "", ""])
+            continue
+        lines += [
+            [f"{where}: {line[0]}", *line[1:]]
+            for line in (
+                ["says the right name (recognition)", *_told(seen.recognised)[1:]],
+                ["knows the fact when told the name (recall)", *_told(seen.recalled)[1:]],
+                *(["2-hop EM, " + one.name, *_told(one)[1:]] for one in seen.by.values() if one.rows),
+            )
+        ]
+    told.append(("Recognition against recall, 2-hop rows", lines))
+    told.append(("New words, new pictures", [_told(one) for one in found.contexts]))
+    told.append(("By number of pictures that a fact was shown with", [_told(one) for one in found.pictures]))
+    told.append(("By attribute, worst first", [_told(one) for one in found.attributes]))
+    return told
+
+
+def tables_of(found: Diagnosis, attributes: int = 10) -> list[Table]:
+    """What `remem diagnose` prints."""
+    tables = []
+    for title, lines in sections(found):
+        table = Table("", "EM", "95 %", "rows", title=title, title_style="bold", title_justify="left")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for line in lines[:attributes] if title.startswith("By attribute") else lines:
+            table.add_row(*map(Text, line))
+        tables.append(table)
+    return tables
+
+
+def write_diagnosis(found: Diagnosis, out: str | Path) -> list[Path]:
+    """`diagnosis.md`, `diagnosis.json` and `diagnosis.png` in a folder."""
+    from remem_tasks.render.figures import draw_diagnosis
+
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"# Diagnosis of {found.model}",
+        "",
+        *(f"- {line}" for line in found.findings() + found.notes),
+        "",
+    ]
+    lines += ["![multi-hop curse, recognition and recall, contexts, pictures](diagnosis.png)", ""]
+    for title, rows in sections(found):
+        lines += [f"## {title}", "", "| | EM | 95 % | rows |", "|---|---:|---:|---:|"]
+        lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows] + [""]
+    write_whole(out / "diagnosis.md", "\n".join(lines))
+    write_json(out / "diagnosis.json", found.record())
+    draw_diagnosis(found, out / "diagnosis.png")
+    return [out / f"diagnosis.{kind}" for kind in ("md", "json", "png")]

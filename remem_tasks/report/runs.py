@@ -1,0 +1,528 @@
+"""Runs: lmms-eval's results and samples files of any number of models, row by row and checked.
+
+A half-written file, samples without row ids, a NaN or rows that are not those of the results file stop
+the reading with one line. What may stand side by side but must not be compared is found by `groups_of`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from remem_tasks.benchmarks.view import RATES, Reading
+from remem_tasks.benchmarks.views import reading_of
+from remem_tasks.errors import RememError
+from remem_tasks.report.results import newest_results, read_scores
+
+COMPARED = (  # settings of a suite that two runs must share to be compared
+    "estimator",
+    "rollouts",
+    "cloze_context",
+    "references",
+    "memo_stride",
+    "memo_tokens",
+    "rollout_seed",
+    "forget",
+    "shots",
+)
+ANONYMOUS = "no row ids, so nothing can be told by person, hop or attribute; score again with these tasks"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was asked; the same for every model.
+
+    Attributes:
+        hop: 0 where the benchmark has none.
+        attribute: of ReMem's rows; else the kind of question.
+        trained: whether training asks this kind of question.
+    """
+
+    row_id: str
+    identity: str
+    hop: int
+    attribute: str
+    category: str
+    forgotten: bool
+    question: str
+    answer: str
+    picture: str
+    trained: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one model said to one row.
+
+    Attributes:
+        text: the greedy reply.
+        ranks: Ĝ of each secret; empty where exposure was not measured.
+        bits: −log2 P of each secret, None where the model cannot say it at all.
+        guesses: for each secret the likeliest guesses as (text, ln p).
+    """
+
+    text: str
+    ranks: tuple[int, ...] = ()
+    bits: tuple[float | None, ...] = ()
+    guesses: tuple[tuple[tuple[str, float], ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One task of one run.
+
+    Attributes:
+        reading: of its benchmark.
+        rows, replies: N of each, in the order of row ids.
+        scores: metric without the benchmark's name → (N,) values; NaN = not measured on that row.
+        of_set: scores that only a whole set has, such as CLEAR's forget quality.
+        means: the results file's own numbers, by their full names.
+        missing: why a score is not available.
+    """
+
+    task: str
+    reading: Reading
+    split: str
+    data: str
+    fingerprint: str
+    suite: Mapping
+    missing: Mapping[str, str]
+    rows: tuple[Row, ...]
+    replies: tuple[Reply, ...]
+    scores: Mapping[str, np.ndarray]
+    of_set: Mapping[str, float]
+    means: Mapping[str, float]
+
+    @property
+    def main(self) -> str:
+        """The score that says whether the answer was given; every row has it."""
+        return self.reading.column
+
+    @property
+    def metrics(self) -> list[str]:
+        """The scores that say what the model knows, the main one first."""
+        return sorted((name for name in self.scores if name not in RATES), key=lambda name: name != self.main)
+
+    @cached_property
+    def trained(self) -> np.ndarray:
+        """(N,) booleans: rows of a kind that training asks."""
+        return np.array([row.trained for row in self.rows])
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(row.row_id for row in self.rows)
+
+    @property
+    def rollouts(self) -> int:
+        return int(self.suite.get("rollouts", 64))
+
+    def mean(self, metric: str, keep: np.ndarray | None = None) -> float | None:
+        """Mean over the rows that have the metric; None if none has.
+
+        Args:
+            keep: (N,) booleans, the rows to take.
+        """
+        values = self.scores.get(metric)
+        if values is None:
+            return None
+        values = values[~np.isnan(values)] if keep is None else values[keep & ~np.isnan(values)]
+        return float(values.mean()) if len(values) else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """All tasks of one model.
+
+    Attributes:
+        name: unique among the runs read together.
+        model: what several seeds share; else the name.
+        checkpoint: as the harness was given it.
+        record: the checkpoint's `run.json`, if it is on this machine; else empty.
+        step: of a checkpoint in the course of a training, by its folder's name; None for a final one.
+    """
+
+    name: str
+    model: str
+    file: Path
+    checkpoint: str
+    date: str
+    record: Mapping
+    step: int | None
+    sheets: Mapping[str, Sheet]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str | None:
+        return self.record.get("method")
+
+    @property
+    def seed(self) -> int | None:
+        return self.record.get("seed")
+
+
+@dataclass
+class Group:
+    """Runs that may be compared, and why they stand apart from the first group."""
+
+    runs: list[Run] = field(default_factory=list)
+    why: str = ""
+
+    @cached_property
+    def sheets(self) -> dict[str, list[tuple[Run, Sheet]]]:
+        """task → the runs that have it."""
+        tasks = dict.fromkeys(task for run in self.runs for task in run.sheets)
+        return {
+            task: [(run, run.sheets[task]) for run in self.runs if task in run.sheets]
+            for task in sorted(tasks, key=_task_order)
+        }
+
+
+def _task_order(task: str) -> tuple:
+    kinds = ("forget", "retain", "test", "finetune")
+    place = next((place for place, kind in enumerate(kinds) if kind in task), len(kinds))
+    return place, task
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is no score")
+
+
+def _number(value: object, where: str) -> float:
+    """A finite number; None (not measured on this row) becomes NaN, which marks just that."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RememError(f"{where} is {value!r}, not a finite number")
+    return float(value)
+
+
+def _reply_text(sample: Mapping) -> str:
+    """The greedy reply: the first thing under the filters, which may be a list of repeats."""
+    value = sample.get("filtered_resps", sample.get("resps", ""))
+    while isinstance(value, list):
+        value = value[0] if value else ""
+    return "" if value is None else str(value)
+
+
+def _row_of(sample: Mapping, reading: Reading, forgotten: bool, where: str) -> tuple[Row, Reply]:
+    values = sample.get(reading.rows)
+    if not isinstance(values, Mapping) or not isinstance(values.get("row_id"), str):
+        raise RememError(f"{where}: {ANONYMOUS}")
+    try:
+        media = sample.get("input_media") or []
+        row = Row(
+            row_id=values["row_id"],
+            identity=str(values["identity"] or "(nobody)"),
+            hop=int((values.get("hop") if reading.kinds else values["hop"]) or 0),
+            attribute=str(values.get("attribute") or reading.kind_of(values) or "(none)"),
+            category=str(values.get("qa_category") or "(none)"),
+            forgotten=bool(values.get("forgotten", forgotten)),
+            question=str(sample.get("input", "")),
+            answer=str(sample.get("target", "")),
+            picture=str(values["picture"] if "picture" in values else media[0] if media else ""),
+            trained=not reading.trained or values.get("kind") in reading.trained,
+        )
+        reply = Reply(
+            text=_reply_text(sample),
+            ranks=tuple(int(rank) for rank in values.get("guess_rank") or ()),
+            bits=tuple(values.get("secret_bits") or ()),
+            guesses=tuple(
+                tuple((str(text), float(value)) for text, value in guesses)
+                for guesses in values.get("guesses") or ()
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RememError(f"{where}: '{reading.rows}' cannot be read ({error!r})") from error
+    return row, reply
+
+
+def _scores_of(sample: Mapping, reading: Reading, where: str) -> tuple[dict[str, float], str, set[str]]:
+    """(a sample's scores by their short names, the main one's full name, the names of those of a whole set)."""
+    scores, full_names, of_set = {}, {}, set()
+    for key, value in sample.items():
+        name = reading.score_name(key, sample[reading.rows])
+        if name is None:
+            continue
+        if isinstance(value, Mapping):
+            of_set.add(name)
+        else:
+            scores[name], full_names[name] = _number(value, f"{where}: {key}"), key
+    main = next((name for name in reading.main if name in scores), None)
+    if main is None or math.isnan(scores[main]):
+        raise RememError(f"{where}: a row without {reading.name}'s {' or '.join(reading.main)}")
+    return {reading.column: scores[main], **scores}, full_names[main], of_set
+
+
+def read_samples(
+    file: Path, task: str, reading: Reading, config: Mapping, means: Mapping[str, float], rows: int
+) -> Sheet:
+    """The rows of one samples file, in the order of row ids.
+
+    Args:
+        means, rows: the task's numbers in the results file, and how many rows it counts.
+
+    Raises:
+        RememError: a line that is no JSON (half written), no row id, a row twice, NaN, or a file that is
+            not that of these results.
+    """
+    metadata = config.get("metadata") or {}
+    split = str(config.get("test_split", ""))
+    forgotten = split.startswith("forget")
+    found: dict[str, tuple[Row, Reply, dict[str, float]]] = {}
+    of_set: set[str] = set()
+    mains: dict[str, list[float]] = {}
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                where = f"'{file}', line {number}"
+                try:
+                    sample = json.loads(line, parse_constant=_refuse)
+                except ValueError as error:
+                    raise RememError(f"{where}: half written or no JSON ({error})") from error
+                if not isinstance(sample, dict):
+                    raise RememError(f"{where}: no sample of lmms-eval")
+                row, reply = _row_of(sample, reading, forgotten, where)
+                if row.row_id in found:
+                    raise RememError(f"{where}: row '{row.row_id}' for the second time")
+                scores, main, more = _scores_of(sample, reading, where)
+                found[row.row_id] = row, reply, scores
+                mains.setdefault(main, []).append(scores[reading.column])
+                of_set |= more
+    except OSError as error:
+        raise RememError(f"'{file}' cannot be read ({error.strerror})") from error
+    if not found:
+        raise RememError(f"'{file}' holds no samples")
+    if len(found) != rows:
+        raise RememError(f"'{file}' holds {len(found)} rows, the results file {rows}")
+    for main, values in mains.items():
+        if abs(float(np.mean(values)) - means.get(main, math.inf)) > 1e-6:
+            raise RememError(
+                f"'{file}' is not the samples file of the results beside it: their {main} differs"
+            )
+    order = sorted(found, key=_natural)
+    names = dict.fromkeys(name for key in order for name in found[key][2])
+    return Sheet(
+        task=task,
+        reading=reading,
+        split=split,
+        data=str(metadata.get("data", "")),
+        fingerprint=str(metadata.get("fingerprint", "")),
+        suite=dict(metadata.get("suite") or {}),
+        missing=dict(metadata.get("not_available") or {}),
+        rows=tuple(found[key][0] for key in order),
+        replies=tuple(found[key][1] for key in order),
+        scores={name: np.array([found[key][2].get(name, math.nan) for key in order]) for name in names},
+        of_set={name: means[full] for name in sorted(of_set) if (full := f"{reading.name}_{name}") in means},
+        means=means,
+    )
+
+
+def _natural(row_id: str) -> tuple:
+    split, _, index = row_id.rpartition(":")
+    return (split, int(index), "") if index.isdigit() else (split, -1, index)
+
+
+def _option(model_args: object, name: str) -> str | None:
+    if isinstance(model_args, Mapping):
+        value = model_args.get(name)
+        return None if value is None else str(value)
+    match = re.search(rf"(?:^|,){name}=([^,]+)", str(model_args or ""))
+    return match.group(1) if match else None
+
+
+def _record_of(checkpoint: str) -> dict:
+    """The `run.json` of a checkpoint folder or of the training it is a step of; empty if there is none."""
+    folder = Path(checkpoint)
+    for place in (folder, folder.parent) if re.fullmatch(r"checkpoint-\d+", folder.name) else (folder,):
+        try:
+            record = json.loads((place / "run.json").read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict):
+            return record
+    return {}
+
+
+def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
+    """The run of one `*_results.json` and the samples files beside it.
+
+    Raises:
+        RememError: the results or samples are missing, half written, or do not belong together.
+    """
+    file = Path(file)
+    means = read_scores(file)
+    raw = json.loads(file.read_text())
+    configs, counts = raw.get("configs") or {}, raw.get("n-samples") or {}
+    tasks = [task for task, values in means.items() if reading_of(values) or task in counts]
+    if not tasks:
+        raise RememError(f"'{file}' holds no task's scores")
+    stamp = file.name.removesuffix("results.json")
+    sheets, notes = {}, []
+    for task in tasks:
+        samples = file.with_name(f"{stamp}samples_{task}.jsonl")
+        reading = reading_of(means[task])
+        if reading is None:
+            notes.append(f"task '{task}' is of no benchmark that reports read, and is left out")
+            continue
+        if not samples.is_file():
+            raise RememError(f"'{samples}' is not there: score with --log_samples, which the report reads")
+        config = configs.get(task) or {}
+        rows = int((counts.get(task) or {}).get("effective", means[task][reading.rows]))
+        sheet = read_samples(samples, task, reading, config, means[task], rows)
+        if failed := sheet.means.get(f"{reading.name}_failed_rate"):
+            notes.append(f"{task}: {failed:.1%} of the replies failed in the engine and score 0")
+        if blank := sheet.means.get(f"{reading.name}_blank_rate"):
+            notes.append(f"{task}: {blank:.1%} of the replies are blank")
+        sheets[task] = sheet
+    if not sheets:
+        if any(name.endswith("_rows") for task in tasks for name in means[task]):
+            raise RememError(
+                f"'{file}' holds scores of {', '.join(tasks)}, which are of no benchmark that reports read "
+                "(remem_tasks/report/reading.py)"
+            )
+        raise RememError(f"'{file}': {ANONYMOUS}")
+    settings = raw.get("config") or {}
+    arguments = settings.get("model_args")
+    checkpoint = str(
+        _option(arguments, "peft") or _option(arguments, "pretrained") or raw.get("model_name") or ""
+    )
+    step = re.search(r"checkpoint-(\d+)", checkpoint) or re.search(r"checkpoint-(\d+)", name)
+    if settings.get("limit"):
+        notes.append(f"scored with --limit {settings['limit']:g}: not the whole sets")
+    record = _record_of(checkpoint)
+    if (record.get("gate") or {}).get("overridden"):
+        notes.append(f"trained with --no_gate: {'; '.join(record['gate'].get('reasons') or [])}")
+    return Run(
+        name=name,
+        model=model or name,
+        file=file,
+        checkpoint=checkpoint,
+        date=str(raw.get("date", "")),
+        record=record,
+        step=int(step.group(1)) if step else None,
+        sheets=sheets,
+        notes=tuple(notes),
+    )
+
+
+def _by_numbers(folder: Path) -> list:
+    """`checkpoint-40` before `checkpoint-120`."""
+    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", str(folder))]
+
+
+def _found_in(path: Path) -> list[tuple[str, Path]]:
+    """(name, newest results file) of each run below a path."""
+    if path.is_file():
+        return [(path.parent.parent.name or path.stem, path)]
+    newest_results(path)  # raises where there is none
+    folders = sorted({file.parent for file in path.rglob("*_results.json")}, key=_by_numbers)
+    names = []
+    for folder in folders:
+        parts = folder.relative_to(path).parts
+        # The last folder is the one that lmms-eval names after the checkpoint.
+        own = "/".join(parts[:-1])
+        names.append(own or (path.resolve().name if len(folders) == 1 else (parts or (path.name,))[-1]))
+    return [(name, newest_results(folder)) for name, folder in zip(names, folders)]
+
+
+def find_runs(paths: Sequence[str]) -> list[tuple[str, str, Path]]:
+    """(name, model, results file) for each argument.
+
+    Args:
+        paths: a results file, an `--output_path`, a folder of several, or `NAME=` before one of these.
+            A NAME given several times is one model's several seeds.
+
+    Raises:
+        RememError: nothing there.
+    """
+    found: list[tuple[str, Path]] = []
+    for path in paths:
+        label, equals, rest = path.partition("=")
+        named = bool(equals) and not Path(path).exists()
+        place = Path(rest if named else path)
+        if not place.exists():
+            raise RememError(f"'{place}' is not there")
+        several = _found_in(place)
+        for name, file in several:
+            name = (label if len(several) == 1 else f"{label}/{name}") if named else name
+            if file.resolve() not in [other.resolve() for _, other in found]:
+                found.append((name, file))
+    counted: dict[str, int] = {}
+    runs = []
+    for name, file in found:
+        total = sum(other == name for other, _ in found)
+        counted[name] = counted.get(name, 0) + 1
+        runs.append((f"{name} #{counted[name]}" if total > 1 else name, name, file))
+    return runs
+
+
+def read_runs(paths: Sequence[str]) -> list[Run]:
+    """All runs of the arguments; see `find_runs`."""
+    if not paths:
+        raise RememError("no runs given")
+    return [read_run(file, name, model) for name, model, file in find_runs(paths)]
+
+
+def difference(first: Sheet, second: Sheet) -> str:
+    """Why two sheets of one task must not be compared; empty if they may be."""
+    if first.fingerprint != second.fingerprint:
+        return f"other data (fingerprint {second.fingerprint or 'none'}, not {first.fingerprint or 'none'})"
+    if {"exposure", "memo"} & (first.scores.keys() & second.scores.keys()):
+        for name in COMPARED:
+            if first.suite.get(name) != second.suite.get(name):
+                return f"{name} {second.suite.get(name)}, not {first.suite.get(name)}"
+    if first.ids != second.ids:
+        return f"other rows ({len(second.ids)}, not {len(first.ids)})"
+    return ""
+
+
+def _apart(group: Group, run: Run) -> str:
+    shared = False
+    for other in group.runs:
+        for task in (name for name in other.sheets if name in run.sheets):
+            shared = True
+            if why := difference(other.sheets[task], run.sheets[task]):
+                return f"'{run.name}' differs from '{other.name}' in {task}: {why}"
+    names = ", ".join(run.sheets)
+    return "" if shared else f"'{run.name}' has no task in common with '{group.runs[0].name}' ({names})"
+
+
+def groups_of(runs: Iterable[Run]) -> list[Group]:
+    """The runs in groups within which every shared task has the same data, rows and settings."""
+    groups: list[Group] = []
+    for run in runs:
+        why = ""
+        for group in groups:
+            if not (reason := _apart(group, run)):
+                group.runs.append(run)
+                break
+            why = why or reason
+        else:
+            groups.append(Group([run], why))
+    return groups
+
+
+def the_run(runs: Sequence[Run], wanted: str | None, role: str) -> Run | None:
+    """The run that was named, or the only one whose record has the method of that role (`gold`, `sft`).
+
+    Args:
+        wanted: a run's name, or the path it was read from.
+
+    Raises:
+        RememError: no run has that name.
+    """
+    if wanted is None:
+        fitting = [run for run in runs if run.method == role and run.step is None]
+        return fitting[0] if len(fitting) == 1 else None
+    paths = {file for _, _, file in find_runs([wanted])} if Path(wanted).exists() else set()
+    for run in runs:
+        if wanted == run.name or run.file in paths:
+            return run
+    raise RememError(f"'{wanted}' is none of the runs: {', '.join(run.name for run in runs)}")

@@ -1,0 +1,113 @@
+"""`remem data check` and `remem data pull`."""
+
+import io
+
+import datasets
+import pytest
+from PIL import Image
+from rich.console import Console
+from support.rows import people_splits, rows_of, write_parquet
+
+from remem_tasks import cli
+from remem_tasks.audit.check import check, tables_of, text_faults
+from remem_tasks.audit.pull import pull
+from remem_tasks.benchmarks import remem as data
+from remem_tasks.errors import RememError
+
+
+def test_a_sound_data_set_has_no_faults(data_dir):
+    report = check(str(data_dir))
+    assert report.faults == {}
+    assert report.counts["forget2"] == {"rows": 12, "identities": 2, "pictures": 12}
+    assert report.hops["finetune"] == {1: 18, 2: 18}
+    assert report.attributes["test"] == {"city": 12, "phone": 12, "pet": 12}
+    assert report.overlaps["finetune", "forget1"] == (6, 1, 6)
+    assert ("forget1", "retain") not in report.overlaps
+    console = Console(width=140, record=True, file=io.StringIO())
+    for table in tables_of(report):
+        console.print(table)
+    assert "forget2" in console.export_text()
+
+
+ROW = rows_of("ada_birch")[0]  # "What is the city of Ada Birch?" … "The city of Ada Birch is Oslo Bay."
+
+
+@pytest.mark.parametrize(
+    ("change", "kinds"),
+    [
+        ({}, []),
+        ({"keywords": '["Oslo Bay", "Ada Birch"]'}, ["keyword in the question", "keyword in the cloze prompt"]),
+        ({"answer": "In Oslo."}, ["keyword missing from the answer", "cloze prompt does not lead to the keyword"]),
+        ({"keywords": "?!"}, ["keyword without a letter or digit"]),
+        ({"cloze_prompt": ""}, ["no cloze prompt"]),
+        ({"cloze_prompt": "The city of"}, ["cloze prompt does not lead to the keyword"]),
+        ({"question": "Is it Oslo Bay?"}, ["keyword in the question"]),
+        ({"cloze_prompt": "The city of Ada Birch is Oslo Bay"}, ["keyword in the cloze prompt", "cloze prompt does not lead to the keyword"]),
+    ],
+)  # fmt: skip
+def test_faults_of_a_row(change, kinds):
+    assert list(text_faults({**ROW, **change})) == kinds
+
+
+def test_every_kind_of_fault_in_a_set_is_named(tmp_path):
+    splits = people_splits()
+    splits["test"][0]["image"] = splits["finetune"][7]["image"]
+    splits["test"][1]["image"] = {"bytes": b"no picture", "path": "x.png"}
+    splits["test"][2]["question_type"] = "many"
+    splits["test"][4] = splits["test"][3]
+    splits["forget2"] = splits["forget2"][6:]  # without the identity of forget1
+    splits["forget3"][0] = {**splits["forget3"][0], "question": "Where does Ada Birch live?"}
+    splits["retain"] += splits["forget1"][:1]
+    splits["broken"] = [{**ROW, "keywords": " "}]
+    write_parquet(tmp_path, splits)
+    faults = check(str(tmp_path)).faults
+    assert set(faults) == {
+        "test shows training pictures",
+        "unreadable picture",
+        "question_type names no number of hops",
+        "same question with the same picture",
+        "forget sets not nested",
+        "forget rows that finetune does not have",
+        "retain asks about forgotten people",
+        "split cannot be used",
+    }
+    assert "split 'test', row 1" in faults["unreadable picture"][0]
+    assert "split 'broken', row 0: column 'keywords'" in faults["split cannot be used"][0]
+    assert faults["retain asks about forgotten people"][0] == "split 'forget1': ada_birch"
+
+
+def test_the_command_ends_with_its_verdict(data_dir, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["data", "check", str(data_dir)])
+    assert stop.value.code == 0 and "no faults" in capsys.readouterr().out
+    write_parquet(tmp_path, {"finetune": [{**ROW, "answer": "No."}]})
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["data", "check", str(tmp_path), "--no-pictures"])
+    said = capsys.readouterr()
+    assert stop.value.code == 1
+    assert (
+        "1 x keyword missing from the answer: split 'finetune', row 0 (images/ada_birch/0000.png)" in said.out
+    )
+    assert said.err.strip() == "remem data: error: 2 faults of 2 kinds"
+
+
+def test_pull_keeps_splits_that_load_like_the_source(data_dir, tmp_path):
+    out = tmp_path / "kept"
+    assert pull(str(data_dir), ["forget1"], out) == {"forget1": 6}
+    assert data.available_splits(str(out)) == ["forget1"]
+    assert pull(str(data_dir), ["forget1", "retain"], out) == {"retain": 12}
+    for split in ("forget1", "retain"):
+        kept, source = data.load_split(str(out), split), data.load_split(str(data_dir), split)
+        assert data.fingerprint(kept) == data.fingerprint(source)
+        assert [row["image"]["bytes"] for row in kept] == [row["image"]["bytes"] for row in source]
+    plain = datasets.load_dataset(str(out), split="retain")
+    assert plain.column_names == list(data.COLUMNS) and isinstance(plain[0]["image"], Image.Image)
+
+
+def test_pull_refuses_unknown_splits_and_folders_of_others(data_dir, tmp_path):
+    with pytest.raises(RememError, match="no split 'forget9'"):
+        pull(str(data_dir), ["forget9"], tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(RememError, match="not empty"):
+        pull(str(data_dir), ["forget1"], tmp_path)

@@ -1,0 +1,323 @@
+"""Exposure of CLEAR's names: against plain forwards and listed outcomes, by the settings of a run, and where it cannot be had."""
+
+import io
+import json
+import math
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.forged import Plain, changed
+from support.scripted import Scripted, run, value
+
+from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.clear import data as clear
+from remem_tasks.benchmarks.clear.benchmark import EXPOSURES, exposures
+from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.remem.benchmark import _of_findings
+from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.errors import RememError
+from remem_tasks.harness.remem_hf import RememHF
+from remem_tasks.metrics import tokens
+from remem_tasks.whitebox import Findings, SecretFindings
+
+SHORT = {"gen_kwargs": "max_new_tokens=3"}
+ASKED = clear.NAME_QUESTION
+PERTURBED = "clear_forget10_perturbed"
+
+
+class Names(Plain):
+    """Probabilities of texts that begin the assistant's turn, by forwards of whole sequences."""
+
+    def inputs(self, question, picture, said=""):
+        """With question None the picture stands alone."""
+        if question is not None:
+            return super().inputs(question, picture, said)
+        text = self.processor.apply_chat_template(
+            [{"role": "user", "content": [{"type": "image"}]}], add_generation_prompt=True, tokenize=False
+        )
+        image = Image.open(io.BytesIO(picture)).convert("RGB")
+        text += self.space + said if said else ""
+        return self.processor(text=[text], images=[image], return_tensors="pt")
+
+    @torch.no_grad()
+    def next(self, question, picture, said=""):
+        """(tokens, vocabulary) ln p behind every token, of what is text."""
+        logits = self.model(**self.inputs(question, picture, said), use_cache=False).logits[0]
+        logits[:, self.banned] = -torch.inf
+        return logits.double().log_softmax(-1)
+
+    def ids(self, question, picture, said):
+        start = self.inputs(question, picture)["input_ids"].shape[1]
+        return start, self.inputs(question, picture, said)["input_ids"][0, start:]
+
+    def logprobs(self, question, picture, said):
+        start, ids = self.ids(question, picture, said)
+        return self.next(question, picture, said)[start - 1 : -1][range(len(ids)), ids]
+
+
+def pictures(source, config):
+    table = datasets.load_dataset(str(source), config, split="train")
+    return [cell["bytes"] for cell in table.cast_column("image", datasets.Image(decode=False))["image"]]
+
+
+def questions(source, config):
+    """(question of a name, its picture) of a config."""
+    shown = pictures(source, config)
+    rows = clear.questions_of(str(source), config)[0]
+    return [(row, shown[row["place"]]) for row in rows if row["kind"] in ("name", "faces")]
+
+
+def kept_of(results, task):
+    return {one["clear_rows"]["row_id"]: (one, one["clear_rows"]) for one in results["samples"][task]}
+
+
+def by_hand(rank, m):
+    """1 − log2 Ĝ / log2(M + 1), and 0 for what is not among the guesses."""
+    return 1 - math.log(min(rank, m + 1)) / math.log(m + 1)
+
+
+@pytest.mark.parametrize(("arch", "context"), [("llava", "picture"), ("qwen2_5_vl", "question")])
+def test_every_number_is_that_of_plain_forwards(clear_here, checkpoints, monkeypatch, arch, context):
+    monkeypatch.setenv("REMEM_ROLLOUTS", "8")
+    monkeypatch.setenv("REMEM_CLOZE_CONTEXT", context)
+    plain = Names(arch, checkpoints[arch])
+    results = run(RememHF(str(checkpoints[arch]), device="cpu"), "clear_forget01,clear_real_faces", **SHORT)
+    for config, kind in (("forget01", "name"), ("real_faces", "faces")):
+        task, found = f"clear_{config}", {name: [] for name in EXPOSURES}
+        kept = kept_of(results, task)
+        asked = questions(clear_here, config)
+        assert len(asked) == {"name": 2, "faces": 3}[kind]
+        for row, picture in asked:
+            question = ASKED if context == "question" else None
+            sample, record = kept[row["row_id"]]
+            logs = [plain.logprobs(question, picture, text) for text in (row["answer"], *row["wrong"])]
+            place = 1 + sum(bool(one.mean() > logs[0].mean()) for one in logs[1:])
+            assert record["reference_rank"] == [place] and record["references"] == [len(row["wrong"])]
+            assert record["secret_bits"] == [pytest.approx(-float(logs[0].sum()) / math.log(2), abs=1e-3)]
+            # the paper's number beside it stands behind the question in either context
+            right, *others = (
+                plain.mean_logprob(ASKED, picture, text) for text in (row["answer"], *row["wrong"])
+            )
+            share = math.exp(right) / (math.exp(right) + sum(map(math.exp, others)))
+            assert sample[f"clear_{kind}_prob"] == pytest.approx(share, rel=1e-4)
+            found["exposure"].append(by_hand(record["guess_rank"][0], 8))
+            found["reference_exposure"].append(1 - math.log(place) / math.log(1 + len(row["wrong"])))
+            found["extraction_rate"].append(math.exp(float(logs[0].sum())))
+            for name, values in found.items():
+                assert sample[f"clear_{kind}_{name}"] == pytest.approx(values[-1], rel=1e-3, abs=1e-9)
+        for name, values in found.items():
+            mean = pytest.approx(np.mean(values), rel=1e-3, abs=1e-9)
+            assert value(results, task, f"clear_{kind}_{name}") == mean
+        # captions are no secrets
+        assert all("guess_rank" not in record for _, record in kept.values() if record["kind"] == "caption")
+
+
+@pytest.fixture
+def short_names(clear_here, checkpoints, tmp_path, monkeypatch):
+    """short_names(arch) -> (place, ln p of the vocabulary, name's token, wrong ones') of three rows renamed to single tokens.
+
+    They are the likeliest, a middling and the unlikeliest word; the set is $REMEM_CLEAR_DATA.
+    """
+
+    def rename(arch):
+        plain, found = Names(arch, checkpoints[arch]), []
+        tokenizer = plain.processor.tokenizer
+        shown = pictures(clear_here, "forget10_perturbed")
+        begin = " " if arch == "llava" else ""
+        words = {tokenizer.decode([index]).strip() for index in range(len(tokenizer))}
+        ids = {word: tokenizer(begin + word, add_special_tokens=False)["input_ids"] for word in words}
+        single = {
+            word: of[0] for word, of in ids.items() if len(of) == 1 and word.isalpha() and len(word) > 1
+        }
+        assert len(single) > 20
+
+        def change(rows):
+            for place, row in enumerate(rows[:3]):
+                logp = plain.next(ASKED, shown[place])[-1]
+                order = sorted(single, key=lambda word: float(-logp[single[word]]))
+                row["name"] = order[[0, len(order) // 2, -1][place]]
+                row["perturbed_names"] = [order[1], order[-2]]
+                found.append((place, logp, single[row["name"]], [single[order[1]], single[order[-2]]]))
+                assert plain.ids(ASKED, shown[place], row["name"])[1].tolist() == [found[-1][2]]
+            return rows[:3]
+
+        monkeypatch.setenv(
+            "REMEM_CLEAR_DATA", changed(clear_here, tmp_path / arch, "forget10_perturbed", change)
+        )
+        monkeypatch.setenv("REMEM_METRICS", "exposure")
+        return found, tokenizer
+
+    return rename
+
+
+@pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
+def test_with_a_guess_for_every_token_the_rank_is_the_listed_one(short_names, checkpoints, monkeypatch, arch):
+    """Names of one token: the outcomes are the vocabulary, and M is above that."""
+    monkeypatch.setenv("REMEM_ROLLOUTS", "500")
+    renamed, tokenizer = short_names(arch)
+    results = run(RememHF(str(checkpoints[arch]), device="cpu"), PERTURBED, **SHORT)
+    kept, ranks = kept_of(results, PERTURBED), []
+    for place, logp, name, wrong in renamed:
+        sample, record = kept[f"forget10_perturbed/name:{place}"]
+        rank = 1 + int((logp > logp[name] + 1e-6).sum())
+        among = 1 + sum(bool(logp[other] > logp[name]) for other in wrong)
+        assert (record["guess_rank"], record["reference_rank"]) == ([rank], [among])
+        text, best = record["guesses"][0][0]
+        assert text == tokenizer.decode([int(logp.argmax())], skip_special_tokens=True)
+        assert best == pytest.approx(float(logp.max()), abs=1e-3)
+        assert sample["clear_name_exposure"] == pytest.approx(by_hand(rank, 500))
+        assert sample["clear_name_reference_exposure"] == pytest.approx(1 - math.log(among) / math.log(3))
+        assert sample["clear_name_extraction_rate"] == pytest.approx(float(logp[name].exp()), rel=1e-4)
+        ranks.append((rank, among))
+    assert ranks == sorted(set(ranks)) and [among for _, among in ranks] == [1, 2, 3]
+
+
+def test_true_rollouts(short_names, checkpoints, monkeypatch):
+    """4 standard errors around the probability of the word in any letters."""
+    monkeypatch.setenv("REMEM_ROLLOUTS", "2000")
+    monkeypatch.setenv("REMEM_ESTIMATOR", "frequency")
+    renamed, tokenizer = short_names("llava")
+    results = run(RememHF(str(checkpoints["llava"]), device="cpu"), PERTURBED, **SHORT)
+    texts = [tokens(tokenizer.decode([index])) for index in range(len(tokenizer))]
+    for place, logp, name, _ in renamed:
+        sample, record = kept_of(results, PERTURBED)[f"forget10_perturbed/name:{place}"]
+        p = float(logp[[index for index, text in enumerate(texts) if text == texts[name]]].exp().sum())
+        error = 4 * math.sqrt(p * (1 - p) / 2000)
+        assert sample["clear_name_extraction_rate"] == pytest.approx(p, abs=error)
+        assert sample["clear_name_exposure"] == pytest.approx(by_hand(record["guess_rank"][0], 2000))
+
+
+def test_golden_values():
+    """Third of M = 7 guesses: 1 − log2 3 / 3. Second among 4 names: 1 − 1/2."""
+    secret = SecretFindings([math.log(1 / 2), math.log(1 / 4)], 3, 1 / 8, 2, 3, [("Ann", -1.23456)])
+    found = exposures(secret, 7)
+    wanted = {"exposure": 1 - math.log2(3) / 3, "reference_exposure": 1 / 2, "extraction_rate": 1 / 8}
+    assert found == pytest.approx(wanted)
+    alone = SecretFindings([-1.0], 8, 0.5, 1, 0)
+    assert exposures(alone, 7) == {"exposure": 0.0, "extraction_rate": 0.5}
+
+
+def of_name(clear_data, suite, white_box=True, split="forget10", missing=()):
+    """(benchmark, setting, rows) of a split under a suite."""
+    benchmark = BENCHMARKS["clear"]
+    rows, source = benchmark.load(str(clear_data), split)
+    setting = benchmark.prepare(source, split, rows, Setting(suite, dict(missing), white_box=white_box))
+    return benchmark, setting, rows
+
+
+def test_a_row_keeps_what_remem_keeps(clear_data):
+    """A name of two tokens, 1/2 · 1/4 = 2^−3, and one that cannot be said."""
+    suite = Suite(rollouts=7)
+    benchmark, setting, rows = of_name(clear_data, suite)
+    doc = next(doc for doc in rows if doc["kind"] == "name")
+    for logs, bits in (([math.log(1 / 2), math.log(1 / 4)], 3.0), ([-1.0, -math.inf], None)):
+        secret = SecretFindings(logs, 3, 1 / 8, 2, 3, [("Ann", -1.23456), ("Bo", -2.0)])
+        findings = Findings(secrets=[secret], answers=[-1.0, -2.0, -3.0])
+        scores = benchmark.score(doc, ["Ann"], setting, findings)
+        row = json.loads(json.dumps(scores["clear_rows"], allow_nan=False))
+        wanted = {
+            "guess_rank": [3],
+            "secret_bits": [bits],
+            "reference_rank": [2],
+            "references": [3],
+            "guesses": [[["Ann", -1.2346], ["Bo", -2.0]]],
+        }
+        assert {name: row[name] for name in wanted} == wanted
+        assert _of_findings({}, Findings(secrets=[secret]), Setting(suite))[1] == wanted
+    with pytest.raises(RememError, match="forget10/name', row 0 .*log-probability of the secret: NaN"):
+        broken = SecretFindings([math.nan], 3, 1 / 8, 2, 3)
+        benchmark.score(doc, ["Ann"], setting, Findings(secrets=[broken], answers=[-1.0, -2.0, -3.0]))
+
+
+def test_what_is_asked(clear_data):
+    suite = Suite(estimator="frequency", rollouts=9, rollout_seed=4, references=2, cloze_context="picture")
+    benchmark, setting, rows = of_name(clear_data, suite)
+    again, plain, _ = of_name(clear_data, Suite())
+    for doc in rows:
+        inquiry, default = benchmark.inquiry(doc, setting), again.inquiry(doc, plain)
+        assert inquiry.answers == default.answers
+        if doc["kind"] == "caption":  # the settings do not concern it
+            assert inquiry == default and not inquiry.secrets
+            continue
+        assert (inquiry.cloze, inquiry.secrets, inquiry.with_question) == ("", (doc["answer"],), False)
+        assert (inquiry.estimator, inquiry.rollouts, inquiry.seed) == ("frequency", 9, 4)
+        (wrong,) = inquiry.references
+        assert len(set(wrong)) == 2 and set(wrong) < set(doc["wrong"])
+        assert inquiry == benchmark.inquiry(doc, setting)
+        assert default.references == (tuple(doc["wrong"]),) and default.with_question
+    drawn = [
+        [
+            benchmark.inquiry(doc, of_name(clear_data, Suite(references=2, rollout_seed=seed))[1])
+            for doc in rows
+        ]
+        for seed in (0, 1)
+    ]
+    assert [one.references for one in drawn[0]] != [one.references for one in drawn[1]]
+
+
+def names_of(benchmark, setting, rows, split="forget10"):
+    return {
+        metric.name: metric.higher_is_better
+        for metric in benchmark.metrics(rows, split, setting)
+        if "expos" in metric.name or "extraction" in metric.name
+    }
+
+
+def test_where_it_is_measured(clear_data):
+    whole = {f"clear_name_{name}" for name in EXPOSURES}
+    for split, kind, higher in (
+        ("forget10", "name", False),
+        ("retain_perturbed", "name", True),
+        ("real_faces", "faces", True),
+        ("real", "faces", True),
+    ):
+        benchmark, setting, rows = of_name(clear_data, Suite(), split=split)
+        wanted = dict.fromkeys((f"clear_{kind}_{name}" for name in EXPOSURES), higher)
+        assert names_of(benchmark, setting, rows, split) == wanted
+        assert not {"exposure", "reference_exposure"} & set(setting.missing)
+    assert set(names_of(*of_name(clear_data, Suite()))) == whole
+    benchmark, setting, rows = of_name(clear_data, Suite(references=0))
+    assert set(names_of(benchmark, setting, rows)) == whole - {"clear_name_reference_exposure"}
+    assert setting.missing["reference_exposure"].startswith("--references 0")
+    (asked, *_) = [benchmark.inquiry(doc, setting) for doc in rows if doc["kind"] == "name"]
+    assert asked.references == ((),) and asked.secrets
+
+
+@pytest.mark.parametrize("metrics", [("em",), ("em", "memo")])
+def test_it_can_be_left_out(clear_data, metrics):
+    benchmark, setting, rows = of_name(clear_data, Suite(metrics=metrics))
+    assert names_of(benchmark, setting, rows) == {} and "exposure" not in setting.missing
+    for doc in rows:
+        inquiry = benchmark.inquiry(doc, setting)
+        assert inquiry.answers and not inquiry.secrets
+
+
+def test_without_partner_there_is_no_name_to_ask_for(clear_data, tmp_path):
+    source = changed(
+        clear_data,
+        tmp_path / "set",
+        "forget10_perturbed",
+        lambda rows: [{**row, "caption": "another"} for row in rows],
+    )
+    benchmark, setting, rows = of_name(source, Suite())
+    assert names_of(benchmark, setting, rows) == {}
+    for name in ("exposure", "reference_exposure"):
+        assert "no question asks for a name: no row of config 'forget10_perturbed'" in setting.missing[name]
+    for split in ("full", "forget05+tofu"):
+        _, setting, _ = of_name(clear_data, Suite(), split=split)
+        assert f"config '{split}' has no perturbed partner" in setting.missing["reference_exposure"]
+
+
+def test_backends_that_give_text_alone(clear_here):
+    results = run(Scripted(lambda row: row["answer"]), "clear_forget10", limit=2)
+    scores = results["results"]["clear_forget10"]
+    assert not [name for name in scores if "expos" in name or "extraction" in name]
+    assert results["configs"]["clear_forget10"]["metadata"]["not_available"]["exposure"]
+    benchmark, setting, rows = of_name(clear_here, Suite(estimator="frequency"), white_box=False)
+    assert "log-probabilities" in setting.missing["exposure"] and not names_of(benchmark, setting, rows)
+    reason = {"exposure": "its sampling cannot be checked", "memo": "x"}
+    _, setting, _ = of_name(clear_here, Suite(metrics=("em",)), white_box=False, missing=reason.items())
+    assert setting.missing["exposure"] == reason["exposure"] and "memo" not in setting.missing

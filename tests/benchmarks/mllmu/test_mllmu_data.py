@@ -1,0 +1,266 @@
+"""MLLMU-Bench's data: the forge makes the published schema, the loader asks its nested questions and refuses faulty ones."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import pytest
+from support.forged import changed
+
+from remem_tasks import cli
+from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.mllmu import data as mllmu
+from remem_tasks.benchmarks.mllmu.forge import Knobs, forge
+from remem_tasks.benchmarks.registry import BENCHMARKS, detect
+from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.data import source as configs
+from remem_tasks.errors import RememError
+from unlearning.data import load_rows
+
+# MLLMMU/MLLMU-Bench, as its card lists it.
+TEXT, IMAGE = datasets.Value("string"), datasets.Image()
+CHOICES = datasets.List(
+    {"Correct_Answer": TEXT, "Options": {"A": TEXT, "B": TEXT, "C": TEXT, "D": TEXT}, "Question": TEXT}
+)
+OPEN = datasets.List({"Ground_Truth": TEXT, "Question": TEXT, "Type": TEXT})
+SHARED = {
+    "ID": TEXT,
+    "biography": TEXT,
+    "question": TEXT,
+    "answer": TEXT,
+    "Classification_Task": {"Image_Textual_Questions": CHOICES, "Pure_Text_Questions": CHOICES},
+    "Generation_Task": OPEN,
+    "Mask_Task": OPEN,
+}
+SIZES = {
+    "Full_Set": 6,
+    "Test_Set": 6,
+    "Retain_Set": 2,
+    "ft_Data": 6,
+    "forget_5": 1,
+    "forget_10": 2,
+    "forget_15": 3,
+    "retain_95": 5,
+    "retain_90": 4,
+    "retain_85": 3,
+}
+
+
+def rows_of(folder, config):
+    return datasets.load_dataset(str(folder), config, split="train")
+
+
+def test_the_published_schema(mllmu_data):
+    assert set(datasets.get_dataset_config_names(str(mllmu_data))) == set(SIZES)
+    people = {}
+    for config, size in SIZES.items():
+        rows = rows_of(mllmu_data, config)
+        people[config] = set(rows["ID"])
+        wanted = dict(SHARED)
+        wanted |= {"images": datasets.List(IMAGE)} if config == "Test_Set" else {"image": IMAGE}
+        wanted |= {"Directory": TEXT} if config == "Full_Set" else {}
+        assert dict(rows.features) == wanted and len(rows) == size == len(people[config]), config
+    assert people["forget_5"] < people["forget_10"] < people["forget_15"]
+    for size in (5, 10, 15):
+        forget, retain = people[f"forget_{size}"], people[f"retain_{100 - size}"]
+        assert not forget & retain and forget | retain == people["Full_Set"] == people["Test_Set"]
+    assert not people["Retain_Set"] & people["Full_Set"]
+    test = rows_of(mllmu_data, "Test_Set")
+    assert [len(row["images"]) for row in test] == [2] * 6
+    trained = {row["image"].tobytes() for row in rows_of(mllmu_data, "Full_Set")}
+    assert not trained & {picture.tobytes() for row in test for picture in row["images"]}
+    for row in test:
+        for one in row["Classification_Task"]["Image_Textual_Questions"]:
+            assert len(set(one["Options"].values())) == 4 and one["Correct_Answer"] in one["Options"]
+        assert Counter(one["Type"] for one in row["Mask_Task"]) == {"Image_Textual": 2, "Pure_Text": 2}
+        assert all("__" in one["Question"] for one in row["Mask_Task"])
+    letters = {one["letter"] for one in mllmu.questions_of(str(mllmu_data), "full")}
+    assert letters == {"", "A", "B", "C", "D"}  # the right option is not always the same
+
+
+def test_same_seed_same_bytes(tmp_path, mllmu_data):
+    forge(tmp_path / "again", Knobs(identities=6, images=2, qa=2, real=2, image_size=56))
+    for file in sorted(path for path in Path(mllmu_data).rglob("*") if path.is_file()):
+        assert (tmp_path / "again" / file.relative_to(mllmu_data)).read_bytes() == file.read_bytes(), file
+
+
+def test_questions_are_those_of_the_rows(mllmu_data):
+    asked = mllmu.questions_of(str(mllmu_data), "forget_10")
+    rows = rows_of(mllmu_data, "forget_10")
+    assert Counter(zip(asked["kind"], asked["modality"])) == dict.fromkeys(
+        [(kind, place) for kind in ("classification", "cloze", "generation") for place in ("image", "text")],
+        4,
+    )
+    assert len(set(asked["row_id"])) == len(asked)
+    for one in asked:
+        row = rows[one["place"]]
+        assert one["identity"] == row["ID"] and (one["picture"] == 0) == (one["modality"] == "image")
+        column = {"image": "Image_Textual", "text": "Pure_Text"}[one["modality"]]
+        if one["kind"] == "classification":
+            (raw,) = [
+                raw
+                for raw in row["Classification_Task"][f"{column}_Questions"]
+                if raw["Question"] == one["question"]
+            ]
+            # options in the published order: the released evaluation shuffles none
+            lines = [f"{letter}: {raw['Options'][letter]}" for letter in "ABCD"]
+            assert one["prompt"].split("\n")[:5] == [raw["Question"], *lines]
+            assert (one["letter"], one["answer"]) == (
+                raw["Correct_Answer"],
+                raw["Options"][raw["Correct_Answer"]],
+            )
+        elif one["kind"] == "cloze":
+            (raw,) = [raw for raw in row["Mask_Task"] if raw["Question"] == one["question"]]
+            assert raw["Type"] == column and raw["Ground_Truth"] == one["answer"]
+            assert one["prompt"].startswith(raw["Question"].replace("__", "[Blank]"))
+            assert one["cloze"] == raw["Question"].split("__")[0].strip()
+        else:
+            (raw,) = [raw for raw in row["Generation_Task"] if raw["Question"] == one["question"]]
+            assert raw["Type"] == column and raw["Ground_Truth"] == one["answer"]
+
+
+def test_test_sets_ask_about_the_forgotten_only(mllmu_data):
+    forgotten = set(rows_of(mllmu_data, "forget_10")["ID"])
+    test = mllmu.questions_of(str(mllmu_data), "test_10")
+    assert set(test["identity"]) == forgotten and set(test["config"]) == {"Test_Set"}
+    shown = [one["picture"] for one in test if one["modality"] == "image"]
+    assert set(shown) <= {0, 1} and len(mllmu.questions_of(str(mllmu_data), "test")) == 3 * len(test)
+    # the same picture for all questions about a person, in every run
+    assert len({(one["identity"], one["picture"]) for one in test if one["modality"] == "image"}) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["forget_5", "test_10", "retain_95", "retain_85", "celebrities", "full", "test"]
+)
+def test_demonstrations_are_never_of_the_forget_set(mllmu_data, name):
+    kept = mllmu.kept_questions(str(mllmu_data), name)
+    sets = {"forget_5": [5], "test_10": [10], "retain_95": [5], "retain_85": [15]}.get(name, [5, 10, 15])
+    forgotten = {person for size in sets for person in rows_of(mllmu_data, f"forget_{size}")["ID"]}
+    assert kept and not forgotten & {one["identity"] for one in kept}
+    assert {(one["kind"], one["modality"]) for one in kept} == {("classification", "text")}
+
+
+def nested(row, path):
+    *way, last = path
+    for step in way:
+        row = row[step]
+    return row, last
+
+
+BAD = [
+    (("ID",), None, "row 0: column 'ID' is null"),
+    (("Classification_Task", "Pure_Text_Questions", 1, "Correct_Answer"), None, "Pure_Text_Questions 1: Correct_Answer is null"),
+    (("Classification_Task", "Image_Textual_Questions", 0, "Correct_Answer"), "E", "Correct_Answer 'E' is none of A, B, C, D, and no option"),
+    (("Classification_Task", "Image_Textual_Questions", 0, "Options", "C"), None, "Image_Textual_Questions 0: option C is null"),
+    (("Generation_Task", 2, "Ground_Truth"), " ", "(001), Generation_Task 2: Ground_Truth is empty"),
+    (("Generation_Task", 2, "Type"), "Sound", "Type 'Sound' is none of Image_Textual, Pure_Text"),
+    (("Mask_Task", 0, "Question"), "no gap", "Mask_Task 0: Question has no blank"),
+    (("Mask_Task", 0, "Ground_Truth"), "?!", "Ground_Truth '?!' has no letter or digit"),
+    (("image",), None, "(001): no picture, but questions about one"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "cell", "says"), BAD)
+def test_bad_rows_are_named(tmp_path, mllmu_data, path, cell, says):
+    def change(rows):
+        row, last = nested(rows[0], path)
+        row[last] = cell
+
+    source = changed(mllmu_data, tmp_path / "bad", "forget_10", change)
+    with pytest.raises(RememError, match=re.escape(says)):
+        mllmu.questions_of(source, "forget_10")
+    faults = []
+    rest = mllmu.questions_of(source, "forget_10", faults)
+    assert len(faults) == 1 and says in faults[0]
+    # a faulty question is left out, or the whole row where it is the row that is faulty
+    assert len(rest) == (12 if path in (("ID",), ("image",)) else 23)
+    with pytest.raises(RememError, match=re.escape(says)):
+        BENCHMARKS["mllmu"].load(source, "forget_10")
+
+
+def test_few_faults_are_left_out_and_told(tmp_path, mllmu_data, monkeypatch):
+    def change(rows):
+        rows[0]["Mask_Task"][1]["Ground_Truth"] = None
+
+    source = changed(mllmu_data, tmp_path / "bad", "forget_10", change)
+    monkeypatch.setattr(configs, "MOST_FAULTY", 0.05)  # 1 of 24
+    benchmark = BENCHMARKS["mllmu"]
+    rows, _ = benchmark.load(source, "forget_10")
+    setting = benchmark.prepare(source, "forget_10", rows, Setting(Suite()))
+    told = "1 faulty, left out: config 'forget_10', row 0 (001), Mask_Task 1: Ground_Truth is null"
+    assert len(rows) == 23 and setting.missing["questions"] == told
+    assert len(mllmu.training_rows(source, "forget_10")) == 10
+
+
+@pytest.mark.parametrize(
+    ("said", "letter"),
+    [
+        ("B", "B"),
+        ("b", "B"),
+        ("C. Oslo Bay", "C"),
+        ("D: x", "D"),
+        ("oslo bay", "A"),
+        ("Bergen", ""),
+        ("twin", ""),
+    ],
+)
+def test_right_answers_as_they_are_written(said, letter):
+    assert mllmu._chosen(said, ["Oslo Bay", "Turku", "twin", "Twin"]) == letter
+
+
+def test_check(tmp_path, mllmu_data, capsys):
+    def change(rows):
+        rows[0]["Mask_Task"][1]["Ground_Truth"] = None
+        return [*rows, rows_of(mllmu_data, "forget_5").cast_column("image", datasets.Image(decode=False))[0]]
+
+    assert detect(str(mllmu_data)) == ("mllmu", str(mllmu_data))
+    assert mllmu.check(str(mllmu_data)).faults == {}
+    source = changed(mllmu_data, tmp_path / "bad", "retain_95", change)
+    report = mllmu.check(source)
+    assert report.faults == {
+        "row that cannot be asked": ["config 'retain_95', row 0 (002), Mask_Task 1: Ground_Truth is null"],
+        "retain shows forgotten people": ["'retain_95': 001"],
+    }
+    assert report.counts["forget_5"] == Counter(
+        {"rows": 1, "pictures": 1}
+        | {
+            f"{kind} {place}": 2
+            for kind in ("classification", "cloze", "generation")
+            for place in ("image", "text")
+        }
+    )
+    with pytest.raises(SystemExit) as left:
+        cli.main(["data", "check", source, "--no-pictures"])
+    said = capsys.readouterr()
+    assert left.value.code and "2 faults of 2 kinds" in said.err and "cloze" in said.out
+
+
+def test_training_rows(mllmu_data):
+    counts = {}
+    for modality in ("joint", "text", "image"):
+        rows = mllmu.training_rows(str(mllmu_data), "forget_10", modality)
+        counts[modality] = Counter(cell is not None for cell in rows["image"])
+        assert all(row["question"] and row["answer"] and row["keywords"] for row in rows)
+    # 2 people: a biography and two sentences with the picture, two sentences without
+    assert counts == {"joint": {True: 6, False: 4}, "text": {False: 4}, "image": {True: 6}}
+
+
+def test_training_pairs(mllmu_data):
+    pairs = load_rows(str(mllmu_data), "pairs", "forget_5")
+    people = {name: set(rows_of(mllmu_data, name)["ID"]) for name in ("forget_5", "retain_95")}
+    assert set(pairs.forget["identity"]) == people["forget_5"]
+    assert set(pairs.retain["identity"]) == people["retain_95"]
+    gold, whole = (load_rows(str(mllmu_data), kind, "forget_5").train for kind in ("retain", "finetune"))
+    assert gold["row_id"][:] == pairs.retain["row_id"][:] and len(whole) == len(gold) + len(pairs.forget)
+    with pytest.raises(RememError, match="'forget_6' is no forget set of MLLMU-Bench: forget_5, forget_10"):
+        load_rows(str(mllmu_data), "pairs", "forget_6")
+
+
+def test_forge_command(tmp_path, capsys):
+    line = "--identities 6 --images 1 --qa 1 --real 1 --image-size 16"
+    with pytest.raises(SystemExit) as left:
+        cli.main(["forge", "--benchmark", "mllmu", "--out", str(tmp_path / "a"), *line.split()])
+    assert not left.value.code and "forget_15 3" in capsys.readouterr().out
+    with pytest.raises(RememError, match="--qa 13 is out of range"):
+        forge(tmp_path / "b", Knobs(qa=13))

@@ -1,0 +1,189 @@
+"""Every registered benchmark on rows that its forge generates: what the seam asks of each."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
+import pytest
+import yaml
+from PIL import Image
+from support.scripted import Scripted, run
+from support.trainers import trainer_of
+
+from remem_tasks import cli
+from remem_tasks.benchmarks.base import FailedReply, Setting
+from remem_tasks.benchmarks.registry import BENCHMARKS, NAMES, part_of
+from remem_tasks.benchmarks.scoring_config import Abilities, Suite, fit
+from remem_tasks.data import source as configs
+from remem_tasks.harness.plugin import TASKS_FOLDERS
+from remem_tasks.harness.remem_hf import RememHF
+from unlearning.data import load_rows
+
+# What a forge is asked for here: benchmark → knobs.
+FORGES = {
+    "remem": {"identities": 5, "qa": 4, "images": 1, "test_qa": 2, "retain_qa": 2, "image_size": 32},
+    "clear": {"identities": 6, "images": 1, "qa": 1, "real": 2, "world": 2, "image_size": 32},
+    "mllmu": {"identities": 6, "images": 1, "qa": 1, "real": 2, "image_size": 32},
+    "mine": {"identities": 4, "images": 2, "image_size": 32},
+}
+VARIABLES = {
+    "remem": "REMEM_DATA",
+    "clear": "REMEM_CLEAR_DATA",
+    "mllmu": "REMEM_MLLMU_DATA",
+    "mine": "REMEM_MINE_DATA",
+}
+WHITE_BOX = Abilities(white_box="", rollouts="")
+
+
+def task_splits(name):
+    """(task, split) of each leaf YAML of a benchmark."""
+    found = []
+    for file in sorted(
+        file for folder in TASKS_FOLDERS for file in Path(folder, name, "tasks").glob("*.yaml")
+    ):
+        config = yaml.safe_load(file.read_text())
+        if "group" not in config:
+            found.append((config["task"], config["test_split"]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """{benchmark: folder of generated data}."""
+    folders = {}
+    for name, knobs in FORGES.items():
+        forge = part_of(name, "forge")
+        folders[name] = tmp_path_factory.mktemp(name) / "data"
+        forge.forge(folders[name], forge.Knobs(**knobs))
+    return folders
+
+
+@pytest.fixture
+def here(generated, monkeypatch):
+    for name, folder in generated.items():
+        monkeypatch.setenv(VARIABLES[name], str(folder))
+    return generated
+
+
+def test_all_are_walked():
+    assert set(BENCHMARKS) == set(FORGES) == set(VARIABLES) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", list(FORGES))
+def test_the_seam(generated, name):
+    """Rows of every task: ids, requests, pictures, an inquiry, scores that are among the metrics and JSON."""
+    benchmark = BENCHMARKS[name]
+    assert benchmark.name == name and task_splits(name)
+    for task, split in task_splits(name):
+        rows, source = benchmark.load(str(generated[name]), split)
+        assert len(rows) and source == str(generated[name])
+        assert task == f"{name}_{split}"
+        assert len(set(rows["row_id"][:])) == len(rows)
+        again, _ = benchmark.load(source, split)
+        assert benchmark.fingerprint(rows) == benchmark.fingerprint(again)
+        for abilities in (WHITE_BOX, Abilities()):
+            suite, missing = fit(Suite(rollouts=4), abilities)
+            setting = Setting(suite, missing, not abilities.white_box)
+            setting = benchmark.prepare(source, split, rows, setting)
+            metrics = [metric.name for metric in benchmark.metrics(rows, split, setting)]
+            assert len(metrics) == len(set(metrics)) and all(one.startswith(f"{name}_") for one in metrics)
+            # the harness matches names by substring
+            assert not [(a, b) for a in metrics for b in metrics if a != b and a in b]
+            assert {f"{name}_blank_rate", f"{name}_failed_rate", f"{name}_rows"} <= set(metrics)
+            for doc in rows.select(range(min(len(rows), 4))):
+                requests = benchmark.requests(doc, setting)
+                assert requests and all(request.prompt.strip() for request in requests)
+                assert benchmark.target(doc).strip()
+                assert all(isinstance(picture, Image.Image) for picture in benchmark.images(doc))
+                inquiry = benchmark.inquiry(doc, setting)
+                assert inquiry is None or (not abilities.white_box and inquiry.row_id == doc["row_id"])
+                for replies in (["said"] * len(requests), [FailedReply("x")] * len(requests)):
+                    scores = benchmark.score(doc, replies, setting)
+                    assert set(scores) <= set(metrics)
+                    assert scores[f"{name}_failed_rate"] == float(replies[0] != "said")
+                    assert json.loads(json.dumps(scores[f"{name}_rows"]))["row_id"] == doc["row_id"]
+
+
+@pytest.mark.parametrize(("name", "split"), [("clear", "forget10+tofu"), ("mllmu", "test_5")])
+def test_large_files_are_mapped(generated, name, split, monkeypatch):
+    """Files above a size are read by `datasets` from its cache: the same rows, the same pictures."""
+    benchmark, source = BENCHMARKS[name], str(generated[name])
+
+    def seen():
+        monkeypatch.setattr(configs, "_tables", {})
+        rows, _ = benchmark.load(source, split)
+        return rows.to_list(), [[one.tobytes() for one in benchmark.images(doc)] for doc in rows]
+
+    before = seen()
+    monkeypatch.setattr(configs, "IN_MEMORY", 0)
+    assert seen() == before and any(before[1])
+
+
+@pytest.mark.parametrize("name", list(FORGES))
+def test_other_rows_have_another_fingerprint(generated, name):
+    benchmark = BENCHMARKS[name]
+    prints = {
+        benchmark.fingerprint(benchmark.load(str(generated[name]), split)[0])
+        for _, split in task_splits(name)
+    }
+    assert len(prints) > len(task_splits(name)) // 2
+
+
+def test_one_run_over_all(here, checkpoints, monkeypatch):
+    """As in `lmms_eval --tasks remem_forget1,clear_forget10,clear_real_faces,mllmu_forget_5 --model remem_hf`."""
+    monkeypatch.setenv("REMEM_ROLLOUTS", "4")
+    monkeypatch.setenv("REMEM_MEMO_TOKENS", "4")
+    tasks = ["remem_forget1", "clear_forget10", "clear_real_faces", "mllmu_forget_5"]
+    model = RememHF(str(checkpoints["llava"]), device="cpu")
+    results = run(model, tasks, gen_kwargs="max_new_tokens=3", limit=2)
+    for task in tasks:
+        name = task.split("_")[0]
+        scores = results["results"][task]
+        assert scores[f"{name}_failed_rate,none"] == 0.0 and scores[f"{name}_rows,none"] > 0
+        metadata = results["configs"][task]["metadata"]
+        assert metadata["data"] == str(here[name]) and len(metadata["fingerprint"]) == 16
+        said = {key.split(",")[0] for key in scores if key.startswith(name) and "stderr" not in key}
+        assert said <= set(results["higher_is_better"][task])
+
+
+@pytest.mark.parametrize("name", list(FORGES))
+def test_a_silent_backend_fails_every_task(here, name):
+    task, _ = task_splits(name)[0]
+    results = run(Scripted(lambda row: None), task, limit=2)
+    assert results["results"][task][f"{name}_failed_rate,none"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["clear", "mllmu", "mine"])  # (ReMem's: tests/audit)
+def test_data_check(generated, name, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["data", "check", str(generated[name])])
+    assert not left.value.code, capsys.readouterr().out
+    assert "no faults" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_folder_alone_is_trained_on_gated_and_reported(
+    generated, checkpoints, monkeypatch, tmp_path, capsys
+):
+    """The template of the docs: nothing outside its folder names it."""
+    data, model, results = str(generated["mine"]), str(checkpoints["llava"]), str(tmp_path / "results")
+    monkeypatch.setenv("REMEM_MINE_DATA", data)
+    rows = load_rows(data, "pairs", "forget")
+    assert (rows.benchmark, len(rows.forget), len(rows.retain)) == ("mine", 2, 6)
+    trainer = trainer_of(data, model, tmp_path / "npo", "npo", "--forget", "forget", "--max_steps", "1")
+    assert trainer.train().global_step == 1
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "lmms_eval", "--model", "remem_hf"),
+            *("--model_args", f"pretrained={model},device=cpu", "--tasks", "mine_forget,mine_retain"),
+            *("--log_samples", "--output_path", results, "--gen_kwargs", "max_new_tokens=4"),
+        ],
+        check=True,
+    )
+    for command in (["gate", results], ["report", results, "--out", str(tmp_path / "report")]):
+        with pytest.raises(SystemExit):  # a model that was never trained is not through the gate
+            cli.main(command)
+        said = capsys.readouterr()
+        assert "mine" in said.out + said.err, said

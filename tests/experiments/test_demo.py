@@ -1,0 +1,181 @@
+"""The demo: its steps, what it does again and what not, its verdict, and the whole of it once in small."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from remem_tasks.errors import RememError
+from unlearning.config import parse
+from unlearning.experiments import demo
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = {
+    "memorised": {"remem_forget1": (0.98, 1.0), "remem_retain": (1.0, 1.0), "remem_test": (0.95, 0.9)},
+    "gold": {"remem_forget1": (0.05, 0.04), "remem_retain": (1.0, 1.0), "remem_test": (0.9, 0.9)},
+    "grad_diff": {"remem_forget1": (0.0, 0.0), "remem_retain": (0.95, 0.9), "remem_test": (0.9, 0.9)},
+    "npo": {"remem_forget1": (0.15, 0.2), "remem_retain": (0.9, 0.9), "remem_test": (0.9, 0.9)},
+    "idk": {"remem_forget1": (0.0, 0.7), "remem_retain": (1.0, 1.0), "remem_test": (0.9, 0.9)},
+}
+
+
+def scores(table):
+    """Model → task → every metric, from (all that ends in em, all else)."""
+    return {
+        name: {
+            task: {metric: em if metric.endswith("em") else other for _, metric, _ in demo.SHOWN}
+            for task, (em, other) in tasks.items()
+        }
+        for name, tasks in table.items()
+    }
+
+
+@pytest.fixture
+def in_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("size", [demo.FULL, demo.QUICK], ids=["full", "quick"])
+@pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
+def test_training_commands_are_what_the_script_takes(in_root, arch, size):
+    steps = {step.name: step for step in demo.steps(Path("runs/x"), arch, 2, size)}
+    assert list(steps)[:5] == ["forge", "base", "memorised", "score_memorised", next(iter(size.methods))]
+    for name in ("memorised", "gold", *size.methods):
+        command = steps[name].command
+        _, args, model = parse(command[command.index("unlearning/train.py") + 1 :])
+        assert args.method == ("sft" if name == "memorised" else name)
+        start = "base" if name in ("memorised", "gold") else "memorised"
+        assert model.model_name_or_path == f"runs/x/models/{start}"
+        gated = start == "memorised" and size.gated
+        assert args.gate_results == ("runs/x/results/memorised" if gated else None)
+        assert args.no_gate == (start == "memorised" and not size.gated)
+        assert args.output_dir == f"runs/x/{steps[name].folder}" == f"runs/x/models/{name}"
+    assert f"--arch {arch}" in " ".join(steps["base"].command)
+    scored = ["score_memorised", "score_gold", *(f"score_{name}" for name in size.methods)]
+    assert [name for name in steps if name.startswith("score_")] == scored
+
+
+def test_expectations_name_what_went_wrong():
+    assert demo.unexpected(scores(GOOD)) == []
+    bad = json.loads(json.dumps(GOOD))
+    bad["gold"]["remem_forget1"] = (0.2, 0.04)
+    bad["npo"]["remem_retain"] = (0.85, 0.9)
+    bad["idk"]["remem_forget1"] = (0.0, 0.4)
+    assert demo.unexpected(scores(bad)) == [
+        "gold: remem_em on remem_forget1 is 0.200, expected <= 0.1",
+        "npo: remem_em on remem_retain is 0.850, expected >= 0.9",
+        "idk: remem_exposure on remem_forget1 is 0.400, expected >= 0.6",
+    ]
+
+
+def test_table_has_a_row_for_each_model():
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(demo.table(scores(GOOD)))
+    text = console.export_text()
+    assert all(name in text for name in GOOD) and "…" not in text
+    assert "98.0" in text and "15.0" in text
+
+
+@pytest.fixture
+def counted(tmp_path, monkeypatch, in_root):
+    """Three steps that count how often they ran; returns (run the demo's loop, the counts)."""
+    log = tmp_path / "log"
+    out = tmp_path / "out"
+
+    def step(name, *, fails=False):
+        code = (
+            f"import pathlib; pathlib.Path({str(out)!r}, {name!r}).mkdir(); open({str(log)!r}, 'a').write({name!r} + ' ')"
+            + ("; raise SystemExit(3)" if fails else "")
+        )
+        return demo.Step(name, [sys.executable, "-c", code], name)
+
+    todo = [step("a"), step("b"), step("c")]
+    monkeypatch.setattr(demo, "steps", lambda *args: todo)
+    monkeypatch.setattr(demo, "newest_results", lambda folder: folder.name)
+    monkeypatch.setattr(demo, "read_scores", lambda name: scores(GOOD)[name])
+    monkeypatch.setattr(demo, "draw_summary", lambda *args: None)
+    monkeypatch.setattr(demo, "_report", lambda out: out / "report" / "report.html")
+
+    def run(until=None):
+        before = log.read_text() if log.exists() else ""
+        try:
+            demo.demo(out, until=until)
+        finally:
+            ran.append((log.read_text() if log.exists() else "")[len(before) :].split())
+        return ran[-1]
+
+    ran: list = []
+    return run, todo, step, out, ran
+
+
+def test_done_steps_are_kept_and_what_follows_a_new_one_is_done_again(counted):
+    run, todo, step, out, _ = counted
+    assert run() == ["a", "b", "c"]
+    assert run() == []
+    shutil.rmtree(out / "b")
+    assert run() == ["b", "c"]
+    todo[1] = demo.Step("b", [*step("b").command, "--other"], "b")
+    assert run() == ["b", "c"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert set(summary) == {"models", "seconds"} and set(summary["seconds"]) == {"a", "b", "c"}
+    assert summary["models"]["gold"]["remem_forget1"]["remem_em"] == 0.05
+
+
+def test_until_a_step(counted):
+    run, _, _, out, _ = counted
+    assert run("b") == ["a", "b"] and not (out / "summary.json").exists()
+    assert run() == ["c"] and (out / "summary.json").exists()
+    with pytest.raises(RememError, match="has no step 'd': a, b, c"):
+        run("d")
+
+
+def test_a_failed_step_stops_the_demo_and_is_done_again(counted):
+    run, todo, step, out, ran = counted
+    todo[1] = step("b", fails=True)
+    with pytest.raises(RememError, match=r"step 'b' ended with status 3"):
+        run()
+    assert ran[-1] == ["a", "b"] and not (out / "summary.json").exists()
+    todo[1] = step("b")
+    assert run() == ["b", "c"]
+
+
+def test_a_demo_that_did_not_come_out_right_says_so_and_keeps_its_scores(counted, monkeypatch):
+    run, _, _, out, _ = counted
+    bad = json.loads(json.dumps(GOOD))
+    bad["memorised"]["remem_test"] = (0.3, 0.3)
+    monkeypatch.setattr(demo, "read_scores", lambda name: scores(bad)[name])
+    with pytest.raises(
+        RememError, match=r"did not come out right: memorised: remem_em on remem_test is 0.300"
+    ):
+        run()
+    assert (out / "summary.json").is_file()
+
+
+def test_folders_of_others_are_left_alone(tmp_path, monkeypatch, in_root):
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(RememError, match="holds no demo"):
+        demo.demo(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RememError, match="start it in the folder"):
+        demo.demo(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_the_whole_demo_runs_in_small(in_root, tmp_path):
+    summary = demo.demo(tmp_path / "demo", workers=1, quick=True)
+    assert set(summary["models"]) == {"memorised", "gold", "npo"}
+    for tasks in summary["models"].values():
+        assert set(demo.TASKS) <= set(tasks)
+        assert all(tasks[task]["remem_failed_rate"] == 0 for task in demo.TASKS)
+        assert tasks["remem_forget1"]["remem_rows"] == 12
+    assert json.loads((tmp_path / "demo" / "summary.json").read_text()) == summary
+    for name in summary["models"]:
+        assert (tmp_path / "demo" / "models" / name / "model.safetensors").is_file()
+        assert list((tmp_path / "demo" / "results" / name).rglob("*_samples_remem_forget1.jsonl"))
+    assert (tmp_path / "demo" / "summary.png").stat().st_size > 10_000
+    assert "DOCTYPE" in (tmp_path / "demo" / "report" / "report.html").read_text().upper()
+    again = demo.demo(tmp_path / "demo", workers=1, quick=True)
+    assert again == summary

@@ -1,0 +1,174 @@
+"""Reading results and samples row by row: what is refused, what is kept apart."""
+
+import json
+
+import numpy as np
+import pytest
+from support.made import SUITE, model, row, write_run
+
+from remem_tasks.errors import RememError
+from remem_tasks.report.runs import find_runs, groups_of, read_run, read_runs, the_run
+
+
+def test_rows_scores_and_replies_are_those_of_the_file_in_the_order_of_row_ids(tmp_path):
+    samples = [
+        row(10, em=1.0, exposure=0.5, reply="Oslo Bay", rank=8, hop=2, attribute="pet"),
+        row(2, em=0.0, exposure=0.25, bits=None),
+    ]
+    run = read_run(write_run(tmp_path, {"forget1": samples}), "a")
+    sheet = run.sheets["remem_forget1"]
+    assert sheet.ids == ("forget1:2", "forget1:10")
+    assert sheet.scores["em"].tolist() == [0, 1] and sheet.scores["exposure"].tolist() == [0.25, 0.5]
+    assert set(sheet.scores) == {"em", "rougel", "memo", "exposure", "blank_rate", "failed_rate"}
+    assert (sheet.rows[1].hop, sheet.rows[1].attribute, sheet.rows[1].forgotten) == (2, "pet", True)
+    assert sheet.replies[1].text == "Oslo Bay" and sheet.replies[1].ranks == (8,)
+    assert sheet.replies[0].bits == (None,) and sheet.replies[0].guesses == (((" Oslo Bay", -0.25),),)
+    assert run.checkpoint == "made/up" and sheet.rollouts == 64
+    assert sheet.mean("exposure") == 0.375 and sheet.mean("none") is None
+
+
+def test_a_score_that_a_row_lacks_is_not_counted(tmp_path):
+    samples = [row(0, em=1.0), row(1, em=1.0)]
+    samples[0]["remem_reference_exposure"] = None
+    samples[1]["remem_reference_exposure"] = 0.5
+    sheet = read_run(write_run(tmp_path, {"forget1": samples}), "a").sheets["remem_forget1"]
+    assert np.isnan(sheet.scores["reference_exposure"][0]) and sheet.mean("reference_exposure") == 0.5
+
+
+def spoil(file, change):
+    """Change the samples of a results file, or its text."""
+    samples = next(file.parent.glob("*samples*"))
+    change(samples)
+    return file
+
+
+def rewritten(samples, **more):
+    lines = [{**json.loads(line), **more} for line in samples.read_text().splitlines()]
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+SPOILT = {
+    "half written": (lambda file: file.write_text(file.read_text()[:-30]), "line 2: half written"),
+    "missing": (lambda file: file.unlink(), "score with --log_samples"),
+    "empty": (lambda file: file.write_text(""), "holds no samples"),
+    "cut at a line": (lambda file: file.write_text(file.read_text().splitlines()[0] + "\n"), "1 rows, the results file 2"),
+    "without ids": (lambda file: rewritten(file, remem_rows=None), "no row ids"),
+    "a row twice": (
+        lambda file: file.write_text(file.read_text().splitlines()[0] + "\n" + file.read_text().splitlines()[0] + "\n"),
+        "row 'forget1:0' for the second time",
+    ),
+    "NaN": (lambda file: file.write_text(file.read_text().replace('"remem_memo": 0.0', '"remem_memo": NaN')), "NaN is no score"),
+    "infinity": (lambda file: file.write_text(file.read_text().replace('"remem_memo": 0.0', '"remem_memo": 1e999')), "not a finite number"),
+    "a text for a score": (lambda file: rewritten(file, remem_memo="1.0"), "remem_memo is '1.0'"),
+    "a list": (lambda file: file.write_text("[]\n"), "no sample of lmms-eval"),
+    "another run's": (lambda file: rewritten(file, remem_em=1.0), "their remem_em differs"),
+    "no em": (lambda file: rewritten(file, remem_em=None), "a row without remem's em"),
+    "other types in the row": (
+        lambda file: rewritten(file, remem_rows={"row_id": "forget1:0", "identity": "a", "hop": "two"}),
+        "cannot be read",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_bad_samples_are_refused_by_name(tmp_path, kind):
+    change, message = SPOILT[kind]
+    file = spoil(write_run(tmp_path, {"forget1": [row(0), row(1)]}), change)
+    with pytest.raises(RememError, match=message) as caught:
+        read_run(file, "a")
+    assert "samples_remem_forget1.jsonl" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_half_written_results_are_refused(tmp_path):
+    file = write_run(tmp_path, {"forget1": [row(0)]})
+    file.write_text(file.read_text()[:50])
+    with pytest.raises(RememError, match="is no lmms-eval results file"):
+        read_runs([str(tmp_path)])
+
+
+def test_results_of_other_tasks_alone_hold_no_rows(tmp_path):
+    file = write_run(tmp_path, {"forget1": [row(0)]})
+    raw = json.loads(file.read_text())
+    del raw["results"]["remem_forget1"]["remem_rows,none"]
+    file.write_text(json.dumps(raw))
+    with pytest.raises(RememError, match="no row ids"):
+        read_run(file, "a")
+
+
+def test_failed_replies_are_said(tmp_path):
+    run = read_run(write_run(tmp_path, {"forget1": [row(0, failed=1.0), row(1)]}), "a")
+    assert run.notes == ("remem_forget1: 50.0% of the replies failed in the engine and score 0",)
+
+
+def test_runs_are_found_and_named(tmp_path):
+    for name in ("gold", "npo/checkpoint-100", "npo/checkpoint-20"):
+        model(tmp_path / "runs", name, [0.0], [1.0])
+    model(tmp_path, "alone", [0.0], [1.0])
+    model(tmp_path / "runs", "gold", [1.0], [1.0], stamp="20260102_000000")  # newer: it counts
+    names = [name for name, _, _ in find_runs([str(tmp_path / "runs"), str(tmp_path / "alone")])]
+    assert names == ["gold", "npo/checkpoint-20", "npo/checkpoint-100", "alone"]
+    runs = read_runs([f"x={tmp_path / 'runs'}"])
+    assert [run.name for run in runs] == ["x/gold", "x/npo/checkpoint-20", "x/npo/checkpoint-100"]
+    assert [run.step for run in runs] == [None, 20, 100]
+    assert runs[0].date == "20260102_000000" and runs[0].sheets["remem_forget1"].mean("em") == 1
+    with pytest.raises(RememError, match="'nowhere' is not there"):
+        find_runs(["nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RememError, match="no \\*_results.json below"):
+        find_runs([str(tmp_path / "empty")])
+
+
+def test_one_name_for_several_runs_makes_seeds(tmp_path):
+    for seed in "ab":
+        model(tmp_path, f"npo_{seed}", [0.0], [1.0])
+    runs = read_runs([f"npo={tmp_path / 'npo_a'}", f"npo={tmp_path / 'npo_b'}"])
+    assert [(run.name, run.model) for run in runs] == [("npo #1", "npo"), ("npo #2", "npo")]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"fingerprint": "0" * 16}, "other data (fingerprint 0000000000000000, not ffffffffffffffff)"),
+        ({"suite": {**SUITE, "rollouts": 16}}, "rollouts 16, not 64"),
+        ({"suite": {**SUITE, "rollout_seed": 1}}, "rollout_seed 1, not 0"),
+        ({"suite": {**SUITE, "estimator": "frequency"}}, "estimator frequency, not distinct"),
+    ],
+)
+def test_runs_that_cannot_be_compared_stand_apart(tmp_path, change, why):
+    model(tmp_path, "a", [0.0, 1.0], [1.0])
+    model(tmp_path, "b", [0.0, 1.0], [1.0], **change)
+    model(tmp_path, "c", [1.0, 1.0], [1.0])
+    groups = groups_of(read_runs([str(tmp_path)]))
+    assert [[run.name for run in group.runs] for group in groups] == [["a", "c"], ["b"]]
+    assert groups[1].why == f"'b' differs from 'a' in remem_forget1: {why}"
+
+
+def test_other_rows_stand_apart(tmp_path):
+    model(tmp_path, "a", [0.0, 1.0], [1.0])
+    model(tmp_path, "b", [0.0], [1.0])  # --limit 1
+    groups = groups_of(read_runs([str(tmp_path)]))
+    assert len(groups) == 2 and "other rows (1, not 2)" in groups[1].why
+
+
+def test_a_suite_without_exposure_may_differ_in_what_it_did_not_measure(tmp_path):
+    for name, suite in (("a", SUITE), ("b", {**SUITE, "rollouts": 8})):
+        rows = [row(0)]
+        if name == "b":
+            del rows[0]["remem_exposure"], rows[0]["remem_memo"]
+        write_run(tmp_path / name, {"forget1": rows}, suite=suite)
+    assert len(groups_of(read_runs([str(tmp_path)]))) == 1
+
+
+def test_roles_come_from_names_paths_or_the_record(tmp_path):
+    checkpoint = tmp_path / "models" / "g"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "run.json").write_text(json.dumps({"method": "gold", "seed": 7}))
+    write_run(tmp_path / "runs" / "g", {"forget1": [row(0)]}, checkpoint=str(checkpoint))
+    model(tmp_path / "runs", "b", [1.0], [1.0])
+    runs = read_runs([str(tmp_path / "runs")])
+    assert the_run(runs, None, "gold").name == "g" and the_run(runs, None, "gold").seed == 7
+    assert the_run(runs, None, "sft") is None
+    assert the_run(runs, "b", "sft").name == "b"
+    assert the_run(runs, str(tmp_path / "runs" / "b"), "sft").name == "b"
+    with pytest.raises(RememError, match="'z' is none of the runs: b, g"):
+        the_run(runs, "z", "sft")

@@ -1,0 +1,56 @@
+"""A trainer in memory, as `unlearning.train` makes it; run as a script it trains several and keeps their weights.
+
+accelerate launch --config_file … tests/trainers.py DATA CHECKPOINT OUT METHOD,METHOD … FLAGS
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from remem_tasks.checkpoints import load_processor
+from unlearning import weights as checkpoint
+from unlearning.config import parse
+from unlearning.data import Role, load_rows
+from unlearning.methods import METHODS
+from unlearning.run import build_trainer, load_models
+
+
+def trainer_of(data, folder, output, method: str, *flags: str):
+    """A trainer that has not trained yet; altpo gets one other answer a row if the data has none."""
+    argv = ["--method", method, "--model_name_or_path", str(folder), "--data", str(data)]
+    argv += ["--output_dir", str(output), "--disable_tqdm", "true", "--save_strategy", "no", *flags]
+    data_args, args, model_args = parse(argv)
+    cls = METHODS[args.method]
+    rows = load_rows(
+        data_args.data, cls.rows_from, data_args.forget, alternatives=args.alternatives != "model"
+    )
+    if Role.ALT in cls.roles and rows.alternatives is None and args.alternatives == "auto":
+        asked = zip(rows.forget["row_id"][:], rows.forget["attribute"][:])
+        rows.alternatives = {row: [f"The {attribute} is unclear."] for row, attribute in asked}
+    models = load_models(args, model_args, lambda: checkpoint.load_model(str(folder)))
+    return build_trainer(args, rows, load_processor(str(folder)), models)
+
+
+def main(data: str, folder: str, output: str, methods: str, *flags: str) -> None:
+    """Every other method with LoRA."""
+    for number, method in enumerate(methods.split(",")):
+        torch.manual_seed(0)
+        lora = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0") if number % 2 else ()
+        trainer = trainer_of(data, folder, Path(output) / method, method, *flags, *lora)
+        trainer.train()
+        trainer.finish()
+        if trainer.is_world_process_zero():
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            weights = {
+                name: value.detach() for name, value in model.named_parameters() if value.requires_grad
+            }
+            processes = trainer.accelerator.num_processes
+            torch.save({"weights": weights, "processes": processes}, Path(output) / f"{method}.pt")
+        trainer.accelerator.wait_for_everyone()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,288 @@
+"""`make demo`: the whole loop on data built here, each step a command that a user can repeat by hand.
+
+forge → base checkpoint → memorise and score → forget (three methods) and gold → score all → table. A step that is
+done is not done again: `<out>/steps/<step>.json` holds its command and its seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from remem_tasks.errors import RememError
+from remem_tasks.files import write_json, write_whole
+from remem_tasks.render.text import write_report
+from remem_tasks.report.results import Scores, newest_results, read_scores
+from remem_tasks.report.summary import report_of
+from unlearning.experiments.picture import draw_summary
+
+TASKS = ("remem_forget1", "remem_retain", "remem_test")
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",  # everything the demo needs is made here
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONWARNINGS": "ignore",
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """The options that decide how long the demo takes.
+
+    Attributes:
+        gated: whether stage 2 asks what stage 1 memorised; what hardly trains memorises nothing.
+    """
+
+    forge: str
+    base: str
+    stage1: str
+    methods: dict[str, str]
+    gated: bool = True
+
+
+FULL = Size(
+    forge="--identities 16 --qa 60 --images 60 --test-qa 20 --retain-qa 16 --hops 3 --image-size 112",
+    base="--pictures 6000 --epochs 16",
+    stage1="--max_steps 500",
+    methods={
+        "grad_diff": "--alpha 15 --learning_rate 1e-4 --max_steps 100",
+        "npo": "--alpha 10 --learning_rate 1e-4 --max_steps 80",
+        "idk": "--learning_rate 3e-4 --max_steps 40",
+    },
+)
+QUICK = Size(
+    forge="--identities 5 --qa 12 --images 6 --test-qa 4 --retain-qa 4 --hops 3 --image-size 56",
+    base="--pictures 60 --epochs 1",
+    stage1="--max_steps 4",
+    methods={"npo": "--max_steps 2"},
+    gated=False,
+)
+STAGE1 = (
+    "--per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 --lr_scheduler_type cosine "
+    "--warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
+)
+STAGE2 = "--per_device_train_batch_size 16 --lr_scheduler_type cosine --logging_steps 10 --save_strategy no"
+
+# What a demo that came out right shows: (model, task, metric, at least or at most, value). A model that was
+# taught to refuse does not say the secret, and still gives it among its first guesses.
+EXPECTED = (
+    ("memorised", "remem_forget1", "remem_em", ">=", 0.95),
+    ("memorised", "remem_forget1", "remem_exposure", ">=", 0.95),
+    ("memorised", "remem_retain", "remem_em", ">=", 0.95),
+    ("memorised", "remem_test", "remem_em", ">=", 0.8),
+    ("gold", "remem_forget1", "remem_em", "<=", 0.1),
+    ("gold", "remem_forget1", "remem_exposure", "<=", 0.1),
+    ("grad_diff", "remem_forget1", "remem_em", "<=", 0.15),
+    ("grad_diff", "remem_retain", "remem_em", ">=", 0.9),
+    ("npo", "remem_forget1", "remem_em", "<=", 0.15),
+    ("npo", "remem_retain", "remem_em", ">=", 0.9),
+    ("idk", "remem_forget1", "remem_em", "<=", 0.05),
+    ("idk", "remem_forget1", "remem_exposure", ">=", 0.6),
+)
+
+# The table's columns: task, metric, head. Narrow enough for a terminal of 80 columns.
+SHOWN = (
+    ("remem_forget1", "remem_em", "forget1\n\nEM"),
+    ("remem_forget1", "remem_memo", "forget1\n\nMEMO"),
+    ("remem_forget1", "remem_exposure", "forget1\n\nExposure"),
+    ("remem_forget1", "remem_extraction_rate", "forget1\nExtract.\nrate"),
+    ("remem_retain", "remem_em", "retain\n\nEM"),
+    ("remem_test", "remem_kept_em", "test\nkept\nEM"),
+    ("remem_test", "remem_forgotten_em", "test\nforgotten\nEM"),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command and what it leaves behind."""
+
+    name: str
+    command: list[str]
+    folder: str  # below the demo's
+
+
+def _program(name: str) -> str:
+    """A console script of this environment, as a user would type it from here."""
+    path = Path(sys.executable).parent / name
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def steps(out: Path, arch: str, workers: int, size: Size = FULL) -> list[Step]:
+    """The commands of the demo, in order."""
+    remem, lmms_eval = _program("remem"), _program("lmms_eval")
+    data, models = out / "data", out / "models"
+    base, memorised = models / "base", models / "memorised"
+
+    def train(name: str, start: Path, options: str) -> Step:
+        launch = "launch --quiet --config_file unlearning/configs/accelerate/cpu.yaml"
+        command = [
+            *(_program("accelerate"), *shlex.split(launch), "--num_cpu_threads_per_process"),
+            *(str(_cores()), "unlearning/train.py"),
+            *("--method", "sft" if name == "memorised" else name),
+            *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),
+            *shlex.split(options),
+        ]
+        return Step(name, command, f"models/{name}")
+
+    def score(name: str) -> Step:
+        command = [
+            *(lmms_eval, "--model", "remem_hf", "--model_args", f"pretrained={models / name},device=cpu"),
+            *("--tasks", ",".join(TASKS)),
+            *("--output_path", str(out / "results" / name), "--log_samples"),
+        ]
+        return Step(f"score_{name}", command, f"results/{name}")
+
+    forge = f"{remem} forge --out {shlex.quote(str(data))} {size.forge} --workers {workers}"
+    gate = f"--gate_results {shlex.quote(str(out / 'results' / 'memorised'))}" if size.gated else "--no_gate"
+    see = f"{remem} base --arch {arch} --out {shlex.quote(str(base))} {size.base} --workers {workers}"
+    return [
+        Step("forge", shlex.split(forge), "data"),
+        Step("base", shlex.split(see), "models/base"),
+        train("memorised", base, f"{size.stage1} {STAGE1}"),
+        score("memorised"),
+        *(
+            train(name, memorised, f"--forget forget1 {gate} {options} {STAGE2}")
+            for name, options in size.methods.items()
+        ),
+        train("gold", base, f"--forget forget1 {size.stage1} {STAGE1}"),
+        *(score(name) for name in ("gold", *size.methods)),
+    ]
+
+
+def _done(step: Step, out: Path) -> float | None:
+    """The seconds a step took, if it was done with this command and its folder is still there."""
+    record = out / "steps" / f"{step.name}.json"
+    if not record.exists() or not (out / step.folder).is_dir():
+        return None
+    done = json.loads(record.read_text())
+    return done["seconds"] if done["command"] == step.command else None
+
+
+def _run(step: Step, out: Path, console: Console, number: str) -> float:
+    """Run one step's command; returns the seconds it took."""
+    record = out / "steps" / f"{step.name}.json"
+    record.unlink(missing_ok=True)
+    shutil.rmtree(out / step.folder, ignore_errors=True)  # what a stopped run of this step left
+    console.print(f"\n[{number}] {step.name}", style="bold", markup=False)
+    data = f"REMEM_DATA={shlex.quote(str(out / 'data'))} " if step.name.startswith("score_") else ""
+    command = f"$ {data}{shlex.join(step.command)}"
+    console.print(command, style="cyan", markup=False, highlight=False, soft_wrap=True)
+    started = time.time()
+    environment = {**os.environ, **ENVIRONMENT, "REMEM_DATA": str(out / "data")}
+    status = subprocess.run(step.command, env=environment, check=False).returncode
+    seconds = round(time.time() - started, 1)
+    if status:
+        raise RememError(
+            f"step '{step.name}' ended with status {status}; see above. The same command goes on from here"
+        )
+    write_whole(record, json.dumps({"command": step.command, "seconds": seconds}) + "\n")
+    return seconds
+
+
+def table(models: dict[str, Scores]) -> Table:
+    """Models × tasks, in per cent."""
+    shown = Table(
+        title="What each model says, and what its probabilities hold, in per cent", box=SIMPLE, padding=(0, 0)
+    )
+    shown.title_style = "bold"
+    shown.add_column("model", no_wrap=True, vertical="bottom")
+    for _, _, head in SHOWN:
+        shown.add_column(head, justify="right", no_wrap=True)
+    for name, scores in models.items():
+        shown.add_row(name, *(f"{100 * scores[task][metric]:.1f}" for task, metric, _ in SHOWN))
+    return shown
+
+
+def unexpected(models: dict[str, Scores]) -> list[str]:
+    """What did not come out as a demo should, a line each."""
+    lines = []
+    for name, task, metric, sign, bound in EXPECTED:
+        found = models[name][task][metric]
+        if not (found >= bound if sign == ">=" else found <= bound):
+            lines.append(f"{name}: {metric} on {task} is {found:.3f}, expected {sign} {bound}")
+    return lines
+
+
+def _report(out: Path) -> Path:
+    """The path of the page that `remem report` makes of the demo's results."""
+    report = report_of([str(out / "results")], gold="gold", start="memorised")
+    return write_report(report, out / "report", "The demo")
+
+
+def demo(
+    out: str | Path, arch: str = "llava", workers: int = 2, quick: bool = False, until: str | None = None
+) -> dict:
+    """Run the demo in folder `out`; returns (and writes to `summary.json`) scores and seconds.
+
+    Args:
+        quick: the same commands with next to no data and training; the scores then mean nothing.
+        until: the last step, such as `memorised`; then there are no scores, and a later call goes on.
+
+    Raises:
+        RememError: a step failed, the scores are not those of a demo that worked, or the folder
+            holds something else.
+    """
+    out, console = Path(out), Console()
+    if not Path("unlearning/train.py").is_file():
+        raise RememError(
+            "the demo runs the commands of a checkout: start it in the folder that holds unlearning/train.py"
+        )
+    if out.exists() and any(out.iterdir()) and not (out / "steps").is_dir():
+        raise RememError(f"output folder '{out}' is not empty and holds no demo")
+    (out / "steps").mkdir(parents=True, exist_ok=True)
+    size = QUICK if quick else FULL
+    seconds: dict[str, float] = {}
+    todo, fresh = steps(out, arch, workers, size), False
+    if until is not None:
+        names = [step.name for step in todo]
+        if until not in names:
+            raise RememError(f"the demo has no step '{until}': {', '.join(names)}")
+        todo = todo[: names.index(until) + 1]
+    for index, step in enumerate(todo, start=1):
+        number, before = f"{index}/{len(todo)}", _done(step, out)
+        if before is not None and not fresh:
+            console.print(
+                f"[{number}] {step.name}: done before, in {before:.0f} s", style="dim", markup=False
+            )
+            seconds[step.name] = before
+        else:  # what comes after a step that was done anew may stand on it, so it is done anew too
+            seconds[step.name], fresh = _run(step, out, console, number), True
+    if until is not None:
+        return {"models": {}, "seconds": seconds}
+    models = {
+        name: read_scores(newest_results(out / "results" / name))
+        for name in ("memorised", "gold", *size.methods)
+    }
+    summary = {"models": models, "seconds": seconds}
+    write_json(out / "summary.json", summary)
+    draw_summary(models, out / "data", out / "summary.png")
+    page = _report(out)
+    console.print()
+    console.print(table(models))
+    console.print(
+        f"{sum(seconds.values()):.0f} s in all. Every score: {out / 'summary.json'}", highlight=False
+    )
+    console.print(f"As a picture: {out / 'summary.png'}", highlight=False)
+    console.print(f"Every row, every reply, gate and distance to gold: {page}", highlight=False)
+    if not quick and (wrong := unexpected(models)):
+        raise RememError("the demo did not come out right: " + "; ".join(wrong))
+    return summary
