@@ -25,8 +25,8 @@ with γ = {SHARED["gamma"]:g}, α = {SHARED["alpha"]:g}, L_retain = {SHARED["ret
   image or padding tokens. l_t = −ln p_θ(y_t | x, y_<t), N = Σ l_t, n = |M|; the mean NLL is N/n. z are logits, σ is
   the logistic function, p_ref and z_ref belong to the model before unlearning. KL is Σ p_ref ln(p_ref/p_θ) at an
   answer token, averaged over them.
-- Means: sequence losses are averaged over the examples of a micro-batch, token losses over its answer tokens;
-  accumulation steps and processes count equally.
+- Means: sequence losses are averaged over the examples of an optimizer step, token losses over its answer tokens,
+  those of all its micro-batches and processes together: 8 × 1 is 1 × 8.
 - L_retain (`--retain_loss`): `nll` is the mean NLL of the retain rows; `kl` the KL to the model before
   unlearning; `nll+kl` both; `js` their Jensen-Shannon divergence; `hidden` the mean squared distance of a layer's
   output from what it was (rmu); `none` leaves retain rows out, as `--alpha 0` does.

@@ -164,21 +164,11 @@ def logit_margin(logits: torch.Tensor, count: Count = None) -> torch.Tensor:
 
 
 def hidden_distance(hidden: torch.Tensor, target: torch.Tensor, count: Count = None) -> torch.Tensor:
-    """Mean over answer tokens of ‖h − h′‖² / d, [N, d] twice → scalar; the retain term of RMU."""
-    return mean((hidden - target).square().mean(dim=-1), count)
+    """Mean over answer tokens of ‖h − h′‖² / d, [N, d] twice → scalar.
 
-
-def steering(
-    hidden: torch.Tensor, direction: torch.Tensor, length: torch.Tensor | float, count: Count = None
-) -> torch.Tensor:
-    """Mean over answer tokens of ‖h − c·u‖² / d, the forget term of RMU (arXiv 2403.03218).
-
-    Args:
-        hidden: [N, d].
-        direction: [d], u, of unit length.
-        length: c, a number or one for each token, [N, 1].
+    RMU's forget term with h′ = c·u, its retain term with h′ of the model before (arXiv 2403.03218).
     """
-    return hidden_distance(hidden, length * direction, count)
+    return mean((hidden - target).square().mean(dim=-1), count)
 
 
 def js_to_label(log_probs: torch.Tensor, mask: torch.Tensor, count: Count = None) -> torch.Tensor:

@@ -12,11 +12,12 @@ from unlearning.mechanisms.activations import decoder_layers
 from unlearning.weights import part_of
 
 
-def train_layers_up_to(model: nn.Module, layer: int) -> int:
+def train_layers_up_to(model: nn.Module, layer: int, notes: dict[str, str]) -> int:
     """Freeze all that is trained but the decoder layers L−2 to L; which L that is.
 
     Args:
         layer: L from 0, or −1 for a quarter of the depth (7 of 32 layers).
+        notes: of the run; told which layers those are.
 
     Raises:
         RememError: there is no such layer, or nothing of these layers was to be trained.
@@ -35,6 +36,9 @@ def train_layers_up_to(model: nn.Module, layer: int) -> int:
         raise RememError(
             f"rmu trains decoder layers {max(chosen - 2, 0)} to {chosen}, of which nothing is trained"
         )
+    notes["layers"] = (
+        f"hidden states of decoder layer {chosen}; layers {max(chosen - 2, 0)} to {chosen} train"
+    )
     return chosen
 
 

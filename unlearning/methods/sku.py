@@ -10,7 +10,7 @@ K = 3
 
 
 class SKU(UnlearnTrainer):
-    """L = 2.5 NLL(F) + Σ₃ NLL(F → random answer) − .5 KL(p_ref ‖ p_θ) on R; then θ ← θ_ref − a (θ − θ_ref)."""
+    """L = 2.5 NLL(F) + 3 NLL(F → random answer) − .5 KL(p_ref ‖ p_θ) on R; then θ ← θ_ref − a (θ − θ_ref)."""
 
     name = "sku"
     roles = (Role.FORGET, *[Role.OTHER] * K, Role.RETAIN)
