@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from support.browser import Browser
 
+from remem_tasks import evaluate
 from remem_tasks.render.text import write_report
 from remem_tasks.report.summary import report_of
 from unlearning.experiments.demo import ENVIRONMENT, FULL, STAGE1, STAGE2
@@ -49,18 +50,7 @@ def train(demo: Path, out: Path, method: str, start: str, data: Path, options: s
 
 
 def score(checkpoint: Path, out: Path, tasks: str) -> Path:
-    once(
-        out,
-        *(
-            "-c",
-            "from remem_tasks.cli import lmms_eval; lmms_eval()",
-            "--model",
-            "remem_hf",
-            "--tasks",
-            tasks,
-        ),
-        *("--model_args", f"pretrained={checkpoint},device=cpu", "--output_path", str(out), "--log_samples"),
-    )
+    once(out, *evaluate.PROGRAM[1:], *evaluate.arguments(checkpoint, tasks.split(","), out))
     return out
 
 

@@ -111,6 +111,11 @@ def _tell_tasks_their_backend() -> None:
     evaluator.evaluate = told
 
 
+def last_tasks() -> list:
+    """The tasks of ours that the latest run in this process loaded."""
+    return list(_last_tasks)
+
+
 def _our_tasks(tasks: dict) -> list:
     from remem_tasks.harness.task import BenchmarkTask
 

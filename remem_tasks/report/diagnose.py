@@ -9,9 +9,6 @@ and pictures crossed (test questions with training pictures, and the other way r
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +19,7 @@ from rich.text import Text
 
 from remem_tasks.benchmarks.remem.data import load_split, resolve_source
 from remem_tasks.errors import RememError
+from remem_tasks.evaluate import score
 from remem_tasks.files import write_json, write_whole
 from remem_tasks.metrics.words import occurs, tokens
 from remem_tasks.report.gate import trained_on
@@ -324,31 +322,16 @@ def diagnose(run: Run, crossed: Mapping[str, Run] | None = None) -> Diagnosis:
 # A checkpoint
 
 
-def score(
-    checkpoint: str,
-    data: str,
-    tasks: Sequence[str],
-    out: str | Path,
-    device: str = "cpu",
-    metrics: str = "em",
+def score_once(
+    checkpoint: str, data: str, tasks: Sequence[str], out: str | Path, device: str = "cpu"
 ) -> None:
-    """Score a checkpoint with this environment's lmms-eval, unless `out` holds a complete scoring of it."""
-    out = Path(out)
-    command = {"checkpoint": str(checkpoint), "data": str(data), "tasks": list(tasks), "metrics": metrics}
-    done = out / "scored.json"
-    if done.is_file() and json.loads(done.read_text()) == command:
+    """EM of a checkpoint by this environment's lmms-eval, unless `out` holds a complete scoring of it."""
+    asked = {"checkpoint": str(checkpoint), "data": str(data), "tasks": list(tasks), "metrics": "em"}
+    done = Path(out) / "scored.json"
+    if done.is_file() and json.loads(done.read_text()) == asked:
         return
-    program = [sys.executable, "-c", "from remem_tasks.cli import lmms_eval; lmms_eval()"]
-    program += ["--model", "remem_hf", "--model_args", f"pretrained={checkpoint},device={device}"]
-    program += ["--tasks", ",".join(tasks), "--batch_size", "64", "--output_path", str(out), "--log_samples"]
-    environment = {**os.environ, "REMEM_DATA": str(data), "REMEM_METRICS": metrics}
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "log.txt").open("w") as log:
-        status = subprocess.run(program, env=environment, stdout=log, stderr=log, check=False).returncode
-    if status:
-        last = [line for line in (out / "log.txt").read_text(errors="replace").splitlines() if line.strip()]
-        raise RememError(f"scoring '{checkpoint}' ended with status {status}: {last[-1] if last else ''}")
-    write_whole(done, json.dumps(command) + "\n")
+    score(checkpoint, tasks, out, {"REMEM_DATA": str(data)}, device, batch_size=64, metrics="em")
+    write_whole(done, json.dumps(asked) + "\n")
 
 
 def cross(data: str, out: str | Path) -> dict[str, Path]:
@@ -406,10 +389,10 @@ def diagnose_checkpoint(checkpoint: str, data: str | None, out: str | Path, devi
     A second call goes on with what is scored.
     """
     out, source = Path(out), str(resolve_source(data))
-    score(checkpoint, source, ("remem_finetune", "remem_test"), out / "results", device)
+    score_once(checkpoint, source, ("remem_finetune", "remem_test"), out / "results", device)
     crossed = {}
     for kind, folder in cross(source, out / "crossed").items():
-        score(checkpoint, str(folder), ("remem_test",), out / f"results_{kind}", device)
+        score_once(checkpoint, str(folder), ("remem_test",), out / f"results_{kind}", device)
         crossed[kind] = read_runs([f"{kind}={out / f'results_{kind}'}"])[0]
     (run,) = read_runs([f"{Path(checkpoint).name or checkpoint}={out / 'results'}"])
     return diagnose(run, crossed)

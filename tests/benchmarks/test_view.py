@@ -14,6 +14,7 @@ from remem_tasks.benchmarks.mllmu import forge as mllmu_forge
 from remem_tasks.benchmarks.view import RATES
 from remem_tasks.benchmarks.views import READINGS
 from remem_tasks.errors import RememError
+from remem_tasks.evaluate import save
 from remem_tasks.render.text import write_report
 from remem_tasks.report.gate import MEMORISED, NOT_MEMORISED, gate_of, table_of
 from remem_tasks.report.leaderboard import check_entry, entries_of
@@ -22,7 +23,6 @@ from remem_tasks.report.runs import read_runs
 from remem_tasks.report.summary import report_of
 from unlearning import preflight as gate
 from unlearning.data import load_rows
-from unlearning.experiments.clear_table import save_results
 
 CLEAR = ["clear_forget10", "clear_retain90"]
 MLLMU = ["mllmu_forget_5", "mllmu_test_5"]
@@ -46,7 +46,7 @@ def scored(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("REMEM_MLLMU_DATA", str(folders["mllmu"]))
 
     def write(name, tasks, reply):
-        save_results(run(Scripted(reply), tasks), tmp_path / "results" / name, f"models/{name}")
+        save(run(Scripted(reply), tasks), tmp_path / "results" / name, f"models/{name}")
         return tmp_path / "results" / name
 
     return write

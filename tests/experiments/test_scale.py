@@ -51,7 +51,7 @@ def played(monkeypatch):
         trained.append(out.parent.name)
         out.mkdir(parents=True)
 
-    def score(checkpoint, data, tasks, out, device="cpu", metrics="em"):
+    def score(checkpoint, data, tasks, out, device="cpu"):
         split = tasks[0].removeprefix("remem_")
         single = float(checkpoint.split("single")[1].split("_")[0])
         rows = [
@@ -61,7 +61,7 @@ def played(monkeypatch):
         write_run(out, {split: rows}, "c")
 
     monkeypatch.setattr(module, "train", train)
-    monkeypatch.setattr(module, "score", score)
+    monkeypatch.setattr(module, "score_once", score)
     return trained
 
 
@@ -95,7 +95,7 @@ def test_a_study_is_resumed_and_grows(played, tmp_path):
 
 def test_another_study_is_not_mixed_in(played, tmp_path):
     study(Scale(qa=(6,), ratios=(0.5,), images=(2,), **TINY), tmp_path / "s", str)
-    with pytest.raises(RememError, match="holds a study with steps 1; its cells"):
+    with pytest.raises(RememError, match="holds a study with steps 1, not 2; its records"):
         study(Scale(qa=(6,), ratios=(0.5,), images=(2,), **{**TINY, "steps": 2}), tmp_path / "s", str)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("")

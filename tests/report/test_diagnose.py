@@ -183,7 +183,7 @@ def test_the_command_on_results(one_hop_only, tmp_path, capsys):
 def test_a_checkpoint_is_scored_on_all_that_diagnosis_needs(data_dir, tmp_path, monkeypatch):
     scored = []
 
-    def score(checkpoint, data, tasks, out, device="cpu", metrics="em"):
+    def score(checkpoint, data, tasks, out, device="cpu"):
         scored.append((checkpoint, tuple(tasks), device))
         rows = {
             task.removeprefix("remem_"): [
@@ -193,7 +193,7 @@ def test_a_checkpoint_is_scored_on_all_that_diagnosis_needs(data_dir, tmp_path, 
         }
         write_run(out, rows, "c")
 
-    monkeypatch.setattr(module, "score", score)
+    monkeypatch.setattr(module, "score_once", score)
     found = module.diagnose_checkpoint("models/x", str(data_dir), tmp_path / "d", "cuda")
     assert scored == [
         ("models/x", ("remem_finetune", "remem_test"), "cuda"),
@@ -206,28 +206,20 @@ def test_a_checkpoint_is_scored_on_all_that_diagnosis_needs(data_dir, tmp_path, 
 def test_what_is_scored_is_not_scored_again(tmp_path, monkeypatch):
     ran = []
 
-    class Ended:
-        returncode = 0
+    def score(checkpoint, tasks, out, variables, device, batch_size, metrics):
+        ran.append((variables["REMEM_DATA"], metrics))
 
-    def run(command, env, **kwargs):
-        ran.append((command[-2:], env["REMEM_DATA"], env["REMEM_METRICS"]))
-        return Ended()
-
-    monkeypatch.setattr(module.subprocess, "run", run)
+    monkeypatch.setattr(module, "score", score)
     for data in ("d", "d", "other"):
-        module.score("m", data, ["remem_test"], tmp_path / "s")
-    assert [one[1:] for one in ran] == [("d", "em"), ("other", "em")]
+        module.score_once("m", data, ["remem_test"], tmp_path / "s")
+    assert ran == [("d", "em"), ("other", "em")]
 
 
-def test_a_scoring_that_fails_is_told_in_one_line(tmp_path, monkeypatch):
-    class Ended:
-        returncode = 3
+def test_a_scoring_that_fails_is_not_taken_for_done(tmp_path, monkeypatch):
+    def score(*args, **kwargs):
+        raise RememError("no such thing")
 
-    def failing(command, **kwargs):
-        kwargs["stdout"].write("Traceback\nRememError: no such thing\n")
-        return Ended()
-
-    monkeypatch.setattr(module.subprocess, "run", failing)
-    with pytest.raises(RememError, match="ended with status 3: RememError: no such thing"):
-        module.score("m", "d", ["remem_test"], tmp_path / "s")
+    monkeypatch.setattr(module, "score", score)
+    with pytest.raises(RememError, match="no such thing"):
+        module.score_once("m", "d", ["remem_test"], tmp_path / "s")
     assert not (tmp_path / "s" / "scored.json").exists()

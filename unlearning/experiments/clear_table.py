@@ -7,19 +7,17 @@ whose training failed (a loss that is not finite) is a row that says so.
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from remem_tasks.errors import RememError
+from remem_tasks.evaluate import score_here
 from remem_tasks.files import write_json
-from remem_tasks.report.results import newest_results
+from unlearning.experiments.ledger import Ledger
 
 METHODS = ("retain_ft", "ga", "grad_diff", "kl", "idk", "dpo", "npo", "scrub", "llmu", "rmu")
 TASKS = ("clear_forget10_perturbed", "clear_retain_perturbed", "clear_real")
@@ -176,72 +174,19 @@ def training(job: Job, out: Path, size: Size, base: str, device: str) -> list[st
     return argv
 
 
-@contextlib.contextmanager
-def _environment(**values: str | None) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-
-    def put(found: dict[str, str | None]) -> None:
-        for name, value in found.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
-
-    put(values)
-    try:
-        yield
-    finally:
-        put(before)
-
-
-def save_results(results: dict, folder: str | Path, model: str) -> None:
-    """Write what the harness gave in this process to a folder, as `lmms_eval --log_samples --output_path` does.
-
-    Args:
-        model: name or path of what was scored.
-
-    Raises:
-        RememError: it could not be written.
-    """
-    from lmms_eval.loggers import EvaluationTracker
-    from lmms_eval.utils import get_datetime_str
-
-    tracker = EvaluationTracker(str(folder))
-    tracker.general_config_tracker.log_experiment_args("remem_hf", f"pretrained={model}", "", "", False)
-    samples = results["samples"]
-    whole = {name: value for name, value in results.items() if name != "samples"}
-    whole["config"] = {**results["config"], "model_args": f"pretrained={model}"}
-    tracker.save_results_aggregated(whole, samples, get_datetime_str())
-    for task, rows in samples.items():
-        tracker.save_results_samples(task, [dict(row) for row in rows])
-    newest_results(folder)  # (the harness only logs it when it cannot write)
-
-
 def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str, float]:
     """The numbers of a checkpoint; its results and samples go to `out/results/name`, as lmms_eval's own do.
 
     Args:
         gold: whether the gold model's samples are there to compare with.
     """
-    import lmms_eval.evaluator as upstream
-    from lmms_eval.tasks import TaskManager
-
-    from remem_tasks.harness import plugin
-    from remem_tasks.harness.remem_hf import RememHF
-
-    plugin.install()
     folder = out / "results" / name
     shutil.rmtree(folder, ignore_errors=True)
-    found = {
+    variables = {
         "REMEM_CLEAR_DATA": str(out / "data"),
         "REMEM_GOLD": str(out / "results" / "gold") if gold else None,
     }
-    with _environment(**found):
-        results = upstream.simple_evaluate(
-            model=RememHF(model, device=device),
-            tasks=list(TASKS),
-            task_manager=TaskManager(include_defaults=False),
-            bootstrap_iters=0,
-            gen_kwargs="max_new_tokens=64",
-        )
-    save_results(results, folder, model)
+    results = score_here(model, TASKS, folder, variables, device, gen_kwargs="max_new_tokens=64")
     numbers = {}
     for number, (task, metric) in NUMBERS.items():
         value = results["results"][task].get(f"{metric},none")
@@ -305,17 +250,7 @@ def reproduce(
     todo = jobs(methods, size, l1)
     # (λ is in the names of the rows, so that another sweep may stand beside what is there.)
     of_all = {name: value for name, value in asdict(size).items() if name not in ("l1", "sweep")}
-    shared = json.loads(json.dumps({**of_all, "base": base}))
-    settings = out / "reproduce.json"
-    if settings.is_file():
-        if (before := json.loads(settings.read_text())) != shared:
-            other = ", ".join(
-                f"{name} {before.get(name)}" for name in shared if before.get(name) != shared[name]
-            )
-            raise RememError(f"'{out}' holds a reproduction with {other}; its rows cannot stand beside these")
-    elif out.exists() and any(out.iterdir()):
-        raise RememError(f"output folder '{out}' is not empty and holds no reproduction")
-    write_json(settings, shared)
+    ledger = Ledger(out, "reproduction", {**of_all, "base": base})
     if not (out / "data").is_dir():
         say(f"data: {forge(out / 'data', Knobs(**size.forge, seed=size.seed))}")
     if base is None:
@@ -327,15 +262,11 @@ def reproduce(
     found: dict[str, dict] = {}
     todo = [Job("gold", "gold"), Job("original", "sft"), *todo]
     for number, job in enumerate(todo, start=1):
-        path = out / "rows" / f"{job.name}.json"
-        if not path.is_file():
-            write_json(path, {**_do(job, out, size, base, device)})
-            how = ""
-        else:
-            how = " (done before)"
-        found[job.name] = record = json.loads(path.read_text())
+        name = f"rows/{job.name}"
+        record, before = ledger.measured(name, lambda: _do(job, out, size, base, device))  # noqa: B023
+        found[job.name], how = record, " (done before)" if before else ""
         if "failed" in record and job.l1 is None:
-            path.unlink()
+            ledger.file(name).unlink()
             raise RememError(f"'{job.name}': {record['failed']}")
         write(found, out, size)
         told = record.get("failed") or ", ".join(

@@ -8,7 +8,6 @@ model that saw single hops only is asked the others too. A cell that is done is 
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shlex
 import shutil
@@ -22,9 +21,10 @@ from pathlib import Path
 
 from remem_tasks.benchmarks.remem.forge import Knobs, forge
 from remem_tasks.errors import RememError
-from remem_tasks.files import write_json, write_whole
-from remem_tasks.report.diagnose import asked_of, curse, score, shares_by
+from remem_tasks.files import write_whole
+from remem_tasks.report.diagnose import asked_of, curse, score_once, shares_by
 from remem_tasks.report.runs import read_runs
+from unlearning.experiments.ledger import Ledger
 
 SEEN = 56  # side in pixels of the pictures that the tiny base sees
 ASKED_RATIO = 0.4  # single hops among the questions that every cell is asked
@@ -141,8 +141,8 @@ def measure(cell: tuple[int, float, int], scale: Scale, out: Path, base: Path, a
     data = folder / "data"
     forge(data, scale.knobs(*cell))
     train(base, data, folder / "model", scale)
-    score(str(folder / "model"), str(asked), ("remem_test",), folder / "asked", scale.device)
-    score(str(folder / "model"), str(data), ("remem_finetune",), folder / "trained", scale.device)
+    score_once(str(folder / "model"), str(asked), ("remem_test",), folder / "asked", scale.device)
+    score_once(str(folder / "model"), str(data), ("remem_finetune",), folder / "trained", scale.device)
     shutil.rmtree(data)  # it can be forged again, byte for byte
     return {**counted(cell, folder), "seconds": round(time.time() - started, 1)}
 
@@ -181,17 +181,7 @@ def study(
     """
     scale.check()
     out = Path(out)
-    shared = json.loads(json.dumps(scale.shared()))
-    record = out / "study.json"
-    if record.is_file():
-        if (found := json.loads(record.read_text())) != shared:
-            other = ", ".join(
-                f"{name} {found.get(name)}" for name in shared if found.get(name) != shared[name]
-            )
-            raise RememError(f"'{out}' holds a study with {other}; its cells cannot stand beside these")
-    elif out.exists() and any(out.iterdir()):
-        raise RememError(f"output folder '{out}' is not empty and holds no study")
-    write_json(record, shared)
+    ledger = Ledger(out, "study", scale.shared())
     base, asked = Path(scale.base or out / "base"), out / "asked"
     forge(asked, asked_knobs(scale))
     if scale.base is None and not base.is_dir():
@@ -210,14 +200,11 @@ def study(
     cells = scale.cells()
     results = []
     for number, cell in enumerate(cells, start=1):
-        done = out / "cells" / cell_name(*cell) / "cell.json"
-        before = done.is_file()
-        if not before:
-            result = measure(cell, scale, out, base, asked)
-            write_json(done, result)
-            if not keep_models:
-                shutil.rmtree(done.parent / "model", ignore_errors=True)
-        results.append(json.loads(done.read_text()))
+        name = f"cells/{cell_name(*cell)}/cell"
+        result, before = ledger.measured(name, lambda: measure(cell, scale, out, base, asked))  # noqa: B023
+        if not before and not keep_models:
+            shutil.rmtree(ledger.file(name).parent / "model", ignore_errors=True)
+        results.append(result)
         em = ", ".join(f"{hop}-hop {one['value']:.2f}" for hop, one in results[-1]["em"].items())
         how = "done before" if before else f"{results[-1]['seconds']:.0f} s"
         say(f"[{number}/{len(cells)}] {cell_name(*cell)}: EM {em} ({how})")

@@ -32,17 +32,16 @@ from remem_tasks import checkpoints
 from remem_tasks.benchmarks.remem.data import fingerprint, load_split
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
-from remem_tasks.files import write_json
 from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
+from unlearning.experiments.ledger import Ledger
 from unlearning.experiments.sweep_table import ROUNDING, summary, write
 from unlearning.methods import METHODS, NAMES
 from unlearning.run import build_trainer, load_models
 from unlearning.scoring import scores
 from unlearning.trainer import NotFinite, UnlearnTrainer
 
-RECORD = "sweep.json"
 TUNING_SEED = 0
 RATIO = 3.0  # from one learning rate to the next
 FORGET_METHODS = tuple(name for name in NAMES if Role.PLAIN not in METHODS[name].roles)
@@ -528,31 +527,7 @@ def _identity(plan: Plan, bench: Bench) -> dict[str, Any]:
     }
 
 
-def _open(out: Path, identity: Mapping[str, Any]) -> None:
-    """Make the folder, or raise a RememError if it holds something else than this sweep."""
-    record = out / RECORD
-    if record.is_file():
-        found = json.loads(record.read_text())
-        if found != identity:
-            other = [name for name in identity if found.get(name) != identity[name]]
-            told = ", ".join(f"{name} {found.get(name)!r}, not {identity[name]!r}" for name in other)
-            raise RememError(f"'{out}' holds a sweep with {told}; its runs cannot stand beside these")
-    elif out.exists() and any(out.iterdir()):
-        raise RememError(f"output folder '{out}' is not empty and holds no sweep")
-    write_json(record, identity)
-
-
-def _measured(out: Path, name: str, make: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-    """(the record of that name, whether it was there); one that failed, such as out of memory, is made anew."""
-    path = out / f"{name}.json"
-    if path.is_file() and (found := json.loads(path.read_text())).get("outcome") != "failed":
-        return found, True
-    found = make()
-    write_json(path, found)
-    return found, False
-
-
-def ends(plan: Plan, bench: Bench, out: Path) -> tuple[dict, dict | None, float]:
+def ends(plan: Plan, bench: Bench, ledger: Ledger) -> tuple[dict, dict | None, float]:
     """(the start's scores, the gold model's or None, the gold model's forget EM in tuning).
 
     Raises:
@@ -563,7 +538,7 @@ def ends(plan: Plan, bench: Bench, out: Path) -> tuple[dict, dict | None, float]
         model = model.to(bench.device)
         return {stage.forget: bench.looked(model, stage) for stage in (bench.tuning, bench.reporting)}
 
-    start, _ = _measured(out, "start", lambda: both(bench.fresh()))
+    start, _ = ledger.measured("start", lambda: both(bench.fresh()))
     try:
         gold, level = None, float(plan.gold)
     except ValueError:
@@ -575,7 +550,7 @@ def ends(plan: Plan, bench: Bench, out: Path) -> tuple[dict, dict | None, float]
                 f"gold '{plan.gold}' was trained without '{made}'; reporting needs one without '{plan.report}' "
                 f"(train.py --method gold --forget {plan.report})"
             ) from None
-        gold, _ = _measured(out, "gold", lambda: both(checkpoint.load_model(plan.gold, **bench.load)))
+        gold, _ = ledger.measured("gold", lambda: both(checkpoint.load_model(plan.gold, **bench.load)))
         level = gold[plan.tune]["forget_em"]
     if not 0 <= level <= 1:
         raise RememError(f"--gold {plan.gold}: exact match is from 0 to 1")
@@ -599,8 +574,10 @@ def sweep(plan: Plan, out: str | Path, say: Say = print) -> dict[str, Any]:
     out = Path(out)
     bench = Bench(plan)
     try:
-        _open(out, _identity(plan, bench))
-        start, gold, level = ends(plan, bench, out)
+        ledger = Ledger(
+            out, "sweep", _identity(plan, bench), failed=lambda record: record.get("outcome") == "failed"
+        )
+        start, gold, level = ends(plan, bench, ledger)
         target = level + plan.tolerance
         say(
             f"{plan.tune}: forget EM {start[plan.tune]['forget_em']:.2f} at the start, {level:.2f} of gold; the level is "
@@ -618,8 +595,7 @@ def sweep(plan: Plan, out: str | Path, say: Say = print) -> dict[str, Any]:
             tuned = []
             for settings in grids[method]:
                 name = f"tuning/{method}/{label(settings)}"
-                record, before = _measured(
-                    out,
+                record, before = ledger.measured(
                     name,
                     lambda: bench.run(method, settings, bench.tuning, TUNING_SEED, plan.steps),  # noqa: B023
                 )
@@ -629,8 +605,7 @@ def sweep(plan: Plan, out: str | Path, say: Say = print) -> dict[str, Any]:
             for seed in plan.seeds if choice else ():
                 steps = bench.reported_steps(choice.step)
                 name = f"reporting/{method}/{label(choice.settings)}_steps{steps}_seed{seed}"
-                record, before = _measured(
-                    out,
+                record, before = ledger.measured(
                     name,
                     lambda: bench.run(method, choice.settings, bench.reporting, seed, [steps]),  # noqa: B023
                 )

@@ -1,0 +1,166 @@
+"""Scoring a checkpoint: the one way in for everything that is not the command `lmms_eval` itself.
+
+    score("models/npo", ["remem_forget1"], "results/npo", {"REMEM_DATA": "data"})
+
+runs this environment's lmms-eval with the model `remem_hf`, as a process of its own or in this one; either way the
+folder then holds what `lmms_eval --log_samples --output_path` leaves, sealed (`binding`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from remem_tasks.binding import seal
+from remem_tasks.errors import RememError
+from remem_tasks.report.results import newest_results
+
+PROGRAM = (sys.executable, "-c", "from remem_tasks.cli import lmms_eval; lmms_eval()")
+
+
+def arguments(
+    checkpoint: str | Path,
+    tasks: Sequence[str],
+    out: str | Path,
+    device: str = "cpu",
+    batch_size: int | None = None,
+    metrics: str | None = None,
+) -> list[str]:
+    """The flags of `lmms_eval` that score a checkpoint to a folder."""
+    flags = ["--model", "remem_hf", "--model_args", f"pretrained={checkpoint},device={device}"]
+    flags += ["--tasks", ",".join(tasks), "--output_path", str(out), "--log_samples"]
+    flags += ["--batch_size", str(batch_size)] if batch_size else []
+    return flags + (["--metrics", metrics] if metrics else [])
+
+
+def score(
+    checkpoint: str | Path,
+    tasks: Sequence[str],
+    out: str | Path,
+    variables: Mapping[str, str | None],
+    device: str = "cpu",
+    batch_size: int | None = None,
+    metrics: str | None = None,
+) -> Path:
+    """Score a checkpoint in a process of its own.
+
+    Args:
+        checkpoint: folder or Hub id.
+        tasks: names of tasks.
+        out: folder for results, samples and the process's `log.txt`.
+        variables: of the process's environment: where data lie (`REMEM_DATA`, …); None takes one away.
+        batch_size: rows at once; None for the model's own.
+        metrics: families of scores, as `--metrics` takes them; None for all.
+
+    Returns:
+        The results file.
+
+    Raises:
+        RememError: the process ended with another status than 0; its last line is in the message.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
+    command = [*PROGRAM, *arguments(checkpoint, tasks, out, device, batch_size, metrics)]
+    log = out / "log.txt"
+    with log.open("w") as written:
+        status = subprocess.run(
+            command, env=environment, stdout=written, stderr=written, check=False
+        ).returncode
+    if status:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        last = lines[-1] if lines else "it said nothing"
+        raise RememError(f"scoring '{checkpoint}' ended with status {status}: {last} (all of it: {log})")
+    return newest_results(out)
+
+
+def score_here(
+    checkpoint: str | Path,
+    tasks: Sequence[str],
+    out: str | Path,
+    variables: Mapping[str, str | None],
+    device: str = "cpu",
+    gen_kwargs: str | None = None,
+) -> dict[str, Any]:
+    """Score a checkpoint in this process, which saves lmms-eval's start of some seconds.
+
+    Args:
+        variables: set while it runs, as in `score`.
+        gen_kwargs: generation settings, as `--gen_kwargs` takes them.
+
+    Returns:
+        What `simple_evaluate` gives; results and samples are in `out` as well.
+
+    Raises:
+        RememError: a fault of data, checkpoint or backend; replies that failed; files that could not be written.
+    """
+    import lmms_eval.evaluator as upstream
+    from lmms_eval.tasks import TaskManager
+
+    from remem_tasks.harness import plugin
+    from remem_tasks.harness.remem_hf import RememHF
+
+    plugin.install()
+    with _environment(variables):
+        results = upstream.simple_evaluate(
+            model=RememHF(str(checkpoint), device=device),
+            tasks=list(tasks),
+            task_manager=TaskManager(include_defaults=False),
+            bootstrap_iters=0,
+            gen_kwargs=gen_kwargs,
+        )
+    if failed := plugin.failed_reply_lines(results, plugin.last_tasks()):
+        raise RememError("; ".join(failed))
+    save(results, out, str(checkpoint))
+    return results
+
+
+def save(results: Mapping[str, Any], out: str | Path, model: str) -> Path:
+    """Write what the harness gave in this process as `lmms_eval --log_samples --output_path` does.
+
+    Args:
+        model: name or path of what was scored.
+
+    Returns:
+        The results file, sealed.
+
+    Raises:
+        RememError: it could not be written.
+    """
+    from lmms_eval.loggers import EvaluationTracker
+    from lmms_eval.utils import get_datetime_str
+
+    tracker = EvaluationTracker(str(out))
+    tracker.general_config_tracker.log_experiment_args("remem_hf", f"pretrained={model}", "", "", False)
+    samples = results["samples"]
+    whole = {name: value for name, value in results.items() if name != "samples"}
+    whole["config"] = {**results["config"], "model_args": f"pretrained={model}"}
+    tracker.save_results_aggregated(whole, samples, get_datetime_str())
+    for task, rows in samples.items():
+        tracker.save_results_samples(task, [dict(row) for row in rows])
+    file = newest_results(out)  # (the harness only logs it when it cannot write)
+    seal(file, logged=True)
+    return file
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+
+    def put(found: Mapping[str, str | None]) -> None:
+        for name, value in found.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+    put(variables)
+    try:
+        yield
+    finally:
+        put(before)

@@ -1,0 +1,84 @@
+"""What a long experiment has done, in its folder: a second call skips it, and another experiment is refused.
+
+    ledger = Ledger(out, "sweep", identity)
+    record, before = ledger.measured("runs/npo-1", make)
+
+The identity (settings, digests of weights and rows) stands in `<out>/<kind>.json`; a record per piece of work in
+`<out>/<name>.json`. Both are written whole, so that a kill leaves either the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from remem_tasks.errors import RememError
+from remem_tasks.files import write_json
+
+Record = dict[str, Any]
+
+
+class Ledger:
+    """The records of one experiment.
+
+    Args:
+        out: the experiment's folder; made if it is not there.
+        kind: `sweep`, `study`, `reproduction`: how messages call it.
+        identity: everything that its records depend on, as JSON takes it.
+        failed: whether a record is of work that failed and is to be tried again by the next call.
+
+    Raises:
+        RememError: the folder holds an experiment of another identity, or something else.
+    """
+
+    def __init__(
+        self,
+        out: str | Path,
+        kind: str,
+        identity: Mapping[str, Any],
+        failed: Callable[[Record], bool] = lambda record: False,
+    ) -> None:
+        self.out, self.failed = Path(out), failed
+        wanted = json.loads(json.dumps(dict(identity)))
+        file = self.out / f"{kind}.json"
+        if file.is_file():
+            found = _read(file)
+            if other := [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]:
+                told = ", ".join(f"{name} {found.get(name)!r}, not {wanted.get(name)!r}" for name in other)
+                raise RememError(f"'{out}' holds a {kind} with {told}; its records cannot stand beside these")
+        elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise RememError(f"output folder '{out}' is not empty and holds no {kind}")
+        write_json(file, wanted)
+
+    def file(self, name: str) -> Path:
+        """Where the record of a piece of work lies."""
+        return self.out / f"{name}.json"
+
+    def found(self, name: str) -> Record | None:
+        """The record of work that is done; None where it is not, or failed and is to be tried again."""
+        file = self.file(name)
+        if not file.is_file():
+            return None
+        record = _read(file)
+        return None if self.failed(record) else record
+
+    def measured(self, name: str, make: Callable[[], Record]) -> tuple[Record, bool]:
+        """(the record of that name, whether it was there); `make` does the work where it was not."""
+        if (found := self.found(name)) is not None:
+            return found, True
+        write_json(self.file(name), make())
+        return _read(self.file(name)), False
+
+
+def _read(file: Path) -> Record:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RememError(
+            f"'{file}' cannot be read ({error}); remove it, and its work is done again"
+        ) from error
+    if not isinstance(record, dict):
+        raise RememError(f"'{file}' is not a record; remove it, and its work is done again")
+    return record
