@@ -16,6 +16,7 @@ from trl import ModelConfig, SFTConfig, TrlParser
 
 from remem_tasks.benchmarks.remem.data import ENV, HUB_ID
 from remem_tasks.errors import RememError
+from unlearning import flags
 from unlearning.data import MODALITIES
 from unlearning.evaluation import StopRule
 from unlearning.methods import METHODS, NAMES
@@ -183,6 +184,7 @@ class UnlearnConfig(SFTConfig):
     )
 
     def __post_init__(self):
+        flags.check(self)
         method = METHODS.get(self.method)
         if method is None:
             named = f"unknown method '{self.method}'" if self.method else "--method is missing"
@@ -206,8 +208,6 @@ class UnlearnConfig(SFTConfig):
                 raise RememError(f"--{flag} '{getattr(self, flag)}': choose from {', '.join(option.choices)}")
         if not self.output_dir:
             raise RememError("--output_dir is missing: where the model and its run.json go")
-        if self.max_length is not None:
-            raise RememError("--max_length would cut picture tokens off their pixels; leave it out")
         if method.stage == 1 and (self.gate_results or self.no_gate):
             raise RememError(f"{method.name} is stage 1, which no gate stands before")
         if self.stop_rules and (self.eval_strategy == "no" or method.rows_from != "pairs"):
@@ -351,7 +351,9 @@ class Parser(TrlParser):
         lines += section("unlearning", first)
         lines += section("model", ["model_name_or_path", "dtype", *LORA])
         lines += section("training (a selection)", COMMON)
-        lines.append("\nEvery flag of TRL's SFTConfig and ModelConfig works: --help_all lists them.\n")
+        lines.append(
+            "\nEvery flag of TRL's SFTConfig and ModelConfig works or is refused with a reason: --help_all lists them.\n"
+        )
         return "\n".join(lines)
 
 
@@ -370,7 +372,9 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
         print(super(Parser, parser).format_help())
         return None
     try:
-        return parser.parse_args_and_config(argv)
+        data_args, args, model_args = parser.parse_args_and_config(argv)
+        flags.check(model_args)
+        return data_args, args, model_args
     except RememError:
         raise
     except IndexError as error:

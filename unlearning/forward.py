@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import extract_model_from_parallel
 from torch import nn
 
 from unlearning import losses
@@ -123,6 +124,27 @@ def counts(inputs: Mapping[str, torch.Tensor], skip: int = 0) -> torch.Tensor:
     return torch.stack(found).float()
 
 
+@contextmanager
+def head_at(model: nn.Module, keep: torch.Tensor) -> Iterator[None]:
+    """Within, a model's head is applied at some positions alone: its logits are [1, N, V].
+
+    (`logits_to_keep` of transformers takes positions that are the same for all rows: their union.)
+
+    Args:
+        keep: [B, T] bool.
+    """
+    head = extract_model_from_parallel(model).get_output_embeddings()
+
+    def select(module: nn.Module, args: tuple) -> tuple:
+        return (args[0][keep][None], *args[1:])
+
+    handle = head.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def answers(
     model: nn.Module,
     inputs: Mapping[str, torch.Tensor],
@@ -150,9 +172,8 @@ def answers(
             found = model(**passed, fused_lm_head=True).log_probs
         else:
             del passed["labels"]
-            positions = mask.any(dim=0).nonzero().squeeze(1)
-            labels, mask = labels[:, positions], mask[:, positions]
-            scores = model(**passed, logits_to_keep=positions, use_cache=False).logits[mask].float()
+            with head_at(model, F.pad(mask, (0, 1))):
+                scores = model(**passed, use_cache=False).logits.flatten(0, 1).float()
             values = -F.cross_entropy(scores, labels[mask], reduction="none")
             found = values.new_zeros(mask.shape).masked_scatter(mask, values)
     hidden = None if layer is None else seen[0][answered].float()

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ from typing import Any
 
 from peft import PeftConfig
 from peft.tuners.tuners_utils import check_target_module_exists
+from torch import nn
 from transformers import PreTrainedModel
 from trl import ModelConfig, get_peft_config
 
@@ -71,8 +73,9 @@ def lora_config(model_args: ModelConfig) -> PeftConfig | None:
         return None
     if (Path(model_args.model_name_or_path) / "adapter_config.json").is_file():
         raise RememError(
-            f"'{model_args.model_name_or_path}' is an adapter: a second one on top could not be loaded again; "
-            "leave --use_peft out to merge it and train the whole model"
+            f"'{model_args.model_name_or_path}' is an adapter: a second one on top could not be loaded again. "
+            f"Merge it (remem merge --adapter {model_args.model_name_or_path} --out MERGED) and start from MERGED, or "
+            "leave --use_peft out to train the whole model"
         )
     targets = model_args.lora_target_modules or LANGUAGE_MODEL_TARGETS
     if any(str(name).endswith("lm_head") for name in ([targets] if isinstance(targets, str) else targets)):
@@ -289,6 +292,12 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
     return Prepared(data_args, args, model_args, rows, processor, models, identity, asked, resume)
 
 
+def adapter_parts(model: nn.Module) -> str:
+    """How many of an adapter's tensors lie in each part of the model, in words."""
+    found = Counter(checkpoint.part_of(name) for name, p in model.named_parameters() if p.requires_grad)
+    return "adapter tensors: " + ", ".join(f"{found[part]} in {part}" for part in checkpoint.PARTS)
+
+
 def record_of(run: Prepared, trainer: UnlearnTrainer) -> dict[str, Any]:
     """What `run.json` says when training begins."""
     args, model = run.args, trainer.model
@@ -323,6 +332,7 @@ def record_of(run: Prepared, trainer: UnlearnTrainer) -> dict[str, Any]:
             "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
             "all": sum(p.numel() for p in model.parameters()),
         },
+        "adapter_parts": adapter_parts(model) if adapted else "",
         "processes": trainer.accelerator.num_processes,
         "device": str(args.device),
         "seed": args.seed,
@@ -372,7 +382,7 @@ def run(argv: list[str]) -> int:
     tell(
         f"{args.method}: {record['rows']['train']} rows, {record['parameters']['trainable']:,} of "
         f"{record['parameters']['all']:,} parameters, {record['processes']} process(es) on {record['device']}, "
-        f"reference: {record['reference']}"
+        f"reference: {record['reference']}{record['adapter_parts'] and '; ' + record['adapter_parts']}"
     )
     if prepared.gate:
         tell(gate.told(prepared.gate))

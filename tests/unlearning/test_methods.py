@@ -100,6 +100,21 @@ def test_log_probs_equal_the_full_softmax_and_the_fused_head(make_trainer, first
     assert ours.mask.sum() == (labels != -100).sum() == len(ours.logits)
 
 
+@pytest.mark.parametrize("flags", [(), LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
+def test_the_head_is_applied_at_answer_tokens_alone(make_trainer, first_batch, arch, flags):
+    """Not at the union of the rows' answer positions, which prompts of several lengths make long."""
+    trainer = make_trainer("grad_diff", arch, *flags)
+    inputs, seen = first_batch(trainer, 6), []
+    head = trainer.model.get_output_embeddings()
+    handle = head.register_forward_hook(lambda module, args, output: seen.append(tuple(output.shape[:2])))
+    forward.answers(trainer.model, inputs)
+    handle.remove()
+    answered = inputs["labels"][:, 1:] != -100
+    assert seen == [(1, int(answered.sum()))]
+    assert int(answered.sum()) < len(answered) * int(answered.any(0).sum()), "the union would be more"
+
+
 @pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
 def test_padding_and_neighbours_change_no_answer(make_trainer, arch):
     """Upstream defect 4: a loss over padding."""

@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from unlearning import losses
+from remem_tasks.errors import RememError
+from unlearning import evaluation, losses
 from unlearning.trainer import Option, UnlearnTrainer
 
 
@@ -18,6 +19,12 @@ class CEU(UnlearnTrainer):
     @property
     def skip(self):
         return self.args.ceu_skip
+
+    def prepare(self):
+        if self.skip > (longest := evaluation.longest(self.train_dataset.forget)):
+            raise RememError(
+                f"--ceu_skip {self.skip} leaves nothing of any answer: the longest has {longest + 1} tokens"
+            )
 
     def forget_loss(self, batch):
         later = batch.forget.position >= self.args.ceu_skip
