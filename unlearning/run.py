@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -121,6 +121,23 @@ def stopping_reason(trainer: UnlearnTrainer) -> str:
     if trainer.state.global_step < trainer.state.max_steps:
         return "stopped by a callback"
     return "max_steps reached" if trainer.args.max_steps > 0 else "num_train_epochs reached"
+
+
+def unmoved(history: Sequence[Mapping[str, float]], change: float = 0.05) -> str | None:
+    """In words, that the NLL of the forget rows is what it was; None if it moved, or is not known twice.
+
+    Args:
+        history: a trainer's log; evaluations are taken before the figures of training batches.
+        change: by how much of its first value it must have moved.
+    """
+    for name in ("eval_forget_nll", "forget_nll"):
+        values = [entry[name] for entry in history if name in entry]
+        if len(values) > 1:
+            first, last = values[0], values[-1]
+            if abs(last - first) >= change * abs(first):
+                return None
+            return f"the NLL of the forget rows has not moved: {first:.4g} nats per token at first, {last:.4g} at last"
+    return None
 
 
 def final_figures(history: list[dict]) -> dict[str, float]:
@@ -350,12 +367,16 @@ def train(trainer: UnlearnTrainer, resume: str | bool | None) -> dict[str, Any]:
     if trainer.eval_dataset and type(trainer).finish is not UnlearnTrainer.finish:
         # The weights are others than those of the last evaluation.
         trainer.evaluate(metric_key_prefix="final")
+    figures = final_figures(trainer.state.log_history)
+    if still := unmoved(trainer.state.log_history):
+        trainer.notes["forget_nll"] = still
+        trainer.accelerator.print(f"warning: {still}")
     return {
         "status": "finished",
         "stopped": stopping_reason(trainer),
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
-        "figures": final_figures(trainer.state.log_history),
+        "figures": figures,
         "train_loss": result.training_loss,
         "seconds": round(time.time() - begun, 2),
         "steps_per_second": result.metrics.get("train_steps_per_second"),

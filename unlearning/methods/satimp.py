@@ -16,7 +16,7 @@ class SatImp(UnlearnTrainer):
     }
     defaults: ClassVar = {"gamma": 0.1}
     source = "Yang et al. 2025, arXiv 2505.11953"
-    upstream = "open-unlearning's class has γ 1 and α .1, its configuration (and this one) γ .1 and α 1."
+    upstream = "open-unlearning's class has γ 1 and α .1, its configuration (and this one) γ .1 and α 1. On a model that has memorised, p is near 1 and the weights p^β₁ (1−p)^β₂ near 0: the loss is nearly inert there."
 
     def forget_loss(self, batch):
         rows = batch.forget
