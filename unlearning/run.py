@@ -188,6 +188,8 @@ def load_models(args: UnlearnConfig, model_args: ModelConfig, load: Callable[[],
         check_targets(model, peft_config)
     else:
         trained = checkpoint.select_trained(model, args.train)
+        if method.trains:
+            checkpoint.check_precision(model)
         if args.vision_lr is not None and not trained["vision_tower"]:
             raise RememError("--vision_lr is given, but --train leaves the vision tower as it is")
 

@@ -156,3 +156,14 @@ def test_a_course_by_hand():
         {"step": 2, "epoch": 0.5, "forget_em": 0.5, "retain_em": 0.9},
         {"step": 4, "epoch": 1.0, "forget_em": 0.25, "forget_nll": 2.0},
     ]
+
+
+@pytest.mark.parametrize(("rows", "world", "size"), [(33, 4, 8), (32, 4, 8), (1, 3, 2), (7, 2, 3)])
+def test_every_process_makes_the_same_number_of_forwards_over_all_rows(rows, world, size):
+    """33 rows on 4 processes with batches of 8: the first has 9 of them, so all make two forwards."""
+    shared = evaluation.shares(rows, world, size)
+    assert len({len(batches) for batches in shared}) == 1 and len(shared) == world
+    assert all(len(batch) <= size for batches in shared for batch in batches)
+    assert sorted(row for batches in shared for batch in batches for row in batch) == list(range(rows))
+    if rows == 33:
+        assert [len(batches) for batches in shared] == [2] * 4 and shared[1][1] == []
