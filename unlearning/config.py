@@ -357,6 +357,9 @@ class Parser(TrlParser):
         return "\n".join(lines)
 
 
+NEEDED = ("--method", "--model_name_or_path", "--output_dir")  # no run without these
+
+
 def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfig] | None:
     """The arguments of a run; None if help was asked for and printed.
 
@@ -371,6 +374,10 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
     if "--help_all" in argv:
         print(super(Parser, parser).format_help())
         return None
+    named = {arg.split("=")[0] for arg in argv}
+    missing = [flag for flag in NEEDED if flag not in named]
+    if "--config" not in named and len(missing) > 1:
+        raise RememError(f"{' and '.join(missing)} are missing; --help says what they are")
     try:
         data_args, args, model_args = parser.parse_args_and_config(argv)
         flags.check(model_args)

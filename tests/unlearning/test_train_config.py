@@ -169,3 +169,10 @@ def test_a_run_whose_forget_nll_has_not_moved_says_so():
         )
         is None
     )
+
+
+def test_missing_options_are_told_together():
+    with pytest.raises(RememError, match="^--method and --model_name_or_path and --output_dir are missing"):
+        parse(["--npo_beta", "0.2"])
+    with pytest.raises(RememError, match="^--model_name_or_path and --output_dir are missing"):
+        parse(["--method=npo"])
