@@ -35,6 +35,11 @@ with γ = {SHARED["gamma"]:g}, α = {SHARED["alpha"]:g}, L_retain = {SHARED["ret
 - The model before unlearning is held in the cheapest way that the loss can do with, and the log says which:
   log-probabilities of whole answers computed once before the first step and kept in `reference.json`; with LoRA the
   same weights with the adapter off; only else a second frozen model.
+- Memory, by arithmetic and without activations: full fine-tuning holds 16 bytes per trained weight (weight, gradient
+  and AdamW's two moments in float32), 113 GB for the 7.06 billion of LLaVA-1.5-7B, and 4 bytes per weight (28 GB) more
+  where the table says "a second frozen model". LoRA on a base in bfloat16 holds 2 bytes per weight of the base (14 GB)
+  and 16 per weight of the adapter, under every method. Weights in bfloat16 are not trained in full: most updates would
+  be rounded away, so that `--dtype bfloat16` without `--use_peft` is refused.
 - With `--use_peft`, `--l1_lora λ` adds λ · Σ|θ| over the LoRA matrices to any method (CLEAR, arXiv 2410.18057, swept
   .001, .01 and .1; its table says that every method then stays near the starting model).
 
