@@ -1,27 +1,31 @@
 # `make demo` and `make test` set up all they need. Everything lands in .venv and runs/.
 PYTHON ?= python3
-VENV := .venv
+# LOCK=newest: the newest releases that pyproject.toml allows, in an environment of their own.
+LOCK ?= requirements.lock
+VENV := $(if $(filter newest,$(LOCK)),.venv-newest,.venv)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# NUMERIC=plain: as another processor would compute; `python bench/numeric.py` lists the ways.
+WAY := $(if $(NUMERIC),bench/numeric.py $(NUMERIC) pytest,-m pytest)
+PYTEST := $(BIN)/python $(WAY) -n 2 --dist worksteal
+export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-fast lint lock clean
+.PHONY: help setup demo test test-fast test-unit lint types lock clean
 help:
-	@echo "make demo       build data, memorise, forget, score, and print the table (about ten minutes);"
+	@echo "make demo       build data, memorise, forget, score, and print the table (about eight minutes);"
 	@echo "                BENCH=clear: the same with CLEAR's data and scores"
 	@echo "make test       run all tests"
 	@echo "make test-fast  run the tests that start no process and train no model"
+	@echo "make test-unit  run the tests without a model and without a process (a minute)"
+	@echo "                of all three: NUMERIC=plain as another processor computes, LOCK=newest with the newest releases"
 	@echo "make lint       check style"
+	@echo "make types      check types: strict in parts, elsewhere no error more than committed"
 	@echo "make lock       resolve requirements.lock anew"
 
 setup: $(STAMP)
-$(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing the locked requirements into $(VENV) (about 7 GB, some minutes) ..."
-	$(BIN)/python -m pip install --quiet -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	@touch $@
+$(STAMP): $(if $(filter newest,$(LOCK)),,$(LOCK)) pyproject.toml
+	@.ci/install $(VENV) $(if $(filter newest,$(LOCK)),,$(LOCK))
 
 demo: setup
 ifeq ($(BENCH),clear)
@@ -31,13 +35,19 @@ else
 endif
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST)
 
 test-fast: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(PYTEST) -m "not slow"
+
+test-unit: setup
+	$(PYTEST) --unit
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/python .ci/types
 
 lock:
 	rm -rf .venv-lock
@@ -47,4 +57,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf .venv .venv-newest runs build dist

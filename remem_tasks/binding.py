@@ -21,7 +21,7 @@ from remem_tasks.files import write_whole
 KEY = "remem_binding"
 """Where a results file holds its digests; beside them `weights`, put there while the model is in memory."""
 FORMAT = 1
-DIGITS = 400  # more than any float has; Python by itself converts up to 4,300
+DIGITS = 300  # no float has more
 
 
 def _integer(text: str) -> int:
@@ -139,6 +139,12 @@ def digest_of_weights(model: object) -> str | None:
     return digest.hexdigest()
 
 
+def bound_of(raw: Mapping) -> Mapping:
+    """The digests in a results file; empty where it has none."""
+    bound = raw.get(KEY)
+    return bound if isinstance(bound, Mapping) else {}
+
+
 def settings_of(raw: Mapping) -> dict[str, Any]:
     """What scoring was told: the run's configuration and each task's, without the rows' own data."""
     configs = raw.get("configs") or {}
@@ -161,7 +167,7 @@ def _digests(file: Path, raw: Mapping) -> dict[str, Any]:
         for task in sorted(raw["results"])
         if (place := samples_of(file, task)).is_file()
     }
-    weights = (raw.get(KEY) or {}).get("weights")
+    weights = bound_of(raw).get("weights")
     return {
         "format": FORMAT,
         "weights": weights,
@@ -238,8 +244,8 @@ def verify(file: str | Path, raw: Mapping, task: str | None = None) -> str:
     Raises:
         RememError: they were changed, or are another run's.
     """
-    bound = raw.get(KEY)
-    if not isinstance(bound, Mapping) or "results" not in bound:
+    bound = bound_of(raw)
+    if "results" not in bound:
         return "no digests in the results file, so only the scores say whether samples and results belong together"
     if bound.get("format") != FORMAT:
         raise RememError(

@@ -5,7 +5,6 @@ Both halves load through here: what is trained and what is scored must be the sa
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from pathlib import Path
@@ -15,7 +14,19 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.utils import load_peft_weights
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import cached_file
 
+from remem_tasks.chat_template import check_template
+from remem_tasks.checkpoint_files import (
+    check_files,
+    check_finite,
+    check_types,
+    digest,
+    may_be_dropped,
+    read_json,
+    some,
+    tensors_of,
+)
 from remem_tasks.errors import RememError
 from remem_tasks.files import check_empty, new_folder
 
@@ -26,11 +37,6 @@ def reason(error: BaseException) -> str:
     """The first line of what an exception says."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
-
-
-def _some(names) -> str:
-    names = sorted(map(str, names))
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def check_path(name: str, what: str) -> str:
@@ -52,8 +58,8 @@ def base_of_adapter(folder: str) -> str | None:
     config = Path(folder, "adapter_config.json")
     if not config.is_file() or Path(folder, "config.json").is_file():
         return None
-    base = json.loads(config.read_text()).get("base_model_name_or_path")
-    if not base or not (Path(base).is_dir() or re.fullmatch(HUB_ID, base)):
+    base = read_json(config).get("base_model_name_or_path")
+    if not isinstance(base, str) or not (Path(base).is_dir() or re.fullmatch(HUB_ID, base)):
         raise RememError(
             f"adapter '{folder}' names the base checkpoint '{base}', which is not there; "
             f"give it: pretrained=<base>,peft={folder}"
@@ -96,70 +102,155 @@ def load_processor(
     if chat_template:
         if not Path(chat_template).is_file():
             raise RememError(f"chat_template '{chat_template}': no such file")
-        processor.chat_template = Path(chat_template).read_text()
+        try:
+            processor.chat_template = Path(chat_template).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RememError(f"chat_template '{chat_template}' cannot be read: {reason(error)}") from error
     elif not getattr(processor, "chat_template", None):
         processor.chat_template = getattr(processor.tokenizer, "chat_template", None)
     if not processor.chat_template:
         raise RememError(f"checkpoint '{name}' has no chat template; save one beside the weights")
     if processor.tokenizer.eos_token_id is None:
         raise RememError(f"checkpoint '{name}': its tokenizer has no end token")
+    check_template(processor, chat_template or name)
     return processor
 
 
 def load_model(name: str, **kwargs: Any):
-    """An image-text-to-text model with all of its weights.
+    """An image-text-to-text model with all of its weights, and without a weight left over.
 
     Args:
         name: folder or Hub id.
         kwargs: for `from_pretrained`.
 
     Raises:
-        RememError: it cannot be found, is of another kind, or weights are missing or misshapen.
+        RememError: it cannot be found or is of another kind; weights are missing, misshapen, NaN or infinite,
+            stored in a type that its config does not explain, or have no place in the model.
     """
     common = {key: kwargs[key] for key in ("revision", "trust_remote_code") if key in kwargs}
+    local = Path(name).is_dir()
     try:
-        AutoConfig.from_pretrained(name, **common)
+        config = AutoConfig.from_pretrained(name, **common)
     except Exception as error:
         where = (
             "is a folder without a usable config"
-            if Path(name).is_dir()
+            if local
             else ("is no folder here and could not be fetched from the Hub")
         )
         raise RememError(f"checkpoint '{name}' {where} ({reason(error)})") from error
+    if local:
+        check_files(name)
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
             name, output_loading_info=True, use_safetensors=True, **kwargs
         )
+        if not local:
+            check_files(Path(cached_file(name, "config.json", revision=kwargs.get("revision"))).parent)
+    except RememError:
+        raise
     except torch.OutOfMemoryError as error:
         raise RememError(f"checkpoint '{name}' does not fit on the device ({reason(error)})") from error
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except Exception as error:  # a damaged file or config breaks the library anywhere
         raise RememError(f"checkpoint '{name}' cannot be loaded: {reason(error)}") from error
     for kind in ("missing_keys", "mismatched_keys", "error_msgs"):
         if found := info.get(kind):
-            raise RememError(f"checkpoint '{name}': {len(found)} {kind.replace('_', ' ')}: {_some(found)}")
+            raise RememError(f"checkpoint '{name}': {len(found)} {kind.replace('_', ' ')}: {some(found)}")
+    left = [key for key in info.get("unexpected_keys") or () if not may_be_dropped(key)]
+    if left:
+        raise RememError(
+            f"checkpoint '{name}': {len(left)} weights have no place in the model that its config describes "
+            f"({config.model_type}): {some(left)}"
+        )
+    check_finite(model.named_parameters(), name)
     return model
+
+
+def _adapter_weights(name: str) -> dict[str, torch.Tensor]:
+    """The tensors of an adapter's folder or Hub id: safetensors alone, of plain and finite numbers."""
+    if Path(name).is_dir():
+        config, file = Path(name, "adapter_config.json"), Path(name, "adapter_model.safetensors")
+        if not config.is_file():
+            raise RememError(f"adapter '{name}' has no adapter_config.json")
+        read_json(config)
+        if not file.is_file():
+            raise RememError(f"adapter '{name}' has no adapter_model.safetensors")
+        check_types(tensors_of(file), name)
+    saved = load_peft_weights(name, device="cpu")
+    check_finite(saved.items(), name)
+    return saved
+
+
+def _check_base(model, name: str) -> None:
+    """Raise a RememError if an adapter's own record says that it was trained on other weights than the model's.
+
+    The record holds a digest of exact values, so it is compared where neither side was cast to a lesser type.
+    """
+    record = Path(name, "run.json")
+    if not record.is_file():
+        return
+    run = read_json(record)
+    identity, arguments = run.get("identity"), run.get("arguments")
+    made_on = identity.get("weights") if isinstance(identity, dict) else None
+    given = arguments.get("model") if isinstance(arguments, dict) else None
+    cast = given.get("dtype") if isinstance(given, dict) else None
+    whole = getattr(model, "dtype", None) == torch.float32 and cast in (None, "auto", "float32")
+    if made_on and whole and (found := digest(model)) != made_on:
+        raise RememError(
+            f"adapter '{name}' was trained on other weights ({made_on}) than those of '{model.name_or_path}' ({found})"
+        )
+
+
+def check_pair(model: Any, processor: Any, name: str) -> None:
+    """Whether a model and a processor are of one checkpoint, as far as their numbers tell.
+
+    Raises:
+        RememError: the tokenizer has tokens that the model has no embedding for, an end token is none of its
+            tokens, or the two name different tokens for a picture.
+    """
+    tokenizer = processor.tokenizer
+    embedded = model.get_input_embeddings().weight.shape[0]
+    if (most := max(tokenizer.get_vocab().values(), default=0)) >= embedded:
+        raise RememError(
+            f"checkpoint '{name}': its tokenizer goes up to token {most}, its model to {embedded - 1}"
+        )
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    for end in ends if isinstance(ends, (list, tuple)) else [ends]:
+        if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not 0 <= end < embedded):
+            raise RememError(
+                f"checkpoint '{name}': eos_token_id {end!r} of its generation config is no token"
+            )
+    placeholder = getattr(processor, "image_token", None)
+    expected = getattr(model.config, "image_token_id", getattr(model.config, "image_token_index", None))
+    if isinstance(placeholder, str) and expected is not None:
+        found = tokenizer.convert_tokens_to_ids(placeholder)
+        if found != expected:
+            raise RememError(
+                f"checkpoint '{name}': its config has image token {expected!r}, its processor {placeholder} ({found})"
+            )
 
 
 def load_adapter(model, name: str) -> PeftModel:
     """The model with an adapter on it, unmerged.
 
     Raises:
-        RememError: no adapter there, or its weights are not exactly those that the model has places for.
+        RememError: no adapter there, or its weights are not exactly those that the model has places for, or it
+            was trained on other weights.
     """
     check_path(name, "adapter")
-    if Path(name).is_dir() and not Path(name, "adapter_config.json").is_file():
-        raise RememError(f"adapter '{name}' has no adapter_config.json")
     try:
+        saved = set(_adapter_weights(name))
+        _check_base(model, name)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             adapted = PeftModel.from_pretrained(model, name)
-        saved = set(load_peft_weights(name, device="cpu"))
+    except RememError:
+        raise
     except Exception as error:
         raise RememError(f"adapter '{name}' does not fit or cannot be loaded: {reason(error)}") from error
     if missing := [str(line.message) for line in said if "missing adapter keys" in str(line.message)]:
         raise RememError(f"adapter '{name}' does not fit the checkpoint: {missing[0][:200]}")
     if unplaced := saved - set(get_peft_model_state_dict(adapted)):
-        raise RememError(f"adapter '{name}' has weights with no place in the checkpoint: {_some(unplaced)}")
+        raise RememError(f"adapter '{name}' has weights with no place in the checkpoint: {some(unplaced)}")
     return adapted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from dataclasses import fields
 from inspect import signature
@@ -12,6 +13,8 @@ from remem_tasks import __version__
 from remem_tasks.benchmarks.registry import DEFAULT, NAMES
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.report.thresholds import Thresholds
+from remem_tasks.terminal import Parser, console, say
+from remem_tasks.training import LAUNCH_HELP, find_ours, launch_command
 
 FORGE_MODULES = ("faker", "python_avatars", "resvg_py", "sklearn")  # the extra [forge]
 
@@ -33,13 +36,13 @@ def _forge(args: argparse.Namespace) -> None:
         raise RememError(f"--{unknown[0].replace('_', '-')} is no knob of --benchmark {args.benchmark}")
     more = {name: given.pop(name) for name in beside & given.keys()}
     counts = build.forge(args.out, build.Knobs(**given), **more)
-    print(f"{args.out}: " + ", ".join(f"{split} {rows}" for split, rows in counts.items()) + " rows")
+    say(f"{args.out}: " + ", ".join(f"{split} {rows}" for split, rows in counts.items()) + " rows")
     if os.path.exists(sheet := os.path.join(args.out, "contact_sheet.png")):
-        print(f"look at it: {sheet}")
+        say(f"look at it: {sheet}")
     if args.push_to_hub:
         from remem_tasks.audit.push import push
 
-        print(f"published: {push(args.out, args.push_to_hub, args.private)}")
+        say(f"published: {push(args.out, args.push_to_hub, args.private)}")
 
 
 # Of all forges: (type, help); each forge takes those of its Knobs and has its own defaults.
@@ -88,8 +91,8 @@ def _base(args: argparse.Namespace) -> None:
         workers=args.workers,
     )
     accuracy = ", ".join(f"{part} {value:.2f}" for part, value in report["held_out_accuracy"].items())
-    print(f"{args.out}: {report['parameters']:,} parameters, {report['steps']} steps, {report['seconds']} s")
-    print(f"parts of unseen people's faces it names right: {accuracy}")
+    say(f"{args.out}: {report['parameters']:,} parameters, {report['steps']} steps, {report['seconds']} s")
+    say(f"parts of unseen people's faces it names right: {accuracy}")
 
 
 def _add_base(commands: argparse._SubParsersAction) -> None:
@@ -115,7 +118,6 @@ def _add_base(commands: argparse._SubParsersAction) -> None:
 
 
 def _data_check(args: argparse.Namespace) -> None:
-    from rich.console import Console
 
     from remem_tasks.audit.check import SHOWN, check, config_table, tables_of
     from remem_tasks.benchmarks.registry import data_of, detect
@@ -129,16 +131,14 @@ def _data_check(args: argparse.Namespace) -> None:
     else:
         report = check(source, args.identity_rule, pictures=not args.no_pictures)
         tables = tables_of(report)
-    console = Console()
+    screen = console()
     for table in tables:
-        console.print(table)
+        screen.print(table)
     for kind, places in report.faults.items():
-        print(
-            f"{len(places)} x {kind}: " + "; ".join(places[:SHOWN]) + (" ..." if len(places) > SHOWN else "")
-        )
+        say(f"{len(places)} x {kind}: " + "; ".join(places[:SHOWN]) + (" ..." if len(places) > SHOWN else ""))
     if report.faults:
         raise RememError(f"{sum(map(len, report.faults.values()))} faults of {len(report.faults)} kinds")
-    print("no faults")
+    say("no faults")
 
 
 def _only_remem(source: str | None, action: str) -> None:
@@ -152,7 +152,6 @@ def _only_remem(source: str | None, action: str) -> None:
 
 def _data_probe(args: argparse.Namespace) -> None:
     _only_remem(args.source, "probe")
-    from rich.console import Console
     from rich.table import Table
 
     from remem_tasks.audit.probe import probe
@@ -166,7 +165,7 @@ def _data_probe(args: argparse.Namespace) -> None:
         )
         verdict = {True: "holds", False: "FAILS", None: ""}[proof.holds]
         table.add_row(proof.what, figure, proof.bound, verdict)
-    Console().print(table)
+    console().print(table)
     if failed := [proof.what for proof in proofs if proof.holds is False]:
         raise RememError(f"{len(failed)} of {len(proofs)} probes fail: " + "; ".join(failed))
 
@@ -180,7 +179,7 @@ def _data_sheet(args: argparse.Namespace) -> None:
     if Path(args.out).suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise RememError(f"--out '{args.out}' is no picture file (.png, .jpg)")
     sheet_of(args.source).save(args.out)
-    print(f"look at it: {args.out}")
+    say(f"look at it: {args.out}")
 
 
 def _data_pull(args: argparse.Namespace) -> None:
@@ -188,7 +187,7 @@ def _data_pull(args: argparse.Namespace) -> None:
 
     _only_remem(args.source, "pull")
     written = pull(args.source, args.split, args.out)
-    print(
+    say(
         f"{args.out}: "
         + (", ".join(f"{split} {rows} rows" for split, rows in written.items()) or "all there already")
     )
@@ -197,7 +196,7 @@ def _data_pull(args: argparse.Namespace) -> None:
 def _data_push(args: argparse.Namespace) -> None:
     from remem_tasks.audit.push import push
 
-    print(push(args.folder, args.repo_id, args.private))
+    say(push(args.folder, args.repo_id, args.private))
 
 
 def _add_data(commands: argparse._SubParsersAction) -> None:
@@ -239,7 +238,7 @@ def _merge(args: argparse.Namespace) -> None:
     from remem_tasks.checkpoints import merge
 
     merge(args.adapter, args.out)
-    print(f"{args.out}: {args.adapter} merged into its base")
+    say(f"{args.out}: {args.adapter} merged into its base")
 
 
 def _add_merge(commands: argparse._SubParsersAction) -> None:
@@ -261,7 +260,7 @@ def _cache(args: argparse.Namespace) -> None:
     if args.clear:
         cache.clear(folder)
     cleared = ", cleared" if args.clear else ""
-    print(f"{folder}: replies of {models} model{'' if models == 1 else 's'}, {size / 2**20:.1f} MB{cleared}")
+    say(f"{folder}: replies of {models} model{'' if models == 1 else 's'}, {size / 2**20:.1f} MB{cleared}")
 
 
 def _add_cache(commands: argparse._SubParsersAction) -> None:
@@ -270,10 +269,29 @@ def _add_cache(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_cache)
 
 
+def _train(argv: list[str]) -> int:
+    """Run the training script under `accelerate launch`; its exit status."""
+    if {"-h", "--help", "--help_all"} & set(argv):
+        find_ours()
+        from unlearning.config import parse
+
+        print(LAUNCH_HELP)
+        parse(argv)
+        return 0
+    return subprocess.run(launch_command(argv), check=False).returncode
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    """For `remem --help`; `main` hands all of its arguments on."""
+    commands.add_parser(
+        "train", add_help=False, help="train or forget: accelerate launch of the training script"
+    )
+
+
 def _demo(args: argparse.Namespace) -> None:
     from unlearning.experiments.demo import demo
 
-    demo(args.out, args.arch, args.workers, args.quick, args.until)
+    demo(args.out, args.arch, args.workers, args.quick, args.until, args.seed)
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -291,11 +309,12 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
         "--quick", action="store_true", help="the same commands with next to no training: do they run here?"
     )
     parser.add_argument("--until", metavar="STEP", help="the last step to run, such as memorised")
+    parser.add_argument("--seed", type=int, default=42, help="of every training")
     parser.set_defaults(run=_demo)
 
 
 def _thresholds(args: argparse.Namespace) -> Thresholds:
-    return Thresholds(args.em, args.memo, args.exposure, args.confidence)
+    return Thresholds(**{field.name: getattr(args, field.name) for field in fields(Thresholds)})
 
 
 def _add_thresholds(parser: argparse.ArgumentParser) -> None:
@@ -307,19 +326,18 @@ def _add_thresholds(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from rich.console import Console
 
     from remem_tasks.render.text import tables, write_report
     from remem_tasks.report.summary import report_of
 
     report = report_of(args.runs, args.gold, args.start, _thresholds(args))
     page = write_report(report, args.out, args.title, not args.no_pictures)
-    console = Console()
+    screen = console()
     for note in report.notes:
-        console.print(note, style="dim", markup=False, highlight=False)
-    for table in tables(report, console.width):
-        console.print(table)
-    print(f"the report: {page} (beside it report.md and results.csv)")
+        screen.print(note, style="dim", markup=False, highlight=False)
+    for table in tables(report, screen.width):
+        screen.print(table)
+    say(f"the report: {page} (beside it report.md and results.csv)")
 
 
 def _add_report(commands: argparse._SubParsersAction) -> None:
@@ -342,28 +360,28 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
 
 
 def _gate(args: argparse.Namespace) -> None:
-    from rich.console import Console
 
     from remem_tasks.report.gate import gate_of, table_of
 
-    verdict = gate_of(args.results, _thresholds(args))
-    Console().print(table_of(verdict, args.attributes))
+    verdict = gate_of(args.results, _thresholds(args), args.forget)
+    console().print(table_of(verdict, args.attributes))
     for line in (*verdict.missing, *verdict.reasons):
-        print(line)
-    if not verdict.passed:
-        raise RememError(
-            f"'{verdict.model}' had not memorised: unlearning scores of it would say nothing. Train stage 1 "
-            "longer, or see `remem diagnose`"
-        )
-    print(f"passed: '{verdict.model}' had memorised what is to be forgotten")
+        say(line)
+    verdict.check()
+    say(f"passed: '{verdict.model}' had memorised what is to be forgotten")
 
 
 def _add_gate(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
-        "gate", help="had the starting model memorised? EM, MEMO, exposure with bounds; status 1 if not"
+        "gate",
+        help="had the starting model memorised? EM, MEMO, exposure with bounds; status 1 if not, 3 if "
+        "there are too few rows to say",
     )
     parser.add_argument("results", help="the --output_path that the starting model was scored to")
     parser.add_argument("--attributes", action="store_true", help="show every attribute")
+    parser.add_argument(
+        "--forget", metavar="SPLIT", help="the split to be forgotten; it has to be among them"
+    )
     _add_thresholds(parser)
     parser.set_defaults(run=_gate)
 
@@ -375,18 +393,27 @@ def _leaderboard_add(args: argparse.Namespace) -> None:
     report = report_of(args.runs, args.gold, args.start, _thresholds(args))
     entries = entries_of(report, args.name)
     total = append(args.file, entries, args.no_gate)
-    print(f"{args.file}: {', '.join(entry['name'] for entry in entries)} added, {total} entries")
+    say(f"{args.file}: {', '.join(entry['name'] for entry in entries)} added, {total} entries")
+
+
+def _leaderboard_verify(args: argparse.Namespace) -> None:
+    from remem_tasks.report.leaderboard import entries_of, read_board, verify
+    from remem_tasks.report.summary import report_of
+
+    board = read_board(args.file)
+    report = report_of(args.runs, args.gold, args.start, _thresholds(args))
+    for entry in entries_of(report, args.name):
+        say(f"{args.file}: '{entry['name']}' holds: {verify(entry, board)}")
 
 
 def _leaderboard_show(args: argparse.Namespace) -> None:
-    from rich.console import Console
 
     from remem_tasks.report.leaderboard import read_board, table_of
 
     if not (board := read_board(args.file)):
         raise RememError(f"'{args.file}' holds no entry")
-    Console().print(table_of(board))
-    print(f"{len(board)} entries, no faults")
+    console().print(table_of(board))
+    say(f"{len(board)} entries, no faults")
 
 
 def _add_reference_runs(parser: argparse.ArgumentParser) -> None:
@@ -406,16 +433,23 @@ def _add_leaderboard(commands: argparse._SubParsersAction) -> None:
     put.add_argument("--no-gate", action="store_true", help="enter it though its start failed the gate")
     _add_thresholds(put)
     put.set_defaults(run=_leaderboard_add)
+    verify = actions.add_parser(
+        "verify",
+        help="work an entry out anew from its results and samples, and compare; status 1 if it differs",
+    )
+    verify.add_argument("runs", nargs="+", metavar="RUN", help="the scores the entry was made from")
+    _add_reference_runs(verify)
+    verify.add_argument("--name", help="of the entry; default: the run's")
+    _add_thresholds(verify)
+    verify.set_defaults(run=_leaderboard_verify)
     show = actions.add_parser("show", help="check a board and print it, least exposure first")
     show.set_defaults(run=_leaderboard_show)
-    for sub in (put, show):
+    for sub in (put, show, verify):
         sub.add_argument("--file", default="leaderboard.jsonl", help="(%(default)s)")
 
 
 def _diagnose(args: argparse.Namespace) -> None:
     from pathlib import Path
-
-    from rich.console import Console
 
     from remem_tasks.report.diagnose import diagnose, diagnose_checkpoint, tables_of, write_diagnosis
     from remem_tasks.report.runs import read_runs
@@ -429,10 +463,10 @@ def _diagnose(args: argparse.Namespace) -> None:
         found = diagnose(runs[0])
     written = write_diagnosis(found, args.out)
     for table in tables_of(found):
-        Console().print(table)
+        console().print(table)
     for line in found.findings() + found.notes:
-        print(line)
-    print("written: " + ", ".join(map(str, written)))
+        say(line)
+    say("written: " + ", ".join(map(str, written)))
 
 
 def _add_diagnose(commands: argparse._SubParsersAction) -> None:
@@ -456,8 +490,8 @@ def _study_scale(args: argparse.Namespace) -> None:
     for name in ("qa", "ratios", "images"):
         if name in given:
             given[name] = tuple(given[name])
-    study(Scale(**given), args.out, lambda line: print(line, flush=True), args.keep_models)
-    print(f"look at it: {args.out}/scale.png (beside it scale.md and scale.csv)")
+    study(Scale(**given), args.out, lambda line: say(line, flush=True), args.keep_models)
+    say(f"look at it: {args.out}/scale.png (beside it scale.md and scale.csv)")
 
 
 def _add_study(commands: argparse._SubParsersAction) -> None:
@@ -495,10 +529,10 @@ def _reproduce(args: argparse.Namespace) -> None:
     methods = args.methods.split(",") if args.methods else METHODS
     size = QUICK if args.quick else Size(seed=args.seed)
     reproduce(
-        args.out, methods, size, not args.no_l1, args.base, args.device, lambda line: print(line, flush=True)
+        args.out, methods, size, not args.no_l1, args.base, args.device, lambda line: say(line, flush=True)
     )
-    print(f"the table: {args.out}/clear.md (beside it clear.csv and clear.json)")
-    print(f"every row, every reply, the gate: {report(args.out)}")
+    say(f"the table: {args.out}/clear.md (beside it clear.csv and clear.json)")
+    say(f"every row, every reply, the gate: {report(args.out)}")
 
 
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:
@@ -524,7 +558,6 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
 
 def _sweep(args: argparse.Namespace) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
     from unlearning.experiments.sweep import FORGET_METHODS, Plan, sweep
@@ -538,14 +571,14 @@ def _sweep(args: argparse.Namespace) -> None:
     for name in ("seeds", "steps"):
         if name in given:
             given[name] = _numbers(name, given[name])
-    found = sweep(Plan(**given), args.out, lambda line: print(line, flush=True))
-    console = Console()
-    heads, lines = cells(found, brief=console.width < 140)
+    found = sweep(Plan(**given), args.out, lambda line: say(line, flush=True))
+    screen = console()
+    heads, lines = cells(found, brief=screen.width < 140)
     table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), title="Forget methods, tuned alike, in per cent")
     for line in lines:
         table.add_row(*line)
-    console.print(table)
-    print(f"the table: {args.out}/results.md (beside it results.csv, results.json and results.png)")
+    screen.print(table)
+    say(f"the table: {args.out}/results.md (beside it results.csv, results.json and results.png)")
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:
@@ -589,15 +622,14 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="remem", description="Machine unlearning for vision-language models."
-    )
+    parser = Parser(prog="remem", description="Machine unlearning for vision-language models.")
     parser.add_argument("--version", action="version", version=f"remem {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_demo,
         _add_forge,
         _add_base,
+        _add_train,
         _add_data,
         _add_merge,
         _add_cache,
@@ -614,6 +646,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
+    find_ours()
     try:
         args.run(args)
     except ModuleNotFoundError as error:
@@ -623,5 +656,8 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["train"]:  # its arguments are the script's own
+        sys.exit(exit_on_error(lambda: _train(argv[1:]), "remem train"))
     args = _parser().parse_args(argv)
     sys.exit(exit_on_error(lambda: _run(args), f"remem {args.command}"))

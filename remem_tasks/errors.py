@@ -1,9 +1,19 @@
-"""The one exception for faults that a user can mend."""
+"""The exceptions for faults that a user can mend, and how a command ends."""
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from remem_tasks.terminal import clean, say
+
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+COLLAPSED = 3
+"""Exit status of a scoring whose model said nothing real: its results are there, and mean nothing."""
 
 
 class RememError(ValueError):
@@ -13,14 +23,52 @@ class RememError(ValueError):
     that is raised is a defect of this package and keeps its traceback.
     """
 
+    status = 1
+    """The exit status of a command that ends with it."""
+
+
+class NonFiniteError(RememError):
+    """Weights, logits or a loss that are NaN or infinite."""
+
+
+class TooFewRows(RememError):
+    """A question that these rows are too few to answer; neither yes nor no."""
+
+    status = 3
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Within, SIGTERM raises `Terminated`. (Only a main thread can ask for it; in others nothing changes.)"""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number, frame):
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
 
 def exit_on_error(main: Callable[[], int | None], program: str) -> int:
-    """Run `main`; a RememError becomes one line on stderr and status 1."""
+    """Run `main`; a RememError becomes one line on stderr and its status, an interrupt 130, SIGTERM 143."""
     try:
-        return main() or 0
+        with sigterm_raises():
+            return main() or 0
     except RememError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 1
+        say(f"{program}: error: {clean(error)}", file=sys.stderr)
+        return error.status
+    except Terminated:
+        say(f"{program}: terminated", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
+        say(f"{program}: interrupted", file=sys.stderr)
+        return INTERRUPTED

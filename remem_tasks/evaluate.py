@@ -9,7 +9,6 @@ folder then holds what `lmms_eval --log_samples --output_path` leaves, sealed (`
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from remem_tasks.binding import seal
-from remem_tasks.errors import RememError
+from remem_tasks.errors import COLLAPSED, RememError
+from remem_tasks.processes import run
 from remem_tasks.report.results import newest_results
 
 PROGRAM = (sys.executable, "-c", "from remem_tasks.cli import lmms_eval; lmms_eval()")
@@ -61,7 +61,7 @@ def score(
         The results file.
 
     Raises:
-        RememError: the process ended with another status than 0; its last line is in the message.
+        RememError: the process ended with another status than 0 or COLLAPSED; its last line is in the message.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -69,10 +69,8 @@ def score(
     command = [*PROGRAM, *arguments(checkpoint, tasks, out, device, batch_size, metrics)]
     log = out / "log.txt"
     with log.open("w") as written:
-        status = subprocess.run(
-            command, env=environment, stdout=written, stderr=written, check=False
-        ).returncode
-    if status:
+        status = run(command, environment, written)
+    if status not in (0, COLLAPSED):  # what says nothing real has its results all the same
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         last = lines[-1] if lines else "it said nothing"
         raise RememError(f"scoring '{checkpoint}' ended with status {status}: {last} (all of it: {log})")
@@ -99,23 +97,10 @@ def score_here(
     Raises:
         RememError: a fault of data, checkpoint or backend; replies that failed; files that could not be written.
     """
-    import lmms_eval.evaluator as upstream
-    from lmms_eval.tasks import TaskManager
+    from remem_tasks.harness.in_process import run
 
-    from remem_tasks.harness import plugin
-    from remem_tasks.harness.remem_hf import RememHF
-
-    plugin.install()
     with _environment(variables):
-        results = upstream.simple_evaluate(
-            model=RememHF(str(checkpoint), device=device),
-            tasks=list(tasks),
-            task_manager=TaskManager(include_defaults=False),
-            bootstrap_iters=0,
-            gen_kwargs=gen_kwargs,
-        )
-    if failed := plugin.failed_reply_lines(results, plugin.last_tasks()):
-        raise RememError("; ".join(failed))
+        results = run(str(checkpoint), tasks, device, gen_kwargs)
     save(results, out, str(checkpoint))
     return results
 
@@ -132,18 +117,10 @@ def save(results: Mapping[str, Any], out: str | Path, model: str) -> Path:
     Raises:
         RememError: it could not be written.
     """
-    from lmms_eval.loggers import EvaluationTracker
-    from lmms_eval.utils import get_datetime_str
+    from remem_tasks.harness.in_process import write
 
-    tracker = EvaluationTracker(str(out))
-    tracker.general_config_tracker.log_experiment_args("remem_hf", f"pretrained={model}", "", "", False)
-    samples = results["samples"]
-    whole = {name: value for name, value in results.items() if name != "samples"}
-    whole["config"] = {**results["config"], "model_args": f"pretrained={model}"}
-    tracker.save_results_aggregated(whole, samples, get_datetime_str())
-    for task, rows in samples.items():
-        tracker.save_results_samples(task, [dict(row) for row in rows])
-    file = newest_results(out)  # (the harness only logs it when it cannot write)
+    write(results, out, model)
+    file = newest_results(out)
     seal(file, logged=True)
     return file
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
 from remem_tasks.errors import RememError
+
+
+class Locked(RememError):
+    """Another process is writing an output."""
 
 
 def write_whole(path: str | Path, text: str, errors: str = "strict") -> None:
@@ -17,12 +27,25 @@ def write_whole(path: str | Path, text: str, errors: str = "strict") -> None:
 
     Args:
         errors: what becomes of characters that UTF-8 has not (halves of pairs), as in `str.encode`.
+
+    Raises:
+        RememError: it cannot be written (no room, no permission); what was there stays.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RememError(f"'{path}' cannot be written: {error}") from error
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", errors=errors)
-    os.replace(temporary, path)
+    raw = text.encode(errors=errors)
+    try:
+        temporary.write_bytes(raw)
+        if temporary.stat().st_size != len(raw):  # a limit cut it without an error
+            raise OSError(f"{temporary.stat().st_size} of {len(raw)} bytes were written")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RememError(f"'{path}' cannot be written: {error}") from error
 
 
 def write_json(path: str | Path, value: object) -> None:
@@ -51,15 +74,72 @@ def publish(written: Path, out: Path) -> None:
 
 
 @contextmanager
-def new_folder(out: str | Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `out` if the block ends well.
+def lock(out: str | Path) -> Iterator[None]:
+    """Hold an output (a folder or a file) for this process: two that write to one would spoil each other's.
+
+    The lock is `.<name>.lock` beside it, gone when the block ends; the system frees it if the process is killed.
 
     Raises:
-        RememError: `out` is not empty.
+        Locked: another process holds it.
+        RememError: its folder cannot be written to.
     """
-    out = check_empty(out)
-    partial = partial_of(out)
-    shutil.rmtree(partial, ignore_errors=True)  # what a stopped call left
-    partial.mkdir(parents=True)
-    yield partial
-    publish(partial, out)
+    out = Path(os.path.abspath(out))
+    path = out.with_name(f".{out.name}.lock")
+    held = FileLock(path, timeout=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except Timeout as error:
+        raise Locked(f"output '{out}' is being written by another process ('{path}' is locked)") from error
+    except OSError as error:
+        raise RememError(f"output '{out}' cannot be written: {error}") from error
+    try:
+        yield
+    finally:
+        path.unlink(
+            missing_ok=True
+        )  # while it is held: whoever opened it meanwhile finds it gone and asks anew
+        held.release()
+
+
+def locked(function: Callable) -> Callable:
+    """A function that holds the lock of its argument `out` while it runs."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def alone(*args, **kwargs):
+        with lock(signature.bind(*args, **kwargs).arguments["out"]):
+            return function(*args, **kwargs)
+
+    return alone
+
+
+def rows_written(folder: str | Path) -> dict[str, int]:
+    """{file below `folder`: rows} of its parquet files, read back from the disk.
+
+    Raises:
+        RememError: one is cut short or cannot be read.
+    """
+    folder, found = Path(folder), {}
+    for file in sorted(folder.rglob("*.parquet")):
+        try:
+            found[str(file.relative_to(folder))] = pq.read_metadata(file).num_rows
+        except (OSError, pa.ArrowException) as error:
+            raise RememError(f"'{file}' was not written whole: {error}") from error
+    return found
+
+
+@contextmanager
+def new_folder(out: str | Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `out` if the block ends well; no other process can write to it.
+
+    Raises:
+        RememError: `out` is not empty, or another process is writing it.
+    """
+    with lock(out):
+        out = check_empty(out)
+        partial = partial_of(out)
+        shutil.rmtree(partial, ignore_errors=True)  # what a stopped call left
+        partial.mkdir(parents=True)
+        yield partial
+        publish(partial, out)

@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass, field
 
 from remem_tasks.errors import RememError
 
+MOST_BEGUN = 2**24
+"""Characters of all beginnings of one answer together: an answer of 12,000 characters at every fifth."""
+
 
 @dataclass(frozen=True)
 class Inquiry:
@@ -46,6 +49,14 @@ class Inquiry:
     rollouts: int = 64
     seed: int = 0
     answers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # An answer of a million characters is begun at every fifth: 10^11 characters of prefixes.
+        if sum(self.cuts) > MOST_BEGUN:
+            raise RememError(
+                f"{self.name}: its answer has {len(self.answer):,} characters, and MEMO would begin it "
+                f"{len(self.cuts):,} times: more than fits into memory"
+            )
 
     def content(self) -> dict:
         """Everything that the findings depend on, as JSON takes it."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing.process
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -25,17 +27,75 @@ os.environ.update(
 if (
     "PYTEST_XDIST_WORKER" in os.environ
 ):  # one core each: threads of several workers would be in each other's way
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in [name for name in os.environ if name.startswith("REMEM_") and name != "REMEM_CACHE"]:
     del os.environ[name]
 # The template of the docs is a benchmark like the others to every test: a folder alone makes it one.
 os.environ["REMEM_BENCHMARKS"] = str(Path(__file__).parents[1] / "docs" / "benchmark_template")
 
 import pytest
+import resvg_py
+import torch
 from support.rows import PEOPLE, people_splits, rows_of, write_parquet
+from transformers import PreTrainedModel
 
 from remem_tasks.checkpoints import save
 from remem_tasks.tiny import build as checkpoint
+
+
+def pytest_addoption(parser):
+    """`--training-seed` and `--unit`."""
+    parser.addoption("--training-seed", type=int, default=42, help="of trainings whose course is asserted")
+    parser.addoption("--unit", action="store_true", help="only tests without a model and without a process")
+
+
+# Fixtures that make models, and those that make data sets.
+HEAVY = {"checkpoints", "memorised", "make_trainer", "make_ready", "train_run"}
+HEAVY |= {"data_dir", "clear_data", "mllmu_data", "forged", "built", "folders", "generated", "published"}
+
+
+def pytest_collection_modifyitems(config, items):
+    """With `--unit`, what is slow or asks for a model or a data set is left out."""
+    if not config.getoption("--unit"):
+        return
+    left = [item for item in items if item.get_closest_marker("slow") or HEAVY & set(item.fixturenames)]
+    config.hook.pytest_deselected(items=left)
+    gone = set(left)
+    items[:] = [item for item in items if item not in gone]
+
+
+def pytest_configure(config):
+    """With `--unit`, a test that reaches for a model, a process or drawn people after all is skipped there, and says so."""
+    starts_workers = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
+    if not config.getoption("--unit") or starts_workers:
+        return
+
+    def refuse(what):
+        def skip(*args, **kwargs):
+            pytest.skip(f"no unit test: {what}")
+
+        return skip
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(subprocess.Popen, "__init__", refuse("it starts a process"))
+    patch.setattr(multiprocessing.process.BaseProcess, "start", refuse("it starts a process"))
+    patch.setattr(resvg_py, "svg_to_bytes", refuse("it draws people"))
+    patch.setattr(PreTrainedModel, "__init__", refuse("it makes a model"))
+    config.add_cleanup(patch.undo)
+
+
+def pytest_report_header():
+    """How this suite computes: `bench/numeric.py` runs it in other ways."""
+    kinds = torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_CBWR", "as it is")
+    return (
+        f"numeric: {kinds[0]}, MKL {kinds[1]}, threads {torch.get_num_threads()}; torch {torch.__version__}"
+    )
+
+
+@pytest.fixture(scope="session")
+def training_seed(request):
+    """Of the trainings, as a flag's value; `--training-seed` gives another, to measure what margins hold."""
+    return str(request.config.getoption("--training-seed"))
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,11 @@ names a method.
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -145,6 +147,12 @@ class UnlearnConfig(SFTConfig):
     overwrite_output_dir: bool = field(
         default=False,
         metadata={"help": "Replace an earlier run in output_dir (only a folder with a run.json)."},
+    )
+    resume_without_state: bool = field(
+        default=False,
+        metadata={
+            "help": "Resume from a checkpoint that lost its optimizer, scheduler or random state; not exact."
+        },
     )
     picture_cache_mb: float = field(
         default=256,
@@ -330,12 +338,13 @@ class Parser(TrlParser):
             "eval_rows",
             "eval_em",
             "overwrite_output_dir",
+            "resume_without_state",
             "picture_cache_mb",
         ]
         assert set(first) <= set(own)
         lines = [
             "usage: accelerate launch unlearning/train.py --method M --model_name_or_path CKPT --output_dir OUT [...]",
-            "       accelerate launch unlearning/train.py --config FILE.yaml [flags override the file]",
+            "       accelerate launch unlearning/train.py --config RECIPE|FILE.yaml [flags override the file]",
             "\nmethods",
         ]
         for name in NAMES:
@@ -360,6 +369,21 @@ class Parser(TrlParser):
 NEEDED = ("--method", "--model_name_or_path", "--output_dir")  # no run without these
 
 
+def recipe(given: str) -> str:
+    """The YAML file that `--config` names: a path, or the name of one in `configs/` (`npo`).
+
+    Raises:
+        RememError: neither.
+    """
+    folder = Path(__file__).resolve().parent / "configs"
+    names = sorted(file.stem for file in folder.glob("*.yaml"))
+    if Path(given).is_file() or given not in names:
+        if Path(given).exists() or Path(given).suffix or os.sep in given:
+            return given
+        raise RememError(f"--config '{given}' is neither a file nor one of the recipes {', '.join(names)}")
+    return str(folder / f"{given}.yaml")
+
+
 def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfig] | None:
     """The arguments of a run; None if help was asked for and printed.
 
@@ -367,6 +391,7 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
         RememError: an unknown flag or method, a value of the wrong kind, a broken YAML file.
     """
     argv = [part for arg in argv for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
+    argv = [recipe(arg) if before == "--config" else arg for before, arg in zip(["", *argv], argv)]
     parser = Parser()
     if {"-h", "--help"} & set(argv):
         print(parser.format_help())

@@ -7,8 +7,8 @@ from typing import Any
 
 from remem_tasks.benchmarks.registry import data_of
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.errors import RememError
-from remem_tasks.report.gate import gate_of
+from remem_tasks.errors import RememError, TooFewRows
+from remem_tasks.report.gate import UNCLEAR, gate_of
 from remem_tasks.report.runs import Run, read_runs
 
 
@@ -82,6 +82,11 @@ def ask(results: str | None, model: str, forget: str, rows: TrainingRows, go_on:
     verdict = gate_of(run)
     if not verdict.passed and not go_on:
         first, *others = verdict.reasons
+        if verdict.outcome == UNCLEAR:
+            raise TooFewRows(
+                f"nobody can tell whether '{model}' had memorised what it is to forget: {first}: {verdict.advice()}. "
+                "--no_gate goes on all the same"
+            )
         more = f" (and {len(others)} more: remem gate {results})" if others else ""
         raise RememError(
             f"'{model}' had not memorised what it is to forget, so that unlearning would measure nothing: "

@@ -21,6 +21,7 @@ from trl import ModelConfig, get_peft_config
 
 from remem_tasks import checkpoints
 from remem_tasks.benchmarks.training_rows import TrainingRows
+from remem_tasks.checkpoint_files import digest
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_whole
 from unlearning import preflight as gate
@@ -303,7 +304,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         "forget": data_args.forget if method.rows_from != "finetune" else None,
         "use_peft": model_args.use_peft,
         "seed": args.seed,
-        "weights": checkpoint.digest(models.trained),
+        "weights": digest(models.trained),
     }
     if resume:
         check_resumed(args.output_dir, identity)
@@ -375,6 +376,7 @@ def train(trainer: UnlearnTrainer, resume: str | bool | None) -> dict[str, Any]:
         trainer.accelerator.print(f"warning: {still}")
     return {
         "status": "finished",
+        "resumed_from": trainer.resumed_from,
         "stopped": stopping_reason(trainer),
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,

@@ -13,7 +13,12 @@ from pathlib import Path
 
 if __name__ == "__main__" and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     # Run as a script, Python puts this folder first: its `data.py` would answer to any `import data`.
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    _root = Path(__file__).resolve().parent.parent
+    sys.path[0] = str(_root)
+    if (
+        _root.name == "packaged"
+    ):  # of an installed remem_tasks, which is found even where nothing else leads to it
+        sys.path.append(str(_root.parent.parent))
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from remem_tasks.errors import RememError, exit_on_error

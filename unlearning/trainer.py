@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +25,11 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import SFTTrainer
 
+from remem_tasks import checkpoints
 from remem_tasks.audit.push import refusal
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.errors import RememError
+from remem_tasks.checkpoint_files import digest
+from remem_tasks.errors import NonFiniteError, RememError, Terminated
 from unlearning import evaluation, forward, losses
 from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
@@ -34,7 +37,7 @@ from unlearning.forward import Answers, Batch, Forward
 from unlearning.mechanisms import alternatives, reference, vectors
 
 
-class NotFinite(RememError):
+class NotFinite(NonFiniteError):
     """A loss, a gradient or an evaluation that is no finite number: the run has failed, it did not forget."""
 
 
@@ -159,7 +162,8 @@ class UnlearnTrainer(SFTTrainer):
         self.encoder = encoder or Encoder(processing_class, stop_ids(model), args.picture_cache_mb)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.rows = rows
-        self.start = checkpoint.digest(model)
+        self.start = digest(model)
+        self.resumed_from: dict[str, Any] | None = None
         super().__init__(
             model=model,
             args=args,
@@ -511,7 +515,23 @@ class UnlearnTrainer(SFTTrainer):
             resume_from_checkpoint = checkpoint.last_checkpoint(
                 self.args.output_dir, self.accelerator.num_processes
             )
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        if resume_from_checkpoint:
+            lost = []
+            if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+                lost = checkpoint.check_resumable(
+                    resume_from_checkpoint,
+                    self.accelerator.num_processes,
+                    bool(self.method_state()),
+                    self.args.resume_without_state,
+                )
+            self.resumed_from = {"checkpoint": str(resume_from_checkpoint), "lost": lost}
+        try:
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        except KeyboardInterrupt as error:
+            if self.is_world_process_zero():
+                why = "terminated" if isinstance(error, Terminated) else "interrupted"
+                checkpoint.mark_interrupted(self.args.output_dir, why)
+            raise
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
@@ -519,9 +539,36 @@ class UnlearnTrainer(SFTTrainer):
             (Path(output_dir) / "method_state.json").write_text(json.dumps(state) + "\n")
 
     def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except (
+            RuntimeError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            pickle.UnpicklingError,
+        ) as error:
+            raise RememError(
+                f"optimizer or scheduler of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
+            ) from error
         if checkpoint and (path := Path(checkpoint) / "method_state.json").is_file():
             self.load_method_state(json.loads(path.read_text()))
+
+    def _load_rng_state(self, checkpoint):
+        try:
+            super()._load_rng_state(checkpoint)
+        except (
+            RuntimeError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            pickle.UnpicklingError,
+        ) as error:
+            raise RememError(
+                f"the state of random numbers of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
+            ) from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         """Weights of a checkpoint, strictly.

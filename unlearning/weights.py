@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import re
 import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from accelerate.utils import is_peft_model
 from transformers import PreTrainedModel
 
 from remem_tasks import checkpoints
+from remem_tasks.checkpoint_files import read_json
 from remem_tasks.errors import RememError
+from remem_tasks.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -62,16 +64,7 @@ def load_model(path: str, **kwargs: Any) -> PreTrainedModel:
     return checkpoints.load_merged(path, **{"dtype": torch.float32, **kwargs})
 
 
-def digest(model: PreTrainedModel) -> str:
-    """16 hex digits over the first values of every parameter: another training gives another digest."""
-    found = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        found.update(name.encode())
-        found.update(parameter.detach().flatten()[:8].float().cpu().numpy().tobytes())
-    return found.hexdigest()[:16]
-
-
-def is_plain_model(model, sharded: bool) -> bool:
+def is_plain_model(model: PreTrainedModel, sharded: bool) -> bool:
     """Whether weights are those of one whole model in this process (no adapter, no sharding)."""
     return not (is_peft_model(model) or sharded)
 
@@ -202,6 +195,58 @@ def last_checkpoint(folder: str | Path, processes: int = 1) -> str | None:
             continue
         found[int(number)] = str(path)
     return found[max(found)] if found else None
+
+
+def check_resumable(
+    folder: str | Path, processes: int = 1, method_state: bool = False, lossy: bool = False
+) -> list[str]:
+    """Whether a run can go on from a checkpoint of its own to the same end.
+
+    Args:
+        folder: the checkpoint.
+        processes: of the run; each has its own state of random numbers.
+        method_state: whether the method keeps a state beside the optimizer's.
+        lossy: whether it may go on without what is missing (`--resume_without_state`).
+
+    Returns:
+        The files that are missing.
+
+    Raises:
+        RememError: one is damaged, or is missing and `lossy` is not given.
+    """
+    folder = Path(folder)
+    states = [f"rng_state_{rank}.pth" for rank in range(processes)] if processes > 1 else ["rng_state.pth"]
+    needed = ["optimizer.pt", "scheduler.pt", *states, *(["method_state.json"] if method_state else [])]
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing and not lossy:
+        raise RememError(
+            f"checkpoint '{folder}' has lost {', '.join(missing)}: training would go on with other weights than it would "
+            "have; remove the checkpoint, or give --resume_without_state true"
+        )
+    for name in needed:
+        if name in missing:
+            continue
+        if name.endswith(".json"):
+            read_json(folder / name)
+            continue
+        try:
+            with zipfile.ZipFile(folder / name) as archive:
+                broken = archive.testzip()
+        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+            raise RememError(
+                f"'{folder / name}' is damaged or cut short: {checkpoints.reason(error)}"
+            ) from error
+        if broken:
+            raise RememError(f"'{folder / name}' is damaged: {broken} has another checksum")
+    return missing
+
+
+def mark_interrupted(folder: str | Path, why: str) -> None:
+    """Note in a run's record, if it has one, that it was interrupted, and the checkpoint it can go on from."""
+    path = Path(folder) / "run.json"
+    if path.is_file():
+        found = {"status": "interrupted", "stopped": why, "last_checkpoint": last_checkpoint(folder)}
+        write_json(path, {**read_json(path), **found})
 
 
 def clear(folder: str | Path) -> None:

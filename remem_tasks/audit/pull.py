@@ -13,6 +13,7 @@ from remem_tasks.benchmarks.remem.perturbed import FEATURES as PERTURBED_FEATURE
 from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_files
 from remem_tasks.benchmarks.remem.schema import COLUMNS
 from remem_tasks.errors import RememError
+from remem_tasks.files import locked
 
 FOLDERS = {"default": "data", PERTURBED: PERTURBED}  # of each config's files
 
@@ -46,6 +47,7 @@ def _write(rows: datasets.Dataset, target: Path) -> None:
     target.with_suffix(".tmp").rename(target)
 
 
+@locked
 def pull(source: str | None, splits: Sequence[str], out: str | Path) -> dict[str, int]:
     """Write splits as parquet files to folder `out`, in the layout of the Hub, with what stands beside them.
 

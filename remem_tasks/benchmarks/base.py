@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import datasets
-from lmms_eval.api.metrics import mean
 from PIL import Image
 
 from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.metrics.refusal import Status, rates_of, status_of
 from remem_tasks.whitebox import Findings, Inquiry
 
 
@@ -53,6 +53,11 @@ class Request:
     repeats: int | None = None
 
 
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean. The harness knows standard errors for its own, which `harness/task.py` puts in its place."""
+    return sum(values) / len(values)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number of the results file.
@@ -60,8 +65,8 @@ class Metric:
     Attributes:
         name: no metric's name may be part of another's (the harness matches names by substring).
         higher_is_better: None where neither direction is better.
-        aggregate: the rows' values (only of the rows that have this metric) to one number. The
-            harness knows standard errors for its own `mean`.
+        aggregate: the rows' values (only of the rows that have this metric) to one number. Only of `mean`
+            does the harness know a standard error.
     """
 
     name: str
@@ -133,6 +138,18 @@ class Benchmark(abc.ABC):
     def images(self, doc: Mapping) -> list[Image.Image]:
         """A row's pictures, decoded, shared by all its requests."""
 
+    def needs_picture(self, doc: Mapping) -> bool:
+        """Whether a question cannot be answered without the row's picture, as it does not say whom it is about."""
+        return False
+
+    def correct(self, doc: Mapping, reply: str) -> float:
+        """The main score of a reply, in [0, 1]; of benchmarks some of whose questions need their picture."""
+        raise NotImplementedError
+
+    def pictured(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
+        """Rows that other people's pictures can be taken from by `images`: this split's, then others'."""
+        return [rows]
+
     @abc.abstractmethod
     def target(self, doc: Mapping) -> str:
         """The right answer, for the samples file."""
@@ -156,17 +173,30 @@ class Benchmark(abc.ABC):
             findings: the answer to the row's inquiry, if it had one.
         """
 
-    def reply_rates(self, replies: Sequence[Reply]) -> dict[str, float]:
-        """The shares of blank and of failed replies among the replies to one row."""
+    def reply_rates(self, replies: Sequence[Reply], status: Status) -> dict[str, float]:
+        """The shares of blank and failed ones among the replies to a row, and whether it was refused or answered.
+
+        Args:
+            status: how the row's own request, the first, ended (`ended`).
+        """
         failed = [isinstance(reply, FailedReply) for reply in replies]
         blank = [isinstance(reply, str) and not reply.strip() for reply in replies]
-        return {
-            f"{self.name}_blank_rate": sum(blank) / len(replies),
-            f"{self.name}_failed_rate": sum(failed) / len(replies),
+        rates = {
+            "blank_rate": sum(blank) / len(replies),
+            "failed_rate": sum(failed) / len(replies),
+            **rates_of(status),
         }
+        return {f"{self.name}_{name}": rate for name, rate in rates.items()}
+
+    @staticmethod
+    def ended(reply: Reply, correct: bool) -> Status:
+        """The one status of a row's request: correct, incorrect, refusal, blank or failed."""
+        return status_of(None if isinstance(reply, FailedReply) else reply, correct)
 
     def rate_metrics(self) -> list[Metric]:
         return [
             Metric(f"{self.name}_blank_rate", higher_is_better=False),
             Metric(f"{self.name}_failed_rate", higher_is_better=False),
+            Metric(f"{self.name}_refusal_rate"),
+            Metric(f"{self.name}_coverage"),
         ]

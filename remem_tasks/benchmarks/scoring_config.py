@@ -12,6 +12,8 @@ from remem_tasks.metrics.exposure import M
 from remem_tasks.metrics.memo import MAX_NEW_TOKENS, STRIDE
 
 FAMILIES = ("em", "memo", "exposure")
+ASKED_FOR = ("visual",)
+"""Families that are measured where they are named only."""
 CHOICES = {"estimator": ("distinct", "frequency"), "cloze_context": ("question", "picture")}
 RANGES = {
     "rollouts": (1, 4096),
@@ -28,7 +30,8 @@ class Suite:
     """The scores of a run.
 
     Attributes:
-        metrics: families of scores: em (with keyword recall and ROUGE-L), memo, exposure.
+        metrics: families of scores: em (with keyword recall and ROUGE-L), memo, exposure; visual (the same
+            questions without the picture, and with another person's) where it is named.
         rollouts: M, the guesses of an attacker among which the secret is ranked.
         estimator: of the guess rank: `distinct` (M distinct outcomes and their probabilities) or
             `frequency` (M true rollouts).
@@ -59,7 +62,7 @@ class Suite:
         for name, (low, high) in RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise RememError(f"{name} {getattr(self, name)} is out of range: {low} to {high}")
-        for name, known in (("metrics", FAMILIES), *CHOICES.items()):
+        for name, known in (("metrics", (*FAMILIES, *ASKED_FOR)), *CHOICES.items()):
             value = getattr(self, name)
             chosen = value if isinstance(value, tuple) else (value,)
             if unknown := [item for item in chosen if item not in known] or (not chosen and ["none"]):
@@ -109,7 +112,7 @@ def suite_of(metadata: Mapping) -> Suite:
 
 
 FLAGS = {
-    "metrics": "families of scores, by commas: em, memo, exposure",
+    "metrics": "families of scores, by commas: em, memo, exposure, visual",
     "rollouts": "M, guesses among which a secret is ranked",
     "estimator": "of that rank: distinct or frequency",
     "cloze_context": "before the cloze prompt: question or picture",

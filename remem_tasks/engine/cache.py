@@ -2,8 +2,9 @@
 
 A folder a model, named by a hash of everything that its answers depend on beside the row: the weights as
 they are in memory (an adapter's included), configuration, processor, library versions and the engine's
-own source. A line an answer, keyed by a hash of the row (its picture too) and of all that was asked.
-So changed weights, data or options never find an answer of others.
+own source. A line a batch of answers, each keyed by a hash of its prompt (its pictures too) and of all that was asked.
+So changed weights, data or options never find an answer of others. A line ends in a checksum of itself:
+what a kill, a disk or a hand has changed is dropped, counted and asked anew.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import torch
 import transformers
 import xxhash
-from lmms_eval.api.instance import GenerationResult, TokenCounts
 from PIL import Image
 
 VARIABLE = "REMEM_CACHE"
 OFF = ("off", "0", "false", "none")
+ROOMS = ("benchmarks", "engine", "harness", "metrics")
+LONGEST = 64 * 2**20
+"""Bytes of a line that is read at most."""
 
 
 def folder_of(given: str | None = None) -> Path | None:
@@ -43,7 +46,9 @@ def _update(digest: Any, value: Any) -> None:
         for item in value:
             _update(digest, item)
     elif isinstance(value, Image.Image):
-        _update(digest, (value.mode, value.size, value.tobytes()))
+        # A palette is not among the bytes.
+        shown = value.convert("RGBA") if value.mode in ("P", "PA") else value
+        _update(digest, (shown.mode, shown.size, shown.tobytes()))
     else:
         raw = value if isinstance(value, bytes) else repr(value).encode()
         digest.update(f"{type(value).__name__} {len(raw)} ".encode())
@@ -59,7 +64,10 @@ def hash_of(*values: Any) -> str:
 
 @functools.cache
 def _sources() -> str:
-    return hash_of(*(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
+    """The source of all that turns a row into tokens, and tokens into an answer."""
+    package = Path(__file__).parents[1]
+    files = [file for room in ROOMS for file in sorted((package / room).rglob("*.py"))]
+    return hash_of(*(file.read_bytes() for file in [*files, package / "whitebox.py"]))
 
 
 def hash_of_model(model: Any, processor: Any) -> str | None:
@@ -94,8 +102,33 @@ def hash_of_model(model: Any, processor: Any) -> str | None:
     return digest.hexdigest()
 
 
+class Answer(NamedTuple):
+    """One reply as it is kept.
+
+    Attributes:
+        text: what the model said.
+        read, said: tokens of the prompt, and of the reply.
+    """
+
+    text: str
+    read: int | None
+    said: int | None
+
+
+def _parsed(line: bytes) -> list[tuple[str, list[Answer]]]:
+    """(key, answers) of a line; a ValueError, TypeError or KeyError for one that is not as it was written."""
+    record = json.loads(line)
+    if record.pop("sum") != hash_of(record):
+        raise ValueError("the checksum is of another line")
+    return [(key, [Answer(*answer) for answer in answers]) for key, answers in record["batch"]]
+
+
 class Cache:
     """The answers of one model.
+
+    Attributes:
+        kept: the answers under each key.
+        dropped: how many lines were damaged.
 
     Args:
         folder: of all models; made when the first answer is kept.
@@ -106,42 +139,50 @@ class Cache:
         self.folder = folder / model
         self._file: IO[str] | None = None
         self._full = False
-        self.kept: dict[str, dict] = {}
-        for file in sorted(self.folder.glob("*.jsonl")):
-            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        self.kept: dict[str, list[Answer]] = {}
+        self.dropped = 0
+        try:
+            for file in sorted(self.folder.glob("*.jsonl")):
+                self._read(file)
+        except OSError as error:
+            print(f"remem_hf: kept replies cannot be read: {error}", file=sys.stderr)
+        if self.dropped:
+            # A run that was killed leaves one at most.
+            print(
+                f"remem_hf: {self.dropped} damaged lines of '{self.folder}' are dropped and asked anew",
+                file=sys.stderr,
+            )
+
+    def _read(self, file: Path) -> None:
+        with file.open("rb") as opened:
+            while line := opened.readline(LONGEST):
                 try:
-                    record = json.loads(line)
-                    self.kept[record["key"]] = record
-                except (ValueError, TypeError, KeyError):
-                    continue  # the last line of a run that was killed
+                    batch = _parsed(line)
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                    self.dropped += 1
+                else:
+                    self.kept.update(batch)
 
-    def get(self, key: str) -> list[GenerationResult] | None:
+    def get(self, key: str) -> list[Answer] | None:
         """The answers under a key, or None."""
-        record = self.kept.get(key)
-        if record is None:
-            return None
-        return [
-            GenerationResult(text, TokenCounts(input_tokens=read, output_tokens=said))
-            for text, read, said in record["answers"]
-        ]
+        return self.kept.get(key)
 
-    def put(self, key: str, answers: list[GenerationResult]) -> None:
-        """Keep answers; they are on disk when this returns. A disk that takes no more ends the keeping."""
-        if self._full:
+    def put(self, batch: Sequence[tuple[str, list[Answer]]]) -> None:
+        """Keep the answers of a batch, under a key each; they are on disk when this returns.
+
+        They are one line: a batch is kept whole or not at all, so that a run that goes on makes the same
+        batches. A disk that takes no more ends the keeping.
+        """
+        if self._full or not batch:
             return
-        record = {
-            "key": key,
-            "answers": [
-                (one.text, one.token_counts.input_tokens, one.token_counts.output_tokens) for one in answers
-            ],
-        }
+        record = {"batch": [[key, answers] for key, answers in batch]}
         try:
             if self._file is None:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 # A file a process, so that several can write at once.
                 name = f"{time.time_ns()}-{os.getpid()}.jsonl"
                 self._file = (self.folder / name).open("a", encoding="utf-8")
-            self._file.write(json.dumps(record) + "\n")
+            self._file.write(json.dumps({**record, "sum": hash_of(record)}) + "\n")
             self._file.flush()
         except OSError as error:
             self._full = True

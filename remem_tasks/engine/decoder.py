@@ -21,13 +21,14 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from remem_tasks.checkpoints import reason
 from remem_tasks.engine.beams import Beams
 from remem_tasks.engine.draw import generator, uniforms
 from remem_tasks.engine.packing import Lanes, Packing
 from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
 from remem_tasks.engine.tree import Tree
 from remem_tasks.engine.trie import Trie
-from remem_tasks.errors import RememError
+from remem_tasks.errors import NonFiniteError, RememError
 
 
 @dataclass
@@ -312,7 +313,7 @@ class Decoder:
             rows: (N) row of each, for the message.
 
         Raises:
-            RememError: names the first row whose logits are NaN or infinite.
+            NonFiniteError: names the first row whose logits are NaN or infinite.
         """
         logits = logits.float()
         fine = torch.isfinite(logits.amax(-1))
@@ -320,7 +321,7 @@ class Decoder:
         fine &= torch.isfinite(logits.amax(-1))
         if not fine.all():
             row = int(rows[int((~fine).nonzero()[0])])
-            raise RememError(
+            raise NonFiniteError(
                 f"{tree.names[row]}: the model's logits are NaN or infinite; its weights or dtype are broken"
             )
         return logits.log_softmax(-1)
@@ -814,7 +815,14 @@ class Decoder:
             start += len(chunk)
 
     def _state_of(self, inputs: Any, chats: Sequence[Chat]) -> State:
-        state = self.begin(inputs, [chat.row for chat in chats])
+        try:
+            state = self.begin(inputs, [chat.row for chat in chats])
+        except (RememError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, ValueError, IndexError, TypeError, KeyError) as error:
+            if out_of_memory(error):
+                raise
+            raise RememError(f"{chats[0].row}: the model cannot read its prompt: {reason(error)}") from error
         said = [self.prompts.split(chat)[1] for chat in chats]
         if not any(said):
             return state

@@ -78,10 +78,11 @@ class Prompts:
         """
         try:
             return self._encode(chats)
-        except (RuntimeError, MemoryError) as error:  # it may be memory, which the caller deals with
-            error.add_note(f"while preparing {', '.join(chat.row for chat in chats[:3])}")
-            raise
+        except MemoryError as error:
+            raise RememError(f"{chats[0].row}: out of memory while its batch was prepared") from error
         except Exception as error:
+            if isinstance(error, RuntimeError) and "memory" in str(error).lower():
+                raise  # the caller deals with it
             for chat in chats if len(chats) > 1 else ():
                 self.encode([chat])
             raise RememError(f"{chats[0].row}: the processor refuses it: {reason(error)}") from error

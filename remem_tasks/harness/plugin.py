@@ -15,31 +15,40 @@ import os
 import sys
 import time
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from remem_tasks.benchmarks.registry import FOLDERS
 from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, suite_of, variable
 from remem_tasks.binding import KEY, digest_of_weights, seal
-from remem_tasks.errors import RememError
+from remem_tasks.errors import COLLAPSED, INTERRUPTED, TERMINATED, RememError, Terminated, sigterm_raises
+from remem_tasks.files import Locked, lock
+from remem_tasks.terminal import say
 
 TASKS_FOLDERS = tuple(map(str, FOLDERS))
 """Indexed with all folders below them: the tasks of each benchmark."""
 MODELS = ("remem_hf", "llava")
+FEWEST_REPLIES = 4
+"""Of fewer replies it is not said that they are all the same."""
 MAX_FAILED_SHARE = 0.01
 """A run in which more than this share of a task's replies failed is a failed run."""
 
 _last_tasks: list = []
 """The tasks of ours that the latest run loaded."""
+_unknown: list[str] = []
+"""The names among the latest run's tasks that no task has."""
 
 
 def register() -> list:
     """The entry point: our models; and, on the way, our task folder and the exit status."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
-    from remem_tasks.harness import llava
+    from remem_tasks.harness import listing, llava
 
     install()
+    listing.show_models(("remem_hf",))
     upstream = sys.modules.get("lmms_eval.__main__")
     if type(upstream) is types.ModuleType:
         # The command line is being imported, and `cli_evaluate` is not defined yet: hand it out
@@ -59,7 +68,7 @@ def install() -> None:
         return
     upstream.TaskManager._remem_tasks = True
     index_folders = upstream.TaskManager.initialize_tasks
-    load_tasks = upstream.get_task_dict
+    load_tasks, match = upstream.get_task_dict, upstream.TaskManager.match_tasks
 
     @functools.wraps(index_folders)
     def initialize_tasks(self, include_path=None, include_defaults=True):
@@ -67,6 +76,14 @@ def install() -> None:
         known = set(map(os.path.realpath, folders))
         folders += [folder for folder in TASKS_FOLDERS if os.path.realpath(folder) not in known]
         return index_folders(self, include_path=folders, include_defaults=include_defaults)
+
+    @functools.wraps(match)
+    def match_tasks(self, task_list):
+        found = match(self, task_list)
+        _unknown[:] = [
+            name for name in task_list if name not in found and "*" not in name and not os.path.isfile(name)
+        ]
+        return found
 
     @functools.wraps(load_tasks)
     def get_task_dict(task_name_list, task_manager=None, task_type="simple"):
@@ -79,6 +96,7 @@ def install() -> None:
         return tasks
 
     upstream.TaskManager.initialize_tasks = initialize_tasks
+    upstream.TaskManager.match_tasks = match_tasks
     upstream.get_task_dict = get_task_dict
     evaluator = sys.modules.get("lmms_eval.evaluator")
     if hasattr(evaluator, "get_task_dict"):  # it was imported before us and holds the name by itself
@@ -161,26 +179,28 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
     @functools.wraps(cli_evaluate)
     def run_all(*args, **kwargs):
         run_one = upstream.cli_evaluate_single
-        failed, lines = [], []
+        failed, lines, empty = [], [], []
 
         def leave():
-            for line in lines:
-                print(f"{program}: error: {line}", file=sys.stderr)
-            raise SystemExit(1)
+            for line in [*lines, *empty]:
+                say(f"{program}: error: {line}", file=sys.stderr)
+            raise SystemExit(1 if failed else COLLAPSED)
 
         @functools.wraps(run_one)
         def cli_evaluate_single(args):
             _last_tasks.clear()
+            _unknown.clear()
             started = time.time()
             try:
                 if counts(args):
                     _check_arguments(args)
-                results, samples = run_one(args)
+                with _own_stamp(args.output_path if counts(args) else None):
+                    results, samples = run_one(args)
             except Exception as error:
                 if not counts(args):
                     raise
                 failed.append(args)
-                told = isinstance(error, RememError) or str(error).startswith("Tasks not found")
+                told = isinstance(error, RememError) or (isinstance(error, ValueError) and bool(_unknown))
                 if not told or args.verbosity == "DEBUG":
                     raise
                 lines.append(str(error).strip().splitlines()[0])
@@ -192,6 +212,8 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
                 found += _sealed(args, results, started)
             lines.extend(found)
             failed.extend(found)
+            if counts(args):
+                empty.extend(collapsed_lines(results, _last_tasks))
             return results, samples
 
         upstream.cli_evaluate_single = cli_evaluate_single
@@ -199,10 +221,41 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
             cli_evaluate(*args, **kwargs)
         finally:
             upstream.cli_evaluate_single = run_one
-        if failed:
+        if failed or empty:
             leave()
 
     return run_all
+
+
+@contextmanager
+def _own_stamp(output_path: str | None) -> Iterator[None]:
+    """Within, lmms-eval names its files by a second that no other run into this folder has.
+
+    It names them by the second alone and appends to what it finds: two runs of one second would double
+    every row. The first process of a run takes the name, and holds it until the run ends.
+    """
+    if not output_path or int(os.environ.get("RANK", 0)):
+        yield
+        return
+    from lmms_eval import utils
+
+    given = utils.get_datetime_str
+    with ExitStack() as held:
+
+        def own(*args, **kwargs) -> str:
+            while True:
+                stamp = given(*args, **kwargs)
+                with suppress(Locked):
+                    held.enter_context(lock(Path(output_path) / stamp))
+                    if not any(Path(output_path).rglob(f"{stamp.replace(':', '-')}_*")):
+                        return stamp
+                time.sleep(0.1)
+
+        utils.get_datetime_str = own
+        try:
+            yield
+        finally:
+            utils.get_datetime_str = given
 
 
 def _check_arguments(args) -> None:
@@ -264,12 +317,31 @@ def failed_reply_lines(results: dict | None, tasks: Iterable) -> list[str]:
     return lines
 
 
+def collapsed_lines(results: dict | None, tasks: Iterable) -> list[str]:
+    """A line if a run's replies, over all of its tasks, are all blank or all the same.
+
+    Args:
+        results: None on the ranks that have no numbers.
+        tasks: the run's BenchmarkTasks; each rank has seen its own rows' replies.
+    """
+    said: Counter[str] = sum((task.said for task in tasks), Counter())
+    total = sum(said.values())
+    if results is None or total < FEWEST_REPLIES or len(said) > 1:
+        return []
+    (reply,) = said
+    what = f"the same ({reply[:60]!r})" if reply else "blank"
+    return [
+        f"all {total} replies are {what}: a model that collapsed, or that was taught one refusal; the results are written, "
+        "and say little of forgetting. Score rows beside these that it should still answer (retain, test)"
+    ]
+
+
 def run_lmms_eval() -> int:
     """lmms-eval's command line with our tasks and models, where every failed run counts.
 
     Returns:
-        The exit status: 0; 1 if a run failed or too many of its replies did; 130 on an interrupt;
-        argparse's own.
+        The exit status: 0; 1 if a run failed or too many of its replies did; COLLAPSED if the replies are all
+        blank or all the same; 130 on an interrupt, 143 on SIGTERM; argparse's own.
     """
     import lmms_eval.__main__ as upstream
     from lmms_eval.cli import dispatch
@@ -284,17 +356,21 @@ def run_lmms_eval() -> int:
         try:
             sys.argv = [arguments[0], *_take_flags(arguments[1:])]
         except RememError as error:
-            print(f"lmms_eval: error: {error}", file=sys.stderr)
+            say(f"lmms_eval: error: {error}", file=sys.stderr)
             return 2
-        dispatch.main()
+        with sigterm_raises():
+            dispatch.main()
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
-            print(leaving.code, file=sys.stderr)
+            say(leaving.code, file=sys.stderr)
             return 1
         return int(leaving.code or 0)
+    except Terminated:
+        say("lmms_eval: terminated", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
-        print("lmms_eval: interrupted", file=sys.stderr)
-        return 130
+        say("lmms_eval: interrupted", file=sys.stderr)
+        return INTERRUPTED
     finally:
         sys.argv = arguments
         for name in map(variable, SETTINGS):
@@ -320,5 +396,5 @@ def _take_flags(arguments: list[str]) -> list[str]:
             os.environ[variable(name)] = value
     suite_of({})
     if {"-h", "--help"} & set(others):
-        print(parser.format_help().removeprefix("usage: ").strip() + "\n")
+        say(parser.format_help().removeprefix("usage: ").strip() + "\n")
     return others

@@ -6,6 +6,7 @@ Whatever goes wrong stops the run and names the row; no fault becomes an empty r
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,14 +21,17 @@ from tqdm import tqdm
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.chat_template import check_system
 from remem_tasks.checkpoints import (
     base_of_adapter,
+    check_pair,
     check_path,
     load_adapter,
     load_model,
     load_processor,
 )
-from remem_tasks.engine.cache import Cache, folder_of, hash_of, hash_of_model
+from remem_tasks.engine.cache import Answer, Cache, folder_of, hash_of, hash_of_model
+from remem_tasks.engine.collapse import PromptWatch
 from remem_tasks.engine.decoder import Decoder, State
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat
@@ -134,6 +138,16 @@ def cut(text: str, until: Sequence[str] | str | None) -> str:
     return text[: min(ends)] if ends else text
 
 
+def _result_of(answer: Answer) -> GenerationResult:
+    """What was kept of a reply, as the harness takes it."""
+    return GenerationResult(answer.text, TokenCounts(input_tokens=answer.read, output_tokens=answer.said))
+
+
+def _answer_of(result: GenerationResult) -> Answer:
+    """The other way round."""
+    return Answer(result.text, result.token_counts.input_tokens, result.token_counts.output_tokens)
+
+
 class RememHF(lmms):
     """An image-text-to-text checkpoint of the Hugging Face Hub or a folder.
 
@@ -202,6 +216,8 @@ class RememHF(lmms):
             {name: value for name, value in pixels.items() if value is not None},
             **({"trust_remote_code": bool(trust_remote_code)} if processor else common),
         )
+        if system_prompt:
+            check_system(self.processor, pretrained)
         tokenizer = self.processor.tokenizer
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -211,6 +227,7 @@ class RememHF(lmms):
         if device_map:
             options["device_map"] = device_map
         model = load_model(pretrained, **options)
+        check_pair(model, self.processor, pretrained)
         if peft:
             model = load_adapter(model, str(peft))
         if device_map:
@@ -219,6 +236,7 @@ class RememHF(lmms):
             model = model.to(self._device)
         self._model = model.eval()
         self._decoder: Decoder | None = None
+        self._watch = PromptWatch()
         self._cache_folder = cache
         self.system_prompt = self._resolve_system_prompt(system_prompt) if system_prompt else None
 
@@ -298,6 +316,8 @@ class RememHF(lmms):
         """
         results: list[GenerationResult | None] = [None] * len(requests)
         cache = self._open_cache()
+        self._watch = PromptWatch()
+        waiting: list[list[tuple[str, list[Answer]]]] = []
         hidden = {"disable": True} if self.rank else {}
         with tqdm(total=len(requests), desc="Replies", **hidden) as progress:
 
@@ -311,25 +331,32 @@ class RememHF(lmms):
                 for row in rows if cache else ():
                     of_replies, of_findings = keys[id(row)]
                     if row.replies and (found := cache.get(of_replies)):
-                        put(row.replies, found)
+                        put(row.replies, [_result_of(answer) for answer in found])
                         row.replies = []
                     if row.findings and (found := cache.get(of_findings)):
-                        put(row.findings, found * len(row.findings))
+                        put(row.findings, [_result_of(answer) for answer in found] * len(row.findings))
                         row.findings, row.inquiry = [], None
                 if not (rows := [row for row in rows if row.replies or row.findings]):
                     continue
                 chats = _Chats(rows, self.prompt)
                 sizes = [len(row.request.args[0]) for row in rows]
-                for row, found in self._in_batches(rows, chats, sizes, rows[0].request.args[2]):
-                    replies, findings = found[: len(row.replies)], found[len(row.replies) :]
-                    put(row.replies, replies)
-                    put(row.findings, findings)
-                    if cache:
-                        of_replies, of_findings = keys[id(row)]
-                        if replies:
-                            cache.put(of_replies, replies)
-                        if findings:
-                            cache.put(of_findings, findings[:1])
+                for batch in self._in_batches(rows, chats, sizes, rows[0].request.args[2]):
+                    entries = []
+                    for row, found in batch:
+                        replies, findings = found[: len(row.replies)], found[len(row.replies) :]
+                        put(row.replies, replies)
+                        put(row.findings, findings)
+                        if cache:
+                            of_replies, of_findings = keys[id(row)]
+                            entries += [(of_replies, [*map(_answer_of, replies)])] if replies else []
+                            entries += [(of_findings, [*map(_answer_of, findings[:1])])] if findings else []
+                    waiting.append(entries)
+                    # Nothing is kept of a model that may not read its prompts.
+                    while cache and self._watch.depends and waiting:
+                        cache.put(waiting.pop(0))
+        self._watch.check()
+        for entries in waiting if cache else ():
+            cache.put(entries)
         if cache:
             cache.close()
         return results
@@ -362,9 +389,10 @@ class RememHF(lmms):
 
     def _keys(self, row: _Row) -> tuple[str, str]:
         """What the replies to a row, and the findings about it, are kept under."""
-        context, _, settings, doc_id, task, split = row.request.args
+        context, _, settings = row.request.args[:3]
         settings = json.dumps(settings, sort_keys=True, default=str)
-        asked = (self.task_dict[task][split][doc_id], context, self.system_prompt, settings)
+        # What is sent, not what stands in the row: a benchmark may keep its pictures elsewhere.
+        asked = (self.prompt(row.request).messages, context, settings)
         seed = torch.initial_seed() if sampling_options(row.request.args[2])["do_sample"] else None
         return (
             hash_of("replies", *asked, seed, len(row.replies)),
@@ -383,13 +411,13 @@ class RememHF(lmms):
             RememError: a context that is too short, or logits that are not numbers; names the row.
         """
         rows = [_Row(replies=[index]) for index in range(len(chats))]
-        done = self._in_batches(rows, chats, None, settings)
+        done = itertools.chain.from_iterable(self._in_batches(rows, chats, None, settings))
         return [found[0] for row, found in sorted(done, key=lambda pair: pair[0].replies)]
 
     def _in_batches(
         self, rows: Sequence[_Row], chats: Sequence[Chat], sizes: Sequence[int] | None, settings: Mapping
-    ) -> Iterator[tuple[_Row, list[GenerationResult]]]:
-        """The results of rows, first of their replies, then of their findings."""
+    ) -> Iterator[list[tuple[_Row, list[GenerationResult]]]]:
+        """Batch by batch the results of rows, first of their replies, then of their findings."""
         options = sampling_options(settings)
         inquiries = [row.inquiry for row in rows if row.inquiry]
         parts = self.decoder.batches(
@@ -403,19 +431,22 @@ class RememHF(lmms):
             limit=self.batch_size,
         )
         for indices, found in parts:
+            batch = []
             for index, (length, replies, findings) in zip(indices, found):
                 row = rows[index]
                 texts = [self._result(tokens, length, settings) for tokens in replies]
                 if findings is not None:
                     counts = TokenCounts(input_tokens=length, output_tokens=0)
                     texts += [GenerationResult(findings.to_text(), counts)] * len(row.findings)
-                yield row, texts
+                batch.append((row, texts))
+            yield batch
 
     def _work(
         self, state: State, chats: Sequence[Chat], rows: Sequence[_Row], options: Mapping
     ) -> list[tuple[int, list[list[int]], Findings | None]]:
         """(tokens of the prompt, tokens of each reply, findings) of each row of a batch."""
         lengths = state.lengths().tolist()
+        self._watch.see(state.logp, [hash_of(chat.messages) for chat in chats], [chat.row for chat in chats])
         limit, sample = options["max_new_tokens"], options["do_sample"]
         drawn: list[list[list[int]]] = [[] for _ in rows]
         if sample and any(row.replies for row in rows):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import datasets
 from lmms_eval.api.instance import Instance
+from lmms_eval.api.metrics import mean as upstream_mean
 from lmms_eval.api.task import ConfigurableMessagesTask
 
-from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, Setting
+from remem_tasks.benchmarks import visual
+from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, Setting, mean
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.scoring_config import Abilities, fit, suite_of
 from remem_tasks.errors import RememError
@@ -51,17 +56,27 @@ class Messages:
         make: a row and the place of the request to its messages.
         index: the place of the request.
         inquire: a row to its inquiry; None on requests for a reply.
+        pictures: a row to the pictures that are shown in place of its own; None for its own.
     """
 
     make: Callable[..., list[dict]]
     index: int = 0
     inquire: Callable[[Mapping], Inquiry | None] | None = None
+    pictures: Callable[[Mapping], list] | None = None
 
     def __call__(self, doc: Mapping) -> list[dict]:
-        return self.make(doc, index=self.index)
+        return self.make(doc, index=self.index, pictures=self.pictures)
 
     def inquiry(self, doc: Mapping) -> Inquiry | None:
         return None if self.inquire is None else self.inquire(doc)
+
+
+def _digest(pictures: list) -> str:
+    """16 hex digits of pictures."""
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(f"{picture.mode} {picture.size} ".encode() + picture.tobytes())
+    return digest.hexdigest()[:16]
 
 
 class BenchmarkTask(ConfigurableMessagesTask):
@@ -77,7 +92,9 @@ class BenchmarkTask(ConfigurableMessagesTask):
         request_style: "chat" or "simple", by what the model takes; `remem_tasks.harness.plugin` sets it,
             as the harness does not tell a Python task.
         setting: which scores are measured, by what the backend can do; see `serve`.
+        donors: row id → the row whose picture is shown in its place; empty without `--metrics visual`.
         replies, failed_replies: how many of each `apply_filters` saw on this rank.
+        said: the true replies among them, blanks between words aside.
     """
 
     request_style = "chat"
@@ -88,6 +105,9 @@ class BenchmarkTask(ConfigurableMessagesTask):
         self.benchmark = self._benchmark_of(config)
         self._system_instruction: str | None = None
         self.replies = self.failed_replies = 0
+        self.said: Counter[str] = Counter()
+        self.donors: dict[str, Mapping] = {}
+        self._pools: Sequence[datasets.Dataset] = ()
         super().__init__(config=config, model_name=model_name)
 
     @staticmethod
@@ -145,6 +165,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         suite, missing = fit(suite_of(self.config.metadata), abilities)
         setting = Setting(suite, missing, not abilities.white_box, abilities.rollout_options)
         self.setting = self.benchmark.prepare(self.DATASET_PATH, split, rows, setting)
+        self._find_donors(split, rows)
         self.config.metadata = {
             **self.config.metadata,
             "suite": suite.record(),
@@ -158,11 +179,42 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 self._higher_is_better,
             ):
                 found.clear()
-            for metric in self.benchmark.metrics(rows, split, self.setting):
+            visual_metrics = visual.metrics_of(self.benchmark) if self.donors else []
+            for metric in [*self.benchmark.metrics(rows, split, self.setting), *visual_metrics]:
                 self._metric_fn_list[metric.name] = None
                 self._metric_fn_kwargs[metric.name] = {}
-                self._aggregation_list[metric.name] = metric.aggregate
+                own = metric.aggregate is not mean
+                self._aggregation_list[metric.name] = metric.aggregate if own else upstream_mean
                 self._higher_is_better[metric.name] = metric.higher_is_better
+
+    def _find_donors(self, split: str, rows: datasets.Dataset) -> None:
+        """Whose picture each row that needs one is shown in place of its own, where that is asked for."""
+        self.donors = {}
+        if "visual" not in self.setting.suite.metrics:
+            return
+        needing = {doc["row_id"] for doc in rows if self.benchmark.needs_picture(doc)}
+        missing = "no question needs a picture"
+        if needing:
+            self._pools = self.benchmark.pictured(self.DATASET_PATH, split, rows)
+            own, *others = (
+                [
+                    {"row_id": row_id, "identity": identity, "place": (number, place)}
+                    for place, (row_id, identity) in enumerate(zip(pool["row_id"][:], pool["identity"][:]))
+                ]
+                for number, pool in enumerate(self._pools)
+            )
+            try:
+                self.donors = visual.donors_of([row for row in own if row["row_id"] in needing], others)
+            except RememError as error:
+                missing = str(error)
+        if not self.donors:
+            self.setting = replace(self.setting, missing={**self.setting.missing, "visual": missing})
+
+    def _pictures(self, doc: Mapping, shown: visual.Shown) -> list:
+        if shown == visual.Shown.NONE:
+            return []
+        pool, place = self.donors[doc["row_id"]]["place"]
+        return self.benchmark.images(self._pools[pool][place])
 
     def _prepare_metric_and_aggregation(self) -> None:
         if self.config.metric_list is not None:
@@ -190,9 +242,16 @@ class BenchmarkTask(ConfigurableMessagesTask):
         object.__setattr__(first, "prompt", super().doc_to_text(doc))
         return [first, *requests[1:]]
 
-    def doc_to_messages(self, doc: Mapping, index: int = 0) -> list[dict]:
-        """The chat of a row's request `index`: the pictures, then the prompt (lmms-eval's message format)."""
-        user = self._build_user_turn(self.doc_to_visual(doc), self._requests(doc)[index].prompt)
+    def doc_to_messages(
+        self, doc: Mapping, index: int = 0, pictures: Callable[[Mapping], list] | None = None
+    ) -> list[dict]:
+        """The chat of a row's request `index`: the pictures, then the prompt (lmms-eval's message format).
+
+        Args:
+            pictures: what is shown in place of the row's own pictures.
+        """
+        shown = (pictures or self.doc_to_visual)(doc)
+        user = self._build_user_turn(shown, self._requests(doc)[index].prompt)
         if not self._system_instruction:
             return user
         return [{"role": "system", "content": [{"type": "text", "text": self._system_instruction}]}, *user]
@@ -219,10 +278,12 @@ class BenchmarkTask(ConfigurableMessagesTask):
         before_prompt = ctx[: len(ctx) - len(requests[0].prompt)]  # a system instruction, if one was given
         instances = []
 
-        def add(kind: str, context: str, messages: Messages, settings: Mapping, repeats: int) -> None:
+        def add(
+            kind: str, context: str, messages: Messages, settings: Mapping, repeats: int, **more: object
+        ) -> None:
             settings = {**copy.deepcopy(self.config.generation_kwargs), **settings}
             if self.request_style == "simple":
-                arguments = (context, settings, self.doc_to_visual, doc_id, task, split)
+                arguments = (context, settings, messages.pictures or self.doc_to_visual, doc_id, task, split)
             else:
                 arguments = (context, messages, settings, doc_id, task, split)
             instances.append(
@@ -230,7 +291,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
                     request_type=kind,
                     arguments=arguments,
                     idx=len(instances),
-                    metadata={**metadata, "repeats": repeats},
+                    metadata={**metadata, "repeats": repeats, **more},
                 )
             )
 
@@ -238,6 +299,15 @@ class BenchmarkTask(ConfigurableMessagesTask):
             messages = Messages(self.doc_to_messages, index)
             repeats = request.repeats or metadata["repeats"]
             add(request.kind, before_prompt + request.prompt, messages, request.generation_kwargs, repeats)
+        if self.donors and doc["row_id"] in self.donors:
+            first = requests[0]
+            for shown in visual.Shown:
+                pictures = partial(self._pictures, shown=shown)
+                messages = Messages(self.doc_to_messages, pictures=pictures)
+                context = before_prompt + first.prompt
+                if self.request_style == "chat":  # where it is no prompt, but tells requests of a row apart
+                    context += f"\n[{shown} {_digest(pictures(doc))}]"
+                add(first.kind, context, messages, first.generation_kwargs, 1, shown=shown)
         if self.benchmark.inquiry(doc, self.setting) is not None:
             messages = Messages(self.doc_to_messages, inquire=self._inquiry)
             first = requests[0]
@@ -256,6 +326,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         """
         super().apply_filters()
         self.replies = self.failed_replies = 0
+        self.said = Counter()
         for instance in self._instances:
             if getattr(instance.args[1], "inquire", None):
                 task, split = instance.args[-2:]
@@ -268,6 +339,11 @@ class BenchmarkTask(ConfigurableMessagesTask):
             if not instance.metadata.get("__padding_only__"):
                 self.replies += len(failures)
                 self.failed_replies += sum(failure is not None for failure in failures)
+                self.said.update(
+                    " ".join(text.split())
+                    for text, failure in zip(instance.resps, failures)
+                    if failure is None and isinstance(text, str)
+                )
             if self.config.filter_list is None and instance.repeats > 1:
                 instance.filtered_resps = {name: list(instance.resps) for name in instance.filtered_resps}
             for name, value in instance.filtered_resps.items():
@@ -275,6 +351,11 @@ class BenchmarkTask(ConfigurableMessagesTask):
                     instance.filtered_resps[name] = [bad or text for bad, text in zip(failures, value)]
                 elif failures and all(failures):
                     instance.filtered_resps[name] = failures[0]
+            if shown := instance.metadata.get("shown"):
+                instance.filtered_resps = {
+                    name: visual.VisualReply(shown, value[0] if isinstance(value, list) else value)
+                    for name, value in instance.filtered_resps.items()
+                }
 
     def process_results(self, doc: Mapping, results: Sequence, full_docs: object = None) -> dict:
         """The row's metric values; with repeats, the mean over them.
@@ -286,7 +367,8 @@ class BenchmarkTask(ConfigurableMessagesTask):
         if self.config.process_results is not None:
             return self.config.process_results(doc, results)
         findings = next((reply for reply in results if isinstance(reply, Findings)), None)
-        replies = [reply for reply in results if not isinstance(reply, Findings)]
+        others = [reply for reply in results if isinstance(reply, visual.VisualReply)]
+        replies = [reply for reply in results if not isinstance(reply, Findings | visual.VisualReply)]
         if not replies:  # the harness asks for each request by itself where it draws several
             return {}
         own = [request.repeats for request in self.benchmark.requests(doc, self.setting)]
@@ -301,9 +383,15 @@ class BenchmarkTask(ConfigurableMessagesTask):
             )
             for draw in range(draws or 1)
         ]
-        if not draws:
-            return scores[0]
-        return {
-            name: sum(score[name] for score in scores) / draws if isinstance(value, int | float) else value
-            for name, value in scores[0].items()
-        }
+        if draws:
+            scores[0] = {
+                name: sum(score[name] for score in scores) / draws
+                if isinstance(value, int | float)
+                else value
+                for name, value in scores[0].items()
+            }
+        if others:
+            own = replies[0][0] if isinstance(replies[0], list) else replies[0]
+            scores[0] |= visual.scores_of(self.benchmark, doc, own, others)
+            scores[0][f"{self.benchmark.name}_rows"]["donor"] = self.donors[doc["row_id"]]["row_id"]
+        return scores[0]

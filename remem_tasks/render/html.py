@@ -22,7 +22,7 @@ from PIL import Image
 
 from remem_tasks.benchmarks.view import RIGHT, Reading, label_of
 from remem_tasks.errors import RememError
-from remem_tasks.report.gate import Verdict
+from remem_tasks.report.gate import Kind, Verdict
 from remem_tasks.report.runs import Run, Sheet
 from remem_tasks.report.summary import Findings, Report, series_of
 
@@ -153,11 +153,17 @@ def _verdict(verdict: Verdict | None) -> dict | None:
     if verdict is None:
         return None
     cells = [
-        [cell.task, cell.part, cell.verdict, cell.counts]
+        [cell.task, str(cell.part), cell.verdict, cell.counts]
         for cell in verdict.cells
-        if not cell.part.startswith("attribute ")
+        if cell.part.kind != Kind.ATTRIBUTE
     ]
-    return {"passed": verdict.passed, "reasons": verdict.reasons, "cells": cells}
+    return {
+        "passed": verdict.passed,
+        "outcome": verdict.outcome,
+        "advice": verdict.advice(),
+        "reasons": verdict.reasons,
+        "cells": cells,
+    }
 
 
 def _group(found: Findings, number: int, pictures: dict) -> dict:
@@ -165,16 +171,17 @@ def _group(found: Findings, number: int, pictures: dict) -> dict:
     place = {run.name: index for index, run in enumerate(runs)}
     scores: dict = {}
     for score in found.scores:
-        if score.part.startswith("attribute "):
+        if score.part.kind == Kind.ATTRIBUTE:
             continue  # the page works them out from the rows
         cells = scores.setdefault(score.task, {}).setdefault(score.metric, {})
-        cells.setdefault(score.part, [None] * len(runs))[place[score.run]] = [
+        cells.setdefault(str(score.part), [None] * len(runs))[place[score.run]] = [
             _rounded(score.value),
             _rounded(score.low),
             _rounded(score.high),
             score.rows,
             _rounded(score.remaining),
             score.gate,
+            score.short,
         ]
     pairs = []
     for pair in found.pairs:

@@ -6,6 +6,8 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from textwrap import wrap
 
@@ -14,12 +16,14 @@ from rich.text import Text
 
 from remem_tasks.benchmarks.view import label_of
 from remem_tasks.benchmarks.views import MAINS, OF_SET
-from remem_tasks.files import write_whole
+from remem_tasks.errors import RememError
+from remem_tasks.files import locked, write_whole
 from remem_tasks.render.html import page_of
-from remem_tasks.report.gate import NOT_MEMORISED
+from remem_tasks.report.gate import NOT_MEMORISED, TARGETS, UNCLEAR, WHOLE, Kind, Part
 from remem_tasks.report.runs import Run
 from remem_tasks.report.statistics import pareto
 from remem_tasks.report.summary import EXPOSURES, Findings, Report, Score
+from remem_tasks.terminal import clean
 
 CSV_COLUMNS = [
     "group",
@@ -36,6 +40,7 @@ CSV_COLUMNS = [
     "low",
     "high",
     "rows",
+    "of_rows",
     "remaining",
     "memorised_rows",
     "gate",
@@ -44,39 +49,69 @@ CSV_COLUMNS = [
 ]
 
 
-def _plain(text: str) -> str:
-    """One line without control characters, for terminals and tables."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+", " ", text)
-
-
 def _markdown(text: str) -> str:
     """Text of others that must stay text in Markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~!&])", r"\\\1", _plain(text))
+    return re.sub(r"([\\`*_{}\[\]<>|#~!&])", r"\\\1", clean(text))
 
 
-def _columns(found: Findings) -> Iterator[tuple[str, str, str, str]]:
-    """(task, part, metric, heading) of the table that fits a screen."""
+class Priority(IntEnum):
+    """What a column is for: those that a narrow terminal has no room for go from the last."""
+
+    MAIN = 0
+    EXPOSURE = 1
+    OF_SET = 1
+    RETAIN = 2
+    KEPT = 3
+    REFUSED = 3
+    EXPOSURE_LEFT = 4
+    TO_GOLD = 5
+    FORGOTTEN_EXPOSURE = 6
+    FORGOTTEN = 7
+    MEMO = 7
+    MAIN_LEFT = 8
+    MORE = 9
+
+
+FORGOTTEN, KEPT = (Part(Kind.TARGET, target) for target in TARGETS)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: one score of a set or a part of it."""
+
+    task: str
+    part: Part
+    metric: str
+    heading: str
+    priority: Priority
+
+
+def _columns(found: Findings) -> Iterator[Column]:
     for task, sheets in found.group.sheets.items():
         names = dict.fromkeys(name for _, sheet in sheets for name in sheet.scores)
         first, exposure = sheets[0][1], next((name for name in EXPOSURES if name in names), None)
         name, main, word = "\n".join(wrap(label_of(task), 14)), first.main, first.reading.word
-        split_by_target = found.score(sheets[0][0].name, task, main, "forgotten") is not None
-        if split_by_target and not first.split.startswith("forget"):
-            yield task, "forgotten", main, f"{name}\nforgotten\n{word}"
+        forget, retain = first.split.startswith("forget"), first.split.startswith("retain")
+        if found.score(sheets[0][0].name, task, main, FORGOTTEN) is not None and not forget:
+            yield Column(task, FORGOTTEN, main, f"{name}\nforgotten\n{word}", Priority.FORGOTTEN)
             if exposure:
-                yield task, "forgotten", exposure, f"{name}\nforgotten\nexposure"
-            yield task, "kept", main, f"{name}\nkept\n{word}"
+                heading = f"{name}\nforgotten\nexposure"
+                yield Column(task, FORGOTTEN, exposure, heading, Priority.FORGOTTEN_EXPOSURE)
+            yield Column(task, KEPT, main, f"{name}\nkept\n{word}", Priority.KEPT)
             continue
-        yield task, "all", main, f"{name}\n{word}"
-        if first.split.startswith("forget"):
+        yield Column(task, WHOLE, main, f"{name}\n{word}", Priority.RETAIN if retain else Priority.MAIN)
+        if any((sheet.mean("refusal_rate") or 0) > 0 for _, sheet in sheets):
+            yield Column(task, WHOLE, "refusal_rate", f"{name}\nrefused", Priority.REFUSED)
+            yield Column(task, WHOLE, "coverage", f"{name}\ncoverage", Priority.MORE)
+        if forget:
             if memo := next((one for one in names if one.startswith("memo")), None):
-                yield task, "all", memo, f"{name}\nMEMO"
+                yield Column(task, WHOLE, memo, f"{name}\nMEMO", Priority.MEMO)
             if exposure:
-                yield task, "all", exposure, f"{name}\nexposure"
+                yield Column(task, WHOLE, exposure, f"{name}\nexposure", Priority.EXPOSURE)
         elif main == "em":
-            yield task, "all", "rougel", f"{name}\nROUGE-L"
+            yield Column(task, WHOLE, "rougel", f"{name}\nROUGE-L", Priority.MORE)
         for metric in dict.fromkeys(metric for _, sheet in sheets for metric in sheet.of_set):
-            yield task, "all", metric, f"{name}\n{OF_SET.get(metric, metric)}"
+            yield Column(task, WHOLE, metric, f"{name}\n{OF_SET.get(metric, metric)}", Priority.OF_SET)
 
 
 def _distance(found: Findings, run: Run) -> str:
@@ -100,30 +135,31 @@ def _forget_task(found: Findings) -> str | None:
     return next((task for task, (one, *_) in found.group.sheets.items() if "forget" in one[1].split), None)
 
 
-def _table(found: Findings) -> tuple[list[str], list[list[tuple[str, str]]]]:
-    """(headings, rows of (value, interval)); the first column is the run's name."""
+def _table(found: Findings) -> tuple[list[tuple[str, Priority]], list[list[tuple[str, str]]]]:
+    """((heading, priority) of each column, rows of (value, interval)); the first of a row is the run's name."""
     columns = list(_columns(found))
     forget = _forget_task(found)
-    heads = [heading for *_, heading in columns]
+    heads = [(column.heading, column.priority) for column in columns]
     if forget and found.start:
         sheets = found.group.sheets[forget]
         first = sheets[0][1]
-        heads.append(f"{label_of(forget)}\n{first.reading.word} left")
+        heads.append((f"{label_of(forget)}\n{first.reading.word} left", Priority.MAIN_LEFT))
         exposed = [name for name in EXPOSURES if any(name in sheet.scores for _, sheet in sheets)]
         if exposed:
-            heads.append(f"{label_of(forget)}\nexposure left")
+            heads.append((f"{label_of(forget)}\nexposure left", Priority.EXPOSURE_LEFT))
     if found.distances:
-        heads.append("to gold\nKS")
+        heads.append(("to gold\nKS", Priority.TO_GOLD))
     lines = []
     for run in found.group.runs:
         line = [(run.name + (f" ({role})" if (role := found.role(run)) and role != run.name else ""), "")]
-        for task, part, metric, _ in columns:
-            score = found.score(run.name, task, metric, part)
+        for column in columns:
+            score = found.score(run.name, column.task, column.metric, column.part)
             if score is None:
                 line.append(("-", ""))
                 continue
             span = "" if score.low is None else f"{score.low:.2f}–{score.high:.2f}"
-            line.append((f"{score.value:.2f}{_mark(score)}", span))
+            short = f"\n{score.short}" if score.short else ""
+            line.append((f"{score.value:.2f}{_mark(score)}", span + short))
         if forget and found.start:
             line.append((_left(found.score(run.name, forget, first.main)), ""))
             if exposed:
@@ -137,33 +173,11 @@ def _table(found: Findings) -> tuple[list[str], list[list[tuple[str, str]]]]:
     return heads, lines
 
 
-def _urgency(head: str) -> int:
-    """What a column says: those that a narrow terminal has no room for go from the last."""
-    words = head.replace("\n", " ")
-    if words.endswith("ROUGE-L"):
-        return 9
-    if words.endswith(tuple(OF_SET.values())):
-        return 1
-    if words.startswith("retain"):
-        return 2
-    words = re.sub(rf"\b({'|'.join(MAINS.values())})\b", "EM", words)
-    for place, end in (
-        (4, "exposure left"),
-        (8, "EM left"),
-        (5, "KS"),
-        (3, "kept EM"),
-        (6, "forgotten exposure"),
-    ):
-        if words.endswith(end):
-            return place
-    return {"EM": 0 if "forgotten" not in words else 7, "exposure": 1}.get(words.split()[-1], 7)
-
-
-def _fitting(heads: list[str], width: int) -> list[int]:
+def _fitting(heads: list[tuple[str, Priority]], width: int) -> list[int]:
     """The places of the columns that fit, in their order."""
     left, kept = width - 22, []
-    for place in sorted(range(len(heads)), key=lambda place: (_urgency(heads[place]), place)):
-        left -= max(9, *map(len, heads[place].split("\n"))) + 3
+    for place in sorted(range(len(heads)), key=lambda place: (heads[place][1], place)):
+        left -= max(9, *map(len, heads[place][0].split("\n"))) + 3
         if left < 0:
             break
         kept.append(place)
@@ -179,30 +193,34 @@ def tables(report: Report, width: int = 200) -> Iterator[Table | Text]:
         kept = _fitting(heads, width)
         table.add_column("model", max_width=24)
         for place in kept:
-            table.add_column(heads[place], justify="right", no_wrap=True)
+            table.add_column(clean(heads[place][0], lines=True), justify="right", no_wrap=True)
         for line in lines:
-            cells = [Text(_plain(line[0][0]))]
+            cells = [Text(clean(line[0][0]))]
             for value, interval in (line[1 + place] for place in kept):
                 cell = Text(value, style="red" if "†" in value else "")
                 cells.append(cell.append(f"\n{interval}", style="dim") if interval else cell)
             table.add_row(*cells)
         yield table
-        yield Text(
-            _plain(gate_line(found)), style="red" if found.verdict and not found.verdict.passed else ""
-        )
+        yield Text(clean(gate_line(found)), style="red" if found.verdict and not found.verdict.passed else "")
 
 
 def gate_line(found: Findings) -> str:
     """What the gate says, in one line."""
     if found.verdict is None:
         return "Gate: not asked, as no starting model is among these runs (--start RUN)"
-    if found.verdict.passed:
-        return f"Gate: passed. '{found.verdict.model}' had memorised what was to be forgotten"
+    verdict = found.verdict
+    if verdict.passed:
+        return f"Gate: passed. '{verdict.model}' had memorised what was to be forgotten"
+    places = "; ".join(cell.place for cell in verdict.failing[:4]) + (
+        " …" if len(verdict.failing) > 4 else ""
+    )
+    if verdict.outcome == UNCLEAR:
+        return (
+            f"Gate: too few rows to say whether '{verdict.model}' had memorised {places}: {verdict.advice()}"
+        )
     return (
-        f"Gate: NOT passed (†): '{found.verdict.model}' had not memorised "
-        + "; ".join(reason.split(": not")[0].split(": too")[0] for reason in found.verdict.reasons[:4])
-        + (" …" if len(found.verdict.reasons) > 4 else "")
-        + ". Scores so marked say nothing about forgetting"
+        f"Gate: NOT passed (†): '{verdict.model}' had not memorised {places}. "
+        "Scores so marked say nothing about forgetting"
     )
 
 
@@ -225,10 +243,16 @@ def markdown_of(report: Report, title: str) -> str:
             )
         heads, rows = _table(found)
         cells = [
-            [_markdown(line[0][0]), *(f"{value} ({span})" if span else value for value, span in line[1:])]
+            [
+                _markdown(line[0][0]),
+                *(
+                    f"{value} ({'; '.join(filter(None, span.split(chr(10))))})" if span else value
+                    for value, span in line[1:]
+                ),
+            ]
             for line in rows
         ]
-        lines += _pipes(["model", *(head.replace("\n", " ") for head in heads)], cells)
+        lines += _pipes(["model", *(clean(head) for head, _ in heads)], cells)
         lines += ["", "Forget sets: lower is less remembered. In brackets: 95 % interval over rows.", ""]
         lines += [_markdown(gate_line(found)), ""]
         if found.verdict and not found.verdict.passed:
@@ -297,7 +321,10 @@ def _cell(value: object) -> object:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value[:1] else value
+    if not isinstance(value, str):
+        return value
+    text = clean(value)
+    return f"'{text}" if text[:1] and text[:1] in "=+-@" else text
 
 
 def csv_of(report: Report) -> str:
@@ -318,12 +345,13 @@ def csv_of(report: Report) -> str:
                 run.step,
                 found.role(run),
                 score.task,
-                score.part,
+                str(score.part),
                 score.metric,
                 score.value,
                 score.low,
                 score.high,
                 score.rows,
+                score.of,
                 score.remaining,
                 score.subset,
                 score.gate,
@@ -334,10 +362,15 @@ def csv_of(report: Report) -> str:
     return buffer.getvalue()
 
 
+@locked
 def write_report(
     report: Report, out: str | Path, title: str = "Unlearning report", pictures: bool = True
 ) -> Path:
-    """Write `report.html`, `report.md` and `results.csv` to a folder; returns the path of the page."""
+    """Write `report.html`, `report.md` and `results.csv` to a folder; returns the path of the page.
+
+    Raises:
+        RememError: one of them cannot be written.
+    """
     out = Path(out)
     files = {
         "results.csv": csv_of(report),
@@ -345,5 +378,8 @@ def write_report(
         "report.html": page_of(report, title, pictures),
     }
     for name, text in files.items():
-        write_whole(out / name, text, errors="replace")
+        try:
+            write_whole(out / name, text, errors="replace")
+        except OSError as error:
+            raise RememError(f"'{out / name}' cannot be written ({error.strerror})") from error
     return out / "report.html"

@@ -407,10 +407,12 @@ def _told(one: Share) -> list[str]:
     return [one.name, f"{one.value:.2f}", "{:.2f}–{:.2f}".format(*one.bounds), str(one.rows)]
 
 
-def sections(found: Diagnosis) -> list[tuple[str, list[list[str]]]]:
-    """(title, lines of name, EM, interval, rows) of everything that was counted."""
+def sections(
+    found: Diagnosis, attributes: int | None = None
+) -> list[tuple[str, list[list[str]], int | None]]:
+    """(title, lines of name, EM, interval, rows, how many of them to show at most) of everything that was counted."""
     told = [
-        ("By hop, on what was trained", [_told(one) for one in found.hops]),
+        ("By hop, on what was trained", [_told(one) for one in found.hops], None),
         (
             "The multi-hop curse: EM where every single hop is right",
             [
@@ -419,6 +421,7 @@ def sections(found: Diagnosis) -> list[tuple[str, list[list[str]]]]:
                 for both in hops
                 for line in map(_told, both[:2])
             ],
+            None,
         ),
     ]
     lines = []
@@ -434,21 +437,22 @@ def sections(found: Diagnosis) -> list[tuple[str, list[list[str]]]]:
                 *(["2-hop EM, " + one.name, *_told(one)[1:]] for one in seen.by.values() if one.rows),
             )
         ]
-    told.append(("Recognition against recall, 2-hop rows", lines))
-    told.append(("New words, new pictures", [_told(one) for one in found.contexts]))
-    told.append(("By number of pictures that a fact was shown with", [_told(one) for one in found.pictures]))
-    told.append(("By attribute, worst first", [_told(one) for one in found.attributes]))
+    told.append(("Recognition against recall, 2-hop rows", lines, None))
+    told.append(("New words, new pictures", [_told(one) for one in found.contexts], None))
+    pictures = [_told(one) for one in found.pictures]
+    told.append(("By number of pictures that a fact was shown with", pictures, None))
+    told.append(("By attribute, worst first", [_told(one) for one in found.attributes], attributes))
     return told
 
 
 def tables_of(found: Diagnosis, attributes: int = 10) -> list[Table]:
     """What `remem diagnose` prints."""
     tables = []
-    for title, lines in sections(found):
+    for title, lines, most in sections(found, attributes):
         table = Table("", "EM", "95 %", "rows", title=title, title_style="bold", title_justify="left")
         for column in table.columns[1:]:
             column.justify = "right"
-        for line in lines[:attributes] if title.startswith("By attribute") else lines:
+        for line in lines if most is None else lines[:most]:
             table.add_row(*map(Text, line))
         tables.append(table)
     return tables
@@ -467,7 +471,7 @@ def write_diagnosis(found: Diagnosis, out: str | Path) -> list[Path]:
         "",
     ]
     lines += ["![multi-hop curse, recognition and recall, contexts, pictures](diagnosis.png)", ""]
-    for title, rows in sections(found):
+    for title, rows, _ in sections(found):
         lines += [f"## {title}", "", "| | EM | 95 % | rows |", "|---|---:|---:|---:|"]
         lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows] + [""]
     write_whole(out / "diagnosis.md", "\n".join(lines))

@@ -9,7 +9,8 @@ gate when it is *shown* to be below (the upper bound is). Between the two a cell
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,69 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from remem_tasks.errors import RememError
+from remem_tasks.errors import RememError, TooFewRows
 from remem_tasks.report.runs import Run, Sheet, read_runs
 from remem_tasks.report.statistics import wilson
 from remem_tasks.report.thresholds import METRICS, Thresholds
+from remem_tasks.terminal import clean
 
-MEMORISED, NOT_MEMORISED, UNCLEAR = "memorised", "not memorised", "too few rows to say"
+MOST_ROWS = 1_000_000  # that are looked for when it is said how many would do
+
+
+class Outcome(StrEnum):
+    """What a metric, a cell or the whole gate says."""
+
+    MEMORISED = "memorised"
+    NOT_MEMORISED = "not memorised"
+    UNCLEAR = "too few rows to say"
+
+
+MEMORISED, NOT_MEMORISED, UNCLEAR = Outcome
+
+
+class Kind(StrEnum):
+    """By what a part is taken out of a set."""
+
+    ALL = "all"
+    HOP = "hop"
+    ATTRIBUTE = "attribute"
+    TARGET = "target"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A whole set, or its rows of one hop, attribute or target."""
+
+    kind: Kind = Kind.ALL
+    value: str = ""
+
+    def __str__(self) -> str:
+        """`all`, `2-hop`, `attribute city`, `forgotten`: as tables and results.csv have it."""
+        return {
+            Kind.ALL: "all",
+            Kind.HOP: f"{self.value}-hop",
+            Kind.ATTRIBUTE: f"attribute {self.value}",
+            Kind.TARGET: self.value,
+        }[self.kind]
+
+
+WHOLE = Part()
+
+
+def bounds_of(mean: float, rows: int, confidence: float, losses: float | None = None) -> tuple[float, float]:
+    """One-sided Wilson bounds of a mean over rows.
+
+    Args:
+        losses: of a gap, a mean of differences in [-1, 1], the mean of those below 0, as a number above 0. Gains
+            (mean + losses) and losses then have a bound each, with half the error rate.
+    """
+    if losses is None:
+        return wilson(mean, rows, confidence, sides=1)
+    confidence = 1 - (1 - confidence) / 2
+    gains, losses = (
+        wilson(min(max(one, 0.0), 1.0), rows, confidence, sides=1) for one in (mean + losses, losses)
+    )
+    return gains[0] - losses[1], gains[1] - losses[0]
 
 
 @dataclass(frozen=True)
@@ -33,6 +91,7 @@ class Finding:
     Attributes:
         metric: whose threshold it is.
         score: what it is called where that is not EM (`rouge`, `answered`).
+        rows, confidence, losses: what the bounds stand on (`bounds_of`).
     """
 
     metric: str
@@ -41,34 +100,55 @@ class Finding:
     high: float
     threshold: float
     score: str = ""
+    rows: int = 0
+    confidence: float = 0.95
+    losses: float | None = None
 
     @property
     def name(self) -> str:
         return self.score or self.metric
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Outcome:
         if self.low >= self.threshold:
             return MEMORISED
         return NOT_MEMORISED if self.high < self.threshold else UNCLEAR
 
+    @property
+    def needed(self) -> int | None:
+        """With how many rows at least such a mean would say something; None if with none (it is the threshold)."""
+
+        def says(rows: int) -> bool:
+            low, high = bounds_of(self.mean, rows, self.confidence, self.losses)
+            return low >= self.threshold or high < self.threshold
+
+        least, most = 0, max(self.rows, 1)
+        while not says(most):
+            least, most = most, 2 * most
+            if most > MOST_ROWS:
+                return None
+        while most - least > 1:
+            middle = (least + most) // 2
+            least, most = (least, middle) if says(middle) else (middle, most)
+        return most
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One set (`part` "all"), or one hop or attribute of it.
+    """One set, or one hop or attribute of it.
 
     Attributes:
         counts: whether the verdict of the gate depends on it.
     """
 
     task: str
-    part: str
+    part: Part
     rows: int
     findings: tuple[Finding, ...]
     counts: bool = True
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Outcome:
         found = [finding.verdict for finding in self.findings]
         if NOT_MEMORISED in found:
             return NOT_MEMORISED
@@ -78,24 +158,39 @@ class Cell:
     def fails(self) -> bool:
         """A set has to be shown to be memorised; a part of one must not be shown not to be."""
         return self.counts and (
-            self.verdict != MEMORISED if self.part == "all" else self.verdict == NOT_MEMORISED
+            self.verdict != MEMORISED if self.part == WHOLE else self.verdict == NOT_MEMORISED
         )
+
+    @property
+    def place(self) -> str:
+        return f"{self.task}, {self.part}"
+
+    @property
+    def needed(self) -> int | None:
+        """How many rows at least would say something where these are too few; None where more would not help."""
+        needed = [one.needed for one in self.findings if one.verdict == UNCLEAR]
+        return None if not needed or None in needed else max(needed)
+
+    def outcome(self) -> str:
+        """The verdict in words; of too few rows, how many are needed."""
+        if self.verdict != UNCLEAR:
+            return str(self.verdict)
+        more = "no number of rows would tell" if self.needed is None else f"at least {self.needed} are needed"
+        return f"{UNCLEAR} ({self.rows}; {more})"
 
     def why(self) -> str:
         """One line: the metrics that decided."""
-        decided = [one for one in self.findings if one.verdict == self.verdict]
-        bound = {MEMORISED: "at least", NOT_MEMORISED: "at most", UNCLEAR: "between"}
         told = []
-        for one in decided:
+        for one in self.findings:
+            if one.verdict != self.verdict:
+                continue
             edge = {
-                MEMORISED: f"{one.low:.2f}",
-                NOT_MEMORISED: f"{one.high:.2f}",
-                UNCLEAR: f"{one.low:.2f} and {one.high:.2f}",
+                MEMORISED: f"at least {one.low:.2f}",
+                NOT_MEMORISED: f"at most {one.high:.2f}",
+                UNCLEAR: f"between {one.low:.2f} and {one.high:.2f}",
             }[one.verdict]
-            told.append(
-                f"{one.name} {one.mean:.2f} ({bound[one.verdict]} {edge}; needed {one.threshold:.2f})"
-            )
-        return f"{self.task}, {self.part}: {self.verdict}: {', '.join(told)}, {self.rows} rows"
+            told.append(f"{one.name} {one.mean:.2f} ({edge}; needed {one.threshold:.2f})")
+        return f"{self.place}: {self.outcome()}: {', '.join(told)}, {self.rows} rows"
 
 
 @dataclass(frozen=True)
@@ -114,29 +209,68 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return not any(cell.fails for cell in self.cells)
+        return self.outcome == MEMORISED
+
+    @property
+    def outcome(self) -> Outcome:
+        """Not memorised where anything is shown not to be; too few rows where that alone is in the way."""
+        failed = {cell.verdict for cell in self.cells if cell.fails}
+        return NOT_MEMORISED if NOT_MEMORISED in failed else UNCLEAR if failed else MEMORISED
+
+    @property
+    def failing(self) -> list[Cell]:
+        """Each set or hop that fails, and each attribute where its set does not."""
+        failed = {cell.task for cell in self.cells if cell.fails and cell.part == WHOLE}
+        return [
+            cell
+            for cell in self.cells
+            if cell.fails and not (cell.task in failed and cell.part.kind == Kind.ATTRIBUTE)
+        ]
 
     @property
     def reasons(self) -> list[str]:
-        """A line for each set or hop that fails, and for each attribute where its set does not."""
-        failed = {cell.task for cell in self.cells if cell.fails and cell.part == "all"}
-        return [
-            cell.why()
-            for cell in self.cells
-            if cell.fails and not (cell.task in failed and cell.part.startswith("attribute"))
-        ]
+        """A line for each cell that fails."""
+        return [cell.why() for cell in self.failing]
 
-    def cell(self, task: str, part: str = "all") -> Cell | None:
+    def cell(self, task: str, part: Part = WHOLE) -> Cell | None:
         return next((cell for cell in self.cells if (cell.task, cell.part) == (task, part)), None)
+
+    def advice(self) -> str:
+        """What to do about a gate that was not passed."""
+        if self.outcome == UNCLEAR:
+            needed = [cell.needed for cell in self.failing]
+            if None in needed:
+                return (
+                    "the means are at the thresholds: train stage 1 longer, or set thresholds apart from them"
+                )
+            return (
+                f"score sets of at least {max(needed)} rows (a larger --limit, or none; more questions about each "
+                "person; more people to forget), not more training"
+            )
+        return "train stage 1 longer, or see `remem diagnose`"
+
+    def check(self) -> None:
+        """Raises TooFewRows or RememError where the gate was not passed."""
+        if self.outcome == UNCLEAR:
+            raise TooFewRows(
+                f"{'; '.join(cell.place + ': ' + cell.outcome() for cell in self.failing[:3])}: nobody can tell "
+                f"whether '{self.model}' had memorised: {self.advice()}"
+            )
+        if not self.passed:
+            raise RememError(
+                f"'{self.model}' had not memorised: unlearning scores of it would say nothing. "
+                f"{self.advice().capitalize()}"
+            )
 
     def record(self) -> dict:
         """What a run record or a report keeps."""
         return {
             "model": self.model,
             "passed": self.passed,
+            "outcome": str(self.outcome),
             "reasons": self.reasons,
             "missing": list(self.missing),
-            "thresholds": vars(self.thresholds).copy(),
+            "thresholds": asdict(self.thresholds),
         }
 
 
@@ -148,48 +282,70 @@ def trained_on(split: str) -> bool:
 TARGETS = ("forgotten", "kept")
 
 
-def parts_of(sheet: Sheet) -> dict[str, np.ndarray]:
-    """The parts of a sheet by hop, attribute and target: name → (N,) booleans."""
-    parts: dict[str, np.ndarray] = {}
+def parts_of(sheet: Sheet) -> dict[Part, np.ndarray]:
+    """The parts of a sheet by hop, attribute and target: part → (N,) booleans."""
+    parts: dict[Part, np.ndarray] = {}
     for kind, values in (
-        ("hop", [row.hop for row in sheet.rows]),
-        ("attribute", [row.attribute for row in sheet.rows]),
-        ("target", [TARGETS[not row.forgotten] for row in sheet.rows]),
+        (Kind.HOP, [row.hop for row in sheet.rows]),
+        (Kind.ATTRIBUTE, [row.attribute for row in sheet.rows]),
+        (Kind.TARGET, [TARGETS[not row.forgotten] for row in sheet.rows]),
     ):
         found = sorted(set(values))
-        if kind == "target" and len(found) < 2:
+        if kind == Kind.TARGET and len(found) < 2:
             continue
         for value in found:
-            if kind == "hop" and not value:
-                continue
-            name = f"{value}-hop" if kind == "hop" else f"attribute {value}" if kind == "attribute" else value
-            parts[name] = np.array([one == value for one in values])
+            if kind != Kind.HOP or value:
+                parts[Part(kind, str(value))] = np.array([one == value for one in values])
     return parts
 
 
-def _kind(part: str) -> str:
-    if part.startswith("attribute "):
-        return "attribute"
-    return "target" if part in TARGETS else "hop"
+def _values_of(sheet: Sheet, metric: str) -> tuple[str, np.ndarray | None]:
+    """(what a metric of the gate is called in a sheet, (N,) its values or None)."""
+    if metric == "visual":
+        return "visual gap", visual_gaps(sheet)
+    name = sheet.main if metric == "em" else metric
+    return name, sheet.scores.get(name)
+
+
+def visual_gaps(sheet: Sheet, keep: np.ndarray | None = None) -> np.ndarray | None:
+    """(N,) main score with the picture less that without, or with another's: whichever is better on the rows.
+
+    NaN on rows that need no picture.
+
+    Args:
+        keep: (N,) booleans, the rows on which it is the better.
+    """
+    others = [sheet.scores[name] for name in ("no_picture", "other_picture") if name in sheet.scores]
+    if not others:
+        return None
+    rows = np.ones(len(sheet.rows), dtype=bool) if keep is None else keep
+    best = max(others, key=lambda values: -1.0 if np.isnan(values[rows]).all() else np.nanmean(values[rows]))
+    return sheet.scores[sheet.main] - best
 
 
 def _cell(
-    sheet: Sheet, part: str, keep: np.ndarray | None, limits: Thresholds, counted: bool, m: int = 1
+    sheet: Sheet, part: Part, keep: np.ndarray | None, limits: Thresholds, counted: bool, m: int = 1
 ) -> Cell | None:
     """`m`: how many such parts are judged at once; the error rate is shared among them (Bonferroni)."""
     confidence = 1 - (1 - limits.confidence) / m
     findings, rows = [], 0
     for metric in METRICS:
-        score = sheet.main if metric == "em" else metric
-        values = sheet.scores.get(score)
+        score, values = _values_of(sheet, metric)
+        if metric == "visual" and part.kind == Kind.ATTRIBUTE:
+            continue  # whether pictures are looked at is no property of an attribute
+        if metric == "visual" and values is not None:
+            values = visual_gaps(sheet, keep)
         if values is None:
             continue
         known = ~np.isnan(values) if keep is None else keep & ~np.isnan(values)
         if not known.any():
             continue
         rows, mean = max(rows, int(known.sum())), float(values[known].mean())
-        low, high = wilson(mean, int(known.sum()), confidence, sides=1)
-        findings.append(Finding(metric, mean, low, high, getattr(limits, metric), score))
+        losses = float(np.maximum(-values[known], 0).mean()) if metric == "visual" else None
+        stand = int(known.sum()), confidence, losses
+        findings.append(
+            Finding(metric, mean, *bounds_of(mean, *stand), getattr(limits, metric), score, *stand)
+        )
     return Cell(sheet.task, part, rows, tuple(findings), counted) if findings else None
 
 
@@ -210,27 +366,32 @@ def judge(run: Run, thresholds: Thresholds | None = None) -> Verdict:
     for task, sheet in run.sheets.items():
         counted = judged[task]
         for metric in sheet.reading.judged:
-            if metric not in sheet.scores:
-                why = sheet.missing.get(metric, "not asked for")
+            if _values_of(sheet, metric)[1] is None:
+                hint = ": --metrics em,memo,exposure,visual" if metric == "visual" else ""
+                why = sheet.missing.get(metric, f"not asked for{hint}")
                 missing.append(f"{sheet.task}: {metric} was not measured ({why}), so it decides nothing")
-        cells.append(_cell(sheet, "all", sheet.trained if counted else None, limits, counted))
+        cells.append(_cell(sheet, WHOLE, sheet.trained if counted else None, limits, counted))
         parts = parts_of(sheet)
-        for kind in ("hop", "attribute", "target"):
-            own = {name: keep for name, keep in parts.items() if _kind(name) == kind}
-            asked = {name: counted and bool(sheet.trained[keep].any()) for name, keep in own.items()}
+        for kind in (Kind.HOP, Kind.ATTRIBUTE, Kind.TARGET):
+            own = {part: keep for part, keep in parts.items() if part.kind == kind}
+            asked = {part: counted and bool(sheet.trained[keep].any()) for part, keep in own.items()}
             tests = sum(asked.values()) or len(own)
-            cells += [_cell(sheet, name, keep, limits, asked[name], tests) for name, keep in own.items()]
+            cells += [_cell(sheet, part, keep, limits, asked[part], tests) for part, keep in own.items()]
     return Verdict(run.name, limits, tuple(cell for cell in cells if cell is not None), tuple(missing))
 
 
-def gate_of(results: str | Path | Run, thresholds: Thresholds | None = None) -> Verdict:
+def gate_of(
+    results: str | Path | Run, thresholds: Thresholds | None = None, forget: str | None = None
+) -> Verdict:
     """The gate's verdict of a starting model.
 
     Args:
         results: a run, its results file, or the `--output_path` it was scored to.
+        forget: the split that is to be forgotten.
 
     Raises:
-        RememError: no results, results of several models, or nothing that has to be memorised.
+        RememError: no results, results of several models, nothing that has to be memorised, or `forget` is
+            not among what was scored.
     """
     if not isinstance(results, Run):
         runs = read_runs([str(results)])
@@ -240,7 +401,23 @@ def gate_of(results: str | Path | Run, thresholds: Thresholds | None = None) -> 
                 "the gate is asked of one"
             )
         results = runs[0]
+    if forget is not None:
+        known = sorted({name for sheet in results.sheets.values() for name in forget_names(sheet)})
+        if forget not in known:
+            raise RememError(
+                f"--forget '{forget}': no such split among the results of '{results.name}', which has "
+                f"{', '.join(known) or 'no forget set'}"
+            )
     return judge(results, thresholds)
+
+
+def forget_names(sheet: Sheet) -> list[str]:
+    """The names by which a sheet's split may be asked for as the set to forget."""
+    return [sheet.split, sheet.task] if sheet.split.startswith("forget") else []
+
+
+def _more(cell: Cell) -> str:
+    return "-" if cell.needed is None else f"≥ {cell.needed}"
 
 
 def table_of(verdict: Verdict, attributes: bool = False) -> Table:
@@ -265,13 +442,13 @@ def table_of(verdict: Verdict, attributes: bool = False) -> Table:
     words = {
         MEMORISED: ("green", "memorised"),
         NOT_MEMORISED: ("red", "not memorised"),
-        UNCLEAR: ("yellow", "unclear"),
+        UNCLEAR: ("yellow", "too few rows"),
     }
-    failed = {cell.task for cell in verdict.cells if cell.fails and cell.part == "all"}
-    asked = {cell.task for cell in verdict.cells if cell.counts and cell.part == "all"}
+    failed = {cell.task for cell in verdict.cells if cell.fails and cell.part == WHOLE}
+    asked = {cell.task for cell in verdict.cells if cell.counts and cell.part == WHOLE}
     for cell in verdict.cells:
         told = cell.fails and cell.task not in failed  # where the set fails, so do most of its attributes
-        if cell.part.startswith("attribute") and not (attributes or told):
+        if cell.part.kind == Kind.ATTRIBUTE and not (attributes or told):
             continue
         found = {one.metric: one for one in cell.findings}
         shown = [
@@ -280,19 +457,18 @@ def table_of(verdict: Verdict, attributes: bool = False) -> Table:
             else "-"
             for metric in metrics
         ]
-        whole = cell.part == "all"
-        name = (
-            f"[bold]{escape(cell.task)}[/]" if whole else f"  {escape(cell.part.removeprefix('attribute '))}"
-        )
+        whole = cell.part == WHOLE
+        part = cell.part.value if cell.part.kind == Kind.ATTRIBUTE else str(cell.part)
+        name = f"[bold]{escape(clean(cell.task))}[/]" if whole else f"  {escape(clean(part))}"
         style, word = words[cell.verdict]
         style = "red" if cell.fails else style if cell.counts else "dim"
         table.add_row(
             name + (" *" if not cell.counts and (whole or cell.task in asked) else ""),
             str(cell.rows),
             *shown,
-            f"[{style}]{word}[/]",
+            f"[{style}]{word}[/]" + (f" [dim]({_more(cell)})[/]" if cell.verdict == UNCLEAR else ""),
         )
-    notes = ["unclear: too few rows to say"]
+    notes = ["too few rows: neither shown to be above nor below; in brackets how many would say"]
     if any(not cell.counts for cell in verdict.cells):
         notes.append("*: was not trained on, so it need not be memorised")
     table.caption, table.caption_justify = "\n".join(notes), "left"

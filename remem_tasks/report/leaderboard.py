@@ -21,11 +21,15 @@ from rich.text import Text
 
 from remem_tasks import __version__
 from remem_tasks.benchmarks.views import MAINS
+from remem_tasks.binding import parse_json, read_text
 from remem_tasks.errors import RememError
-from remem_tasks.report.runs import COMPARED, Run, Sheet
+from remem_tasks.report.gate import WHOLE, Kind
+from remem_tasks.report.runs import Run, Sheet, shown
+from remem_tasks.report.settings import COMPARED, unlike
 from remem_tasks.report.summary import EXPOSURES, Findings, Report
+from remem_tasks.terminal import clean, foreign
 
-FORMAT = 1
+FORMAT = 2
 FIELDS: Mapping[str, type | tuple] = {
     "format": int,
     "name": str,
@@ -35,7 +39,9 @@ FIELDS: Mapping[str, type | tuple] = {
     "remem": str,
     "samples": str,  # sha256 of the scores row by row: what makes an entry itself
     "data": dict,  # task → {fingerprint, rows}
-    "suite": dict,  # the settings of read.COMPARED
+    "suite": dict,  # task → the settings of settings.COMPARED
+    "generation": dict,  # task → how replies were made
+    "weights": (str, type(None)),  # digest of the weights that were scored; None where nobody knows
     "start": (dict, type(None)),  # {name, samples, gate: {passed, reasons}}
     "scores": dict,  # task → metric → {value, low, high, rows, remaining}
     "to_gold": dict,  # task → {ks, jsd}
@@ -58,8 +64,8 @@ def entry_of(found: Findings, run: Run, name: str | None = None) -> dict:
     """The line of one run of a worked-out group."""
     scores: dict = {}
     for score in found.scores:
-        if score.run == run.name and score.low is not None and score.part in ("all", "forgotten", "kept"):
-            metric = score.metric if score.part == "all" else f"{score.part}_{score.metric}"
+        if score.run == run.name and score.low is not None and score.part.kind in (Kind.ALL, Kind.TARGET):
+            metric = score.metric if score.part == WHOLE else f"{score.part}_{score.metric}"
             scores.setdefault(score.task, {})[metric] = {
                 "value": round(score.value, 6),
                 "low": round(score.low, 6),
@@ -71,7 +77,6 @@ def entry_of(found: Findings, run: Run, name: str | None = None) -> dict:
     if found.start is not None and found.verdict is not None:
         gate = {"passed": found.verdict.passed, "reasons": found.verdict.reasons}
         start = {"name": found.start.name, "samples": digest_of(found.start.sheets), "gate": gate}
-    suites = [sheet.suite for sheet in run.sheets.values()]
     return {
         "format": FORMAT,
         "name": name or run.name,
@@ -84,7 +89,11 @@ def entry_of(found: Findings, run: Run, name: str | None = None) -> dict:
             task: {"fingerprint": sheet.fingerprint, "rows": len(sheet.rows)}
             for task, sheet in run.sheets.items()
         },
-        "suite": {key: suites[0].get(key) for key in COMPARED},
+        "suite": {
+            task: {key: sheet.suite.get(key) for key in COMPARED} for task, sheet in run.sheets.items()
+        },
+        "generation": {task: dict(sheet.generation) for task, sheet in run.sheets.items()},
+        "weights": run.weights,
         "start": start,
         "scores": scores,
         "to_gold": {
@@ -104,52 +113,112 @@ def check_entry(entry: object, where: str) -> dict:
     if not isinstance(entry, dict):
         raise RememError(f"{where}: an entry is a JSON object")
     if entry.get("format") != FORMAT:
-        raise RememError(f"{where}: format {entry.get('format')!r}, this version reads {FORMAT}")
+        raise RememError(f"{where}: format {shown(entry.get('format'))}, this version reads {FORMAT}")
     if missing := [name for name in FIELDS if name not in entry]:
         raise RememError(f"{where}: without {', '.join(missing)}")
     if unknown := [name for name in entry if name not in FIELDS]:
         raise RememError(f"{where}: unknown field {', '.join(unknown)}")
     for name, kind in FIELDS.items():
         if not isinstance(entry[name], kind) or isinstance(entry[name], bool):
-            raise RememError(f"{where}: '{name}' is {entry[name]!r}")
-    if not entry["name"].strip() or re.search(r"[\x00-\x1f]", entry["name"]) or len(entry["name"]) > 200:
+            raise RememError(f"{where}: '{name}' is {shown(entry[name])}")
+    _check_texts(entry, where)
+    if not entry["name"].strip() or len(entry["name"]) > 200:
         raise RememError(f"{where}: 'name' has to be one line of 1 to 200 characters")
     if not re.fullmatch(r"[0-9a-f]{16}", entry["samples"]):
         raise RememError(f"{where}: 'samples' is no digest")
     if not entry["data"] or set(entry["data"]) != set(entry["scores"]):
         raise RememError(f"{where}: 'data' and 'scores' name other sets")
     for task, data in entry["data"].items():
-        if not (isinstance(data, dict) and data.get("fingerprint") and isinstance(data.get("rows"), int)):
+        if not (
+            isinstance(data, dict)
+            and isinstance(data.get("fingerprint"), str)
+            and data["fingerprint"]
+            and _is_count(data.get("rows"))
+        ):
             raise RememError(f"{where}: 'data' of {task} lacks fingerprint or rows")
         if not isinstance(entry["scores"][task], dict) or not set(MAINS) & set(entry["scores"][task]):
             raise RememError(f"{where}: {task} without {' or '.join(MAINS)}")
         for metric, score in entry["scores"][task].items():
             _check_score(score, f"{where}: {task} {metric}", data["rows"])
-    gate = (entry["start"] or {}).get("gate")
-    if entry["start"] is not None and not (
+    for name in ("suite", "generation"):
+        if set(entry[name]) != set(entry["data"]) or not all(
+            isinstance(settings, dict) for settings in entry[name].values()
+        ):
+            raise RememError(f"{where}: '{name}' and 'data' name other sets")
+    for task, by in entry["to_gold"].items():
+        for key in ("ks", "jsd"):
+            _check_number(by.get(key) if isinstance(by, dict) else by, f"{where}: to_gold of {task}: {key}")
+    if entry["start"] is not None:
+        _check_start(entry["start"], where)
+    return entry
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _check_texts(value: object, where: str, key: str = "") -> None:
+    """Raises RememError for a key or text that a terminal would obey or that shows as another."""
+    if isinstance(value, str) and foreign(value):
+        raise RememError(
+            f"{where}: '{clean(key)}' holds control or bidirectional characters; one line is allowed"
+        )
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _check_texts(name, where, name)
+            _check_texts(item, where, f"{key} {name}".strip())
+    elif isinstance(value, list):
+        for item in value:
+            _check_texts(item, where, key)
+
+
+def _check_start(start: dict, where: str) -> None:
+    gate = start.get("gate")
+    if not (
         isinstance(gate, dict)
         and isinstance(gate.get("passed"), bool)
-        and isinstance(entry["start"].get("samples"), str)
+        and isinstance(start.get("name"), str)
+        and isinstance(start.get("samples"), str)
+        and re.fullmatch(r"[0-9a-f]{16}", start["samples"])
     ):
-        raise RememError(f"{where}: 'start' lacks its samples or what the gate said of it")
-    return entry
+        raise RememError(f"{where}: 'start' lacks its name, its samples or what the gate said of it")
+    reasons = gate.get("reasons")
+    if not isinstance(reasons, list) or not all(isinstance(one, str) and one.strip() for one in reasons):
+        raise RememError(f"{where}: the gate of 'start' has no list of reasons")
+    if gate["passed"] == bool(reasons):
+        told = "passed, with reasons against it" if reasons else "did not pass, without a reason"
+        raise RememError(f"{where}: the gate of 'start' {told}")
+
+
+def _check_number(number: object, where: str) -> None:
+    """Raises RememError for what is no finite number in [0, 1]."""
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise RememError(f"{where} is {shown(number)}, not a number")
+    if not 0 <= number <= 1:
+        raise RememError(f"{where}: {shown(number)} is outside [0, 1]")
 
 
 def _check_score(score: object, where: str, rows: int) -> None:
     if not isinstance(score, dict):
         raise RememError(f"{where} is {score!r}")
+    bits = where.endswith("bits")
     for name in ("value", "low", "high"):
         number = score.get(name)
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-            raise RememError(f"{where}: {name} is {number!r}, not a number")
-    if not 0 <= score["value"] <= 1:
+            raise RememError(f"{where}: {name} is {shown(number)}, not a number")
+    if not bits and not 0 <= score["value"] <= 1:
         raise RememError(f"{where}: {score['value']} is outside [0, 1]")
+    remaining = score.get("remaining")
+    if remaining is not None and (
+        isinstance(remaining, bool) or not isinstance(remaining, int | float) or not math.isfinite(remaining)
+    ):
+        raise RememError(f"{where}: remaining is {shown(remaining)}, not a number")
     if not score["low"] - 1e-6 <= score["value"] <= score["high"] + 1e-6:
         raise RememError(
             f"{where}: {score['value']} is outside its interval {score['low']} to {score['high']}"
         )
-    if not isinstance(score.get("rows"), int) or not 0 < score["rows"] <= rows:
-        raise RememError(f"{where}: {score.get('rows')!r} rows of {rows}")
+    if not _is_count(score.get("rows")) or score["rows"] > rows:
+        raise RememError(f"{where}: {shown(score.get('rows'))} rows of {rows}")
 
 
 def check_beside(entry: Mapping, board: Sequence[Mapping], where: str, no_gate: bool = False) -> None:
@@ -173,11 +242,14 @@ def check_beside(entry: Mapping, board: Sequence[Mapping], where: str, no_gate: 
                 )
             if known != data:
                 raise RememError(f"{where}: {task} is other data ({data}, the board {known})")
-        for name in COMPARED:
-            if entry["suite"].get(name) != first["suite"].get(name):
-                raise RememError(
-                    f"{where}: {name} {entry['suite'].get(name)}, the board {first['suite'].get(name)}"
-                )
+        for task in entry["data"]:
+            why = unlike(
+                (first["suite"][task], entry["suite"][task]),
+                (first["generation"][task], entry["generation"][task]),
+                first["scores"][task].keys() & entry["scores"][task].keys(),
+            )
+            if why:
+                raise RememError(f"{where}: {task}: {why.replace(', not ', ', the board ')}")
     gate = (entry["start"] or {}).get("gate")
     if not no_gate and not (gate and gate["passed"]):
         why = "; ".join(gate["reasons"][:2]) if gate else "no starting model was given (--start)"
@@ -190,16 +262,11 @@ def read_board(file: str | Path) -> list[dict]:
     if not file.exists():
         return []
     board: list[dict] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
         where = f"'{file}', line {number}"
         if not line.strip():
             continue
-        try:
-            entry = check_entry(json.loads(line), where)
-        except ValueError as error:
-            if isinstance(error, RememError):
-                raise
-            raise RememError(f"{where}: no JSON ({error})") from error
+        entry = check_entry(parse_json(line, where), where)
         check_beside(entry, board, where, no_gate=True)  # who put it in decided on the gate
         board.append(entry)
     return board
@@ -211,13 +278,20 @@ def append(file: str | Path, entries: Sequence[Mapping], no_gate: bool = False) 
     The file is locked meanwhile, so that two who append at once do not mix their lines.
     """
     file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return _appended(file, entries, no_gate)
+    except OSError as error:
+        raise RememError(f"'{file}' cannot be written ({error.strerror})") from error
+
+
+def _appended(file: Path, entries: Sequence[Mapping], no_gate: bool) -> int:
     with file.open("a+", encoding="utf-8") as opened:
         fcntl.flock(opened, fcntl.LOCK_EX)
         board = read_board(file)
         for entry in entries:
             where = f"entry '{entry.get('name', '?')}'"
-            check_beside(check_entry(json.loads(json.dumps(entry)), where), board, where, no_gate)
+            check_beside(check_entry(parse_json(_line(entry, where), where), where), board, where, no_gate)
             board.append(dict(entry))
         opened.seek(0, os.SEEK_END)
         size = opened.tell()
@@ -225,8 +299,52 @@ def append(file: str | Path, entries: Sequence[Mapping], no_gate: bool = False) 
             opened.seek(0)
             if not opened.read().endswith("\n"):
                 opened.write("\n")
-        opened.write("".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries))
+        opened.write("".join(_line(entry, "entry") + "\n" for entry in entries))
     return len(board)
+
+
+def _line(entry: Mapping, where: str) -> str:
+    try:
+        return json.dumps(entry, allow_nan=False)
+    except ValueError as error:
+        raise RememError(f"{where}: a number that is NaN or infinite") from error
+
+
+def verify(entry: Mapping, board: Sequence[Mapping]) -> str:
+    """Whether the board's entry of that name is what its results and samples give.
+
+    Args:
+        entry: worked out anew (`entries_of`); reading the runs has checked their digests.
+
+    Returns:
+        what agreed, in a few words.
+
+    Raises:
+        RememError: no entry has the name, or the first field in which it differs.
+    """
+    noted = next((one for one in board if one["name"] == entry["name"]), None)
+    if noted is None:
+        raise RememError(f"the board has no entry '{entry['name']}'")
+    found = parse_json(_line(entry, entry["name"]), entry["name"])
+    for name in FIELDS:
+        if name not in ("format", "remem", "date") and (where := _unequal(noted[name], found[name], name)):
+            raise RememError(f"entry '{entry['name']}': {where}")
+    weights = "" if entry["weights"] else "; the results name no weights"
+    return f"{sum(map(len, entry['scores'].values()))} scores of {len(entry['data'])} sets{weights}"
+
+
+def _unequal(noted: object, found: object, path: str) -> str:
+    """Where two values differ, in words; numbers may by rounding."""
+    if isinstance(noted, dict) and isinstance(found, dict):
+        for name in sorted({*noted, *found}):
+            if name not in noted or name not in found:
+                return f"{path} {name} is only in {'its results' if name in found else 'the board'}"
+            if where := _unequal(noted[name], found[name], f"{path} {name}"):
+                return where
+        return ""
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in (noted, found))
+    same = abs(noted - found) <= 2e-6 if numbers else noted == found
+    return "" if same else f"{path} is {shown(noted)}, its results and samples give {shown(found)}"
 
 
 def entries_of(report: Report, name: str | None = None) -> list[dict]:

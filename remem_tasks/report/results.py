@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
+from remem_tasks.binding import read_results, verify
 from remem_tasks.errors import RememError
 
 Scores = dict[str, dict[str, float]]  # task → metric → value
@@ -27,12 +27,11 @@ def read_scores(file: str | Path) -> Scores:
     """The metrics of each task in a results file, without aliases, standard errors and filter names.
 
     Raises:
-        RememError: the file is no results file, or a score is not a finite number.
+        RememError: the file is no results file or was changed after the run, or a score is no finite number.
     """
-    try:
-        results = dict(json.loads(Path(file).read_text())["results"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RememError(f"'{file}' is no lmms-eval results file ({error!r})") from error
+    raw = read_results(file)
+    verify(file, raw)
+    results = raw["results"]
     scores: Scores = {}
     for task, values in results.items():
         scores[task] = {}

@@ -6,7 +6,6 @@ the reading with one line. What may stand side by side but must not be compared 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,22 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from remem_tasks.benchmarks.view import RATES, Reading
+from remem_tasks.benchmarks.view import RATES, RIGHT, Reading
 from remem_tasks.benchmarks.views import reading_of
+from remem_tasks.binding import bound_of, parse_json, read_results, read_text, verify
 from remem_tasks.errors import RememError
+from remem_tasks.metrics.refusal import Status, rates_of, status_of
 from remem_tasks.report.results import newest_results, read_scores
+from remem_tasks.report.settings import generation_of, option_of, unlike
 
-COMPARED = (  # settings of a suite that two runs must share to be compared
-    "estimator",
-    "rollouts",
-    "cloze_context",
-    "references",
-    "memo_stride",
-    "memo_tokens",
-    "rollout_seed",
-    "forget",
-    "shots",
-)
+MOST_HOPS = 100
 ANONYMOUS = "no row ids, so nothing can be told by person, hop or attribute; score again with these tasks"
 
 
@@ -85,6 +77,8 @@ class Sheet:
         of_set: scores that only a whole set has, such as CLEAR's forget quality.
         means: the results file's own numbers, by their full names.
         missing: why a score is not available.
+        generation: how replies were made; see `settings.generation_of`.
+        statuses: (N,) how each row's request ended.
     """
 
     task: str
@@ -99,6 +93,8 @@ class Sheet:
     scores: Mapping[str, np.ndarray]
     of_set: Mapping[str, float]
     means: Mapping[str, float]
+    generation: Mapping = field(default_factory=dict)
+    statuses: tuple[Status, ...] = ()
 
     @property
     def main(self) -> str:
@@ -145,6 +141,7 @@ class Run:
         model: what several seeds share; else the name.
         checkpoint: as the harness was given it.
         record: the checkpoint's `run.json`, if it is on this machine; else empty.
+        weights: digest of the weights that were scored; None where the results name none.
         step: of a checkpoint in the course of a training, by its folder's name; None for a final one.
     """
 
@@ -157,14 +154,17 @@ class Run:
     step: int | None
     sheets: Mapping[str, Sheet]
     notes: tuple[str, ...] = ()
+    weights: str | None = None
 
     @property
     def method(self) -> str | None:
-        return self.record.get("method")
+        method = self.record.get("method")
+        return method if isinstance(method, str) else None
 
     @property
     def seed(self) -> int | None:
-        return self.record.get("seed")
+        seed = self.record.get("seed")
+        return seed if isinstance(seed, int) else None
 
 
 @dataclass
@@ -190,17 +190,17 @@ def _task_order(task: str) -> tuple:
     return place, task
 
 
-def _refuse(text: str) -> float:
-    raise ValueError(f"{text} is no score")
-
-
 def _number(value: object, where: str) -> float:
-    """A finite number; None (not measured on this row) becomes NaN, which marks just that."""
-    if value is None:
-        return math.nan
+    """A finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RememError(f"{where} is {value!r}, not a finite number")
+        raise RememError(f"{where} is {shown(value)}, not a finite number")
     return float(value)
+
+
+def shown(value: object) -> str:
+    """A value of others in a message: short."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _reply_text(sample: Mapping) -> str:
@@ -231,7 +231,7 @@ def _row_of(sample: Mapping, reading: Reading, forgotten: bool, where: str) -> t
         )
         reply = Reply(
             text=_reply_text(sample),
-            ranks=tuple(int(rank) for rank in values.get("guess_rank") or ()),
+            ranks=tuple(values.get("guess_rank") or ()),
             bits=tuple(values.get("secret_bits") or ()),
             guesses=tuple(
                 tuple((str(text), float(value)) for text, value in guesses)
@@ -240,11 +240,34 @@ def _row_of(sample: Mapping, reading: Reading, forgotten: bool, where: str) -> t
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RememError(f"{where}: '{reading.rows}' cannot be read ({error!r})") from error
+    if not 0 <= row.hop <= MOST_HOPS:
+        raise RememError(f"{where}: hop {shown(row.hop)} is out of range: 0 to {MOST_HOPS}")
     return row, reply
 
 
-def _scores_of(sample: Mapping, reading: Reading, where: str) -> tuple[dict[str, float], str, set[str]]:
-    """(a sample's scores by their short names, the main one's full name, the names of those of a whole set)."""
+def _check_ranks(reply: Reply, values: Mapping, rollouts: int, where: str) -> None:
+    """Raises RememError for a rank that M guesses cannot give, or bits that no probability has."""
+    for rank in reply.ranks:
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= rollouts + 1:
+            raise RememError(f"{where}: guess rank {shown(rank)} is out of range: 1 to {rollouts + 1}")
+    for bit in reply.bits:
+        if bit is not None and _number(bit, f"{where}: secret_bits") < -1e-6:
+            raise RememError(f"{where}: secret_bits {bit} is below 0")
+    among, others = values.get("reference_rank") or [], values.get("references") or []
+    for rank, most in zip(among, others):
+        if (
+            isinstance(rank, bool)
+            or not isinstance(rank, int)
+            or not isinstance(most, int)
+            or not 1 <= rank <= most + 1
+        ):
+            raise RememError(f"{where}: reference rank {shown(rank)} is out of range: 1 to {shown(most)} + 1")
+
+
+def _scores_of(
+    sample: Mapping, reading: Reading, where: str
+) -> tuple[dict[str, float], dict[str, str], set[str]]:
+    """(a sample's scores by their short names, their full names, the names of those of a whole set)."""
     scores, full_names, of_set = {}, {}, set()
     for key, value in sample.items():
         name = reading.score_name(key, sample[reading.rows])
@@ -252,16 +275,24 @@ def _scores_of(sample: Mapping, reading: Reading, where: str) -> tuple[dict[str,
             continue
         if isinstance(value, Mapping):
             of_set.add(name)
-        else:
-            scores[name], full_names[name] = _number(value, f"{where}: {key}"), key
+            continue
+        scores[name], full_names[name] = _number(value, f"{where}: {key}"), key
+        if not name.endswith("bits") and not -1e-9 <= scores[name] <= 1 + 1e-9:
+            raise RememError(f"{where}: {key} is {shown(value)}, outside [0, 1]")
     main = next((name for name in reading.main if name in scores), None)
     if main is None or math.isnan(scores[main]):
         raise RememError(f"{where}: a row without {reading.name}'s {' or '.join(reading.main)}")
-    return {reading.column: scores[main], **scores}, full_names[main], of_set
+    return {reading.column: scores[main], **scores}, full_names, of_set
 
 
 def read_samples(
-    file: Path, task: str, reading: Reading, config: Mapping, means: Mapping[str, float], rows: int
+    file: Path,
+    task: str,
+    reading: Reading,
+    config: Mapping,
+    means: Mapping[str, float],
+    rows: int,
+    generation: Mapping | None = None,
 ) -> Sheet:
     """The rows of one samples file, in the order of row ids.
 
@@ -269,42 +300,54 @@ def read_samples(
         means, rows: the task's numbers in the results file, and how many rows it counts.
 
     Raises:
-        RememError: a line that is no JSON (half written), no row id, a row twice, NaN, or a file that is
-            not that of these results.
+        RememError: a line that is no JSON (half written), no row id, a row twice, a score that is null, NaN or
+            outside [0, 1], a rank that cannot be, or a file that is not that of these results.
     """
     metadata = config.get("metadata") or {}
+    if not isinstance(metadata, Mapping) or not all(
+        isinstance(metadata.get(name) or {}, Mapping) for name in ("suite", "not_available")
+    ):
+        raise RememError(f"the results of {task} beside '{file}': their metadata cannot be read")
+    suite = dict(metadata.get("suite") or {})
+    rollouts = suite.get("rollouts", 64)
+    if isinstance(rollouts, bool) or not isinstance(rollouts, int) or rollouts < 1:
+        raise RememError(f"the results of {task} beside '{file}': rollouts {shown(rollouts)}")
     split = str(config.get("test_split", ""))
     forgotten = split.startswith("forget")
-    found: dict[str, tuple[Row, Reply, dict[str, float]]] = {}
+    found: dict[str, tuple[Row, Reply, dict[str, float], Status]] = {}
     of_set: set[str] = set()
-    mains: dict[str, list[float]] = {}
+    sums: dict[str, list[float]] = {}
+    number = 0
     try:
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 where = f"'{file}', line {number}"
-                try:
-                    sample = json.loads(line, parse_constant=_refuse)
-                except ValueError as error:
-                    raise RememError(f"{where}: half written or no JSON ({error})") from error
+                sample = parse_json(line, where)
                 if not isinstance(sample, dict):
                     raise RememError(f"{where}: no sample of lmms-eval")
                 row, reply = _row_of(sample, reading, forgotten, where)
                 if row.row_id in found:
                     raise RememError(f"{where}: row '{row.row_id}' for the second time")
-                scores, main, more = _scores_of(sample, reading, where)
-                found[row.row_id] = row, reply, scores
-                mains.setdefault(main, []).append(scores[reading.column])
+                _check_ranks(reply, sample[reading.rows], rollouts, where)
+                scores, full_names, more = _scores_of(sample, reading, where)
+                status = _status(reply, scores, reading)
+                found[row.row_id] = row, reply, {**scores, **rates_of(status)}, status
+                for name, full in full_names.items():
+                    sums.setdefault(full, []).append(scores[name])
                 of_set |= more
     except OSError as error:
         raise RememError(f"'{file}' cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise RememError(f"'{file}', after line {number}: no UTF-8") from error
     if not found:
         raise RememError(f"'{file}' holds no samples")
     if len(found) != rows:
         raise RememError(f"'{file}' holds {len(found)} rows, the results file {rows}")
-    for main, values in mains.items():
-        if abs(float(np.mean(values)) - means.get(main, math.inf)) > 1e-6:
+    for full, values in sums.items():
+        if full in means and abs(float(np.mean(values)) - means[full]) > 1e-6:
             raise RememError(
-                f"'{file}' is not the samples file of the results beside it: their {main} differs"
+                f"'{file}' is not the samples file of the results beside it: their {full} differs "
+                f"({np.mean(values):.6g}, in the results {means[full]:.6g})"
             )
     order = sorted(found, key=_natural)
     names = dict.fromkeys(name for key in order for name in found[key][2])
@@ -314,14 +357,22 @@ def read_samples(
         split=split,
         data=str(metadata.get("data", "")),
         fingerprint=str(metadata.get("fingerprint", "")),
-        suite=dict(metadata.get("suite") or {}),
+        suite=suite,
         missing=dict(metadata.get("not_available") or {}),
         rows=tuple(found[key][0] for key in order),
         replies=tuple(found[key][1] for key in order),
         scores={name: np.array([found[key][2].get(name, math.nan) for key in order]) for name in names},
         of_set={name: means[full] for name in sorted(of_set) if (full := f"{reading.name}_{name}") in means},
         means=means,
+        generation=generation or {},
+        statuses=tuple(found[key][3] for key in order),
     )
+
+
+def _status(reply: Reply, scores: Mapping[str, float], reading: Reading) -> Status:
+    """How a row's request ended, from its reply and scores, so of results of any version."""
+    failed = scores.get("failed_rate", 0.0) > 0
+    return status_of(None if failed else reply.text, scores[reading.column] >= RIGHT)
 
 
 def _natural(row_id: str) -> tuple:
@@ -329,21 +380,13 @@ def _natural(row_id: str) -> tuple:
     return (split, int(index), "") if index.isdigit() else (split, -1, index)
 
 
-def _option(model_args: object, name: str) -> str | None:
-    if isinstance(model_args, Mapping):
-        value = model_args.get(name)
-        return None if value is None else str(value)
-    match = re.search(rf"(?:^|,){name}=([^,]+)", str(model_args or ""))
-    return match.group(1) if match else None
-
-
 def _record_of(checkpoint: str) -> dict:
     """The `run.json` of a checkpoint folder or of the training it is a step of; empty if there is none."""
     folder = Path(checkpoint)
     for place in (folder, folder.parent) if re.fullmatch(r"checkpoint-\d+", folder.name) else (folder,):
         try:
-            record = json.loads((place / "run.json").read_text())
-        except (OSError, ValueError):
+            record = parse_json(read_text(place / "run.json"), "run.json", constants=True)
+        except RememError:
             continue
         if isinstance(record, dict):
             return record
@@ -358,7 +401,7 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     """
     file = Path(file)
     means = read_scores(file)
-    raw = json.loads(file.read_text())
+    raw = read_results(file)
     configs, counts = raw.get("configs") or {}, raw.get("n-samples") or {}
     tasks = [task for task, values in means.items() if reading_of(values) or task in counts]
     if not tasks:
@@ -374,8 +417,13 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
         if not samples.is_file():
             raise RememError(f"'{samples}' is not there: score with --log_samples, which the report reads")
         config = configs.get(task) or {}
-        rows = int((counts.get(task) or {}).get("effective", means[task][reading.rows]))
-        sheet = read_samples(samples, task, reading, config, means[task], rows)
+        rows = (counts.get(task) or {}).get("effective", means[task][reading.rows])
+        if isinstance(rows, bool) or not isinstance(rows, int | float) or rows != int(rows) or rows < 1:
+            raise RememError(f"'{file}': {task} has {shown(rows)} rows")
+        sheet = read_samples(samples, task, reading, config, means[task], int(rows), generation_of(raw, task))
+        if unbound := verify(file, raw, task):
+            notes.append(unbound)
+        notes += status_notes(task, sheet)
         if failed := sheet.means.get(f"{reading.name}_failed_rate"):
             notes.append(f"{task}: {failed:.1%} of the replies failed in the engine and score 0")
         if blank := sheet.means.get(f"{reading.name}_blank_rate"):
@@ -391,14 +439,15 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     settings = raw.get("config") or {}
     arguments = settings.get("model_args")
     checkpoint = str(
-        _option(arguments, "peft") or _option(arguments, "pretrained") or raw.get("model_name") or ""
+        option_of(arguments, "peft") or option_of(arguments, "pretrained") or raw.get("model_name") or ""
     )
     step = re.search(r"checkpoint-(\d+)", checkpoint) or re.search(r"checkpoint-(\d+)", name)
     if settings.get("limit"):
-        notes.append(f"scored with --limit {settings['limit']:g}: not the whole sets")
-    record = _record_of(checkpoint)
-    if (record.get("gate") or {}).get("overridden"):
-        notes.append(f"trained with --no_gate: {'; '.join(record['gate'].get('reasons') or [])}")
+        notes.append(f"scored with --limit {shown(settings['limit'])}: not the whole sets")
+    record, weights = _record_of(checkpoint), bound_of(raw).get("weights")
+    gate = record.get("gate")
+    if isinstance(gate, Mapping) and gate.get("overridden"):
+        notes.append(f"trained with --no_gate: {'; '.join(map(str, gate.get('reasons') or []))}")
     return Run(
         name=name,
         model=model or name,
@@ -408,8 +457,21 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
         record=record,
         step=int(step.group(1)) if step else None,
         sheets=sheets,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
+        weights=weights if isinstance(weights, str) else None,
     )
+
+
+MUCH = 0.1
+"""From which share of refusals a task's numbers are not told without them."""
+
+
+def status_notes(task: str, sheet: Sheet) -> list[str]:
+    """A line where many requests ended in a refusal."""
+    refused = sum(status == Status.REFUSAL for status in sheet.statuses)
+    if refused < MUCH * len(sheet.rows):
+        return []
+    return [f"{task}: {refused} of {len(sheet.rows)} replies are refusals, not other answers"]
 
 
 def _by_numbers(folder: Path) -> list:
@@ -474,10 +536,9 @@ def difference(first: Sheet, second: Sheet) -> str:
     """Why two sheets of one task must not be compared; empty if they may be."""
     if first.fingerprint != second.fingerprint:
         return f"other data (fingerprint {second.fingerprint or 'none'}, not {first.fingerprint or 'none'})"
-    if {"exposure", "memo"} & (first.scores.keys() & second.scores.keys()):
-        for name in COMPARED:
-            if first.suite.get(name) != second.suite.get(name):
-                return f"{name} {second.suite.get(name)}, not {first.suite.get(name)}"
+    shared = first.scores.keys() & second.scores.keys()
+    if why := unlike((first.suite, second.suite), (first.generation, second.generation), shared):
+        return why
     if first.ids != second.ids:
         return f"other rows ({len(second.ids)}, not {len(first.ids)})"
     return ""

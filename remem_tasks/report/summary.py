@@ -17,7 +17,8 @@ import numpy as np
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.benchmarks.views import MAINS
 from remem_tasks.errors import RememError
-from remem_tasks.report.gate import Thresholds, Verdict, judge, parts_of
+from remem_tasks.metrics.refusal import Status
+from remem_tasks.report.gate import WHOLE, Part, Thresholds, Verdict, judge, parts_of
 from remem_tasks.report.runs import Group, Run, Sheet, groups_of, read_runs, the_run
 from remem_tasks.report.statistics import (
     DRAWS,
@@ -34,6 +35,10 @@ from remem_tasks.report.statistics import (
 
 EXPOSURES = ("exposure", "prompted_exposure")  # the second is of backends that only give text
 NOT_ASKED = "not asked"
+BESIDE = ("refusal_rate", "coverage")
+"""Rates that stand beside every score of replies: without them a model that declines looks like one that forgot."""
+MOST = 0.9
+"""From which share of refusals a fall of the main score is called a refusal."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,10 @@ class Score:
     """One number of the report: a line of results.csv.
 
     Attributes:
-        part: "all", "1-hop", "attribute city", "forgotten", "kept".
+        part: the whole set, or its rows of a hop, attribute or target.
         low, high: 95 % interval (bootstrap over rows; Wilson's where all rows agree); None for a score that
             only a whole set has.
+        rows, of: how many rows have the score, of how many in the set or part: fewer are a mean over some only.
         remaining: the score over the start's, both summed over the rows that the start answered right
             (the memorised subset): 1 = nothing forgotten, 0 = all of it. None without a start.
         subset: how many rows that is.
@@ -52,7 +58,7 @@ class Score:
 
     run: str
     task: str
-    part: str
+    part: Part
     metric: str
     value: float
     low: float | None
@@ -61,6 +67,12 @@ class Score:
     remaining: float | None = None
     subset: int | None = None
     gate: str = NOT_ASKED
+    of: int | None = None
+
+    @property
+    def short(self) -> str:
+        """`12 of 20 rows` where not all have the score; else empty."""
+        return "" if self.of is None or self.rows == self.of else f"{self.rows} of {self.of} rows"
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,7 @@ class Findings:
     distances: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     seeds: dict[tuple[str, str, str], tuple[float, float | None, int]] = field(default_factory=dict)
 
-    def score(self, run: str, task: str, metric: str, part: str = "all") -> Score | None:
+    def score(self, run: str, task: str, metric: str, part: Part = WHOLE) -> Score | None:
         return self._index.get((run, task, metric, part))
 
     @property
@@ -135,7 +147,7 @@ def _scores_of(
 ) -> Iterator[tuple[Score, np.ndarray | None]]:
     """The scores of one task with the bootstrap means of the whole set (None for parts of it)."""
     first = sheets[0][1]
-    names = list(dict.fromkeys(name for _, sheet in sheets for name in sheet.metrics))
+    names = list(dict.fromkeys(name for _, sheet in sheets for name in (*sheet.metrics, *BESIDE)))
     nothing = np.full(len(first.rows), math.nan)
     weights = resampled(len(first.rows), draws)
     parts = parts_of(first)
@@ -144,7 +156,7 @@ def _scores_of(
         means = resampled_means(table, weights)
         for place, (run, sheet) in enumerate(sheets):
             values = table[:, place]
-            for part, keep in (("all", None), *parts.items()):
+            for part, keep in ((WHOLE, None), *parts.items()):
                 known = ~np.isnan(values) if keep is None else keep & ~np.isnan(values)
                 rows = int(known.sum())
                 if not rows:
@@ -168,13 +180,14 @@ def _scores_of(
                     remaining,
                     subset,
                     cell.verdict if cell else NOT_ASKED,
+                    len(first.rows) if keep is None else int(keep.sum()),
                 )
                 yield score, means[:, place] if keep is None else None
     for run, sheet in sheets:
-        cell = verdict.cell(sheet.task, "all") if verdict else None
+        cell = verdict.cell(sheet.task) if verdict else None
         gate = cell.verdict if cell else NOT_ASKED
         for metric, value in sheet.of_set.items():
-            whole = Score(run.name, sheet.task, "all", metric, value, None, None, len(sheet.rows), gate=gate)
+            whole = Score(run.name, sheet.task, WHOLE, metric, value, None, None, len(sheet.rows), gate=gate)
             yield whole, None
 
 
@@ -202,7 +215,7 @@ def _seeds_of(group: Group, scores: Sequence[Score]) -> dict:
     values: dict[tuple[str, str, str], list[float]] = {}
     model = {run.name: run.model for run in group.runs}
     for score in scores:
-        if score.part == "all":
+        if score.part == WHOLE:
             values.setdefault((model[score.run], score.task, score.metric), []).append(score.value)
     return {key: (*mean_and_sd(found), len(found)) for key, found in values.items() if len(found) > 1}
 
@@ -250,6 +263,32 @@ def findings_of(
                     found.distances.setdefault(run.name, {})[task] = distances(mine[known], reference[known])
     found.seeds = _seeds_of(group, found.scores)
     return found
+
+
+def declined(found: Findings) -> list[str]:
+    """A line for each run and set where the fall of the main score since the start is refusals, wholly or by half."""
+    lines = []
+    for task, sheets in found.group.sheets.items():
+        start = found.start.sheets.get(task) if found.start else None
+        if start is None:
+            continue
+        before = start.scores[start.main] >= RIGHT
+        for run, sheet in sheets:
+            lost = before & (sheet.scores[sheet.main] < RIGHT)
+            refused = sum(status == Status.REFUSAL for status, gone in zip(sheet.statuses, lost) if gone)
+            total, word = int(lost.sum()), sheet.reading.word
+            if not total or run is found.start or 2 * refused < total:
+                continue
+            if refused >= MOST * total:
+                lines.append(
+                    f"{run.name}, {task}: the fall of {word} is refusals ({refused} of the {total} rows that are no "
+                    "longer answered): the model declines, which does not show that it forgot"
+                )
+            else:
+                lines.append(
+                    f"{run.name}, {task}: {refused} of the {total} rows that are no longer answered are refused"
+                )
+    return lines
 
 
 @dataclass
@@ -307,6 +346,7 @@ def report_of(
         group.runs.sort(key=lambda run: (run is not the_start, run is not the_gold))
     worked = [findings_of(group, the_gold, the_start, thresholds, draws) for group in groups]
     for found in worked:
+        notes += declined(found)
         for sheet in (sheet for sheets in found.group.sheets.values() for _, sheet in sheets[:1]):
             for name, why in sheet.missing.items():
                 notes.append(f"{sheet.task}: {name} is not available: {why}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from remem_tasks.errors import RememError
 
-METRICS = ("em", "memo", "exposure")
+METRICS = ("em", "memo", "exposure", "visual")
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,14 @@ class Thresholds:
 
     `em` holds for what stands in its place too: ROUGE-L recall of CLEAR, accuracy or ROUGE-L of MLLMU-Bench.
     `memo` is low: a cut inside a word leaves a token that training never showed, so that a small model
-    which knows all answers by heart continues half of the cuts wrongly.
+    which knows all answers by heart continues half of the cuts wrongly. `visual` is of the visual gap: the
+    main score with the picture less the better of none and another person's, as in ULBench.
     """
 
     em: float = 0.8
     memo: float = 0.35
     exposure: float = 0.8
+    visual: float = 0.2
     confidence: float = 0.95
 
     def __post_init__(self) -> None:

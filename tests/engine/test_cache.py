@@ -9,7 +9,6 @@ import time
 
 import pytest
 import torch
-from lmms_eval.api.instance import GenerationResult, TokenCounts
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from support.rows import people_splits, write_parquet
@@ -17,7 +16,7 @@ from support.scripted import run, texts, value
 
 from remem_tasks import cli
 from remem_tasks.engine import cache as caching
-from remem_tasks.engine.cache import Cache, folder_of, hash_of, hash_of_model
+from remem_tasks.engine.cache import Answer, Cache, folder_of, hash_of, hash_of_model
 from remem_tasks.harness.remem_hf import RememHF
 
 SHORT = "max_new_tokens=6"
@@ -146,7 +145,7 @@ def test_a_run_that_stopped_goes_on(score, monkeypatch, tmp_path):
         score(batch_size=2)
     monkeypatch.setattr(RememHF, "_work", work)
     [file] = (tmp_path / "cache").glob("*/*.jsonl")
-    assert len(file.read_text().splitlines()) == 8  # replies and findings of four rows
+    assert len(file.read_text().splitlines()) == 2  # two batches
     with file.open("a") as opened:
         opened.write('{"key": "half a li')  # and what a kill leaves behind
     results, rows = score(batch_size=2)
@@ -170,22 +169,22 @@ def test_a_killed_process_goes_on(checkpoints, data_dir, tmp_path):
         )
 
     def kept():
-        return sum(len(file.read_text().splitlines()) for file in (tmp_path / "a").glob("*/*.jsonl"))
+        return sum(file.read_text().count("\n") for file in (tmp_path / "a").glob("*/*.jsonl"))
 
     first = start("a", "killed")
-    while kept() < 8 and first.poll() is None:
+    while kept() < 4 and first.poll() is None:
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     before = kept()
-    assert first.returncode == -signal.SIGKILL and 8 <= before < 72
+    assert first.returncode == -signal.SIGKILL and 4 <= before < 36
     scores = []
     for name, out in (("a", "resumed"), ("b", "whole")):
         process = start(name, out)
         assert process.wait() == 0, process.stderr.read()
         [results] = (tmp_path / out).rglob("*_results.json")
         scores.append(json.loads(results.read_text())["results"])
-    assert scores[0] == scores[1] and kept() == 72
+    assert scores[0] == scores[1] and kept() == 36
 
 
 def test_a_disk_that_takes_no_more_stops_nothing(score, tmp_path, capfd, monkeypatch):
@@ -220,9 +219,9 @@ def test_weights_that_are_not_in_memory_have_no_hash(checkpoints):
 
 def test_the_file(tmp_path):
     kept = Cache(tmp_path, "m")
-    answers = [GenerationResult("a\n“ü”", TokenCounts(input_tokens=3, output_tokens=2))]
+    answers = [Answer("a\n“ü”", read=3, said=2)]
     assert kept.get("k") is None
-    kept.put("k", answers)
+    kept.put([("k", answers)])
     assert Cache(tmp_path, "m").get("k") == answers and Cache(tmp_path, "n").get("k") is None
     kept.close()
     assert caching.size_of(tmp_path)[0] == 1
@@ -233,7 +232,7 @@ def test_the_file(tmp_path):
 
 def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("REMEM_CACHE", str(tmp_path))
-    Cache(tmp_path, "m").put("k", [])
+    Cache(tmp_path, "m").put([("k", [])])
     for arguments, said in (
         (["cache"], "1 model"),
         (["cache", "--clear"], "cleared"),

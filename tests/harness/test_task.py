@@ -15,6 +15,7 @@ from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.scoring_config import Suite
 from remem_tasks.errors import RememError
 from remem_tasks.harness.task import BenchmarkTask, failure_of
+from remem_tasks.metrics.refusal import Status
 
 TASKS = ["finetune", "forget1", "forget2", "forget3", "forget4", "retain", "test"]
 
@@ -343,7 +344,7 @@ def test_several_requests_of_a_row_keep_their_order(remem_data, monkeypatch):
         remem,
         "score",
         lambda self, doc, replies, *others: (
-            seen.append((doc["row_id"], replies)) or self.reply_rates(replies)
+            seen.append((doc["row_id"], replies)) or self.reply_rates(replies, Status.INCORRECT)
         ),
     )
     for simple in (False, True):

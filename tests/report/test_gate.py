@@ -15,7 +15,7 @@ def run_of(folder, rows, split="forget1"):
 
 
 def cells(verdict):
-    return {(cell.task, cell.part): cell.verdict for cell in verdict.cells}
+    return {(cell.task, str(cell.part)): cell.verdict for cell in verdict.cells}
 
 
 def test_verdicts_follow_the_bounds():
@@ -91,6 +91,7 @@ def test_what_was_not_measured_is_said_and_decides_nothing(tmp_path):
     assert verdict.passed and [line.split(": ")[1].split()[0] for line in verdict.missing] == [
         "memo",
         "exposure",
+        "visual",
     ]
 
 
@@ -124,6 +125,71 @@ def test_the_command_ends_with_status_1_for_a_model_that_had_not_memorised(tmp_p
     with pytest.raises(SystemExit) as ended:
         main(["gate", str(tmp_path / "under"), "--em", "0.2", "--memo", "0.2", "--exposure", "0.2"])
     assert ended.value.code == 0
+
+
+def test_too_few_rows_are_an_outcome_of_their_own(tmp_path, capsys):
+    folder = run_of(tmp_path, [row(i, em=1.0, exposure=1.0) for i in range(10)])
+    verdict = gate_of(folder)
+    # all right: n / (n + z²) ≥ 0.8 from n = 4 · 1.6449² = 10.82 on
+    assert verdict.outcome == UNCLEAR and verdict.cell("remem_forget1").needed == 11
+    assert "too few rows to say (10; at least 11 are needed)" in verdict.reasons[0]
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", str(folder)])
+    said = capsys.readouterr()
+    assert ended.value.code == 3 and "score sets of at least 11 rows" in said.err
+    assert "had not memorised" not in said.err
+    assert gate_of(run_of(tmp_path / "more", [row(i, em=1.0, exposure=1.0) for i in range(11)])).passed
+
+
+@pytest.mark.parametrize(("mean", "rows"), [(0.9, 20), (0.7, 20), (0.81, 30), (1.0, 3), (0.0, 1)])
+def test_the_rows_that_are_needed_are_the_fewest_that_say_something(mean, rows):
+    def verdict(n):
+        low, high = wilson(mean, n, 0.95, sides=1)
+        return Finding("em", mean, low, high, 0.8, "em", n, 0.95)
+
+    found = verdict(rows)
+    if found.verdict == UNCLEAR:
+        assert verdict(found.needed).verdict != UNCLEAR == verdict(found.needed - 1).verdict
+    assert Finding("em", 0.8, 0.7, 0.9, 0.8, "em", 20).needed is None
+
+
+def test_a_forget_set_that_was_not_scored_is_an_error(tmp_path, capsys):
+    folder = run_of(tmp_path, [row(i, em=1.0, exposure=1.0) for i in range(20)])
+    assert gate_of(folder, forget="forget1").passed
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", str(folder), "--forget", "forget9"])
+    assert ended.value.code == 1 and "--forget 'forget9': no such split" in capsys.readouterr().err
+
+
+def seen(index, own, blind, swapped):
+    one = row(index, em=own, exposure=1.0, memo=1.0, hop=2)
+    return one | {"remem_no_picture": blind, "remem_other_picture": swapped}
+
+
+def test_the_picture_has_to_be_used(tmp_path):
+    # 40 rows right with the picture; 10 of them without it, 30 with another person's: the gap is 10 of 40
+    rows = [seen(i, 1.0, float(i < 10), float(i < 30)) for i in range(40)]
+    verdict = gate_of(run_of(tmp_path / "a", rows))
+    (gap,) = [one for one in verdict.cell("remem_forget1").findings if one.metric == "visual"]
+    assert gap.mean == 0.25 and gap.name == "visual gap"
+    (low, high), (_, most) = wilson(0.25, 40, 0.975, sides=1), wilson(0.0, 40, 0.975, sides=1)
+    assert (gap.low, gap.high) == (pytest.approx(low - most), pytest.approx(high))
+    assert verdict.outcome == UNCLEAR  # .25 is above .20, but its bound is not
+    rows = [seen(i, 1.0, 1.0, 0.0) for i in range(40)]  # answers without the picture: it is not looked at
+    verdict = gate_of(run_of(tmp_path / "b", rows))
+    assert (
+        verdict.outcome == NOT_MEMORISED
+        and "visual gap 0.00 (at most 0.09; needed 0.20)" in verdict.reasons[0]
+    )
+    rows = [seen(i, 1.0, 0.0, 0.0) for i in range(40)]
+    assert gate_of(run_of(tmp_path / "c", rows)).passed
+    assert any(
+        "visual was not measured" in line for line in gate_of(run_of(tmp_path / "d", rows_without())).missing
+    )
+
+
+def rows_without():
+    return [row(i, em=1.0, exposure=1.0) for i in range(40)]
 
 
 def test_a_verdict_can_be_recorded(tmp_path):

@@ -33,7 +33,7 @@ def test_entries_hold_what_the_report_says(runs):
     assert entry["name"] == "npo" and entry["start"]["gate"] == {"passed": True, "reasons": []}
     em = entry["scores"]["remem_forget1"]["em"]
     assert em["value"] == pytest.approx(1 / 30, abs=1e-6) == em["remaining"] and em["rows"] == 30
-    assert entry["suite"]["rollouts"] == 64 and entry["data"]["remem_forget1"]["rows"] == 30
+    assert entry["suite"]["remem_forget1"]["rollouts"] == 64 and entry["data"]["remem_forget1"]["rows"] == 30
     assert entry["to_gold"]["remem_forget1"]["ks"] == pytest.approx(1 / 30, abs=1e-6)
     assert check_entry(json.loads(json.dumps(entry)), "here") == entry
 
@@ -71,7 +71,8 @@ def test_a_start_that_had_not_memorised_is_refused_unless_asked_for(runs, tmp_pa
     ("change", "message"),
     [
         ({"fingerprint": "0" * 16}, "is other data"),
-        ({"suite": {**SUITE, "rollouts": 16}}, "rollouts 16, the board 64"),
+        ({"suite": {**SUITE, "rollouts": 128}}, "rollouts 128, the board 64"),
+        ({"generation": {"max_new_tokens": 3}}, "remem_forget1: max_new_tokens 3, the board None"),
     ],
 )
 def test_other_data_or_settings_are_refused(runs, tmp_path, change, message):
@@ -93,9 +94,25 @@ def path(entry, *keys):
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("format",), 2, "format 2, this version reads 1"),
+        (("format",), 1, "format 1, this version reads 2"),
         (("name",), "", "'name' has to be one line"),
-        (("name",), "a\nb", "'name' has to be one line"),
+        (("name",), "a\nb", "'name' holds control or bidirectional characters"),
+        (("name",), "\u202eopn", "'name' holds control or bidirectional"),
+        (("method",), "\x1b[31mnpo", "'method' holds control or bidirectional"),
+        (("checkpoint",), "a\x9b2J", "'checkpoint' holds control or bidirectional"),
+        (("start", "name"), "a\x00", "'start name' holds control"),
+        (("start", "gate", "reasons"), None, "no list of reasons"),
+        (("start", "gate", "passed"), False, "did not pass, without a reason"),
+        (
+            ("start", "gate", "reasons"),
+            ["remem_forget1, all: not memorised"],
+            "passed, with reasons against it",
+        ),
+        (("to_gold", "remem_forget1", "ks"), float("nan"), "ks is nan, not a number"),
+        (("to_gold", "remem_forget1"), {}, "ks is None, not a number"),
+        (("scores", "remem_forget1", "em", "remaining"), float("inf"), "remaining is inf, not a number"),
+        (("data", "remem_forget1", "rows"), True, "lacks fingerprint or rows"),
+        (("generation",), {}, "'generation' and 'data' name other sets"),
         (("samples",), "zz", "no digest"),
         (("scores", "remem_forget1", "em", "value"), 1.5, "outside \\[0, 1\\]"),
         (("scores", "remem_forget1", "em", "value"), True, "not a number"),
@@ -105,7 +122,7 @@ def path(entry, *keys):
         (("scores", "remem_forget1"), {}, "without em"),
         (("data", "remem_forget1", "fingerprint"), "", "lacks fingerprint"),
         (("data",), {}, "name other sets"),
-        (("start",), {"gate": {}}, "lacks its samples"),
+        (("start",), {"gate": {}}, "lacks its name, its samples"),
         (("more",), 1, "unknown field more"),
         (("scores",), [], "'scores' is \\[\\]"),
     ],
@@ -126,7 +143,7 @@ def test_a_missing_field_and_a_broken_line_are_named(runs, tmp_path):
     board = tmp_path / "board.jsonl"
     append(board, entries(runs, "npo"))
     board.write_text(board.read_text() + "{half")
-    with pytest.raises(RememError, match="line 2: no JSON"):
+    with pytest.raises(RememError, match="line 2: half written or no JSON"):
         append(board, entries(runs, "ga"))
 
 
@@ -168,3 +185,36 @@ def test_the_commands(runs, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["leaderboard", "show", "--file", board])
     assert ended.value.code == 0 and "1 entries, no faults" in capsys.readouterr().out
+
+
+def test_an_entry_is_verified_against_its_results_and_samples(runs, tmp_path, capsys):
+    board = tmp_path / "b.jsonl"
+    append(board, entries(runs, "npo"))
+    argv = ["leaderboard", "verify", "--file", str(board), "--start", str(runs / "start")]
+    argv += ["--gold", str(runs / "gold"), str(runs / "npo")]
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 0 and "'npo' holds: " in capsys.readouterr().out
+    entry = json.loads(board.read_text())
+    entry["scores"]["remem_forget1"]["em"]["value"] = entry["scores"]["remem_forget1"]["em"]["low"]
+    board.write_text(json.dumps(entry) + "\n")
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 1
+    assert "scores remem_forget1 em value is" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*argv, "--name", "other"])
+    assert "the board has no entry 'other'" in capsys.readouterr().err
+
+
+def test_a_board_that_cannot_be_read_or_written_is_one_line(runs, tmp_path):
+    board = tmp_path / "b.jsonl"
+    board.write_bytes(b"\xff\n")
+    with pytest.raises(RememError, match="b.jsonl' cannot be read: byte 0 is no UTF-8"):
+        read_board(board)
+    board.write_text('{"format": ' + "1" * 5000 + "}\n")
+    with pytest.raises(RememError, match="line 1: half written or no JSON .a number of 5000 digits"):
+        read_board(board)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RememError, match="cannot be written"):
+        append(tmp_path / "file" / "b.jsonl", entries(runs, "npo"))

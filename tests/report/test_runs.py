@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from support.made import SUITE, model, row, write_run
 
+from remem_tasks.binding import KEY
 from remem_tasks.errors import RememError
+from remem_tasks.metrics.refusal import Status
 from remem_tasks.report.runs import find_runs, groups_of, read_run, read_runs, the_run
 
 
@@ -19,7 +21,11 @@ def test_rows_scores_and_replies_are_those_of_the_file_in_the_order_of_row_ids(t
     sheet = run.sheets["remem_forget1"]
     assert sheet.ids == ("forget1:2", "forget1:10")
     assert sheet.scores["em"].tolist() == [0, 1] and sheet.scores["exposure"].tolist() == [0.25, 0.5]
-    assert set(sheet.scores) == {"em", "rougel", "memo", "exposure", "blank_rate", "failed_rate"}
+    assert set(sheet.scores) == {
+        *("em", "rougel", "memo", "exposure", "blank_rate", "failed_rate", "refusal_rate", "coverage")
+    }
+    assert sheet.statuses == (Status.REFUSAL, Status.CORRECT)
+    assert sheet.mean("refusal_rate") == 0.5 == sheet.mean("coverage")
     assert (sheet.rows[1].hop, sheet.rows[1].attribute, sheet.rows[1].forgotten) == (2, "pet", True)
     assert sheet.replies[1].text == "Oslo Bay" and sheet.replies[1].ranks == (8,)
     assert sheet.replies[0].bits == (None,) and sheet.replies[0].guesses == (((" Oslo Bay", -0.25),),)
@@ -29,7 +35,6 @@ def test_rows_scores_and_replies_are_those_of_the_file_in_the_order_of_row_ids(t
 
 def test_a_score_that_a_row_lacks_is_not_counted(tmp_path):
     samples = [row(0, em=1.0), row(1, em=1.0)]
-    samples[0]["remem_reference_exposure"] = None
     samples[1]["remem_reference_exposure"] = 0.5
     sheet = read_run(write_run(tmp_path, {"forget1": samples}), "a").sheets["remem_forget1"]
     assert np.isnan(sheet.scores["reference_exposure"][0]) and sheet.mean("reference_exposure") == 0.5
@@ -47,6 +52,20 @@ def rewritten(samples, **more):
     samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+def without_em(samples):
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    samples.write_text(
+        "".join(json.dumps({k: v for k, v in one.items() if k != "remem_em"}) + "\n" for one in lines)
+    )
+
+
+def ranked(samples, ranks):
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    for line in lines:
+        line["remem_rows"]["guess_rank"] = ranks
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 SPOILT = {
     "half written": (lambda file: file.write_text(file.read_text()[:-30]), "line 2: half written"),
     "missing": (lambda file: file.unlink(), "score with --log_samples"),
@@ -60,9 +79,31 @@ SPOILT = {
     "NaN": (lambda file: file.write_text(file.read_text().replace('"remem_memo": 0.0', '"remem_memo": NaN')), "NaN is no score"),
     "infinity": (lambda file: file.write_text(file.read_text().replace('"remem_memo": 0.0', '"remem_memo": 1e999')), "not a finite number"),
     "a text for a score": (lambda file: rewritten(file, remem_memo="1.0"), "remem_memo is '1.0'"),
+    "null": (lambda file: rewritten(file, remem_memo=None), "line 1: remem_memo is None, not a finite number"),
+    "more than all": (lambda file: rewritten(file, remem_exposure=1.5), "line 1: remem_exposure is 1.5, outside"),
+    "less than nothing": (lambda file: rewritten(file, remem_exposure=-0.5), "line 1: remem_exposure is -0.5, outside"),
+    "another metric at 0": (lambda file: rewritten(file, remem_exposure=0.0), "their remem_exposure differs"),
+    "rank 0": (lambda file: ranked(file, [0]), "line 1: guess rank 0 is out of range: 1 to 65"),
+    "a rank past M + 1": (lambda file: ranked(file, [66]), "line 1: guess rank 66 is out of range: 1 to 65"),
+    "no rank": (lambda file: ranked(file, [None]), "line 1: guess rank None is out of range"),
+    "half a rank": (lambda file: ranked(file, [1.5]), "line 1: guess rank 1.5 is out of range"),
+    "5,000 digits": (
+        lambda file: file.write_text(file.read_text().replace('"remem_memo": 0.0', '"remem_memo": ' + "7" * 5000)),
+        "line 1: half written or no JSON .a number of 5000 digits",
+    ),
+    "deep": (lambda file: file.write_text("[" * 100_000 + "\n"), "line 1: half written or no JSON .nested too deep"),
+    "no UTF-8": (lambda file: file.write_bytes(b"\xff\xfe{}"), "no UTF-8"),
+    "a hop of a million": (
+        lambda file: rewritten(file, remem_rows={"row_id": "forget1:0", "identity": "a", "hop": 10**6}),
+        "line 1: hop 1000000 is out of range",
+    ),
+    "another run's, with the same means": (
+        lambda file: rewritten(file, filtered_resps=["Bergen"]),
+        "is not the samples file that was written with the results",
+    ),
     "a list": (lambda file: file.write_text("[]\n"), "no sample of lmms-eval"),
     "another run's": (lambda file: rewritten(file, remem_em=1.0), "their remem_em differs"),
-    "no em": (lambda file: rewritten(file, remem_em=None), "a row without remem's em"),
+    "no em": (without_em, "a row without remem\'s em"),
     "other types in the row": (
         lambda file: rewritten(file, remem_rows={"row_id": "forget1:0", "identity": "a", "hop": "two"}),
         "cannot be read",
@@ -73,7 +114,7 @@ SPOILT = {
 @pytest.mark.parametrize("kind", SPOILT)
 def test_bad_samples_are_refused_by_name(tmp_path, kind):
     change, message = SPOILT[kind]
-    file = spoil(write_run(tmp_path, {"forget1": [row(0), row(1)]}), change)
+    file = spoil(write_run(tmp_path, {"forget1": [row(0, exposure=0.5), row(1, exposure=0.5)]}), change)
     with pytest.raises(RememError, match=message) as caught:
         read_run(file, "a")
     assert "samples_remem_forget1.jsonl" in str(caught.value) and "\n" not in str(caught.value)
@@ -89,7 +130,7 @@ def test_half_written_results_are_refused(tmp_path):
 def test_results_of_other_tasks_alone_hold_no_rows(tmp_path):
     file = write_run(tmp_path, {"forget1": [row(0)]})
     raw = json.loads(file.read_text())
-    del raw["results"]["remem_forget1"]["remem_rows,none"]
+    del raw["results"]["remem_forget1"]["remem_rows,none"], raw[KEY]
     file.write_text(json.dumps(raw))
     with pytest.raises(RememError, match="no row ids"):
         read_run(file, "a")
@@ -97,7 +138,15 @@ def test_results_of_other_tasks_alone_hold_no_rows(tmp_path):
 
 def test_failed_replies_are_said(tmp_path):
     run = read_run(write_run(tmp_path, {"forget1": [row(0, failed=1.0), row(1)]}), "a")
-    assert run.notes == ("remem_forget1: 50.0% of the replies failed in the engine and score 0",)
+    assert "remem_forget1: 50.0% of the replies failed in the engine and score 0" in run.notes
+    assert "remem_forget1: 1 of 2 replies are refusals, not other answers" in run.notes
+    assert run.sheets["remem_forget1"].statuses == (Status.FAILED, Status.REFUSAL)
+
+
+def test_what_older_results_lack_is_said(tmp_path):
+    run = read_run(write_run(tmp_path, {"forget1": [row(0, reply="Bergen")]}, sealed=False), "a")
+    (note,) = run.notes
+    assert note.startswith("no digests in the results file") and run.weights is None
 
 
 def test_runs_are_found_and_named(tmp_path):
@@ -129,9 +178,12 @@ def test_one_name_for_several_runs_makes_seeds(tmp_path):
     ("change", "why"),
     [
         ({"fingerprint": "0" * 16}, "other data (fingerprint 0000000000000000, not ffffffffffffffff)"),
-        ({"suite": {**SUITE, "rollouts": 16}}, "rollouts 16, not 64"),
+        ({"suite": {**SUITE, "rollouts": 128}}, "rollouts 128, not 64"),
         ({"suite": {**SUITE, "rollout_seed": 1}}, "rollout_seed 1, not 0"),
         ({"suite": {**SUITE, "estimator": "frequency"}}, "estimator frequency, not distinct"),
+        ({"generation": {"max_new_tokens": 3}}, "max_new_tokens 3, not None"),
+        ({"generation": {"do_sample": True, "temperature": 0.7}}, "do_sample True, not None"),
+        ({"generation": {"num_beams": 4}}, "num_beams 4, not None"),
     ],
 )
 def test_runs_that_cannot_be_compared_stand_apart(tmp_path, change, why):
@@ -151,7 +203,7 @@ def test_other_rows_stand_apart(tmp_path):
 
 
 def test_a_suite_without_exposure_may_differ_in_what_it_did_not_measure(tmp_path):
-    for name, suite in (("a", SUITE), ("b", {**SUITE, "rollouts": 8})):
+    for name, suite in (("a", SUITE), ("b", {**SUITE, "rollouts": 128})):
         rows = [row(0)]
         if name == "b":
             del rows[0]["remem_exposure"], rows[0]["remem_memo"]

@@ -8,9 +8,11 @@ import pytest
 from rich.console import Console
 from support.made import SUITE, model, row, write_run
 
+from remem_tasks.binding import KEY
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError
-from remem_tasks.render.text import csv_of, markdown_of, tables
+from remem_tasks.render.text import FORGOTTEN, KEPT, csv_of, markdown_of, tables
+from remem_tasks.report.gate import WHOLE
 from remem_tasks.report.summary import report_of
 
 
@@ -53,7 +55,7 @@ def test_the_gate_marks_every_score_of_a_set_that_was_not_memorised(runs):
     report = report_of([str(runs)], gold="gold", start="start")
     found = report.groups[0]
     assert found.verdict is not None and not found.verdict.passed
-    assert {score.gate for score in found.scores if "retain" in score.task and score.part == "all"} == {
+    assert {score.gate for score in found.scores if "retain" in score.task and score.part == WHOLE} == {
         "memorised"
     }
     assert found.score("idk", "remem_forget1", "em").gate == "too few rows to say"
@@ -97,11 +99,11 @@ def test_seeds_are_mean_and_sd(tmp_path):
 
 
 def test_other_settings_are_shown_apart_and_said(runs):
-    model(runs, "other", [0.0] * 5, [1.0] * 30, suite={**SUITE, "rollouts": 16})
+    model(runs, "other", [0.0] * 5, [1.0] * 30, suite={**SUITE, "rollouts": 128})
     report = report_of([str(runs)], gold="gold", start="start")
     assert [len(found.group.runs) for found in report.groups] == [3, 1]
     assert any(
-        "Shown apart as group 2 (other)" in note and "rollouts 16, not 64" in note for note in report.notes
+        "Shown apart as group 2 (other)" in note and "rollouts 128, not 64" in note for note in report.notes
     )
     assert not any("other" in (pair.first, pair.second) for found in report.groups for pair in found.pairs)
     assert "## Group 2" in markdown_of(report, "t")
@@ -130,8 +132,8 @@ def test_test_rows_are_told_by_target(tmp_path):
     rows = [row(i, "test", em=float(i < 3), exposure=0.5, forgotten=i < 2) for i in range(6)]
     write_run(tmp_path / "a", {"test": rows})
     found = report_of([str(tmp_path)]).groups[0]
-    assert found.score("a", "remem_test", "em", "forgotten").value == 1
-    assert found.score("a", "remem_test", "em", "kept").value == 0.25
+    assert found.score("a", "remem_test", "em", FORGOTTEN).value == 1
+    assert found.score("a", "remem_test", "em", KEPT).value == 0.25
 
 
 def test_the_command_writes_all_four_and_names_the_page(runs, tmp_path, capsys, monkeypatch):
@@ -153,6 +155,10 @@ def test_only_what_cannot_be_read_is_refused(runs):
     raw = json.loads(file.read_text())
     raw["n-samples"]["remem_retain"]["effective"] = 31
     file.write_text(json.dumps(raw))
+    with pytest.raises(RememError, match="its numbers are not those that the run wrote"):
+        report_of([str(runs)])
+    del raw[KEY]  # as of an earlier version
+    file.write_text(json.dumps(raw))
     with pytest.raises(RememError, match="holds 30 rows, the results file 31"):
         report_of([str(runs)])
 
@@ -169,10 +175,52 @@ def test_every_column_of_a_set_that_was_not_memorised_is_marked(tmp_path):
         write_run(tmp_path / name, tasks, name)
     report = report_of([str(tmp_path)], gold="gold", start="start")
     found = report.groups[0]
-    assert found.score("after", "remem_test", "em", "forgotten").gate == "not memorised"
-    assert found.score("after", "remem_test", "em", "kept").gate != "not memorised"
+    assert found.score("after", "remem_test", "em", FORGOTTEN).gate == "not memorised"
+    assert found.score("after", "remem_test", "em", KEPT).gate != "not memorised"
     line = next(line for line in markdown_of(report, "t").splitlines() if line.startswith("| after |"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     # forget1 EM, MEMO, exposure; test forgotten EM, exposure; test kept EM; EM left, exposure left (none); KS
     assert ["†" in cell for cell in cells[1:]] == [True] * 5 + [False, True, False, True]
     assert cells[7] == "0.00 †" and cells[8] == "-"
+
+
+def test_a_fall_that_is_refusals_is_told_so(tmp_path):
+    for name, replies in (
+        ("start", ["Oslo Bay"] * 30),
+        ("idk", ["I don't know."] * 28 + ["Bergen", "Oslo Bay"]),
+        ("half", ["I don't know."] * 20 + ["Bergen"] * 10),
+        ("npo", ["Bergen"] * 30),
+    ):
+        rows = [
+            row(i, em=float(reply == "Oslo Bay"), exposure=1.0, reply=reply)
+            for i, reply in enumerate(replies)
+        ]
+        write_run(tmp_path / name, {"forget1": rows}, name)
+    report = report_of([str(tmp_path)], start="start")
+    told = [note for note in report.notes if "refus" in note]
+    assert (
+        "idk, remem_forget1: the fall of EM is refusals (28 of the 29 rows that are no longer answered)"
+        in "".join(told)
+    )
+    assert any(
+        "half, remem_forget1: 20 of the 30 rows that are no longer answered are refused" in note
+        for note in told
+    )
+    assert not any(note.startswith("npo") for note in told)
+    text = markdown_of(report, "t")
+    assert "forget1 refused" in text and "forget1 coverage" in text
+    found = report.groups[0]
+    assert found.score("idk", "remem_forget1", "refusal_rate").value == pytest.approx(28 / 30)
+    assert found.score("idk", "remem_forget1", "coverage").value == pytest.approx(2 / 30)
+
+
+def test_a_mean_over_fewer_rows_says_so_beside_the_number(tmp_path):
+    rows = [row(i, exposure=0.5) for i in range(20)]
+    for one in rows[12:]:
+        del one["remem_exposure"]
+    write_run(tmp_path / "a", {"forget1": rows})
+    report = report_of([str(tmp_path)])
+    score = report.groups[0].score("a", "remem_forget1", "exposure")
+    assert (score.rows, score.of, score.short) == (12, 20, "12 of 20 rows")
+    assert "12 of 20 rows" in markdown_of(report, "t")
+    assert report.groups[0].score("a", "remem_forget1", "em").short == ""

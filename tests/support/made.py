@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from remem_tasks.binding import seal
+
 SUITE = {
     "metrics": ["em", "memo", "exposure"],
     "rollouts": 64,
@@ -52,6 +54,18 @@ def row(index: int, split: str = "forget1", **more) -> dict:
     }
 
 
+def means_of(rows: list[dict]) -> dict[str, float]:
+    """The mean of each score over the rows that have it, as the harness has them."""
+    names = dict.fromkeys(
+        name
+        for one in rows
+        for name, value in one.items()
+        if name.startswith("remem_") and not isinstance(value, dict)
+    )
+    having = {name: [one[name] for one in rows if isinstance(one.get(name), float)] for name in names}
+    return {name: sum(values) / len(values) for name, values in having.items() if values}
+
+
 def write_run(
     folder: Path,
     tasks: dict[str, list[dict]],
@@ -60,8 +74,15 @@ def write_run(
     fingerprint: str = "f" * 16,
     data: str = "",
     stamp: str = "20260101_000000",
+    generation: dict | None = None,
+    sealed: bool = True,
 ) -> Path:
-    """Write tasks (split → samples) as lmms-eval would below an --output_path; returns the results file."""
+    """Write tasks (split → samples) as lmms-eval would below an --output_path; returns the results file.
+
+    Args:
+        generation: the tasks' generation settings.
+        sealed: whether the digests are put in, as at the end of a run.
+    """
     place = Path(folder) / checkpoint.replace("/", "__")
     place.mkdir(parents=True, exist_ok=True)
     results, configs, counts = {}, {}, {}
@@ -73,12 +94,11 @@ def write_run(
         )
         results[task] = {
             "alias": task,
-            "remem_em,none": sum(one["remem_em"] for one in rows) / len(rows),
-            "remem_failed_rate,none": sum(one["remem_failed_rate"] for one in rows) / len(rows),
+            **{f"{name},none": value for name, value in means_of(rows).items()},
             "remem_rows,none": len(rows),
         }
         metadata = {"data": data, "fingerprint": fingerprint, "suite": suite or SUITE, "not_available": {}}
-        configs[task] = {"test_split": split, "metadata": metadata}
+        configs[task] = {"test_split": split, "metadata": metadata, "generation_kwargs": generation or {}}
         counts[task] = {"original": len(rows), "effective": len(rows)}
     file = place / f"{stamp}_results.json"
     file.write_text(
@@ -92,6 +112,8 @@ def write_run(
             }
         )
     )
+    if sealed:
+        seal(file)
     return file
 
 

@@ -6,6 +6,8 @@ accelerate launch --config_file … tests/trainers.py DATA CHECKPOINT OUT METHOD
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,6 +19,9 @@ from unlearning.data import Role, load_rows
 from unlearning.methods import METHODS
 from unlearning.run import build_trainer, load_models
 
+# Reading a data set is two thirds of making a trainer. Nobody changes its tables, or its files within a session.
+tables = cache(load_rows)
+
 
 def trainer_of(data, folder, output, method: str, *flags: str):
     """A trainer that has not trained yet; altpo gets one other answer a row if the data has none."""
@@ -24,8 +29,8 @@ def trainer_of(data, folder, output, method: str, *flags: str):
     argv += ["--output_dir", str(output), "--disable_tqdm", "true", "--save_strategy", "no", *flags]
     data_args, args, model_args = parse(argv)
     cls = METHODS[args.method]
-    rows = load_rows(
-        data_args.data, cls.rows_from, data_args.forget, alternatives=args.alternatives != "model"
+    rows = replace(
+        tables(data_args.data, cls.rows_from, data_args.forget, alternatives=args.alternatives != "model")
     )
     if Role.ALT in cls.roles and rows.alternatives is None and args.alternatives == "auto":
         asked = zip(rows.forget["row_id"][:], rows.forget["attribute"][:])

@@ -12,11 +12,13 @@ from unlearning.data import Examples, Role
 
 
 @pytest.fixture
-def make_trainer(data_dir, checkpoints, tmp_path):
+def make_trainer(data_dir, checkpoints, tmp_path, training_seed):
     """(method, arch, *flags) → a trainer that has not trained yet; nothing of it is saved."""
 
     def make(method: str, arch: str = "llava", *flags: str, model: str | None = None):
-        return trainer_of(data_dir, model or checkpoints[arch], tmp_path / "run", method, *flags)
+        return trainer_of(
+            data_dir, model or checkpoints[arch], tmp_path / "run", method, "--seed", training_seed, *flags
+        )
 
     return make
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from remem_tasks.errors import RememError
+from remem_tasks.errors import RememError, Terminated
 from unlearning import weights as checkpoint
+from unlearning.trainer import UnlearnTrainer
 
 # 6 forget rows in batches of 2: three steps an epoch, so checkpoint-4 lies inside an epoch.
 FLAGS = ("--max_steps", "8", "--per_device_train_batch_size", "2", "--learning_rate", "2e-3", "--save_steps", "4",
@@ -175,3 +176,32 @@ def test_kill_minus_nine_and_resume(checkpoints, data_dir, train_run, tmp_path, 
     assert checkpoint.last_checkpoint(cut), "killed after a checkpoint"
     train_run(cut, "npo", checkpoints[arch], *flags, *RESUME)
     assert equal(weights(cut), weights(tmp_path / "whole"))
+
+
+def test_a_checkpoint_that_lost_its_state_is_refused_unless_told(checkpoints, train_run, tmp_path):
+    train_run(tmp_path / "whole", "npo", checkpoints["llava"], *FLAGS)
+    cut = killed_after(4, tmp_path / "whole", tmp_path / "cut")
+    (cut / "checkpoint-4" / "optimizer.pt").unlink()
+    with pytest.raises(RememError, match=r"has lost optimizer\.pt: .*--resume_without_state true"):
+        train_run(cut, "npo", checkpoints["llava"], *FLAGS, *RESUME)
+    record = train_run(cut, "npo", checkpoints["llava"], *FLAGS, *RESUME, "--resume_without_state", "true")
+    assert record["resumed_from"] == {"checkpoint": str(cut / "checkpoint-4"), "lost": ["optimizer.pt"]}
+    assert not equal(weights(cut), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(("error", "said"), [(KeyboardInterrupt, "interrupted"), (Terminated, "terminated")])
+def test_the_record_says_that_a_run_was_interrupted(
+    checkpoints, train_run, tmp_path, monkeypatch, error, said
+):
+    def stops(self, *arguments, **options):
+        if self.state.global_step == 5:
+            raise error
+        return step(self, *arguments, **options)
+
+    step = UnlearnTrainer.training_step
+    monkeypatch.setattr(UnlearnTrainer, "training_step", stops)
+    with pytest.raises(error):
+        train_run(tmp_path / "run", "npo", checkpoints["llava"], *FLAGS)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["stopped"]) == ("interrupted", said)
+    assert record["last_checkpoint"] == str(tmp_path / "run" / "checkpoint-4")

@@ -100,6 +100,19 @@ def test_help_is_short_and_help_all_long(capsys):
     assert len(short.splitlines()) < 180 < len(long.splitlines())
 
 
+def test_a_recipe_goes_by_its_name_or_its_path(tmp_path, monkeypatch):
+    _, args, model = parse(["--config", "llava_1.5_7b_remem", *BASE])
+    assert (args.method, model.lora_alpha) == ("npo", 16)
+    assert parse(["--config=ga", *BASE])[1].method == "ga"
+    monkeypatch.chdir(tmp_path)
+    Path("ga").write_text("method: idk\n")  # a file of one's own comes first
+    assert parse(["--config", "ga", *BASE])[1].method == "idk"
+    with pytest.raises(
+        RememError, match="--config 'nqo' is neither a file nor one of the recipes ga, gold, "
+    ):
+        parse(["--config", "nqo", *BASE])
+
+
 ACCELERATE = sorted((Path(unlearning.__file__).parent / "configs" / "accelerate").glob("*.yaml"))
 
 

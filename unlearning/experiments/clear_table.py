@@ -16,7 +16,7 @@ from pathlib import Path
 
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import score_here
-from remem_tasks.files import write_json
+from remem_tasks.files import locked, write_json
 from unlearning.experiments.ledger import Ledger
 
 METHODS = ("retain_ft", "ga", "grad_diff", "kl", "idk", "dpo", "npo", "scrub", "llmu", "rmu")
@@ -204,7 +204,7 @@ def _do(job: Job, out: Path, size: Size, base: str, device: str) -> dict:
     from unlearning.run import run
 
     argv = training(job, out, size, base, device)
-    record: dict = {"job": asdict(job), "command": ["unlearning/train.py", *argv]}
+    record: dict = {"job": asdict(job), "command": ["remem", "train", *argv]}
     started = time.time()
     folder = out / "models" / job.name
     shutil.rmtree(folder, ignore_errors=True)  # what a stopped call left
@@ -221,6 +221,7 @@ def _do(job: Job, out: Path, size: Size, base: str, device: str) -> dict:
     return {**record, "seconds": round(time.time() - started, 1)}
 
 
+@locked
 def reproduce(
     out: str | Path,
     methods: Sequence[str] = METHODS,

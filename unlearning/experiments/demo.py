@@ -10,9 +10,8 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +19,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from remem_tasks.errors import RememError
-from remem_tasks.files import write_json, write_whole
+from remem_tasks.errors import COLLAPSED, RememError
+from remem_tasks.files import locked, write_json, write_whole
+from remem_tasks.processes import run
 from remem_tasks.render.text import write_report
 from remem_tasks.report.results import Scores, newest_results, read_scores
 from remem_tasks.report.summary import report_of
+from remem_tasks.training import program
 from unlearning.experiments.picture import draw_summary
 
 TASKS = ("remem_forget1", "remem_retain", "remem_test")
@@ -56,9 +57,9 @@ FULL = Size(
     base="--pictures 6000 --epochs 16",
     stage1="--max_steps 500",
     methods={
-        "grad_diff": "--alpha 15 --learning_rate 1e-4 --max_steps 100",
-        "npo": "--alpha 10 --learning_rate 1e-4 --max_steps 80",
-        "idk": "--learning_rate 3e-4 --max_steps 40",
+        "grad_diff": "--alpha 15 --learning_rate 1e-4 --max_steps 120",
+        "npo": "--alpha 10 --learning_rate 1e-4 --max_steps 120",
+        "idk": "--learning_rate 3e-4 --max_steps 60",
     },
 )
 QUICK = Size(
@@ -72,23 +73,29 @@ STAGE1 = (
     "--per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 --lr_scheduler_type cosine "
     "--warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
 )
-STAGE2 = "--per_device_train_batch_size 16 --lr_scheduler_type cosine --logging_steps 10 --save_strategy no"
+# A run ends by what it is for: at the first evaluation, of 30 forget rows and as many retain rows, where no secret
+# is said, as gold says none. `max_steps` bounds it.
+STAGE2 = (
+    "--per_device_train_batch_size 8 --lr_scheduler_type constant --logging_steps 10 --save_strategy no "
+    "--eval_strategy steps --eval_steps 5 --eval_rows 30 --per_device_eval_batch_size 30 --stop_on forget_em=0"
+)
 
-# What a demo that came out right shows: (model, task, metric, at least or at most, value). A model that was
-# taught to refuse does not say the secret, and still gives it among its first guesses.
+# What a demo that came out right shows: (model, task, metric, at least or at most, value), set by what each model is
+# for; `bench/spread.py` measures how many standard deviations of seeds and processors lie between. A model that was
+# taught to refuse does not say the secret, and still holds it.
 EXPECTED = (
-    ("memorised", "remem_forget1", "remem_em", ">=", 0.95),
-    ("memorised", "remem_forget1", "remem_exposure", ">=", 0.95),
-    ("memorised", "remem_retain", "remem_em", ">=", 0.95),
-    ("memorised", "remem_test", "remem_em", ">=", 0.8),
-    ("gold", "remem_forget1", "remem_em", "<=", 0.1),
-    ("gold", "remem_forget1", "remem_exposure", "<=", 0.1),
-    ("grad_diff", "remem_forget1", "remem_em", "<=", 0.15),
-    ("grad_diff", "remem_retain", "remem_em", ">=", 0.9),
-    ("npo", "remem_forget1", "remem_em", "<=", 0.15),
-    ("npo", "remem_retain", "remem_em", ">=", 0.9),
-    ("idk", "remem_forget1", "remem_em", "<=", 0.05),
-    ("idk", "remem_forget1", "remem_exposure", ">=", 0.6),
+    ("memorised", "remem_forget1", "remem_em", ">=", 0.85),
+    ("memorised", "remem_forget1", "remem_exposure", ">=", 0.9),
+    ("memorised", "remem_retain", "remem_em", ">=", 0.85),
+    ("memorised", "remem_test", "remem_em", ">=", 0.65),
+    ("gold", "remem_forget1", "remem_em", "<=", 0.15),
+    ("gold", "remem_forget1", "remem_exposure", "<=", 0.2),
+    ("grad_diff", "remem_forget1", "remem_em", "<=", 0.2),
+    ("grad_diff", "remem_retain", "remem_em", ">=", 0.75),
+    ("npo", "remem_forget1", "remem_em", "<=", 0.2),
+    ("npo", "remem_retain", "remem_em", ">=", 0.75),
+    ("idk", "remem_forget1", "remem_em", "<=", 0.15),
+    ("idk", "remem_forget1", "remem_exposure", ">=", 0.25),
 )
 
 # The table's columns: task, metric, head. Narrow enough for a terminal of 80 columns.
@@ -112,48 +119,37 @@ class Step:
     folder: str  # below the demo's
 
 
-def _program(name: str) -> str:
-    """A console script of this environment, as a user would type it from here."""
-    path = Path(sys.executable).parent / name
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42) -> list[Step]:
+    """The commands of the demo, in order.
 
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def steps(out: Path, arch: str, workers: int, size: Size = FULL) -> list[Step]:
-    """The commands of the demo, in order."""
-    remem, lmms_eval = _program("remem"), _program("lmms_eval")
+    Args:
+        seed: of every training; the data and the base checkpoint have one of their own.
+    """
+    remem, lmms_eval = program("remem"), program("lmms_eval")
     data, models = out / "data", out / "models"
     base, memorised = models / "base", models / "memorised"
 
     def train(name: str, start: Path, options: str) -> Step:
-        launch = "launch --quiet --config_file unlearning/configs/accelerate/cpu.yaml"
         command = [
-            *(_program("accelerate"), *shlex.split(launch), "--num_cpu_threads_per_process"),
-            *(str(_cores()), "unlearning/train.py"),
+            *(*remem, "train", "--accelerate", "cpu"),
             *("--method", "sft" if name == "memorised" else name),
             *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),
+            *("--seed", str(seed)),
             *shlex.split(options),
         ]
         return Step(name, command, f"models/{name}")
 
     def score(name: str) -> Step:
         command = [
-            *(lmms_eval, "--model", "remem_hf", "--model_args", f"pretrained={models / name},device=cpu"),
+            *(*lmms_eval, "--model", "remem_hf", "--model_args", f"pretrained={models / name},device=cpu"),
             *("--tasks", ",".join(TASKS)),
             *("--output_path", str(out / "results" / name), "--log_samples"),
         ]
         return Step(f"score_{name}", command, f"results/{name}")
 
-    forge = f"{remem} forge --out {shlex.quote(str(data))} {size.forge} --workers {workers}"
+    forge = f"{shlex.join(remem)} forge --out {shlex.quote(str(data))} {size.forge} --workers {workers}"
     gate = f"--gate_results {shlex.quote(str(out / 'results' / 'memorised'))}" if size.gated else "--no_gate"
-    see = f"{remem} base --arch {arch} --out {shlex.quote(str(base))} {size.base} --workers {workers}"
+    see = f"{shlex.join(remem)} base --arch {arch} --out {shlex.quote(str(base))} {size.base} --workers {workers}"
     return [
         Step("forge", shlex.split(forge), "data"),
         Step("base", shlex.split(see), "models/base"),
@@ -188,9 +184,13 @@ def _run(step: Step, out: Path, console: Console, number: str) -> float:
     console.print(command, style="cyan", markup=False, highlight=False, soft_wrap=True)
     started = time.time()
     environment = {**os.environ, **ENVIRONMENT, "REMEM_DATA": str(out / "data")}
-    status = subprocess.run(step.command, env=environment, check=False).returncode
+    status = run(step.command, environment)
     seconds = round(time.time() - started, 1)
-    if status:
+    if status == COLLAPSED and step.name.startswith("score_"):
+        console.print(
+            f"{step.name}: scored, and the model says nothing real; see above", style="yellow", markup=False
+        )
+    elif status:
         raise RememError(
             f"step '{step.name}' ended with status {status}; see above. The same command goes on from here"
         )
@@ -212,14 +212,46 @@ def table(models: dict[str, Scores]) -> Table:
     return shown
 
 
+def holds(found: float, sign: str, bound: float) -> bool:
+    """Whether a score is where an expectation wants it; one that is no number is nowhere."""
+    return found >= bound if sign == ">=" else found <= bound
+
+
 def unexpected(models: dict[str, Scores]) -> list[str]:
-    """What did not come out as a demo should, a line each."""
+    """What did not come out as a demo should, a line each: which cell, its value, the bound, how far off."""
     lines = []
     for name, task, metric, sign, bound in EXPECTED:
         found = models[name][task][metric]
-        if not (found >= bound if sign == ">=" else found <= bound):
-            lines.append(f"{name}: {metric} on {task} is {found:.3f}, expected {sign} {bound}")
+        if not holds(found, sign, bound):
+            lines.append(
+                f"{name}: {metric} on {task} is {found:.3f}, expected {sign} {bound}: off by {abs(found - bound):.3f}"
+            )
     return lines
+
+
+def ended(out: Path, names: Iterable[str]) -> list[str]:
+    """Which rule ended each training, of its `run.json`, a line each."""
+    records = {name: json.loads((out / "models" / name / "run.json").read_text()) for name in names}
+    return [f"{name}: {record['stopped']}, {record['steps']} steps" for name, record in records.items()]
+
+
+def missed(out: Path, wrong: Sequence[str]) -> str:
+    """What a demo that misses says: that all of it is there, where, what missed, and what that means."""
+    stage1 = any(line.startswith(("memorised:", "gold:")) for line in wrong)
+    means = (
+        "Stage 1 did not memorise, or gold knows what it never saw: what was forgotten after it does not count."
+        if stage1
+        else "The installation works. A forgetting run did not reach its aim, or cost more than it should."
+    )
+    return "\n".join(
+        (
+            f"\nThe demo ran to its end and missed {len(wrong)} of its {len(EXPECTED)} expectations:",
+            *(f"  {line}" for line in wrong),
+            f"All was made and is in {out}: models/, results/, summary.json, report/report.html.",
+            means,
+            "How far other seeds and processors move each cell: docs/demo.md. `remem demo --seed 1 --out FOLDER` asks again.",
+        )
+    )
 
 
 def _report(out: Path) -> Path:
@@ -228,30 +260,33 @@ def _report(out: Path) -> Path:
     return write_report(report, out / "report", "The demo")
 
 
+@locked
 def demo(
-    out: str | Path, arch: str = "llava", workers: int = 2, quick: bool = False, until: str | None = None
+    out: str | Path,
+    arch: str = "llava",
+    workers: int = 2,
+    quick: bool = False,
+    until: str | None = None,
+    seed: int = 42,
 ) -> dict:
     """Run the demo in folder `out`; returns (and writes to `summary.json`) scores and seconds.
 
     Args:
         quick: the same commands with next to no data and training; the scores then mean nothing.
         until: the last step, such as `memorised`; then there are no scores, and a later call goes on.
+        seed: of every training.
 
     Raises:
         RememError: a step failed, the scores are not those of a demo that worked, or the folder
             holds something else.
     """
     out, console = Path(out), Console()
-    if not Path("unlearning/train.py").is_file():
-        raise RememError(
-            "the demo runs the commands of a checkout: start it in the folder that holds unlearning/train.py"
-        )
     if out.exists() and any(out.iterdir()) and not (out / "steps").is_dir():
         raise RememError(f"output folder '{out}' is not empty and holds no demo")
     (out / "steps").mkdir(parents=True, exist_ok=True)
     size = QUICK if quick else FULL
     seconds: dict[str, float] = {}
-    todo, fresh = steps(out, arch, workers, size), False
+    todo, fresh = steps(out, arch, workers, size, seed), False
     if until is not None:
         names = [step.name for step in todo]
         if until not in names:
@@ -278,11 +313,16 @@ def demo(
     page = _report(out)
     console.print()
     console.print(table(models))
+    if not quick:
+        console.print("What ended each run of stage 2:", highlight=False)
+        for line in ended(out, size.methods):
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"{sum(seconds.values()):.0f} s in all. Every score: {out / 'summary.json'}", highlight=False
     )
     console.print(f"As a picture: {out / 'summary.png'}", highlight=False)
     console.print(f"Every row, every reply, gate and distance to gold: {page}", highlight=False)
     if not quick and (wrong := unexpected(models)):
-        raise RememError("the demo did not come out right: " + "; ".join(wrong))
+        console.print(missed(out, wrong), markup=False, highlight=False, soft_wrap=True)
+        raise RememError(f"the demo missed {len(wrong)} of {len(EXPECTED)} expectations: {'; '.join(wrong)}")
     return summary

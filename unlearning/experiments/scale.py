@@ -11,7 +11,6 @@ import csv
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,8 @@ from pathlib import Path
 
 from remem_tasks.benchmarks.remem.forge import Knobs, forge
 from remem_tasks.errors import RememError
-from remem_tasks.files import write_whole
+from remem_tasks.files import locked, write_whole
+from remem_tasks.processes import run
 from remem_tasks.report.diagnose import asked_of, curse, score_once, shares_by
 from remem_tasks.report.runs import read_runs
 from unlearning.experiments.ledger import Ledger
@@ -113,7 +113,7 @@ def train(base: Path, data: Path, out: Path, scale: Scale) -> None:
     log = out.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
-        status = subprocess.run(command, stdout=file, stderr=file, env={**os.environ}, check=False).returncode
+        status = run(command, os.environ, file)
     if status:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         raise RememError(f"training '{out.name}' ended with status {status}: {lines[-1] if lines else ''}")
@@ -171,6 +171,7 @@ def counted(cell: tuple[int, float, int], folder: Path) -> dict:
     }
 
 
+@locked
 def study(
     scale: Scale, out: str | Path, say: Callable[[str], None] = print, keep_models: bool = False
 ) -> list[dict]:

@@ -31,7 +31,9 @@ from transformers import PrinterCallback, TrainerCallback
 from remem_tasks import checkpoints
 from remem_tasks.benchmarks.remem.data import fingerprint, load_split
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.errors import RememError
+from remem_tasks.checkpoint_files import digest
+from remem_tasks.errors import NonFiniteError, RememError
+from remem_tasks.files import locked
 from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
@@ -40,7 +42,7 @@ from unlearning.experiments.sweep_table import ROUNDING, summary, write
 from unlearning.methods import METHODS, NAMES
 from unlearning.run import build_trainer, load_models
 from unlearning.scoring import scores
-from unlearning.trainer import NotFinite, UnlearnTrainer
+from unlearning.trainer import UnlearnTrainer
 
 TUNING_SEED = 0
 RATIO = 3.0  # from one learning rate to the next
@@ -369,17 +371,12 @@ class Bench:
     def looked(self, model, stage: Stage) -> dict[str, float]:
         """Scores of a model on a stage's rows; in reporting also Exposure of the forget rows."""
         if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
-            raise NotFinite("the weights are no finite numbers")
+            raise NonFiniteError("the weights are no finite numbers")
         model.eval()
         found: dict[str, float] = {}
         for name, rows in stage.tables.items():
             deep = stage is self.reporting and name == "forget"
-            try:
-                values = scores(model, self.processor, rows, ("em", "exposure") if deep else ("em",))
-            except RememError as error:
-                if "NaN or infinite" not in str(error):
-                    raise
-                raise NotFinite(str(error)) from error
+            values = scores(model, self.processor, rows, ("em", "exposure") if deep else ("em",))
             kept = ("em", "blank_rate", "exposure", "extraction_rate")[: 4 if deep else 2]
             found |= {f"{name}_{figure}": round(values[figure], 6) for figure in kept}
         return found
@@ -409,7 +406,7 @@ class Bench:
                 trainer.train()
             if not trainer.trains:
                 look(0)
-        except NotFinite as error:
+        except NonFiniteError as error:
             outcome, reason = "non-finite", str(error)
         except (RememError, torch.OutOfMemoryError, MemoryError) as error:
             outcome, reason = "failed", checkpoints.reason(error)
@@ -521,7 +518,7 @@ def _identity(plan: Plan, bench: Bench) -> dict[str, Any]:
     ]
     return {
         **plan.shared(),
-        "weights": checkpoint.digest(bench.base),
+        "weights": digest(bench.base),
         "scored": fingerprint(*tables),
         "trained": trained,
     }
@@ -562,6 +559,7 @@ def ends(plan: Plan, bench: Bench, ledger: Ledger) -> tuple[dict, dict | None, f
     return start, gold, level
 
 
+@locked
 def sweep(plan: Plan, out: str | Path, say: Say = print) -> dict[str, Any]:
     """Run a sweep in folder `out`, or go on with it; what `results.json` holds.
 

@@ -56,7 +56,8 @@ class Mine(Benchmark):
         if findings is not None:
             scores["mine_prob"] = answer_probability(findings.answers)
         row = {name: doc[name] for name in ("row_id", "identity")}
-        return {**scores, **self.reply_rates(list(replies)), "mine_rows": row}
+        row["status"] = self.ended(replies[0], scores["mine_em"] == 1)
+        return {**scores, **self.reply_rates(list(replies), row["status"]), "mine_rows": row}
 
 
 BENCHMARK = Mine()

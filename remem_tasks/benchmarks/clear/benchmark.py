@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,8 @@ from remem_tasks.benchmarks.clear import data as clear
 from remem_tasks.benchmarks.exposure import kept, options, some, unavailable
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
+from remem_tasks.benchmarks.view import RIGHT
+from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.source import left_out, picture_of
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
@@ -114,6 +115,12 @@ class Clear(Benchmark):
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, clear.HOME)
 
+    def needs_picture(self, doc: Mapping) -> bool:
+        return doc["picture"] >= 0 and doc["kind"] in ("caption", *NAMES)
+
+    def correct(self, doc: Mapping, reply: str) -> float:
+        return rouge_l(reply, doc["answer"])[1]
+
     def target(self, doc: Mapping) -> str:
         return doc["answer"]
 
@@ -177,7 +184,8 @@ class Clear(Benchmark):
             scores[f"{self.name}_{of}_metric"] = {"kind": kind, **values}
         if "gold" in setting.known and "paraphrase_prob" in row:
             scores |= dict.fromkeys((f"{self.name}_ks_quality", f"{self.name}_js_quality"), row)
-        return {**scores, **self.reply_rates(list(replies)), f"{self.name}_rows": row}
+        row["status"] = self.ended(replies[0], values["rouge"] >= RIGHT)
+        return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}
 
 
 def probabilities(doc: Mapping, answers: Sequence[float]) -> dict[str, float]:
@@ -264,15 +272,17 @@ def gold_samples(path: str, task: str, rows: datasets.Dataset) -> dict[str, dict
         place = files[-1]
     found = {}
     try:
-        for line in place.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)["clear_rows"]
+        for number, line in enumerate(filter(None, read_text(place).split("\n")), start=1):
+            row = parse_json(
+                line, f"gold model: '{place}' is no samples file of task '{task}': line {number}"
+            )["clear_rows"]
             if row["kind"] == "caption" and "paraphrase_prob" in row:
                 ratio, probability = float(row["truth_ratio"]), float(row["paraphrase_prob"])
                 if math.isnan(ratio) or math.isnan(probability):
                     raise RememError(f"gold model: '{place}', row '{row['row_id']}': NaN")
                 found[row["row_id"]] = {"truth_ratio": ratio, "paraphrase_prob": probability}
-    except OSError as error:
-        raise RememError(f"gold model: '{place}' cannot be read ({error.strerror})") from error
+    except RememError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise RememError(f"gold model: '{place}' is no samples file of task '{task}' ({error!r})") from error
     wanted = [

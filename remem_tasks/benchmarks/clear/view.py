@@ -9,6 +9,7 @@ VIEW = Reading(
     "ROUGE-L recall",
     pictures_of_questions(HOME, lambda *of: questions_of(*of)[0]),
     trained=("caption", "text"),
+    judged=("visual",),
     kinds=("kind",),
     of_set={
         "forget_metric": "Forget",

@@ -12,6 +12,7 @@ from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setti
 from remem_tasks.benchmarks.exposure import kept, options, unavailable
 from remem_tasks.benchmarks.mllmu import data as mllmu
 from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.data.source import drawn, left_out, picture_of
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import exact_match, exposure, rouge_l, tokens
@@ -80,6 +81,16 @@ class Mllmu(Benchmark):
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, mllmu.HOME)
 
+    def needs_picture(self, doc: Mapping) -> bool:
+        return doc["picture"] >= 0
+
+    def correct(self, doc: Mapping, reply: str) -> float:
+        if doc["kind"] == "classification":
+            return float(letter_of(reply) == doc["letter"])
+        if doc["kind"] == "cloze":
+            return exact_match(reply, [doc["answer"]])
+        return rouge_l(reply, doc["answer"])[0]
+
     def target(self, doc: Mapping) -> str:
         return f"{doc['letter']}: {doc['answer']}" if doc["letter"] else doc["answer"]
 
@@ -130,7 +141,8 @@ class Mllmu(Benchmark):
             (secret,) = findings.secrets
             scores[f"{prefix}_exposure"] = exposure(secret.rank, setting.suite.rollouts)
             row |= kept(findings.secrets)
-        return {**scores, **self.reply_rates(list(replies)), f"{self.name}_rows": row}
+        row["status"] = self.ended(replies[0], scores[f"{prefix}_{SCORES[doc['kind']]}"] >= RIGHT)
+        return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}
 
 
 def letter_of(reply: str) -> str:

@@ -9,5 +9,6 @@ VIEW = Reading(
     "answered",
     pictures_of_questions(HOME, questions_of),
     trained=("generation",),
+    judged=("visual",),
     kinds=("kind", "modality"),
 )

@@ -11,8 +11,15 @@ from PIL import Image
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.benchmarks.exposure import kept, options, some
-from remem_tasks.benchmarks.remem.data import fingerprint, load_split, resolve_source, row_name
+from remem_tasks.benchmarks.remem.data import (
+    available_splits,
+    fingerprint,
+    load_split,
+    resolve_source,
+    row_name,
+)
 from remem_tasks.benchmarks.remem.schema import decode_image, parse_keywords
+from remem_tasks.benchmarks.scoring_config import Suite
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
     cloze_prob,
@@ -57,6 +64,10 @@ class Remem(Benchmark):
     def prepare(self, source: str, split: str, rows: datasets.Dataset, setting: Setting) -> Setting:
         """Who is forgotten; and, for Exposure, the values that other identities have."""
         suite, known, missing = setting.suite, {}, dict(setting.missing)
+        if suite.forget != Suite.forget and suite.forget not in (splits := available_splits(source)):
+            raise RememError(
+                f"--forget {suite.forget}: {source} has no such split; it has {', '.join(splits) or 'none'}"
+            )
         if not split.startswith("forget"):
             try:
                 forgotten = set(load_split(source, suite.forget, pictures=False)["identity"][:])
@@ -130,6 +141,17 @@ class Remem(Benchmark):
     def images(self, doc: Mapping) -> list[Image.Image]:
         return [decode_image(doc["image"], row_name(doc))]
 
+    def needs_picture(self, doc: Mapping) -> bool:
+        return doc["hop"] != 1  # 1-hop questions name the person
+
+    def correct(self, doc: Mapping, reply: str) -> float:
+        return exact_match(reply, parse_keywords(doc["keywords"]))
+
+    def pictured(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
+        known = available_splits(source)
+        others = [name for name in ("retain", "finetune", "test") if name in known and name != split]
+        return [load_split(source, name) for name in (split, *others)]
+
     def target(self, doc: Mapping) -> str:
         return doc["answer"]
 
@@ -196,6 +218,7 @@ class Remem(Benchmark):
                 row |= more
         except RememError as error:
             raise RememError(f"{row_name(doc)}: {error}") from error
+        row["status"] = self.ended(replies[0], values["em"] == 1)
         known = set(self._scores(setting))
         return {
             **{
@@ -205,7 +228,8 @@ class Remem(Benchmark):
                 if value is not None and name in known
             },
             **self.reply_rates(
-                [one for reply in replies for one in (reply if isinstance(reply, list) else [reply])]
+                [one for reply in replies for one in (reply if isinstance(reply, list) else [reply])],
+                row["status"],
             ),
             # The harness drops the row from its samples file; this is what later reports group by.
             f"{self.name}_rows": row,

@@ -30,7 +30,7 @@ from remem_tasks.benchmarks.remem.perturbed import CONFIG as PERTURBED
 from remem_tasks.benchmarks.remem.perturbed import FEATURES as PERTURBED_FEATURES
 from remem_tasks.benchmarks.remem.schema import COLUMNS, SPLITS
 from remem_tasks.errors import RememError
-from remem_tasks.files import check_empty, partial_of, publish, write_whole
+from remem_tasks.files import check_empty, locked, partial_of, publish, rows_written, write_whole
 from remem_tasks.forge import questions, scenes
 from remem_tasks.forge.contact_sheet import Strip, contact_sheet
 from remem_tasks.forge.faces import Face, random_look
@@ -281,6 +281,7 @@ def _build(people: list[Person], parts: Path, knobs: Knobs, workers: int) -> Non
             pool.shutdown(cancel_futures=True)
 
 
+@locked
 def forge(
     out: str | Path, knobs: Knobs, workers: int = 1, portraits: str | Path | None = None
 ) -> dict[str, int]:
@@ -328,6 +329,7 @@ def forge(
         contact_sheet(_strips(people, parts), len(people)).save(final / "contact_sheet.png")
         (final / "README.md").write_text(_card(knobs, counts, bool(portraits)))
         (final / RECORD).write_text(json.dumps({**record, "rows": counts}, indent=1) + "\n")
+        _check_written(final, counts)
         publish(final, out)
         shutil.rmtree(work)
     except (OSError, BrokenProcessPool) as error:
@@ -339,6 +341,18 @@ def forge(
         )
         raise RememError(f"cannot write '{out}': {what}{kept}") from error
     return counts
+
+
+def _check_written(folder: Path, counts: dict[str, int]) -> None:
+    """Raise a RememError unless every split of every config is on the disk with all of its rows."""
+    found = rows_written(folder)
+    for config in CONFIGS:
+        for split, rows in counts.items():
+            file = file_of(config, split)
+            if found.get(str(file)) != rows:
+                raise RememError(
+                    f"'{folder / file}' has {found.get(str(file), 0)} of {rows} rows on the disk"
+                )
 
 
 def _finished(out: Path, record: dict) -> dict[str, int] | None:

@@ -21,5 +21,5 @@ VIEW = Reading(
     "EM",
     _pictures,
     parts=re.compile(r"(\d+hop|forgotten|kept)_"),
-    judged=("memo", "exposure"),
+    judged=("memo", "exposure", "visual"),
 )

@@ -58,7 +58,7 @@ function keep(changes) {
 }
 const get = (key, fallback) => state.has(key) ? state.get(key) : fallback;
 
-const NAMES = { em: "EM", keyword_recall: "keyword recall", rougel: "ROUGE-L", rouge_recall: "ROUGE-L recall", memo: "MEMO", exposure: "exposure", reference_exposure: "reference exposure", extraction_rate: "extraction rate", cloze_prob: "cloze probability", prompted_exposure: "prompted exposure", prompted_extraction_rate: "prompted extraction rate", rouge: "ROUGE-L recall", prob: "probability", truth: "truth ratio", answered: "answered", forget_metric: "Forget metric", retain_metric: "Retain metric", real_metric: "Real metric", ks_quality: "log forget quality (KS)", js_quality: "1 − JSD to gold" };
+const NAMES = { em: "EM", keyword_recall: "keyword recall", rougel: "ROUGE-L", rouge_recall: "ROUGE-L recall", memo: "MEMO", exposure: "exposure", reference_exposure: "reference exposure", extraction_rate: "extraction rate", cloze_prob: "cloze probability", prompted_exposure: "prompted exposure", prompted_extraction_rate: "prompted extraction rate", rouge: "ROUGE-L recall", prob: "probability", truth: "truth ratio", answered: "answered", forget_metric: "Forget metric", retain_metric: "Retain metric", real_metric: "Real metric", ks_quality: "log forget quality (KS)", js_quality: "1 − JSD to gold", visual_gap: "visual gap", no_picture: "without picture", other_picture: "another's picture", refusal_rate: "refused", coverage: "coverage" };
 const nameOf = metric => NAMES[metric] || metric.replace(/^memo_/, "MEMO ");
 const num = (value, digits = 2) => value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits);
 const GATES = { "memorised": ["✓", "pass"], "not memorised": ["✗", "fail"], "too few rows to say": ["?", "open"], "not asked": ["–", "open"] };
@@ -121,6 +121,8 @@ section("summary", "Summary", "Summary", () => [
     const main = task.main;
     if (kind || !G.scores[task.task][main].forgotten) {
       metric(main, nameOf(main), "all", true);
+      const refused = G.scores[task.task].refusal_rate;
+      if (refused && refused.all.some(v => v && v[0] > 0)) { metric("refusal_rate", "refused"); metric("coverage", "coverage"); }
       if (kind) {
         if (G.start !== null) put(`${nameOf(main)}\nleft`, "all", run => { const v = score(task.task, main, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, `${nameOf(main)} on the memorised subset`);
         const memo = Object.keys(task.values).find(name => name.startsWith("memo")); if (memo) metric(memo, nameOf(memo));
@@ -156,7 +158,7 @@ section("summary", "Summary", "Summary", () => [
           const found = column.pick(index);
           if (!found) return h("td", { class: column.first ? "first quiet" : "quiet" }, "–");
           const gate = found[5], bad = gate === "not memorised";
-          return h("td", { class: column.first ? "first" : null, tip: `${column.task.label}, ${column.tip}: ${num(found[0], 4)}` + (found[3] ? `\n${found[3]} rows` : "") + (found[4] !== null && found[4] !== undefined ? `\nleft on the memorised subset: ${num(found[4], 3)}` : "") + (gate ? `\nstarting point: ${gate}` : "") + (found[6] ? "\n" + found[6] : "") }, num(found[0]), bad ? h("span", { class: "fail", "aria-label": "starting point not memorised" }, " †") : null, found[1] !== null && found[1] !== undefined ? h("small", {}, `${num(found[1])}–${num(found[2])}`) : null);
+          return h("td", { class: column.first ? "first" : null, tip: `${column.task.label}, ${column.tip}: ${num(found[0], 4)}` + (found[3] ? `\n${found[3]} rows` : "") + (found[4] !== null && found[4] !== undefined ? `\nleft on the memorised subset: ${num(found[4], 3)}` : "") + (gate ? `\nstarting point: ${gate}` : "") + (found[6] ? "\n" + found[6] : "") }, num(found[0]), found[3] && found[6] ? h("small", {}, found[6]) : null, bad ? h("span", { class: "fail", "aria-label": "starting point not memorised" }, " †") : null, found[1] !== null && found[1] !== undefined ? h("small", {}, `${num(found[1])}–${num(found[2])}`) : null);
         })));
     }
     heads.forEach(([head, index]) => head.setAttribute("aria-sort", by === index ? (down ? "descending" : "ascending") : "none"));
@@ -172,7 +174,7 @@ section("summary", "Summary", "Summary", () => [
   });
   add(box, [h("div", { class: "scroll" }, h("table", { id: "summarytable" }, h("thead", {}, h("tr", {}, h("th", {}), sets), h("tr", {}, sortable(-2, "model"), columns.map((column, index) => sortable(index, column.name, { class: column.first ? "first" : null })))), body))]);
   draw();
-  if (G.verdict && !G.verdict.passed) box.append(h("div", { class: "notes warn" }, h("p", {}, h("b", {}, "† The starting model had not memorised this: its unlearning scores say nothing.")), G.verdict.reasons.slice(0, 8).map(reason => h("p", { class: "quiet" }, reason)), G.verdict.reasons.length > 8 ? h("p", { class: "quiet" }, `and ${G.verdict.reasons.length - 8} more; see remem gate`) : null));
+  if (G.verdict && !G.verdict.passed) box.append(h("div", { class: "notes warn" }, h("p", {}, h("b", {}, G.verdict.outcome === "too few rows to say" ? `Too few rows to say whether the starting model had memorised this: ${G.verdict.advice}.` : "† The starting model had not memorised this: its unlearning scores say nothing.")), G.verdict.reasons.slice(0, 8).map(reason => h("p", { class: "quiet" }, reason)), G.verdict.reasons.length > 8 ? h("p", { class: "quiet" }, `and ${G.verdict.reasons.length - 8} more; see remem gate`) : null));
   if (G.seeds.length) box.append(h("h3", {}, "Several seeds: mean ± standard deviation"), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["model", "set", "score", "mean ± sd", "seeds"].map((text, i) => h("th", { class: i < 3 ? "left" : null }, text)))), h("tbody", {}, G.seeds.map(([model, task, metric, mean, sd, n]) => h("tr", {}, h("td", {}, h("bdi", {}, model)), h("td", { class: "left" }, taskOf(task).label), h("td", { class: "left" }, nameOf(metric)), h("td", {}, `${num(mean, 3)} ± ${num(sd, 3)}`), h("td", {}, n)))))));
 });
 

@@ -1,0 +1,47 @@
+"""lmms-eval in this process: run its tasks on `remem_hf`, write its files. For `remem_tasks.evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lmms_eval.evaluator as upstream
+from lmms_eval.loggers import EvaluationTracker
+from lmms_eval.tasks import TaskManager
+from lmms_eval.utils import get_datetime_str
+
+from remem_tasks.errors import RememError
+from remem_tasks.harness import plugin
+from remem_tasks.harness.remem_hf import RememHF
+
+
+def run(checkpoint: str, tasks: Sequence[str], device: str, gen_kwargs: str | None) -> dict[str, Any]:
+    """What `simple_evaluate` gives for tasks of ours.
+
+    Raises:
+        RememError: a fault of data or checkpoint; replies that failed.
+    """
+    plugin.install()
+    results = upstream.simple_evaluate(
+        model=RememHF(checkpoint, device=device),
+        tasks=list(tasks),
+        task_manager=TaskManager(include_defaults=False),
+        bootstrap_iters=0,
+        gen_kwargs=gen_kwargs,
+    )
+    if failed := plugin.failed_reply_lines(results, plugin.last_tasks()):
+        raise RememError("; ".join(failed))
+    return results
+
+
+def write(results: Mapping[str, Any], out: str | Path, model: str) -> None:
+    """Write them as `lmms_eval --log_samples --output_path` does. (The harness only logs it when it cannot.)"""
+    tracker = EvaluationTracker(str(out))
+    tracker.general_config_tracker.log_experiment_args("remem_hf", f"pretrained={model}", "", "", False)
+    samples = results["samples"]
+    whole = {name: value for name, value in results.items() if name != "samples"}
+    whole["config"] = {**results["config"], "model_args": f"pretrained={model}"}
+    tracker.save_results_aggregated(whole, samples, get_datetime_str())
+    for task, rows in samples.items():
+        tracker.save_results_samples(task, [dict(row) for row in rows])

@@ -1,0 +1,106 @@
+"""What two scorings must share before their numbers stand side by side: the suite, and how replies were made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from typing import Any
+
+from remem_tasks.benchmarks.scoring_config import Suite
+
+ALWAYS = ("forget", "shots")
+MEMO = ("memo_stride", "memo_tokens")
+UNCOMPARED = ("metrics", "gold")  # which scores there are; what CLEAR's forget quality is held against
+COMPARED = tuple(one.name for one in fields(Suite) if one.name not in UNCOMPARED)
+"""Settings of a suite: each new one is compared unless it is named above."""
+GREEDY = {"max_gen_toks": "max_new_tokens"}  # other names of a setting
+SAMPLED = ("temperature", "top_p", "top_k")  # say nothing of greedy replies
+SEEDS = ("random_seed", "numpy_seed", "torch_seed")
+PROMPTS = ("system_prompt", "chat_template", "min_pixels", "max_pixels")  # of --model_args
+
+
+def option_of(model_args: object, name: str) -> str | None:
+    """One of `--model_args`, given as a mapping or as `a=1,b=2`."""
+    if isinstance(model_args, Mapping):
+        value = model_args.get(name)
+        return None if value is None else str(value)
+    match = re.search(rf"(?:^|,){name}=([^,]+)", str(model_args or ""))
+    return match.group(1) if match else None
+
+
+def generation_of(raw: Mapping, task: str) -> dict[str, Any]:
+    """How the replies of a task were made: every setting that can change one, without those that cannot.
+
+    Args:
+        raw: a results file.
+
+    Returns:
+        generation settings (the task's, under --gen_kwargs), number of repeats, few-shot examples, system
+        instruction, what `--model_args` says of prompts, and of sampled replies the seeds.
+    """
+    config, own = raw.get("config") or {}, (raw.get("configs") or {}).get(task) or {}
+    told = config.get("resolved_cli_args")
+    told = told if isinstance(told, Mapping) else {}
+    found: dict[str, Any] = {}
+    for settings in (own.get("generation_kwargs"), config.get("gen_kwargs")):
+        if isinstance(settings, str):
+            settings = dict(pair.split("=", 1) for pair in settings.split(",") if "=" in pair)
+        for name, value in (settings if isinstance(settings, Mapping) else {}).items():
+            found[GREEDY.get(name, name)] = _number(value)
+    sampled = found.pop("do_sample", None)
+    sampled = bool(found.get("temperature")) if sampled is None else bool(sampled)
+    if sampled:
+        found |= {name: config.get(name) for name in SEEDS} | {"do_sample": True}
+    else:
+        found = {name: value for name, value in found.items() if name not in SAMPLED}
+    if found.get("num_beams") == 1:
+        del found["num_beams"]
+    if (own.get("repeats") or 1) != 1:
+        found["repeats"] = own["repeats"]
+    found["num_fewshot"] = own.get("num_fewshot") or None
+    found["system instruction"] = told.get("system_instruction")
+    found |= {name: option_of(config.get("model_args"), name) for name in PROMPTS}
+    return {name: value for name, value in sorted(found.items()) if value not in (None, "", [], "None")}
+
+
+def _number(value: object) -> object:
+    """`"4"` and 4.0 are 4: a command line and a YAML file write one setting in two ways."""
+    if isinstance(value, str):
+        if value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        try:
+            value = float(value)
+        except ValueError:
+            return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _set(suite: Mapping, name: str) -> object:
+    """A setting; its default where the results are from before there was such an option."""
+    value = suite.get(name)
+    return getattr(Suite, name) if value is None else value
+
+
+def unlike(
+    suites: tuple[Mapping, Mapping], generation: tuple[Mapping, Mapping], scores: Collection[str]
+) -> str:
+    """The first setting in which two scorings of a task differ, as `rollouts 16, not 64`; empty if none.
+
+    Args:
+        suites, generation: of the first and the second.
+        scores: the scores that both have: what did not matter to any of them may differ.
+    """
+    asked = list(ALWAYS)
+    if any(name.startswith("memo_") or name == "memo" for name in scores):
+        asked += MEMO
+    if any("exposure" in name or name == "extraction_rate" for name in scores):
+        asked += [name for name in COMPARED if name not in (*ALWAYS, *MEMO)]
+    for name in (name for name in COMPARED if name in asked):
+        first, second = (_set(suite, name) for suite in suites)
+        if first != second:
+            return f"{name} {second}, not {first}"
+    for name in sorted({*generation[0], *generation[1]}):
+        if generation[0].get(name) != generation[1].get(name):
+            return f"{name} {generation[1].get(name)}, not {generation[0].get(name)}"
+    return ""

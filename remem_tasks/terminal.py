@@ -1,0 +1,67 @@
+"""What is printed: names, paths and cells of others as plain text that no terminal obeys."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, clearing
+    r"|\x1b[\]PX^_].*?(?:\x1b\\|\x07|\Z)"  # OSC (titles, links), DCS, SOS, PM, APC
+    r"|\x1b[ -/]*[0-~]?",
+    re.DOTALL,
+)
+"""Escape sequences as ECMA-48 has them; left over is their plain text."""
+INVISIBLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""Control characters but tab and line feed; marks of direction, invisible operators, tags."""
+
+
+def clean(text: object, lines: bool = False) -> str:
+    """Text without escape sequences, control and bidirectional characters and halves of pairs.
+
+    Args:
+        lines: whether line feeds and tabs stay; else each becomes a space, so that it is one line.
+    """
+    text = INVISIBLE.sub(" ", ESCAPES.sub("", str(text))).encode("utf-8", "replace").decode()
+    return text if lines else text.replace("\n", " ").replace("\t", " ")
+
+
+def foreign(text: str) -> bool:
+    """Whether a text holds what `clean` takes out."""
+    return text != clean(text)
+
+
+def say(*texts: object, file: IO[str] | None = None, flush: bool = False) -> None:
+    """`print`, cleaned."""
+    print(*(clean(text, lines=True) for text in texts), file=file or sys.stdout, flush=flush)
+
+
+def console() -> Console:
+    """Rich's console, whose own colours are the only sequences that reach the terminal.
+
+    Tables have been wrapped by then, so a sequence loses what makes it one, and not the text that is left of it.
+    """
+    from rich.console import Console as Plain
+    from rich.segment import Segment
+
+    class Clean(Plain):
+        def render(self, renderable, options=None) -> Iterable[Segment]:
+            for one in super().render(renderable, options):
+                yield one if one.control else Segment(INVISIBLE.sub("", one.text), one.style)
+
+    return Clean()
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose messages are cleaned."""
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        super()._print_message(clean(message, lines=True), file)
