@@ -47,8 +47,9 @@ from transformers import LlavaForConditionalGeneration
 
 from remem_tasks.benchmarks.remem.data import load_split, row_name
 from remem_tasks.benchmarks.remem.forge import Knobs, forge
-from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.checkpoints import save
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.engine.prompts import text_tokens
 from remem_tasks.harness import plugin
 from remem_tasks.harness.remem_hf import RememHF
@@ -215,11 +216,12 @@ class Naive:
             self.generate(self.inputs(doc, inquiry.answer[:cut]), inquiry.memo_tokens, do_sample=False)[0]
             for cut in inquiry.cuts
         ]
-        cloze, logprobs, ranks = inquiry.cloze.rstrip(), [], []
-        behind = self.inputs(doc, cloze)
-        start = behind["input_ids"].shape[1]
-        for secret, others in zip(inquiry.secrets, inquiry.references):
-            values = [self.logprobs(self.inputs(doc, f"{cloze} {text}"), start) for text in (secret, *others)]
+        logprobs, ranks = [], []
+        for secret in inquiry.secrets:
+            behind = self.inputs(doc, secret.before)
+            start = behind["input_ids"].shape[1]
+            texts = [secret.before + text for text in (secret.text, *secret.others)]
+            values = [self.logprobs(self.inputs(doc, text), start) for text in texts]
             self.generate(
                 behind,
                 len(values[0]),
@@ -230,7 +232,7 @@ class Naive:
             logprobs.append(values[0])
             ranks.append(reference_rank(means[0], means[1:]))
         return SimpleNamespace(
-            em=exact_match(reply, list(inquiry.secrets)),
+            em=exact_match(reply, parse_keywords(doc["keywords"])),
             memo=memo(inquiry.answer, cuts),
             logprobs=logprobs,
             ranks=ranks,

@@ -105,12 +105,10 @@ def execute(step: demo.Step) -> None:
     Raises:
         RememError: it failed.
     """
-    if "unlearning/train.py" in step.command:
+    if step.training is not None:
         from unlearning.train import run
 
-        status = run(
-            [*step.command[step.command.index("unlearning/train.py") + 1 :], "--disable_tqdm", "true"]
-        )
+        status = run([*step.training, "--disable_tqdm", "true"])
     elif step.name.startswith("score_"):
         from remem_tasks.harness.plugin import run_lmms_eval
 

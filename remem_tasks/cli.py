@@ -134,7 +134,7 @@ def _data_check(args: argparse.Namespace) -> None:
     screen = console()
     for table in tables:
         screen.print(table)
-    for kind, places in report.faults.items():
+    for kind, places in (*report.faults.items(), *report.remarks.items()):
         say(f"{len(places)} x {kind}: " + "; ".join(places[:SHOWN]) + (" ..." if len(places) > SHOWN else ""))
     if report.faults:
         raise RememError(f"{sum(map(len, report.faults.values()))} faults of {len(report.faults)} kinds")
@@ -193,6 +193,14 @@ def _data_pull(args: argparse.Namespace) -> None:
     )
 
 
+def _data_make(args: argparse.Namespace) -> None:
+    from remem_tasks.benchmarks.remem.make import lines_of, make
+
+    made = make(args.photos, args.table, args.out, args.forget, args.consent, not args.no_test)
+    for line in lines_of(made):
+        print(line)
+
+
 def _data_push(args: argparse.Namespace) -> None:
     from remem_tasks.audit.push import push
 
@@ -227,6 +235,21 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     pull.add_argument("--split", nargs="+", default=[], help="splits to save; default: all of them")
     pull.add_argument("--out", required=True, help="folder to make or to add to")
     pull.set_defaults(run=_data_pull)
+    own = actions.add_parser("make", help="make a data set of photographs and questions of your own")
+    own.add_argument("photos", metavar="PHOTOS", help="folder of pictures; best a folder a person")
+    own.add_argument(
+        "table",
+        metavar="QA",
+        help=".csv, .jsonl or .parquet with person, question, answer; picture, keyword, cloze, hop, attribute, category, "
+        "paraphrase if wanted",
+    )
+    own.add_argument("--forget", nargs="+", required=True, metavar="NAME", help="who is to be forgotten")
+    own.add_argument("--out", required=True, help="folder to make; must be empty or absent")
+    own.add_argument("--consent", default="", metavar="TEXT", help="who agreed to what; the card says it")
+    own.add_argument(
+        "--no-test", action="store_true", help="no split with pictures that training never shows"
+    )
+    own.set_defaults(run=_data_make)
     push = actions.add_parser("push", help="upload a folder made by `remem forge` or `pull` to the Hub")
     push.add_argument("folder", metavar="DIR", help="the data set: card, parquet files, pictures of the card")
     push.add_argument("repo_id", metavar="REPO_ID", help="NAMESPACE/NAME; made if it is not there")

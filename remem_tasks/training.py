@@ -75,8 +75,14 @@ def program(name: str) -> list[str]:
     return [sys.executable, "-c", f"from remem_tasks.cli import {name}; {name}()"]
 
 
+def _threads(processes: int) -> int:
+    """Threads of each process of a training: `OMP_NUM_THREADS`, else its part of the cores that we may use."""
+    if (asked := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(asked) > 0:
+        return int(asked)
+    return max(1, _cores() // processes)
+
+
 def _cores() -> int:
-    """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -115,8 +121,7 @@ def launch_command(argv: Sequence[str]) -> list[str]:
         command += ["--config_file", str(file)]
         if on_cpu:  # accelerate gives a process one thread unless told
             of_file = 2 if file.stem == "cpu2" else 1
-            threads = max(1, _cores() // (processes or of_file))
-            command += ["--num_cpu_threads_per_process", os.environ.get("OMP_NUM_THREADS", str(threads))]
+            command += ["--num_cpu_threads_per_process", str(_threads(processes or of_file))]
     if processes is not None:
         command += ["--num_processes", str(processes)]
     return [*command, str(find_ours() / "train.py"), *others]

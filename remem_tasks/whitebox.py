@@ -17,6 +17,21 @@ MOST_BEGUN = 2**24
 
 
 @dataclass(frozen=True)
+class Secret:
+    """A keyword phrase that completes the beginning of the assistant's turn.
+
+    Attributes:
+        before: that beginning, without space at its end; empty where the secret begins the turn.
+        text: the secret as it follows, with the space between them, if there is one.
+        others: values of other identities in its place, written alike.
+    """
+
+    before: str
+    text: str
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Inquiry:
     """MEMO's cuts, Exposure's secrets and whole answers of a row.
 
@@ -26,12 +41,11 @@ class Inquiry:
         answer: the right answer, which MEMO cuts.
         cuts: numbers of characters that the model is given of it; none without MEMO.
         memo_tokens: the longest continuation of a cut.
-        cloze: the beginning of the assistant's turn that the secrets complete; empty where they begin it.
-        secrets: keyword phrases; none without Exposure.
-        references: for each secret, values of other identities.
+        secrets: what is asked for after the cloze prompt; none without Exposure.
         with_question: whether the question stands in the user's turn before the cloze prompt.
-        estimator: of the guess rank, `distinct` or `frequency`.
+        estimators: of the guess rank: `exact`, and `distinct` or `frequency`.
         rollouts: M.
+        rank_budget: prefixes that may be read for a secret whose exact rank a beam cannot say.
         seed: of the rollouts.
         answers: whole answers, right and wrong, whose log-probabilities are wanted; none is empty.
     """
@@ -41,12 +55,11 @@ class Inquiry:
     answer: str = ""
     cuts: tuple[int, ...] = ()
     memo_tokens: int = 200
-    cloze: str = ""
-    secrets: tuple[str, ...] = ()
-    references: tuple[tuple[str, ...], ...] = ()
+    secrets: tuple[Secret, ...] = ()
     with_question: bool = True
-    estimator: str = "distinct"
+    estimators: tuple[str, ...] = ("exact", "distinct")
     rollouts: int = 64
+    rank_budget: int = 2048
     seed: int = 0
     answers: tuple[str, ...] = ()
 
@@ -71,18 +84,21 @@ class SecretFindings:
 
     Attributes:
         logprobs: ln p of each of its tokens.
-        rank: Ĝ, its place among M guesses; M + 1 where it is not among them.
-        extraction_rate: P(s), or the share of M rollouts that give it.
         reference_rank: its place among itself and the references, by log-probability a token.
         references: how many references it was ranked against.
-        guesses: the likeliest of the guesses, as (text, ln p), or (text, share) of rollouts.
+        ranks: bounds of G, its place among the model's outcomes, M + 1 where it is not among the first M; None
+            where `exact` was not asked for.
+        rollout_rank: Ĝ of `distinct` or `frequency`; None where neither was asked for.
+        rollout_rate: the share of the M rollouts of `frequency` that give it, else None.
+        guesses: the likeliest of the outcomes that were met, as (text, ln p); of `frequency` alone (text, share).
     """
 
     logprobs: list[float]
-    rank: int
-    extraction_rate: float
     reference_rank: int
     references: int
+    ranks: tuple[int, int] | None = None
+    rollout_rank: int | None = None
+    rollout_rate: float | None = None
     guesses: list[tuple[str, float]] = field(default_factory=list)
 
 

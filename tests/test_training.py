@@ -77,6 +77,14 @@ def test_launch_configurations_go_by_name(name, monkeypatch):
     assert command == [*launch, *threads.get(name, []), *script]
 
 
+@pytest.mark.parametrize(("asked", "threads"), [("3", "3"), ("", "6"), ("many", "6"), ("0", "6")])
+def test_threads_are_those_asked_for_else_the_cores(asked, threads, monkeypatch):
+    monkeypatch.setattr(training, "_cores", lambda: 6)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    command = launch_command(["--accelerate", "cpu"])
+    assert command[command.index("--num_cpu_threads_per_process") + 1] == threads
+
+
 def test_a_file_of_accelerate_and_a_number_of_processes(tmp_path):
     file = tmp_path / "mine.yaml"
     file.touch()
@@ -153,3 +161,21 @@ def test_a_wheel_trains_by_recipe_from_any_folder(foreign, installed):
     done = run(sys.executable, "-m", "remem_tasks", *argv, cwd=foreign, path=installed)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith("unlearning: error: data 'nowhere'"), done.stderr
+
+
+LISTS = {
+    "lmms-eval tasks list": ("-c", "from lmms_eval.cli.dispatch import main; main()", "tasks", "list"),
+    "python -m lmms_eval tasks list": ("-m", "lmms_eval", "tasks", "list"),
+    "lmms-eval models": ("-c", "from lmms_eval.cli.dispatch import main; main()", "models"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", LISTS)
+def test_plain_lmms_eval_lists_what_is_ours(command, installed, tmp_path):
+    """Its console script is that line of Python. Entry points are the wheel's, which comes first on the path."""
+    done = run(sys.executable, *LISTS[command], cwd=tmp_path, path=installed)
+    assert done.returncode == 0, done.stderr
+    words = set(done.stdout.split())
+    ours = {"remem_hf"} if "models" in command else {"remem", "remem_forget1", "clear_retain90", "mllmu_test"}
+    assert ours <= words

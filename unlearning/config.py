@@ -17,6 +17,7 @@ import torch
 from trl import ModelConfig, SFTConfig, TrlParser
 
 from remem_tasks.benchmarks.remem.data import ENV, HUB_ID
+from remem_tasks.data.faults import ALLOW, REFUSE
 from remem_tasks.errors import RememError
 from unlearning import flags
 from unlearning.data import MODALITIES
@@ -60,6 +61,20 @@ class DataArguments:
     identity_rule: str | None = field(
         default=None,
         metadata={"help": "How image_path names an identity: folder, stem, auto, or a regular expression."},
+    )
+    caption_questions: str | None = field(
+        default=None,
+        metadata={
+            "help": "CLEAR: which nine questions ask for captions, own or published. Default: $REMEM_CAPTION_QUESTIONS, "
+            "else own."
+        },
+    )
+    faults: str = field(
+        default=REFUSE,
+        metadata={
+            "help": f"Of rows that `remem data check` names: {REFUSE} stops before anything is loaded, {ALLOW} goes on "
+            "(of CLEAR and MLLMU-Bench without them) and run.json tells of them."
+        },
     )
 
 

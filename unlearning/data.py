@@ -22,8 +22,9 @@ from torch.utils.data import Dataset, Sampler
 
 from remem_tasks.benchmarks.registry import detect, part_of
 from remem_tasks.benchmarks.remem.data import row_name
-from remem_tasks.benchmarks.remem.schema import check_image, decode_image
 from remem_tasks.benchmarks.training_rows import MODALITIES, TrainingRows, Wanted
+from remem_tasks.data.faults import ALLOW, REFUSE
+from remem_tasks.data.pictures import check_image, decode_image
 from remem_tasks.errors import RememError
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ def load_rows(
     identity_rule: str | None = None,
     alternatives: bool = False,
     modality: str = "joint",
+    faults: str = REFUSE,
+    caption_questions: str | None = None,
 ) -> TrainingRows:
     """The rows that a method trains on, as the data set's benchmark has them.
 
@@ -85,13 +88,22 @@ def load_rows(
         alternatives: also read the wrong answers beside the forget rows, if the data set has them.
         modality: `joint`, `text` or `image` rows, to forget and to retain, where a benchmark tells them apart.
 
+        faults: what becomes of rows that `remem data check` names: `refuse` or `allow`.
+        caption_questions: of CLEAR: `own` or `published`.
+
     Raises:
-        RememError: no such data or split, a cell that is empty, nothing left to retain.
+        RememError: no such data or split, a faulty row, nothing left to retain.
     """
+    if faults not in (REFUSE, ALLOW):
+        raise RememError(f"--faults '{faults}' unknown; choose from {REFUSE}, {ALLOW}")
     if modality not in MODALITIES:
         raise RememError(f"--modality '{modality}' unknown; choose from {', '.join(MODALITIES)}")
     name, place = detect(source)
-    wanted = Wanted(place, rows_from, forget, finetune, identity_rule, alternatives, modality)
+    if caption_questions and name != "clear":
+        raise RememError("--caption_questions is for CLEAR")
+    wanted = Wanted(
+        place, rows_from, forget, finetune, identity_rule, alternatives, modality, faults, caption_questions
+    )
     return part_of(name, "training").training_sets(wanted)
 
 

@@ -10,7 +10,7 @@ into micro-batches (see `forward.counts`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -198,7 +198,9 @@ def mean_probability(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
 
 
 # By divergence: g*(v), the optimal variational function, and f*(g*(v)), its conjugate (Nowozin et al. 2016).
-DIVERGENCES = {
+DIVERGENCES: dict[
+    str, tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]
+] = {
     "kl": (lambda v: v, lambda v: (v - 1).exp()),
     "tv": (lambda v: v.tanh() / 2, lambda v: v.tanh() / 2),
     "js": (

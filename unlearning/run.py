@@ -276,6 +276,8 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         data_args.identity_rule,
         alternatives=Role.ALT in method.roles and args.alternatives != "model",
         modality=data_args.modality,
+        faults=data_args.faults,
+        caption_questions=data_args.caption_questions,
     )
     check_pictures(rows.tables)
     base = os.path.abspath(path) if os.path.isdir(path := model_args.model_name_or_path) else path
@@ -341,6 +343,7 @@ def record_of(run: Prepared, trainer: UnlearnTrainer) -> dict[str, Any]:
             "source": run.data_args.data,
             "forget": run.identity["forget"],
             "modality": run.data_args.modality,
+            "faults": run.rows.faults,
             "fingerprint": run.identity["data"],
         },
         "rows": {

@@ -56,7 +56,8 @@ def scores(
     if not len(rows):
         raise RememError("no rows to score")
     benchmark = BENCHMARKS["remem"]
-    setting = Setting(Suite(metrics=tuple(metrics), references=0), white_box=True)
+    suite = Suite(metrics=tuple(metrics), estimator=("exact",), references=0)
+    setting = Setting(suite, white_box=True)
     decoder = Decoder(model, processor)
     docs = list(rows.remove_columns("image"))
     inquiries = [benchmark.inquiry(doc, setting) for doc in docs]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import datasets
@@ -13,14 +12,13 @@ from tqdm import tqdm
 
 from remem_tasks.benchmarks.remem import data as load
 from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_faults, perturbed_files
-from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, decode_image, parse_keywords
+from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, parse_keywords
+from remem_tasks.benchmarks.remem.validate import people_faults, row_faults
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import ConfigReport
 from remem_tasks.errors import RememError
-from remem_tasks.metrics.words import occurs, tokens
 
 SHOWN = 5  # examples named for each kind of fault
-# Attributes (and those that end in one, as `spouse_phone`) whose values belong to one person alone.
-PERSONAL = ("address", "email", "phone", "national_id", "passport", "bank_account")
 
 
 @dataclass
@@ -31,7 +29,8 @@ class Report:
         counts: split → {"rows", "identities", "pictures"} → number; "perturbed" where rows have a partner there.
         hops, attributes: split → Counter over the depth, over the attribute.
         overlaps: (split, split) → (shared rows, shared identities, shared pictures), for pairs that share any.
-        faults: kind → the rows (or splits) it was found in.
+        faults: kind → the rows (or splits) it was found in. A run stops on them.
+        remarks: kind → the rows that have something unusual, which is no fault.
     """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -39,48 +38,13 @@ class Report:
     attributes: dict[str, Counter] = field(default_factory=dict)
     overlaps: dict[tuple[str, str], tuple[int, int, int]] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+
+    def remark(self, kind: str, where: str) -> None:
+        self.remarks.setdefault(kind, []).append(where)
 
     def fault(self, kind: str, where: str) -> None:
         self.faults.setdefault(kind, []).append(where)
-
-
-def text_faults(row: dict) -> Iterable[str]:
-    """The kinds of fault in a row's texts.
-
-    A keyword must occur in the answer (else no reply can be right and give the answer), not in the
-    question or the cloze prompt (else it is given away), and the cloze prompt must lead to it: the
-    answer goes on with a keyword where the cloze prompt ends.
-    """
-    answer, question, cloze = (tokens(row[name] or "") for name in ("answer", "question", "cloze_prompt"))
-    phrases = [tokens(phrase) for phrase in parse_keywords(row["keywords"])]
-    if not all(phrases):
-        yield "keyword without a letter or digit"
-        return
-    if not all(occurs(phrase, answer) for phrase in phrases):
-        yield "keyword missing from the answer"
-    if any(occurs(phrase, question) for phrase in phrases):
-        yield "keyword in the question"
-    if not cloze:
-        yield "no cloze prompt"
-        return
-    if any(occurs(phrase, cloze) for phrase in phrases):
-        yield "keyword in the cloze prompt"
-    if not any(occurs(cloze + phrase, answer) for phrase in phrases):
-        yield "cloze prompt does not lead to the keyword"
-
-
-def shared_personal_values(rows: Iterable[dict]) -> dict[tuple[str, str], set[str]]:
-    """(kind, value) → identities, for the personal values that rows of several identities give as keyword.
-
-    A model that was to forget one of them would rightly go on saying what the other needs.
-    """
-    owners: dict[tuple[str, str], set[str]] = {}
-    for row in rows:
-        kind = next((name for name in PERSONAL if str(row["attribute"]).endswith(name)), None)
-        if kind:
-            for phrase in parse_keywords(row["keywords"]):
-                owners.setdefault((kind, " ".join(tokens(phrase))), set()).add(row["identity"])
-    return {value: people for value, people in owners.items() if len(people) > 1}
 
 
 def _pictures(rows: datasets.Dataset, split: str, report: Report) -> list[str]:
@@ -89,7 +53,7 @@ def _pictures(rows: datasets.Dataset, split: str, report: Report) -> list[str]:
     for row in tqdm(
         rows.select_columns(["image", "row_id", "image_path"]), desc=f"pictures of {split}", leave=False
     ):
-        cell = row["image"] or {}
+        cell = row["image"]
         hashes.append(hashlib.sha1(cell.get("bytes") or str(cell.get("path")).encode()).hexdigest())
         try:
             decode_image(row["image"], load.row_name(row))
@@ -119,7 +83,8 @@ def check(source: str | None, identity_rule: str | None = None, pictures: bool =
         try:
             rows = load.load_split(source, split, identity_rule, pictures)
         except RememError as error:
-            report.fault("split cannot be used", str(error))
+            for told in _cell_faults(source, split, pictures) or [str(error)]:
+                report.fault("split cannot be used", told)
             continue
         if not len(rows):
             report.fault("split without rows", f"split '{split}'")
@@ -127,11 +92,11 @@ def check(source: str | None, identity_rule: str | None = None, pictures: bool =
         tables[split] = rows
         texts = list(rows.select_columns([*TEXT_COLUMNS, "row_id", "identity", "hop"]))
         every += texts
+        for fault in row_faults(rows):
+            report.fault(fault.kind, fault.where)
         for row in texts:
-            for kind in text_faults(row):
-                report.fault(kind, load.row_name(row))
             if not row["hop"]:
-                report.fault("question_type names no number of hops", load.row_name(row))
+                report.remark("question_type names no number of hops", load.row_name(row))
         people[split] = set(rows["identity"][:])
         asked[split] = set(zip(rows["question"][:], rows["image_path"][:]))
         shown[split] = set(_pictures(rows, split, report)) if pictures else set(rows["image_path"][:])
@@ -142,9 +107,6 @@ def check(source: str | None, identity_rule: str | None = None, pictures: bool =
         }
         report.hops[split] = Counter(rows["hop"][:])
         report.attributes[split] = Counter(rows["attribute"][:])
-        if len(asked[split]) < len(rows):
-            repeated = len(rows) - len(asked[split])
-            report.fault("same question with the same picture", f"split '{split}': {repeated} rows")
     names = list(tables)
     for index, one in enumerate(names):
         for other in names[index + 1 :]:
@@ -156,13 +118,18 @@ def check(source: str | None, identity_rule: str | None = None, pictures: bool =
             if any(shared):
                 report.overlaps[one, other] = shared
     _check_splits(tables, people, asked, shown, report)
-    for (kind, value), owners in shared_personal_values(every).items():
-        report.fault(
-            "personal value shared by several people",
-            f"{kind} '{value}': {', '.join(sorted(owners)[:SHOWN])}",
-        )
+    for fault in people_faults([every]):
+        report.fault(fault.kind, fault.where)
     _check_perturbed(source, tables, report)
     return report
+
+
+def _cell_faults(source: str, split: str, pictures: bool) -> list[str]:
+    """All cells of a split that cannot be used; none where it cannot be read at all."""
+    try:
+        return load.cell_faults_of(load.read_split(source, split, pictures), split)
+    except RememError:
+        return []
 
 
 def _check_perturbed(source: str, tables: dict[str, datasets.Dataset], report: Report) -> None:
@@ -188,6 +155,10 @@ def _check_splits(tables: dict, people: dict, asked: dict, shown: dict, report: 
         report.fault("forget sets not nested", str(error))
     if "finetune" in tables:
         for split in forgets:
+            try:
+                load.check_known(people[split], people["finetune"], f"'{split}'", "'finetune'")
+            except RememError as error:
+                report.fault("forgotten people who were never memorised", str(error))
             if asked[split] - asked["finetune"]:
                 rows = len(asked[split] - asked["finetune"])
                 report.fault("forget rows that finetune does not have", f"split '{split}': {rows}")

@@ -19,9 +19,9 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
-from remem_tasks.audit.check import shared_personal_values, text_faults
 from remem_tasks.benchmarks.remem import data as load
-from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.benchmarks.remem.validate import shared_personal_values, text_faults
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.words import tokens
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
@@ -12,6 +12,7 @@ from remem_tasks.benchmarks.remem.perturbed import CONFIG as PERTURBED
 from remem_tasks.benchmarks.remem.perturbed import FEATURES as PERTURBED_FEATURES
 from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_files
 from remem_tasks.benchmarks.remem.schema import COLUMNS
+from remem_tasks.data.card import by_split, card
 from remem_tasks.errors import RememError
 from remem_tasks.files import locked
 
@@ -21,15 +22,6 @@ FOLDERS = {"default": "data", PERTURBED: PERTURBED}  # of each config's files
 def file_of(config: str, split: str) -> str:
     """Where a split's rows lie in a data set's folder, as on the Hub."""
     return f"{FOLDERS[config]}/{split}-00000-of-00001.parquet"
-
-
-def card_configs(splits: Mapping[str, Sequence[str]]) -> str:
-    """The part of a card's YAML that names the files of each config's splits."""
-    lines = ["configs:"]
-    for config, names in splits.items():
-        lines += [f"- config_name: {config}", "  data_files:"]
-        lines += [f"  - split: {name}\n    path: {FOLDERS[config]}/{name}-*" for name in names]
-    return "\n".join(lines) + "\n"
 
 
 def _there(out: Path) -> dict[str, list[str]]:
@@ -79,6 +71,6 @@ def pull(source: str | None, splits: Sequence[str], out: str | Path) -> dict[str
         rows = load.load_split(source, split).select_columns(list(COLUMNS))
         # Back to the published feature type: pictures that any reader decodes.
         _write(load.with_decoded_images(rows), out / file_of("default", split))
-        (out / "README.md").write_text(f"---\n{card_configs(_there(out))}---\n")
+        (out / "README.md").write_text(card(by_split(FOLDERS, _there(out))), encoding="utf-8")
         written[split] = len(rows)
     return written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import datasets
 from PIL import Image
@@ -49,7 +50,7 @@ class Request:
 
     prompt: str
     kind: str = "generate_until"
-    generation_kwargs: Mapping = field(default_factory=dict)
+    generation_kwargs: Mapping[str, Any] = field(default_factory=dict)
     repeats: int | None = None
 
 
@@ -71,7 +72,7 @@ class Metric:
 
     name: str
     higher_is_better: bool | None = None
-    aggregate: Callable[[Sequence], float] = mean
+    aggregate: Callable[[Sequence[Any]], float] = mean
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class Setting:
     suite: Suite
     missing: Mapping[str, str] = field(default_factory=dict)
     white_box: bool = False
-    rollout_options: Mapping = field(default_factory=dict)
-    known: Mapping = field(default_factory=dict)
+    rollout_options: Mapping[str, Any] = field(default_factory=dict)
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Benchmark(abc.ABC):
@@ -127,15 +128,15 @@ class Benchmark(abc.ABC):
         return setting
 
     @abc.abstractmethod
-    def requests(self, doc: Mapping, setting: Setting) -> list[Request]:
+    def requests(self, doc: Mapping[str, Any], setting: Setting) -> list[Request]:
         """What is asked of a row (without its pictures), in the order in which `score` gets the replies."""
 
-    def inquiry(self, doc: Mapping, setting: Setting) -> Inquiry | None:
+    def inquiry(self, doc: Mapping[str, Any], setting: Setting) -> Inquiry | None:
         """What is asked of a white box beside the replies."""
         return None
 
     @abc.abstractmethod
-    def images(self, doc: Mapping) -> list[Image.Image]:
+    def images(self, doc: Mapping[str, Any]) -> list[Image.Image]:
         """A row's pictures, decoded, shared by all its requests."""
 
     def needs_picture(self, doc: Mapping) -> bool:
@@ -151,7 +152,7 @@ class Benchmark(abc.ABC):
         return [rows]
 
     @abc.abstractmethod
-    def target(self, doc: Mapping) -> str:
+    def target(self, doc: Mapping[str, Any]) -> str:
         """The right answer, for the samples file."""
 
     @abc.abstractmethod
@@ -161,7 +162,7 @@ class Benchmark(abc.ABC):
     @abc.abstractmethod
     def score(
         self,
-        doc: Mapping,
+        doc: Mapping[str, Any],
         replies: Sequence[Reply | list[Reply]],
         setting: Setting,
         findings: Findings | None = None,

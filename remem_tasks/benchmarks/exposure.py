@@ -1,25 +1,45 @@
-"""Exposure, alike for every benchmark: how secrets are asked about, and what the samples file keeps of them."""
+"""Exposure, alike for every benchmark: how secrets are asked about, scored and kept in the samples file."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remem_tasks.benchmarks.base import Setting
-from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.benchmarks.base import Metric, Setting
+from remem_tasks.benchmarks.scoring_config import ROLLOUTS, Suite
 from remem_tasks.engine.draw import row_seed
-from remem_tasks.metrics import secret_bits
+from remem_tasks.metrics import (
+    cloze_prob,
+    exposure,
+    extraction_probability,
+    mean_over_phrases,
+    reference_exposure_of_rank,
+    secret_bits,
+)
 from remem_tasks.whitebox import SecretFindings
+
+# Scores of a secret, and whether the model knows more where they are higher.
+SCORES = {
+    "exposure": True,
+    "rollout_exposure": True,
+    "reference_exposure": True,
+    "extraction_rate": True,
+    "rollout_extraction_rate": True,
+    "cloze_prob": True,
+    "secret_bits": False,
+}
+RATES = ("rank_interval_rate", "infinite_bits_rate")
 
 
 def options(suite: Suite) -> dict[str, Any]:
     """How an `Inquiry` ranks its secrets: its options of those names."""
     return {
         "with_question": suite.cloze_context == "question",
-        "estimator": suite.estimator,
+        "estimators": suite.estimator,
         "rollouts": suite.rollouts,
+        "rank_budget": suite.rank_budget,
         "seed": suite.rollout_seed,
     }
 
@@ -43,16 +63,81 @@ def unavailable(setting: Setting) -> dict[str, str]:
     return {name: why for name, why in setting.missing.items() if name == "exposure"}
 
 
+def measured(suite: Suite) -> list[str]:
+    """The SCORES that a white box gives under a suite."""
+    absent = set()
+    if "exact" not in suite.estimator:
+        absent.add("exposure")
+    if not set(ROLLOUTS) & set(suite.estimator):
+        absent.add("rollout_exposure")
+    if "frequency" not in suite.estimator:
+        absent.add("rollout_extraction_rate")
+    return [name for name in SCORES if name not in absent]
+
+
+def rate_metrics(benchmark: str, suite: Suite) -> list[Metric]:
+    """The shares of rows whose rank is an interval, and of rows whose secret has infinitely many bits."""
+    interval, infinite = (Metric(f"{benchmark}_{name}") for name in RATES)
+    return [interval, infinite] if "exact" in suite.estimator else [infinite]
+
+
+def scores(secrets: Sequence[SecretFindings], suite: Suite) -> dict[str, float]:
+    """SCORES of a row, each the mean over its secrets, and RATES; without those that it has not.
+
+    A rank that is an interval counts with its upper end. Where a secret cannot be said the row has no
+    `secret_bits`: they are infinite, which `infinite_bits_rate` counts.
+    """
+    m = suite.rollouts
+    bits = [secret_bits(math.fsum(secret.logprobs)) for secret in secrets]
+    infinite = any(math.isinf(one) for one in bits)
+    values: dict[str, list[float | None]] = {
+        "exposure": [exposure(one.ranks[1], m) if one.ranks else None for one in secrets],
+        "rollout_exposure": [
+            None if one.rollout_rank is None else exposure(one.rollout_rank, m) for one in secrets
+        ],
+        "reference_exposure": [
+            reference_exposure_of_rank(one.reference_rank, 1 + one.references) for one in secrets
+        ],
+        "extraction_rate": [extraction_probability(math.fsum(one.logprobs)) for one in secrets],
+        "rollout_extraction_rate": [one.rollout_rate for one in secrets],
+        "cloze_prob": [cloze_prob(one.logprobs) for one in secrets],
+        "secret_bits": [None] if infinite else bits,
+        "rank_interval_rate": [float(any(one.ranks and one.ranks[0] < one.ranks[1] for one in secrets))],
+        "infinite_bits_rate": [float(infinite)],
+    }
+    means = {name: mean_over_phrases(of_secrets) for name, of_secrets in values.items()}
+    return {name: mean for name, mean in means.items() if mean is not None}
+
+
+def of_benchmark(prefixes: Sequence[str], benchmark: str, found: Mapping[str, float]) -> dict[str, float]:
+    """`scores` under the names of metrics: SCORES behind each prefix, RATES behind the benchmark's name."""
+    return {
+        f"{prefix}_{name}": value
+        for name, value in found.items()
+        for prefix in ([benchmark] if name in RATES else prefixes)
+    }
+
+
 def kept(secrets: Sequence[SecretFindings]) -> dict[str, list]:
     """Lists with an item a secret.
 
     Returns:
-        `guess_rank`: Ĝ; `secret_bits`: −log2 P(s), None where it is infinite; `reference_rank`, among itself and
+        `guess_rank`: G, the upper end of its interval, or Ĝ of rollouts where only these were asked for;
+        `rank_interval`: both ends, where any secret has an interval; `rollout_rank`: Ĝ, where both were asked
+        for; `secret_bits`: −log2 P(s), None where it is infinite; `reference_rank`, among itself and
         `references` others; `guesses`: (text, ln p or share) pairs, the likeliest first.
     """
-    bits = [secret_bits(sum(secret.logprobs)) for secret in secrets]
+    bits = [secret_bits(math.fsum(secret.logprobs)) for secret in secrets]
+    ranked = all(secret.ranks for secret in secrets)
+    row: dict[str, list] = {
+        "guess_rank": [secret.ranks[1] if ranked else secret.rollout_rank for secret in secrets]
+    }
+    if ranked and any(secret.ranks[0] < secret.ranks[1] for secret in secrets):
+        row["rank_interval"] = [list(secret.ranks) for secret in secrets]
+    if ranked and all(secret.rollout_rank is not None for secret in secrets):
+        row["rollout_rank"] = [secret.rollout_rank for secret in secrets]
     return {
-        "guess_rank": [secret.rank for secret in secrets],
+        **row,
         "secret_bits": [round(one, 4) if math.isfinite(one) else None for one in bits],
         "reference_rank": [secret.reference_rank for secret in secrets],
         "references": [secret.references for secret in secrets],

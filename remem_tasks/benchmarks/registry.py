@@ -53,7 +53,8 @@ class _Benchmarks(Mapping[str, "Benchmark"]):
     def __getitem__(self, name: str) -> Benchmark:
         if name not in NAMES:
             raise KeyError(name)
-        return part_of(name, "benchmark").BENCHMARK
+        found: Benchmark = part_of(name, "benchmark").BENCHMARK
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(NAMES)
@@ -94,7 +95,7 @@ def _recognises(name: str, place: str) -> bool:
     data = data_of(name)
     if place == data.HOME.hub_id:
         return True
-    if not os.path.isdir(place) or not os.path.isfile(os.path.join(place, "README.md")):
+    if not os.path.isdir(place):
         return False
     try:
         return any(has_config(place, config, data.HOME) for config in data.KNOWN_BY)

@@ -14,9 +14,16 @@ from remem_tasks.metrics.memo import MAX_NEW_TOKENS, STRIDE
 FAMILIES = ("em", "memo", "exposure")
 ASKED_FOR = ("visual",)
 """Families that are measured where they are named only."""
-CHOICES = {"estimator": ("distinct", "frequency"), "cloze_context": ("question", "picture")}
+ROLLOUTS = ("distinct", "frequency")
+CHOICES = {
+    "caption_questions": ("own", "published"),
+    "faults": ("refuse", "allow"),
+    "estimator": ("exact", *ROLLOUTS),
+    "cloze_context": ("question", "picture"),
+}
 RANGES = {
     "rollouts": (1, 4096),
+    "rank_budget": (0, 2**31),
     "memo_stride": (1, 10_000),
     "memo_tokens": (1, 4096),
     "references": (0, 100_000),
@@ -33,8 +40,10 @@ class Suite:
         metrics: families of scores: em (with keyword recall and ROUGE-L), memo, exposure; visual (the same
             questions without the picture, and with another person's) where it is named.
         rollouts: M, the guesses of an attacker among which the secret is ranked.
-        estimator: of the guess rank: `distinct` (M distinct outcomes and their probabilities) or
-            `frequency` (M true rollouts).
+        estimator: of the guess rank: `exact` (search; Exposure), and one of `distinct` (M distinct outcomes and
+            their probabilities) and `frequency` (M true rollouts) for what rollouts show (rollout Exposure).
+        rank_budget: prefixes that may be read for one secret where a beam cannot say its exact rank; behind it the
+            rank is an interval.
         cloze_context: what stands in the user's turn before the cloze prompt: the picture and the
             `question`, or the `picture` alone.
         references: at most so many values of other identities in the reference rank; more are drawn from.
@@ -43,12 +52,16 @@ class Suite:
         rollout_seed: of the rollouts; a row's random stream depends on it and on the row's id alone.
         forget: the forget set, whose people count as forgotten where a split holds others too.
         shots: demonstrations before MLLMU-Bench's questions with options, of people in no forget set.
+        caption_questions: which nine questions ask for CLEAR's captions: this project's `own` or the `published` ones.
+        faults: what becomes of rows that `remem data check` calls faulty: `refuse` stops the run, `allow`
+            goes on and tells of them under `not_available`.
         gold: samples file of the gold model, or the folder it was scored to, for CLEAR's forget quality.
     """
 
     metrics: tuple[str, ...] = FAMILIES
     rollouts: int = M
-    estimator: str = "distinct"
+    estimator: tuple[str, ...] = ("exact", "distinct")
+    rank_budget: int = 2048
     cloze_context: str = "question"
     references: int = 256
     memo_stride: int = STRIDE
@@ -57,6 +70,8 @@ class Suite:
     forget: str = "forget1"
     gold: str = ""
     shots: int = 0
+    faults: str = "refuse"
+    caption_questions: str = "own"
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():
@@ -67,14 +82,19 @@ class Suite:
             chosen = value if isinstance(value, tuple) else (value,)
             if unknown := [item for item in chosen if item not in known] or (not chosen and ["none"]):
                 raise RememError(f"{name} '{unknown[0]}' unknown; choose from {', '.join(known)}")
+        if set(ROLLOUTS) <= set(self.estimator):
+            raise RememError(
+                f"estimator {','.join(self.estimator)}: one of {' and '.join(ROLLOUTS)} at a time"
+            )
 
     def record(self) -> dict:
         """What goes into the results file."""
         return {
             **asdict(self),
             "metrics": list(self.metrics),
+            "estimator": ",".join(self.estimator),
             "sampling": "temperature 1, no top-k, no top-p"
-            + (", prefixes no likelier than the secret merged" if self.estimator == "distinct" else ""),
+            + (", prefixes no likelier than the secret merged" if "distinct" in self.estimator else ""),
         }
 
 
@@ -114,7 +134,8 @@ def suite_of(metadata: Mapping) -> Suite:
 FLAGS = {
     "metrics": "families of scores, by commas: em, memo, exposure, visual",
     "rollouts": "M, guesses among which a secret is ranked",
-    "estimator": "of that rank: distinct or frequency",
+    "estimator": "of that rank, by commas: exact; distinct or frequency for what rollouts show",
+    "rank_budget": "prefixes read for one exact rank before it is an interval",
     "cloze_context": "before the cloze prompt: question or picture",
     "references": "at most so many values of other identities in the reference rank",
     "memo_stride": "characters from one cut of an answer to the next",
@@ -122,6 +143,8 @@ FLAGS = {
     "rollout_seed": "of the guesses",
     "forget": "the forget set whose people count as forgotten",
     "shots": "demonstrations before MLLMU-Bench's questions with options",
+    "caption_questions": "which nine questions ask for CLEAR's captions: own or published",
+    "faults": "of rows that `remem data check` names: refuse or allow",
     "gold": "samples of the gold model for CLEAR's forget quality: a file, or its --output_path",
 }
 
@@ -167,7 +190,7 @@ def fit(suite: Suite, abilities: Abilities) -> tuple[Suite, dict[str, str]]:
     missing = {}
     if abilities.white_box:
         missing["memo"] = abilities.white_box
-        if suite.estimator != "frequency":
+        if "frequency" not in suite.estimator:
             missing["exposure"] = NO_LOGPROBS
         elif abilities.rollouts:
             missing["exposure"] = abilities.rollouts

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import datasets
 
 from remem_tasks.benchmarks.remem.data import fingerprint
+from remem_tasks.data.faults import REFUSE
 from remem_tasks.errors import RememError
 
 MODALITIES = ("joint", "text", "image")
@@ -25,6 +26,8 @@ class Wanted:
         identity_rule: of ReMem's rows.
         alternatives: whether wrong answers beside the forget rows are wanted, where there are some.
         modality: `joint`, `text` or `image` rows.
+        faults: what becomes of faulty rows: `refuse` or `allow`, see `data.faults.settle`.
+        caption_questions: of CLEAR's captions: `own` or `published`; None for `$REMEM_CAPTION_QUESTIONS`, else own.
     """
 
     source: str
@@ -34,6 +37,8 @@ class Wanted:
     identity_rule: str | None = None
     alternatives: bool = False
     modality: str = "joint"
+    faults: str = REFUSE
+    caption_questions: str | None = None
 
 
 @dataclass
@@ -43,6 +48,7 @@ class TrainingRows:
     Attributes:
         alternatives: plausible other answers by row id of a forget row, where the data set has them.
         benchmark: whose rows they are.
+        faults: what was let pass, for the run's record.
     """
 
     train: datasets.Dataset
@@ -50,6 +56,7 @@ class TrainingRows:
     retain: datasets.Dataset | None
     alternatives: dict[str, list[str]] | None = None
     benchmark: str = "remem"
+    faults: str = ""
 
     @property
     def tables(self) -> list[datasets.Dataset]:
@@ -67,6 +74,8 @@ def sets_of_configs(
     usual: str,
     retain_of: Callable[[str], str],
     training_rows: Callable[[str, str, str], datasets.Dataset],
+    check_people: Callable[[str, str], None] | None = None,
+    told: Sequence[str] = (),
 ) -> TrainingRows:
     """The rows of a data set whose forget and retain sets are configs: a forget set has a retain set of its own.
 
@@ -74,6 +83,8 @@ def sets_of_configs(
         usual: the config that a model memorises.
         retain_of: forget set to retain set.
         training_rows: (source, config, modality) to rows in the columns of ReMem.
+        check_people: (source, forget set) raises a RememError if its people were never memorised, or are retained.
+        told: to which `training_rows` adds what is to be told of faulty rows that it leaves out.
     """
     if wanted.identity_rule:
         raise RememError("--identity_rule is for data in the shape of ReMem")
@@ -83,17 +94,24 @@ def sets_of_configs(
         tables = [training_rows(source, name, wanted.modality) for name in names]
         return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
 
+    def made(train: datasets.Dataset, *pair: datasets.Dataset) -> TrainingRows:
+        return TrainingRows(
+            train, *(pair or (None, None)), benchmark=benchmark, faults=" ".join(dict.fromkeys(told))
+        )
+
     sets = [name.strip() for name in (wanted.finetune or usual).split(",") if name.strip()]
     if wanted.rows_from == "finetune":
-        return TrainingRows(read(sets), None, None, benchmark=benchmark)
+        return made(read(sets))
     retain = retain_of(forget)
+    if check_people:
+        check_people(source, forget)
     if wanted.rows_from == "retain":
         if usual not in sets:
             raise RememError(
                 f"--finetune_split {wanted.finetune}: '{retain}' is '{usual}' without '{forget}'"
             )
         kept_sets = [retain if name == usual else name for name in sets]
-        return TrainingRows(read(kept_sets), None, None, benchmark=benchmark)
+        return made(read(kept_sets))
     to_forget, kept = read([forget]), read([retain])
     asked = [set(zip(rows["question"][:], rows["answer"][:])) for rows in (to_forget, kept)]
     if both := asked[0] & asked[1]:
@@ -101,4 +119,4 @@ def sets_of_configs(
             f"{source}: {len(both)} questions with one answer are in '{forget}' and in '{retain}', "
             f"such as '{min(both)[0]}'"
         )
-    return TrainingRows(to_forget, to_forget, kept, benchmark=benchmark)
+    return made(to_forget, to_forget, kept)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from PIL import Image
 
@@ -41,7 +43,7 @@ class Reading:
     word: str
     pictures: Callable[[str, str], Pictures]
     trained: tuple[str, ...] = ()
-    parts: re.Pattern | None = None
+    parts: re.Pattern[str] | None = None
     kinds: tuple[str, ...] = ()
     judged: tuple[str, ...] = ()
     of_set: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -55,11 +57,11 @@ class Reading:
         """The name of the main score of all rows."""
         return self.main[0] if len(self.main) == 1 else "answered"
 
-    def kind_of(self, values: Mapping) -> str:
+    def kind_of(self, values: Mapping[str, Any]) -> str:
         """`cloze, image`: the kind of question that a row is; "" where there are no kinds."""
         return ", ".join(str(values[key]) for key in self.kinds if values.get(key))
 
-    def score_name(self, metric: str, values: Mapping) -> str | None:
+    def score_name(self, metric: str, values: Mapping[str, Any]) -> str | None:
         """`rouge` for `clear_caption_rouge` of a caption; None for what is no score of its own.
 
         Args:
@@ -73,14 +75,18 @@ class Reading:
         return name
 
 
-def pictures_of_questions(home: Home, questions: Callable) -> Callable[[str, str], Pictures]:
+def _first_picture(row: dict[str, Any], home: Home) -> Image.Image:
+    return picture_of(row, home)[0]
+
+
+def pictures_of_questions(home: Home, questions: Callable[..., Any]) -> Callable[[str, str], Pictures]:
     """The pictures of a data set of configs, by the questions that are asked of a split."""
 
     def found(source: str, split: str) -> Pictures:
         faults: list[str] = []  # the run that was scored has counted and named them
         for row in questions(source, split, faults):
             if row["picture"] >= 0:
-                yield row["image_path"], lambda row=row: picture_of(row, home)[0]
+                yield row["image_path"], partial(_first_picture, row, home)
 
     return found
 

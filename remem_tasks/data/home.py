@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import datasets
 
 
 @dataclass(frozen=True)
@@ -15,12 +18,14 @@ class Home:
         hub_id: where it is published.
         variable: environment variable that names another folder or Hub id.
         configs: every config it may have.
+        features: the columns of each as they are read, those included that it may lack.
     """
 
     name: str
     hub_id: str
     variable: str
     configs: tuple[str, ...]
+    features: Mapping[str, datasets.Features]
 
     def resolve(self, source: str | None = None) -> str:
         """Where rows come from: the argument, else the variable, else the published set."""

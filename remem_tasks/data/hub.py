@@ -76,11 +76,43 @@ def _is_transport_error(error: BaseException) -> bool:
 
 
 def split_files(folder: str, config: str | None = None, cache_dir: str | None = None) -> dict[str, list[str]]:
-    """The files of each split of a folder, as `datasets` finds them; none where it lacks the config."""
+    """The files of each split of a folder, as `datasets` finds them; none where it lacks the config.
+
+    A folder that was copied without its card is told by the names of its files, see `files_by_name`.
+
+    Raises:
+        RememError: such a folder lacks a file of a split.
+    """
+    carded = any(Path(folder, card).is_file() for card in CARDS)
+    if not carded and (found := files_by_name(folder, config or "default")):
+        return found
     if config and config not in datasets.get_dataset_config_names(folder):
         return {}
     files = datasets.load_dataset_builder(folder, config, cache_dir=cache_dir).config.data_files
     return {str(split): [str(file) for file in paths] for split, paths in (files or {}).items()}
+
+
+def files_by_name(folder: str, config: str) -> dict[str, list[str]]:
+    """The files of each split of a config in the Hub's layout: `<config>/<split>-00000-of-00002.parquet`, …
+
+    (`data/` for the config `default`; a split of one file may be called `<split>.parquet`.)
+
+    Raises:
+        RememError: a file is missing whose number the others name.
+    """
+    found: dict[str, list[str]] = {}
+    place = Path(folder, "data" if config == "default" else config)
+    for file in sorted(place.glob("*.parquet")):
+        shard = SHARD.search(file.name)
+        split = file.name[: shard.start()] if shard else file.stem
+        found.setdefault(split, []).append(str(file))
+    for split, files in found.items():
+        named = [shard for file in files if (shard := SHARD.search(file))]
+        if named and len(files) != int(named[0][2]):
+            raise RememError(
+                f"'{place}' holds {len(files)} of the {int(named[0][2])} files of split '{split}'"
+            )
+    return found
 
 
 def data_files(repo_id: str, config: str | None = None) -> dict[str, list[str]]:

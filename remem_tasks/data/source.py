@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,22 +17,21 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from datasets.table import InMemoryTable
 from PIL import Image
 
-from remem_tasks.benchmarks.remem.data import read_parquet, row_name
-from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.data import hub
+from remem_tasks.data.cells import emptiness
+from remem_tasks.data.faults import Fault, settle
 from remem_tasks.data.home import Home
+from remem_tasks.data.pictures import decode_image
+from remem_tasks.data.tables import PICTURE, as_features, pictures_there, read_mapped, read_tables
 from remem_tasks.errors import RememError
 
 SPLIT = "train"
 IN_MEMORY = 2**24  # bytes of files that are read at once; larger ones are mapped from the cache of `datasets`
-MOST_FAULTY = 0.01
-"""Up to this share of faulty questions is left out, named and counted; more is refused."""
-
-logger = logging.getLogger(__name__)
+CANNOT = "row that cannot be asked"  # the kind of fault
 PICTURES = ("image", "images")  # columns whose cells are pictures
 
 
@@ -41,8 +39,8 @@ _known_files: dict[tuple[str, str], tuple[tuple, list[str]]] = {}
 
 
 def _files(source: str, config: str, home: Home) -> list[str]:
-    """The files of a config, none if there is no such config; a folder is asked anew when its card changes."""
-    stamp = _stamp([source, f"{source}/README.md"]) if os.path.isdir(source) else ()
+    """The files of a config, none if there is no such config; a folder is asked anew when its card or files change."""
+    stamp = _stamp([source, f"{source}/README.md", f"{source}/{config}"]) if os.path.isdir(source) else ()
     kept = _known_files.get((source, config))
     if kept is None or kept[0] != stamp:
         kept = _known_files[source, config] = (stamp, _find_files(source, config, home))
@@ -109,26 +107,30 @@ def read_config(source: str, config: str, home: Home) -> datasets.Dataset:
         raise RememError(
             f"{source} has no config '{config}'; it has {', '.join(has) or 'none of ' + home.name}"
         )
-    try:
-        table = _read(source, files)
-    except RememError as error:
-        raise RememError(f"config '{config}': {error}") from error
-    for name in PICTURES:
-        if name in table.column_names:
-            kind = datasets.Image(decode=False)
-            table = table.cast_column(name, kind if name == "image" else datasets.List(kind))
+    table = _read(source, config, files, home)
     _tables[source, config] = (_stamp(files), table)
     return table
 
 
-def _read(source: str, files: list[str]) -> datasets.Dataset:
+def _read(source: str, config: str, files: list[str], home: Home) -> datasets.Dataset:
+    where = f"config '{config}'"
+    wanted = {
+        name: kind if name not in PICTURES else PICTURE if name == "image" else datasets.List(PICTURE)
+        for name, kind in home.features[config].items()
+    }
     stamp = _stamp(files)
     if len(stamp) == len(files) and sum(size for *_, size in stamp) < IN_MEMORY:
         try:
-            return datasets.Dataset(InMemoryTable(pa.concat_tables([pq.read_table(file) for file in files])))
+            table = read_tables(files, wanted, where, hub.open_file, lambda names: None)
         except (OSError, pa.ArrowException) as error:
-            raise RememError(f"{source}: '{files[0]}' cannot be read ({error})") from error
-    return read_parquet(source, SPLIT, files)  # (not by its own name: `+` is no sign for a split)
+            raise RememError(f"{where}: {source}: '{files[0]}' cannot be read ({error})") from error
+        info = datasets.DatasetInfo(features=as_features(wanted, table.column_names))
+        return datasets.Dataset(InMemoryTable(table), info=info)
+    try:  # (not by its own name: `+` is no sign for a split)
+        return read_mapped(source, SPLIT, files, wanted, where)
+    except RememError as error:
+        told = str(error)
+        raise RememError(told if told.startswith(where) else f"{where}: {told}") from error
 
 
 def check_columns(table: datasets.Dataset, wanted: Iterable[str], source: str, config: str) -> None:
@@ -145,14 +147,10 @@ def pictured(table: datasets.Dataset) -> list[int]:
     name = next((name for name in PICTURES if name in table.column_names), None)
     if name is None:
         return [0] * len(table)
-    counts: list[int] = []
-    for chunk in table.data.column(name).chunks:
-        if name == "images":
-            counts += [length or 0 for length in pc.list_value_length(chunk).to_pylist()]
-        else:
-            there = pc.or_(chunk.field("bytes").is_valid(), chunk.field("path").is_valid())
-            counts += [int(one) for one in pc.and_(chunk.is_valid(), there).to_pylist()]
-    return counts
+    column = table.data.column(name)
+    if name == "image":
+        return [int(there) for there in pictures_there(column)]
+    return [length or 0 for chunk in column.chunks for length in pc.list_value_length(chunk).to_pylist()]
 
 
 def picture_of(doc: dict, home: Home) -> list[Image.Image]:
@@ -191,28 +189,36 @@ def training_table(asked: Sequence[Mapping], table: datasets.Dataset) -> dataset
     return rows.add_column("text_only", [one["picture"] < 0 for one in asked])
 
 
-def left_out(faults: Sequence[str], asked: int) -> str:
-    """What is to be told of faulty questions that were left out; "" if there are none.
+def left_out(faults: Sequence[str], choice: str, source: str) -> str:
+    """What is to be told of faulty questions that are left out; "" if there are none.
 
     Args:
         faults: one a question (or row) that cannot be asked.
-        asked: how many questions are left.
+        choice: `refuse` or `allow`.
+        source: where they are from.
 
     Raises:
-        RememError: they are more than MOST_FAULTY of all.
+        RememError: there are some, and they are to be refused.
     """
-    if not faults:
-        return ""
-    if len(faults) > MOST_FAULTY * (asked + len(faults)):
-        more = f" (and {len(faults) - 1} more: remem data check)" if len(faults) > 1 else ""
-        raise RememError(f"{faults[0]}{more}")
-    told = f"{len(faults)} faulty, left out: {'; '.join(faults[:5])}{' ...' if len(faults) > 5 else ''}"
-    logger.warning(told)
-    return told
+    return settle([Fault(CANNOT, fault) for fault in faults], choice, source, left_out=True)
+
+
+def some_left(asked: Sequence, faults: Sequence[str]) -> None:
+    """Raise a RememError with the first fault if no question is left beside the faulty ones."""
+    if faults and not len(asked):
+        raise RememError(f"{faults[0]}; no question of {len(faults)} can be asked")
+
+
+def table_of(rows: Sequence[Mapping], features: datasets.Features) -> datasets.Dataset:
+    """Rows as a data set, also none of them."""
+    return datasets.Dataset.from_dict(
+        {name: [row[name] for row in rows] for name in features}, features=features
+    )
 
 
 def is_text(cell: object) -> bool:
-    return isinstance(cell, str) and bool(cell.strip())
+    """Whether a cell is a text of which anything is seen."""
+    return not emptiness(cell)
 
 
 def digest(rows: datasets.Dataset, columns: Sequence[str]) -> str:
@@ -241,6 +247,7 @@ class ConfigReport:
 
     counts: dict[str, Counter] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
 
     def fault(self, kind: str, where: str) -> None:
         self.faults.setdefault(kind, []).append(where)

@@ -16,97 +16,20 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from remem_tasks.checkpoints import reason
 from remem_tasks.engine.beams import Beams
 from remem_tasks.engine.draw import generator, uniforms
-from remem_tasks.engine.packing import Lanes, Packing
+from remem_tasks.engine.frontiers import Front, Lone, slots_of
 from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
+from remem_tasks.engine.search import Beam, BestFirst, Rank
+from remem_tasks.engine.state import Continuations, Known, Reply, State, apart, picked, widened
 from remem_tasks.engine.tree import Tree
 from remem_tasks.engine.trie import Trie
 from remem_tasks.errors import NonFiniteError, RememError
-
-
-@dataclass
-class State:
-    """Branches of the rows of a tree: where decoding can go on.
-
-    Attributes:
-        tree: keys and values of the rows.
-        rows: (B) row of each branch.
-        visible: (B, columns) the columns that a branch sees; columns appended later are not its own.
-        positions: (B) position of its next token.
-        logp: (B, vocabulary) float32 log-probabilities of its next token.
-        given: log-probabilities of the tokens that `extend` was given, one tensor a branch.
-        known: what `extend` read, which `greedy` follows as long as it says the same.
-    """
-
-    tree: Tree
-    rows: torch.Tensor
-    visible: torch.Tensor
-    positions: torch.Tensor
-    logp: torch.Tensor
-    given: list[torch.Tensor]
-    known: _Known | None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def name(self, branch: int) -> str:
-        """How error messages call the branch's row."""
-        return self.tree.names[int(self.rows[branch])]
-
-    def lengths(self) -> torch.Tensor:
-        """(B) tokens that each branch has read."""
-        return self.visible.sum(-1)
-
-
-class Reply(NamedTuple):
-    """A greedy reply: its tokens (with the end token, if it ended), whether it ended, its ln p."""
-
-    tokens: list[int]
-    ended: bool
-    logprob: float
-
-
-@dataclass
-class Continuations:
-    """Continuations of one branch.
-
-    Attributes:
-        tokens: each with its end token, if it ended.
-        logprobs: ln p of each, float64.
-        perturbed: of `distinct`, ln p plus Gumbel noise, in falling order; None of `sample`.
-    """
-
-    tokens: list[list[int]]
-    logprobs: torch.Tensor
-    perturbed: torch.Tensor | None = None
-
-
-@dataclass
-class _Known:
-    """Nodes of a trie that have been read behind a state.
-
-    Attributes:
-        trie: the token lists.
-        ends: the last node of each token list; of an empty one its branch, −1 − b.
-        place: node to its place in what follows.
-        rows, visible, positions: of each node read; `positions` is of the node's next token.
-        best: the likeliest token behind each node read, and its log-probability.
-    """
-
-    trie: Trie
-    ends: list[int]
-    place: dict[int, int]
-    rows: torch.Tensor
-    visible: torch.Tensor
-    positions: torch.Tensor
-    best: list[tuple[int, float]]
 
 
 @dataclass
@@ -142,126 +65,6 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory did not suffice."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "allocate memory" in text
-
-
-def _slots(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """(place of each branch among those of its row, the largest number of them)."""
-    order = torch.argsort(rows, stable=True)
-    ranked = rows[order]
-    place = torch.arange(len(rows), device=rows.device)
-    first = torch.searchsorted(ranked, ranked)
-    slots = torch.empty_like(place)
-    slots[order] = place - first
-    return slots, int(slots.max()) + 1
-
-
-def _widened(visible: torch.Tensor, columns: int) -> torch.Tensor:
-    return F.pad(visible, (0, columns - visible.shape[1])) if visible.shape[1] < columns else visible
-
-
-class _Front:
-    """Branches that each read one token at a time, on a tree that is left as it was found.
-
-    Attributes:
-        rows, visible, positions: of the branches, as in `State`.
-    """
-
-    def __init__(self, decoder: Decoder, state: State) -> None:
-        self.decoder = decoder
-        self.tree, self.mark = state.tree, state.tree.columns
-        self.own = False
-        self.rows, self.positions = state.rows, state.positions
-        self.visible = _widened(state.visible, self.mark)
-        self._slots: tuple[torch.Tensor, int] | None = None
-
-    def take(self, branches: torch.Tensor, copy: bool = False) -> None:
-        """Go on with these branches, in this order; a branch may come several times.
-
-        Rows with no branch left and columns that no branch sees leave, where that saves enough to
-        pay for copying the rest.
-
-        Args:
-            copy: whether rows leave at once.
-        """
-        self.rows, self.positions = self.rows[branches], self.positions[branches]
-        self.visible = self.visible[branches]
-        self._slots = _slots(self.rows)
-        width = self._slots[1]
-        tree, size = self.tree, len(self.tree.names)
-        seen = torch.zeros(size, tree.columns, device=self.rows.device)
-        seen = seen.index_add_(0, self.rows, self.visible.float()) > 0
-        counts = seen.sum(-1)
-        left = counts.nonzero()[:, 0]
-        columns = int(counts.max())
-        fewer = len(left) < size
-        if len(left) * columns > 0.75 * size * tree.columns and not (fewer and (copy or width >= 8)):
-            return
-        # What is seen first, in its order, then as much of the rest as makes rows equally long.
-        keep = (~seen[left]).to(torch.uint8).argsort(dim=-1, stable=True)[:, :columns]
-        smaller = tree.of(left, keep, width)
-        self.close()
-        self.tree, self.own = smaller, True
-        self.rows = torch.searchsorted(left, self.rows)
-        self.visible = self.visible.gather(1, keep[self.rows])
-
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Read one token a branch; log-probabilities of the next, (branches, vocabulary)."""
-        if self._slots is None:
-            self._slots = _slots(self.rows)
-        slots, width = self._slots
-        self.visible = torch.cat([self.visible, F.one_hot(slots, width).bool()], 1)
-        logits = self.tree.append(self.rows, slots, width, tokens, self.positions, self.visible)
-        self.positions = self.positions + 1
-        return self.decoder.log_probabilities(logits, self.tree, self.rows)
-
-    def close(self) -> None:
-        """Forget what was appended."""
-        if not self.own:
-            self.tree.crop(self.mark)
-
-
-class _Lone(_Front):
-    """Branches that do not fork: with lanes, each sees alone what it reads.
-
-    Attributes:
-        lanes: None where the model cannot have them; then these are branches like others. With lanes,
-            `rows`, `visible` and `positions` are those of the lanes, as they were at the first token.
-    """
-
-    lanes: Lanes | None = None
-
-    def begin(self, branches: torch.Tensor, longest: int) -> None:
-        """Go on with these branches, for so many tokens at most."""
-        self.take(branches)
-        self.lanes = self.tree.lanes(len(self.rows), longest)
-        self._mask: Any = None
-
-    def take(self, branches: torch.Tensor, copy: bool = False) -> None:
-        lanes = self.lanes
-        if lanes is None:
-            super().take(branches, copy)
-            return
-        lanes.active = lanes.active[branches]
-        if len(lanes.active) < 0.75 * lanes.count:
-            super().take(lanes.active)
-            lanes.keep()
-            self._mask = None
-
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        lanes, tree = self.lanes, self.tree
-        if lanes is None:
-            return super().step(tokens)
-        slots, width = self._slots
-        now = self.positions + lanes.used
-        if self._mask is None or tree.slides:
-            places = tokens.new_zeros(len(tree.names), width)
-            seen = torch.zeros(*places.shape, tree.columns, dtype=torch.bool, device=tokens.device)
-            places[self.rows, slots], seen[self.rows, slots] = now, self.visible
-            self._mask = tree.masks(seen, places)
-        rows = self.rows[lanes.active]
-        here = Packing(rows, slots[lanes.active], len(tree.names), width, lanes)
-        logits = tree.advance(here, tokens, now[lanes.active], self._mask)
-        return self.decoder.log_probabilities(logits, tree, rows)
 
 
 class Decoder:
@@ -382,7 +185,7 @@ class Decoder:
 
     def _read(
         self, state: State, trie: Trie, ends: Sequence[int], leaves: bool
-    ) -> tuple[_Known, torch.Tensor, torch.Tensor]:
+    ) -> tuple[Known, torch.Tensor, torch.Tensor]:
         """Read the tokens of a trie behind a state's branches, each node once.
 
         Args:
@@ -412,7 +215,7 @@ class Decoder:
         place[nodes] = torch.arange(len(read), device=device)
         depth, root, ids = depth[nodes], root[nodes], said[nodes]
         rows, positions = state.rows[root], state.positions[root] + depth
-        slots, width = _slots(rows) if read else (rows, 0)
+        slots, width = slots_of(rows) if read else (rows, 0)
         # A node sees itself and what its parent sees.
         columns = torch.zeros(len(read), width, dtype=torch.bool, device=device)
         for level in range(1, max(depths, default=0) + 1):
@@ -420,7 +223,7 @@ class Decoder:
             if level > 1:
                 columns[here] = columns[place[parents[nodes[here]]]]
             columns[here, slots[here]] = True
-        visible = torch.cat([_widened(state.visible, before)[root], columns], 1)
+        visible = torch.cat([widened(state.visible, before)[root], columns], 1)
 
         below = (parents >= 0).nonzero()[:, 0]
         above, last = place[parents[below]], place[last]
@@ -449,7 +252,7 @@ class Decoder:
             behind[inside[last]] = logp[at[last[inside[last]]]]
         best = list(zip(tokens.tolist(), values.tolist()))
         places = {node: index for index, node in enumerate(read)}
-        known = _Known(trie, list(ends), places, rows, visible, positions, best)
+        known = Known(trie, list(ends), places, rows, visible, positions, best)
         return known, scores.cpu(), behind
 
     @torch.inference_mode()
@@ -466,14 +269,14 @@ class Decoder:
         """
         branches = [int(branch) for branch in branches]
         extra = torch.tensor([len(given) for given in tokens], device=self.device)
-        self._check_room(_picked(state, branches), extra)
+        self._check_room(picked(state, branches), extra)
         trie = Trie()
         paths = [trie.add(branch, given) for branch, given in zip(branches, tokens)]
         ends = [path[-1] if path else -1 - branch for branch, path in zip(branches, paths)]
         known, scores, behind = self._read(state, trie, ends, leaves=True)
         index = torch.tensor(branches, dtype=torch.long, device=self.device)
         rows, positions, logp = state.rows[index], state.positions[index], state.logp[index]
-        visible = _widened(state.visible, state.tree.columns)[index]
+        visible = widened(state.visible, state.tree.columns)[index]
         if long := [branch for branch, end in enumerate(ends) if end >= 0]:
             nodes = [known.place[ends[branch]] for branch in long]
             visible[long], positions[long] = known.visible[nodes], known.positions[nodes]
@@ -495,7 +298,7 @@ class Decoder:
         """
         flat = [(branch, tokens) for branch, lists in enumerate(candidates) for tokens in lists]
         extra = torch.tensor([len(tokens) for _, tokens in flat], device=self.device)
-        self._check_room(_picked(state, [branch for branch, _ in flat]), extra)
+        self._check_room(picked(state, [branch for branch, _ in flat]), extra)
         rows = state.rows.tolist()
         tokens_of = dict.fromkeys(rows, 0)
         for branch, tokens in flat:
@@ -503,7 +306,7 @@ class Decoder:
         found: list[list[torch.Tensor]] = [[] for _ in candidates]
         for group in _alike(tokens_of):
             branches = [branch for branch, row in enumerate(rows) if row in group]
-            part, trie = _apart(state, branches), Trie()
+            part, trie = apart(state, branches), Trie()
             paths = [
                 [trie.add(place, tokens) for tokens in candidates[branch]]
                 for place, branch in enumerate(branches)
@@ -588,13 +391,13 @@ class Decoder:
             if walk.open:
                 first.setdefault(starts[walk.node], walk)
         from_ = [first[index] for index in range(len(need))]
-        front, device = _Lone(self, state), self.device
+        front, device = Lone(self.log_probabilities, state), self.device
         index = torch.tensor([walk.branch for walk in from_], device=device)
         rows, visible, positions = front.rows[index], front.visible[index], front.positions[index]
         if away := [place for place, walk in enumerate(from_) if walk.node >= 0]:
             nodes = [state.known.place[from_[place].node] for place in away]
             rows[away], positions[away] = state.known.rows[nodes], state.known.positions[nodes]
-            visible[away] = _widened(state.known.visible[nodes], front.mark)
+            visible[away] = widened(state.known.visible[nodes], front.mark)
         front.rows, front.visible, front.positions = rows, visible, positions
         limit, longest = torch.tensor(need, device=device), max(need)
         front.begin(torch.arange(len(need), device=device), longest)
@@ -651,7 +454,7 @@ class Decoder:
         noise = noise.view(count * m, longest).to(device)
         out = torch.full((count * m, longest), -1, dtype=torch.long, device=device)
         total = torch.zeros(count * m, dtype=torch.float64, device=device)
-        front, logp = _Front(self, state), state.logp if warp is None else warp(state.logp)
+        front, logp = Front(self.log_probabilities, state), state.logp if warp is None else warp(state.logp)
         at = torch.arange(count * m, device=device)  # rollouts that go on
         node = at // m  # the front's branch of each of them
         for place in range(longest):
@@ -705,18 +508,11 @@ class Decoder:
         limits = _for_each(lengths, count)
         floors = [-math.inf] * count if floors is None else list(floors)
         self._check_room(state, torch.tensor(limits, device=self.device))
-        # Branches with about as many beams, for about as many tokens, side by side: at e^floor there are
-        # no more than e^-floor prefixes that go on.
-        order = sorted(
-            range(count), key=lambda branch: (round(min(math.log(m), -floors[branch])), limits[branch])
-        )
-        group = max(8, (8192 if self.device.type == "cuda" else 2048) // m)
         found: list[Continuations | None] = [None] * count
-        for start in range(0, count, group):
-            part = order[start : start + group]
-            front = _Front(self, state)
+        for part in self._side_by_side(m, limits, floors):
+            front = Front(self.log_probabilities, state)
             index = torch.tensor(part, device=self.device)
-            front.take(index, copy=count > group)
+            front.take(index, copy=count > len(part))
             beams = Beams(
                 m,
                 [limits[branch] for branch in part],
@@ -733,6 +529,75 @@ class Decoder:
             for branch, parts in zip(part, beams.outcomes()):
                 found[branch] = Continuations(*parts)
         return found
+
+    @torch.inference_mode()
+    def ranks(
+        self,
+        state: State,
+        m: int,
+        secrets: Sequence[Sequence[int]],
+        floors: Sequence[float],
+        budget: int,
+    ) -> list[Rank]:
+        """The guess rank of a secret behind each branch, exactly or between bounds (see `search`).
+
+        Args:
+            m: guesses among which the secrets are ranked.
+            secrets: the tokens of each, at least one.
+            floors: ln P of each.
+            budget: prefixes that may be read for a secret whose rank the beam cannot say.
+        """
+        count, words = len(state), self.vocabulary - int(self.banned.sum())
+        limits = [len(secret) for secret in secrets]
+        self._check_room(state, torch.tensor(limits, device=self.device))
+        found: list[Rank | None] = [None] * count
+        for part in self._side_by_side(m, limits, floors):
+            front = Front(self.log_probabilities, state)
+            index = torch.tensor(part, device=self.device)
+            front.take(index, copy=count > len(part))
+            beam = Beam(
+                m,
+                [secrets[branch] for branch in part],
+                [floors[branch] for branch in part],
+                self._ends,
+                words,
+                self.device,
+            )
+            parents, tokens = beam.grow(state.logp[index])
+            while len(parents):
+                front.take(parents)
+                parents, tokens = beam.grow(front.step(tokens))
+            front.close()
+            for branch, rank in zip(part, beam.ranks()):
+                found[branch] = rank
+        searches = {
+            branch: BestFirst(m, secrets[branch], floors[branch], self.ends, words, budget)
+            for branch in range(count)
+            if found[branch] is None
+        }
+        mark = state.tree.columns
+        while going := [branch for branch, search in searches.items() if search.open]:
+            taken = [(branch, searches[branch].take(m)) for branch in going]
+            asked = [(branch, prefix) for branch, prefixes in taken for _, prefix in prefixes]
+            branches, prefixes = [branch for branch, _ in asked], [prefix for _, prefix in asked]
+            parts = self.extend(state, branches, prefixes).logp.split([len(some) for _, some in taken])
+            for (branch, some), logp in zip(taken, parts):
+                searches[branch].put(some, logp)
+            state.tree.crop(mark)
+        return [searches[branch].rank() if rank is None else rank for branch, rank in enumerate(found)]
+
+    def _side_by_side(self, m: int, limits: Sequence[int], floors: Sequence[float]) -> Iterator[list[int]]:
+        """Branches with about as many beams, for about as many tokens.
+
+        At e^floor there are no more than e^-floor prefixes that go on.
+        """
+        order = sorted(
+            range(len(limits)),
+            key=lambda branch: (round(min(math.log(m), -floors[branch])), limits[branch]),
+        )
+        group = max(8, (8192 if self.device.type == "cuda" else 2048) // m)
+        for start in range(0, len(order), group):
+            yield order[start : start + group]
 
     # Batches
 
@@ -862,30 +727,6 @@ def _alike(counts: Mapping[int, int]) -> list[set[int]]:
     return groups
 
 
-def _apart(state: State, branches: Sequence[int]) -> State:
-    """A state of some branches on a copy of their rows."""
-    index = torch.tensor(list(branches), dtype=torch.long, device=state.rows.device)
-    rows, tree = state.rows[index], state.tree
-    left = rows.unique()
-    columns = torch.arange(tree.columns, device=rows.device).expand(len(left), -1)
-    return State(
-        tree.of(left, columns),
-        torch.searchsorted(left, rows),
-        state.visible[index],
-        state.positions[index],
-        state.logp[index],
-        [],
-    )
-
-
-def _picked(state: State, branches: Sequence[int]) -> State:
-    """A state of some branches, without their scores."""
-    index = torch.tensor(list(branches), dtype=torch.long, device=state.rows.device)
-    return State(
-        state.tree, state.rows[index], state.visible[index], state.positions[index], state.logp[:0], []
-    )
-
-
 def _inverse(logp: torch.Tensor, node: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
     """Tokens by the inverse of the distribution function.
 
@@ -894,7 +735,7 @@ def _inverse(logp: torch.Tensor, node: torch.Tensor, drawn: torch.Tensor) -> tor
         node: (R), in rising order, whose distribution each number is for.
         drawn: (R) uniform in [0, 1), float64.
     """
-    slots, width = _slots(node)
+    slots, width = slots_of(node)
     asked = torch.zeros(len(logp), width, dtype=torch.float64, device=logp.device)
     summed = logp.double().exp_().cumsum_(-1)
     whole = summed[node, -1]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from remem_tasks.engine.decoder import Continuations, Decoder, Reply, State
+from remem_tasks.engine.decoder import Decoder
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.search import SHOWN, Rank
+from remem_tasks.engine.state import Continuations, Reply, State
 from remem_tasks.metrics import (
-    extraction_probability,
     extraction_rate,
     frequency_rank,
     guess_rank,
     reference_rank,
 )
-from remem_tasks.whitebox import Findings, Inquiry, SecretFindings
-
-SHOWN = 5  # guesses that are kept of each secret
+from remem_tasks.whitebox import Findings, Inquiry, Secret, SecretFindings
 
 
 def columns_of(inquiry: Inquiry) -> int:
@@ -45,51 +45,89 @@ def secrets_of(
     Returns:
         A list a row, in the order of its secrets.
     """
-    rows, clozes, continued, seeds = [], [], [], []
-    for row, (chat, inquiry) in enumerate(zip(chats, inquiries)):
-        if inquiry is None or not inquiry.secrets:
-            continue
-        cloze = inquiry.cloze.rstrip()
-        space = " " if cloze else ""
-        for index, (secret, others) in enumerate(zip(inquiry.secrets, inquiry.references)):
-            rows.append((row, secret, inquiry))
-            clozes.append((chat, [cloze]))
-            continued.append((chat, cloze, [space + text for text in (secret, *others)]))
-            seeds.append(row_seed(inquiry.seed, inquiry.row_id, f"{inquiry.estimator}:{index}"))
+    asked = [
+        (row, place, secret)
+        for row, inquiry in enumerate(inquiries)
+        for place, secret in enumerate(inquiry.secrets if inquiry else ())
+    ]
     found: list[list[SecretFindings]] = [[] for _ in chats]
-    if not rows:
+    if not asked:
         return found
-    said = [tokens[0] for tokens in decoder.prompts.said(clozes)]
-    candidates = decoder.prompts.continued(continued)
-    behind = decoder.extend(state, [row for row, _, _ in rows], said)
+    said = decoder.prompts.said([(chats[row], [secret.before]) for row, _, secret in asked])
+    candidates = decoder.prompts.continued(
+        [(chats[row], secret.before, [secret.text, *secret.others]) for row, _, secret in asked]
+    )
+    behind = decoder.extend(state, [row for row, _, _ in asked], [tokens for (tokens,) in said])
     logprobs = decoder.logprobs(behind, candidates)
     sums = [float(tokens[0].double().sum()) for tokens in logprobs]
-    lengths = [len(tokens[0]) for tokens in candidates]
-    inquiry = rows[0][2]
-    if inquiry.estimator == "distinct":
-        guesses = decoder.distinct(behind, inquiry.rollouts, lengths, seeds, sums)
-    else:
-        guesses = decoder.sample(behind, inquiry.rollouts, lengths, seeds)
-    for (row, secret, _), tokens, values, total, outcomes in zip(rows, candidates, logprobs, sums, guesses):
-        if inquiry.estimator == "distinct":
-            rank = guess_rank(total, outcomes.logprobs, tokens[0], outcomes.tokens)
-            rate, shown = extraction_probability(total), _likeliest(decoder, outcomes)
-        else:
-            texts = [decoder.prompts.text(said) for said in outcomes.tokens]
-            rank, rate = frequency_rank(secret, texts, whole_texts=True), extraction_rate(secret, texts)
-            shown = sorted(((text, texts.count(text) / len(texts)) for text in set(texts)), key=_by_share)
+    secrets = [tokens[0] for tokens in candidates]
+    one = inquiries[asked[0][0]]
+    m, ranks, drawn = one.rollouts, [None] * len(asked), [None] * len(asked)
+    if "exact" in one.estimators:
+        ranks = decoder.ranks(behind, m, secrets, sums, one.rank_budget)
+    for kind in ("distinct", "frequency"):
+        if kind in one.estimators:
+            lengths = [len(tokens) for tokens in secrets]
+            seeds = [
+                row_seed(inquiries[row].seed, inquiries[row].row_id, f"{kind}:{place}")
+                for row, place, _ in asked
+            ]
+            drawn = (
+                decoder.distinct(behind, m, lengths, seeds, sums)
+                if kind == "distinct"
+                else decoder.sample(behind, m, lengths, seeds)
+            )
+    for (row, _, secret), values, tokens, total, rank, outcomes in zip(
+        asked, logprobs, secrets, sums, ranks, drawn
+    ):
         means = [float(of.double().mean()) for of in values]
         found[row].append(
             SecretFindings(
                 logprobs=[float(value) for value in values[0]],
-                rank=rank,
-                extraction_rate=rate,
                 reference_rank=reference_rank(means[0], means[1:]),
                 references=len(means) - 1,
-                guesses=shown[:SHOWN],
+                ranks=rank and (rank.low, rank.high),
+                **_of_rollouts(decoder, secret, tokens, total, outcomes, "distinct" in one.estimators),
+                guesses=_guesses(decoder, rank, outcomes, one.estimators),
             )
         )
     return found
+
+
+def _of_rollouts(
+    decoder: Decoder,
+    secret: Secret,
+    tokens: Sequence[int],
+    logprob: float,
+    outcomes: Continuations | None,
+    distinct: bool,
+) -> dict[str, Any]:
+    """What M sampled rollouts show of a secret."""
+    if outcomes is None:
+        return {}
+    if distinct:
+        return {"rollout_rank": guess_rank(logprob, outcomes.logprobs, tokens, outcomes.tokens)}
+    texts = [decoder.prompts.text(said) for said in outcomes.tokens]
+    return {
+        "rollout_rank": frequency_rank(secret.text, texts, whole_texts=True),
+        "rollout_rate": extraction_rate(secret.text, texts),
+    }
+
+
+def _guesses(
+    decoder: Decoder, rank: Rank | None, outcomes: Continuations | None, estimators: Sequence[str]
+) -> list[tuple[str, float]]:
+    """The likeliest outcomes that were met, with ln p; of rollouts alone, with their share."""
+    met = {tuple(tokens): value for tokens, value in rank.outcomes} if rank else {}
+    if outcomes is not None and "distinct" in estimators:
+        likeliest = outcomes.logprobs.argsort(descending=True, stable=True)[:SHOWN].tolist()
+        met = {tuple(outcomes.tokens[at]): float(outcomes.logprobs[at]) for at in likeliest} | met
+    elif outcomes is not None and not met:
+        texts = Counter(decoder.prompts.text(said) for said in outcomes.tokens)
+        shares = [(text, count / texts.total()) for text, count in texts.items()]
+        return sorted(shares, key=lambda guess: (-guess[1], guess[0]))[:SHOWN]
+    best = sorted(met.items(), key=lambda guess: (-guess[1], guess[0]))[:SHOWN]
+    return [(decoder.prompts.text(tokens), value) for tokens, value in best]
 
 
 def answers_of(
@@ -102,15 +140,6 @@ def answers_of(
     candidates = decoder.prompts.said(list(zip(chats, texts)))
     found = decoder.logprobs(state, candidates)
     return [[float(tokens.double().mean()) for tokens in of_row] for of_row in found]
-
-
-def _by_share(guess: tuple[str, float]) -> tuple[float, str]:
-    return -guess[1], guess[0]
-
-
-def _likeliest(decoder: Decoder, outcomes: Continuations) -> list[tuple[str, float]]:
-    order = outcomes.logprobs.argsort(descending=True, stable=True)[:SHOWN].tolist()
-    return [(decoder.prompts.text(outcomes.tokens[at]), float(outcomes.logprobs[at])) for at in order]
 
 
 def answer(

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
-import yaml
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from PIL import Image
 
+from remem_tasks.data.card import DRAWN, card
 from remem_tasks.data.source import SPLIT
 from remem_tasks.errors import RememError
 
@@ -51,16 +51,17 @@ def write_configs(
     Returns:
         Rows of each config.
     """
-    configs = []
+    places = {}
     for name, rows in tables.items():
         place = "data" if name == "default" else name
         file = folder / place / f"{SPLIT}-00000-of-00001.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
         with _no_bar_a_file():
             datasets.Dataset.from_list(rows, features=features[name]).to_parquet(file)
-        configs.append({"config_name": name, "data_files": [{"split": SPLIT, "path": f"{place}/{SPLIT}-*"}]})
-    head = yaml.safe_dump({"configs": configs, "tags": ["machine-unlearning", "synthetic"]}, sort_keys=False)
-    (folder / "README.md").write_text(f"---\n{head}---\n{text}")
+        places[name] = {SPLIT: f"{place}/{SPLIT}-*"}
+    counted = sum(map(len, tables.values()))
+    head = {**DRAWN, "language": ["en"], "tags": ["machine-unlearning", "synthetic"]}
+    (folder / "README.md").write_text(card(places, text, counted, **head), encoding="utf-8")
     return {name: len(rows) for name, rows in tables.items()}
 
 

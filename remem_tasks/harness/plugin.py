@@ -239,8 +239,10 @@ def _own_stamp(output_path: str | None) -> Iterator[None]:
         return
     from lmms_eval import utils
 
-    given = utils.get_datetime_str
+    given, there = utils.get_datetime_str, Path(output_path).exists()
     with ExitStack() as held:
+        if not there:  # a run that wrote nothing leaves no folder
+            held.callback(_remove_if_empty, output_path)
 
         def own(*args, **kwargs) -> str:
             while True:
@@ -256,6 +258,11 @@ def _own_stamp(output_path: str | None) -> Iterator[None]:
             yield
         finally:
             utils.get_datetime_str = given
+
+
+def _remove_if_empty(folder: str) -> None:
+    with suppress(OSError):
+        Path(folder).rmdir()
 
 
 def _check_arguments(args) -> None:

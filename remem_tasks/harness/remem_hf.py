@@ -376,7 +376,7 @@ class RememHF(lmms):
         for group in groups.values():
             apart: dict[tuple | None, list[_Row]] = {}
             for row in group.values():
-                kind = row.inquiry and (row.inquiry.estimator, row.inquiry.rollouts)
+                kind = row.inquiry and (row.inquiry.estimators, row.inquiry.rollouts, row.inquiry.rank_budget)
                 apart.setdefault(kind, []).append(row)
             yield from apart.values()
 

@@ -1,5 +1,6 @@
 """Metrics: pure functions, arrays and strings in, numbers out. `docs/metrics.md` says what each one means."""
 
+from remem_tasks.metrics.cloze import Continuation, cloze_fault, continuations
 from remem_tasks.metrics.exposure import (
     cloze_prob,
     exposure,
@@ -42,12 +43,15 @@ from remem_tasks.metrics.umu import accf, accr, rlf, rlr
 from remem_tasks.metrics.words import tokens
 
 __all__ = [
+    "Continuation",
     "accf",
     "accr",
     "answer_probability",
     "ape",
     "auc",
+    "cloze_fault",
     "cloze_prob",
+    "continuations",
     "cut_points",
     "exact_match",
     "exact_memorisation",

@@ -43,7 +43,7 @@ def log_probabilities(values: ArrayLike, what: str) -> np.ndarray:
         raise RememError(
             f"{what}: {array.max():.6g} at index {array.argmax()} is above 0, no log-probability"
         )
-    return np.minimum(array, 0.0)
+    return np.asarray(np.minimum(array, 0.0))
 
 
 def log_probability(value: float, what: str) -> float:
@@ -58,7 +58,7 @@ def probabilities(values: ArrayLike, what: str) -> np.ndarray:
     if outside.any():
         index = int(outside.argmax())
         raise RememError(f"{what}: {array[index]:.6g} at index {index} is outside [0, 1]")
-    return np.clip(array, 0.0, 1.0)
+    return np.asarray(np.clip(array, 0.0, 1.0))
 
 
 def probability(value: float, what: str) -> float:

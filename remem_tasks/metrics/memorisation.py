@@ -21,7 +21,7 @@ def _right(predicted: ArrayLike, target: ArrayLike) -> np.ndarray:
         if not np.issubdtype(values.dtype, np.integer):
             raise RememError(f"{what}: token ids are whole numbers, not {values.dtype}")
     same_length(predicted, target, "predicted tokens and tokens of the answer")
-    return predicted == target
+    return np.asarray(predicted == target)
 
 
 def exact_memorisation(predicted: ArrayLike, target: ArrayLike) -> float:

@@ -64,7 +64,7 @@ def ape(
     return sum(score(reply, phrases) for reply in replies) / len(replies)
 
 
-class Words(Tokenizer):
+class Words(Tokenizer):  # type: ignore[misc]  # rouge_score has no types
     """`words.tokens` for the library `rouge_score`, English ones stemmed as it does: see `rouge`."""
 
     def __init__(self) -> None:

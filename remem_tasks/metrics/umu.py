@@ -21,7 +21,7 @@ def _answers(unimodal: ArrayLike, multimodal: ArrayLike) -> tuple[np.ndarray, np
         if not np.isin(array, (0, 1)).all():
             raise RememError(f"{what}: right is 1 and wrong is 0, there is nothing else")
         right.append(array == 1)
-    same_length(*right, "text-only and image-and-text answers")
+    same_length(right[0], right[1], "text-only and image-and-text answers")
     return right[0], right[1]
 
 
@@ -43,12 +43,14 @@ def accr(unimodal: ArrayLike, multimodal: ArrayLike) -> float:
 
 
 def rlf(unimodal: float, multimodal: float) -> float:
-    """RLF: contraharmonic mean (u² + m²) / (u + m) of a forget set's two ROUGE-L; 0 if both are 0.
+    """RLF: contraharmonic mean (u² + m²) / (u + m) of a question's two ROUGE-L; 0 if both are 0.
+
+    A forget set's RLF is the mean over its questions.
 
     It lies nearer to the larger of the two: forgetting one way only does not lower it much.
 
     Args:
-        unimodal, multimodal: the set's average ROUGE-L in [0, 1], text only and with the image.
+        unimodal, multimodal: the question's ROUGE-L in [0, 1], text only and with the image.
     """
     u = probability(unimodal, "ROUGE-L, text only")
     m = probability(multimodal, "ROUGE-L, with the image")
@@ -61,6 +63,6 @@ def rlf(unimodal: float, multimodal: float) -> float:
 
 
 def rlr(unimodal: float, multimodal: float) -> float:
-    """RLR: harmonic mean 2um / (u + m) of a retain set's two ROUGE-L, nearer to the smaller; see `rlf`."""
+    """RLR: harmonic mean 2um / (u + m) of a question's two ROUGE-L, nearer to the smaller; see `rlf`."""
     u = probability(unimodal, "ROUGE-L, text only")
     return harmonic_mean([u, probability(multimodal, "ROUGE-L, with the image")])

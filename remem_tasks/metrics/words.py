@@ -51,7 +51,7 @@ def fold(text: str) -> str:
     folded = _UNSEEN.sub("", unicodedata.normalize("NFKC", text).replace(_ZERO_WIDTH_SPACE, " ")).casefold()
     # Folding can undo the composition ("İ" becomes "i" and a dot), hence the second NFKC.
     folded = unicodedata.normalize("NFKC", folded)
-    return _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), folded)
+    return str(_FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), folded))
 
 
 @lru_cache(maxsize=1 << 14)

@@ -9,10 +9,15 @@ from rich.console import Console
 from support.rows import people_splits, rows_of, write_parquet
 
 from remem_tasks import cli
-from remem_tasks.audit.check import check, tables_of, text_faults
+from remem_tasks.audit.check import check, tables_of
 from remem_tasks.audit.pull import pull
 from remem_tasks.benchmarks import remem as data
+from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.remem.validate import OF_CLOZE, text_faults
+from remem_tasks.benchmarks.scoring_config import Suite
 from remem_tasks.errors import RememError
+from unlearning.data import load_rows
 
 
 def test_a_sound_data_set_has_no_faults(data_dir):
@@ -60,11 +65,12 @@ def test_every_kind_of_fault_in_a_set_is_named(tmp_path):
     splits["retain"] += splits["forget1"][:1]
     splits["broken"] = [{**ROW, "keywords": " "}]
     write_parquet(tmp_path, splits)
-    faults = check(str(tmp_path)).faults
+    report = check(str(tmp_path))
+    faults = report.faults
+    assert list(report.remarks) == ["question_type names no number of hops"]
     assert set(faults) == {
         "test shows training pictures",
         "unreadable picture",
-        "question_type names no number of hops",
         "same question with the same picture",
         "forget sets not nested",
         "forget rows that finetune does not have",
@@ -111,3 +117,72 @@ def test_pull_refuses_unknown_splits_and_folders_of_others(data_dir, tmp_path):
     (tmp_path / "mine").write_text("x")
     with pytest.raises(RememError, match="not empty"):
         pull(str(data_dir), ["forget1"], tmp_path)
+
+
+# One judge: what check names stops training and scoring, unless it is let pass
+
+FAULTS = {
+    "keyword in no answer": {"answer": "She lives somewhere."},
+    "keyword in the cloze prompt": {"cloze_prompt": "The city of Ada Birch is Oslo Bay"},
+    "keyword in the question": {"question": "Is Oslo Bay the city of Ada Birch?"},
+    "no cloze prompt": {"cloze_prompt": ""},
+    "keyword of signs": {"keywords": "?!"},
+    "question of signs": {"question": "??"},
+    "the same question twice": {
+        "question": "What is the city of the person in the image?",
+        "image_path": "images/ada_birch/0001.png",
+    },
+    "a person in two spellings": {"image_path": "images/adabirch/0000.png"},
+}
+
+
+@pytest.mark.parametrize("change", FAULTS.values(), ids=FAULTS)
+def test_check_training_and_scoring_agree(tmp_path, change):
+    splits = people_splits()
+    for name in ("finetune", "forget1", "forget2", "forget3", "forget4"):
+        splits[name][0] = {**splits[name][0], **change}
+    write_parquet(tmp_path, splits)
+    source = str(tmp_path)
+    kinds = set(check(source, pictures=False).faults)
+    assert kinds
+    benchmark = BENCHMARKS["remem"]
+    rows, place = benchmark.load(source, "forget1")
+
+    def prepare(**options):
+        return benchmark.prepare(place, "forget1", rows.remove_columns("image"), Setting(Suite(**options)))
+
+    with pytest.raises(RememError, match="--faults allow") as stop:
+        prepare(metrics=("em", "memo", "exposure"))
+    assert str(stop.value).partition(":")[0] in kinds
+    for rows_from in ("finetune", "pairs"):
+        with pytest.raises(RememError) as stop:
+            load_rows(source, rows_from, "forget1")
+        assert str(stop.value).partition(":")[0] in kinds
+    told = load_rows(source, "finetune", "forget1", faults="allow").faults
+    assert told and any(kind in told for kind in kinds)
+    assert any(
+        kind in prepare(metrics=("em",), faults="allow").missing.get("faultless rows", "") for kind in kinds
+    ) or (kinds <= set(OF_CLOZE))
+
+
+def test_a_sound_set_is_trained_on_and_scored_without_a_word(data_dir):
+    assert load_rows(str(data_dir), "pairs", "forget1").faults == ""
+    benchmark = BENCHMARKS["remem"]
+    for split in ("forget1", "retain", "test", "finetune"):
+        rows, place = benchmark.load(str(data_dir), split)
+        setting = benchmark.prepare(place, split, rows.remove_columns("image"), Setting(Suite()))
+        assert "faultless rows" not in setting.missing
+
+
+def test_a_benchmark_named_by_one_variable_is_read_by_the_same(tmp_path, monkeypatch, capsys):
+    """(`REMEM_DATA` alone once told what the data are, and another variable where they lie.)"""
+    from remem_tasks.benchmarks.clear.forge import Knobs, forge
+
+    forge(tmp_path / "clear", Knobs(identities=6, images=1, qa=1, real=2, world=2, image_size=16))
+    monkeypatch.setenv("REMEM_DATA", str(tmp_path / "clear"))
+    monkeypatch.setenv("REMEM_CLEAR_DATA", "/no/where")
+    rows = load_rows(None, "pairs", "forget10")
+    assert rows.benchmark == "clear" and len(rows.forget)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["data", "check"])
+    assert stop.value.code == 0 and "forget10" in capsys.readouterr().out

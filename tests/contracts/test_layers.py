@@ -7,9 +7,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# From the ground up; a module imports its own layer and those before it. A longer name beats a shorter one.
+# From the ground up; a module imports its own layer and those before it. A longer name beats a shorter one. A single
+# file of remem_tasks/ that is not named lies on the ground.
 LAYERS = [
-    ["remem_tasks", "remem_tasks.errors", "remem_tasks.files", "remem_tasks.seeds", "remem_tasks.whitebox"],
+    ["remem_tasks", "remem_tasks.errors", "remem_tasks.files", "remem_tasks.whitebox"],
     ["remem_tasks.metrics", "remem_tasks.binding", "remem_tasks.checkpoints"],
     ["remem_tasks.data"],
     ["remem_tasks.forge", "remem_tasks.tiny"],
@@ -72,13 +73,15 @@ def below(name: str, parent: str) -> bool:
 
 
 def layer(module: str) -> int:
-    """The place of a module's room; the package itself is only its own `__init__`."""
+    """The place of a module's room."""
     rooms = [
         (len(room), place)
         for place, names in enumerate(LAYERS)
         for room in names
         if module == room or (room != "remem_tasks" and below(module, room))
     ]
+    if not rooms and module.count(".") == 1 and modules()[module].name != "__init__.py":
+        return 0
     assert rooms, f"{module} has no layer: put its room into LAYERS"
     return max(rooms)[1]
 

@@ -82,7 +82,13 @@ def test_what_is_asked_beside_is_worked_on_alone(score, monkeypatch):
 
 @pytest.mark.parametrize(
     "variable",
-    ["REMEM_ROLLOUTS=5", "REMEM_ROLLOUT_SEED=1", "REMEM_ESTIMATOR=frequency", "REMEM_MEMO_STRIDE=9"],
+    [
+        "REMEM_ROLLOUTS=5",
+        "REMEM_ROLLOUT_SEED=1",
+        "REMEM_ESTIMATOR=frequency",
+        "REMEM_RANK_BUDGET=1",
+        "REMEM_MEMO_STRIDE=9",
+    ],
 )
 def test_other_options_do_not_hit(score, monkeypatch, variable):
     score()

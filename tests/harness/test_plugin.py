@@ -138,7 +138,7 @@ def test_debug_keeps_the_traceback(remem_data, command_line):
 
 def test_flags_of_the_suite(remem_data, tiny, command_line, tmp_path, monkeypatch):
     for line, said in {
-        "--tasks x --estimator foo": "estimator 'foo' unknown; choose from distinct, frequency",
+        "--tasks x --estimator foo": "estimator 'foo' unknown; choose from exact, distinct, frequency",
         "--tasks x --metrics em,rouge": "metrics 'rouge' unknown; choose from em, memo, exposure",
         "--rollouts many": "rollouts 'many' is no whole number",
         "--rollouts 0": "rollouts 0 is out of range",
@@ -184,7 +184,8 @@ def test_failed_replies_fail_the_run_and_leave_the_results(remem_data, scripted,
     ] == pytest.approx(1 / 12)
     assert command_line(f"{line}/p --predict_only")[0] == 1
     scripted(lambda row: GenerationResult("", TokenCounts(output_tokens=1)))  # honest blanks are a result
-    assert command_line(line)[0] == 0
+    status, _, err = command_line(f"{line}/b")
+    assert status == 3 and "replies are blank" in err and list((tmp_path / "b").rglob("*_results.json"))
 
 
 def test_the_limit_is_one_percent():

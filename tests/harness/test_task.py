@@ -181,7 +181,9 @@ def test_results_say_where_the_data_came_from(remem_data, tmp_path, monkeypatch)
     assert before["data"] == str(remem_data) and before["rows"] == 6 and before["benchmark"] == "remem"
     changed = rewrite(tmp_path, "forget1", lambda rows: rows[3].update(answer="The city is Oslo Bay."))
     monkeypatch.setenv("REMEM_DATA", changed)
+    monkeypatch.setenv("REMEM_FAULTS", "allow")
     after = metadata()
+    assert "1 x keyword missing from the answer" in after["not_available"]["faultless rows"]
     assert after["data"] == changed and after["fingerprint"] != before["fingerprint"]
 
 
@@ -194,6 +196,7 @@ def test_samples_keep_what_reports_group_by(remem_data):
         "attribute": "city",
         "qa_category": "personal_information",
         "forgotten": False,
+        "status": "incorrect",
     }
     assert sample["target"] == f"The city of Ben Crane is {PEOPLE['ben_crane'][2]['city']}."
 
@@ -300,8 +303,11 @@ def test_bad_rows_are_named(tmp_path, monkeypatch):
 
     cases = {
         "truncated": (truncate, r"row 4 .*column 'image' cannot be read"),
-        "keywords": (lambda rows: rows[2].update(keywords="?!"), r"row 2 .*has no letter or digit"),
-        "empty": (lambda rows: rows[2].update(keywords=" "), r"row 2: column 'keywords' is empty"),
+        "keywords": (
+            lambda rows: rows[2].update(keywords="?!"),
+            r"keyword without a letter or digit: split 'forget1', row 2 .*--faults allow",
+        ),
+        "empty": (lambda rows: rows[2].update(keywords=" "), r"row 2: column 'keywords' holds only blanks"),
         "picture": (
             lambda rows: rows[4]["image"].update(bytes=b"no png"),
             r"split 'forget1', row 4 \(images/ada_birch/0004.png\): column 'image' cannot be read",

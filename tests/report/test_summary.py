@@ -179,9 +179,9 @@ def test_every_column_of_a_set_that_was_not_memorised_is_marked(tmp_path):
     assert found.score("after", "remem_test", "em", KEPT).gate != "not memorised"
     line = next(line for line in markdown_of(report, "t").splitlines() if line.startswith("| after |"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    # forget1 EM, MEMO, exposure; test forgotten EM, exposure; test kept EM; EM left, exposure left (none); KS
-    assert ["†" in cell for cell in cells[1:]] == [True] * 5 + [False, True, False, True]
-    assert cells[7] == "0.00 †" and cells[8] == "-"
+    # forget1 EM, refused, coverage, MEMO, exposure; test forgotten EM, exposure; test kept EM; EM left, exposure left (none); KS
+    assert ["†" in cell for cell in cells[1:]] == [True] * 7 + [False, True, False, True]
+    assert cells[9] == "0.00 †" and cells[10] == "-"
 
 
 def test_a_fall_that_is_refusals_is_told_so(tmp_path):

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 from dataclasses import dataclass, field
@@ -21,9 +22,71 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import yaml
+
 TOKEN = "hf_" + "m" * 34  # the one token that is accepted; it is the user's named in `USER`
 USER = "tester"
 LARGE = (".parquet", ".png", ".jpg", ".safetensors", ".bin")
+
+
+# What the Hub knows of licences and sizes, as far as cards of these tests have any.
+LICENCES = ("mit", "apache-2.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "other", "unknown")
+SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>1T")
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML in which no key may come twice, as the Hub reads it."""
+
+
+def _mapping(loader: _Strict, node: yaml.MappingNode) -> dict:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"duplicated mapping key '{twice[0]}'", node.start_mark
+        )
+    return loader.construct_mapping(node, deep=True)
+
+
+_Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def card_errors(text: str) -> list[str]:
+    """What the Hub refuses in the metadata of a data set's card; a card without metadata is sound."""
+    if not text.startswith("---\n"):
+        return []
+    try:
+        head = yaml.load(text.split("---\n", 2)[1], _Strict)
+    except (yaml.YAMLError, IndexError) as error:
+        return [f"YAML: {' '.join(str(error).split())}"]
+    if not isinstance(head, dict):
+        return ["metadata must be an object"]
+    errors = []
+    licences = head.get("license", [])
+    for licence in licences if isinstance(licences, list) else [licences]:
+        if licence not in LICENCES:
+            errors.append(f'"license" must be one of {", ".join(LICENCES)}')
+        if licence == "other" and not re.fullmatch(r"[a-z0-9-.]+", head.get("license_name", "")):
+            errors.append('"license_name" must be lower-case and without blanks')
+    sizes = head.get("size_categories", [])
+    if not isinstance(sizes, list) or not all(size in SIZES for size in sizes):
+        errors.append(f'"size_categories" must be a list of {", ".join(SIZES)}')
+    for name in ("tags", "language", "task_categories"):
+        if not isinstance(head.get(name, []), list) or not all(
+            isinstance(one, str) for one in head.get(name, [])
+        ):
+            errors.append(f'"{name}" must be a list of texts')
+    configs = head.get("configs", [])
+    names = [config.get("config_name") for config in configs]
+    if None in names or len(set(names)) < len(names):
+        errors.append('"config_name" is missing or comes twice')
+    for config in configs:
+        files = config.get("data_files", [])
+        splits = [entry.get("split") for entry in files if isinstance(entry, dict) and entry.get("path")]
+        if len(splits) < len(files) or None in splits or len(set(splits)) < len(splits):
+            errors.append(
+                f'"data_files" of {config.get("config_name")}: split or path is missing, or a split comes twice'
+            )
+    return errors
 
 
 @dataclass
@@ -183,6 +246,9 @@ class HubMirror:
                 gone = folder / value["path"]
                 shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
             elif line["key"] == "file":
+                content = base64.b64decode(line["value"]["content"])
+                if value["path"] == "README.md" and (errors := card_errors(content.decode())):
+                    return f"Invalid metadata in README.md: {errors[0]}"
                 (folder / value["path"]).parent.mkdir(parents=True, exist_ok=True)
                 (folder / value["path"]).write_bytes(base64.b64decode(value["content"]))
             elif line["key"] == "lfsFile":
@@ -379,7 +445,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = self._begin()
         mirror = self.mirror
         if parts == ["api", "validate-yaml"]:
-            self._json({"errors": [], "warnings": []})
+            errors = card_errors(json.loads(self.body)["content"])
+            told = {"errors": [{"message": error} for error in errors], "warnings": []}
+            self._json(told, 400 if errors else 200)
             return
         if parts[:2] in (["api", "datasets"], ["api", "models"]) and parts[4:5] == ["paths-info"]:
             repo_id = "/".join(parts[2:4])

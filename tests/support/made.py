@@ -62,7 +62,7 @@ def means_of(rows: list[dict]) -> dict[str, float]:
         for name, value in one.items()
         if name.startswith("remem_") and not isinstance(value, dict)
     )
-    having = {name: [one[name] for one in rows if isinstance(one.get(name), float)] for name in names}
+    having = {name: [one[name] for one in rows if isinstance(one.get(name), int | float)] for name in names}
     return {name: sum(values) / len(values) for name, values in having.items() if values}
 
 

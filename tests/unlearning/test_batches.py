@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from remem_tasks.benchmarks.remem.data import load_split, retain_rows
-from remem_tasks.benchmarks.remem.schema import decode_image
 from remem_tasks.checkpoints import load_processor
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.tiny.build import ARCHS
 from unlearning.data import (

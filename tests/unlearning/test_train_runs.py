@@ -179,7 +179,7 @@ def forget_all(splits):
     [
         (None, ("--forget", "forget9"), r"no split 'forget9'; it has .*forget1"),
         (None, ("--data", "/no/such/folder"), r"/no/such/folder"),
-        (no_keywords, (), r"split 'forget1', row 2: column 'keywords' is empty"),
+        (no_keywords, (), r"split 'forget1', row 2: column 'keywords' holds only blanks"),
         (bad_picture, (), r"split 'forget1', row 3 \(images/ada_birch/0003.png\): column 'image'"),
         (forget_all, ("--forget", "forget4"), r"leaves no retain set"),
         (None, ("--use_peft", "--lora_target_modules", "q_proj", "lm_head"), r"lm_head"),

@@ -69,6 +69,7 @@ QUICK = Size(
     methods={"npo": "--max_steps 2"},
     gated=False,
 )
+LAUNCH = ["train", "--accelerate", "cpu"]
 STAGE1 = (
     "--per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 --lr_scheduler_type cosine "
     "--warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
@@ -118,6 +119,12 @@ class Step:
     command: list[str]
     folder: str  # below the demo's
 
+    @property
+    def training(self) -> list[str] | None:
+        """The arguments of the training script; None of what does not train."""
+        place = next((at for at in range(len(self.command)) if self.command[at : at + 3] == LAUNCH), None)
+        return None if place is None else self.command[place + len(LAUNCH) :]
+
 
 def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42) -> list[Step]:
     """The commands of the demo, in order.
@@ -131,7 +138,7 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42)
 
     def train(name: str, start: Path, options: str) -> Step:
         command = [
-            *(*remem, "train", "--accelerate", "cpu"),
+            *(*remem, *LAUNCH),
             *("--method", "sft" if name == "memorised" else name),
             *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),
             *("--seed", str(seed)),

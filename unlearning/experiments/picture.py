@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from remem_tasks.benchmarks.remem.data import load_split, row_name
-from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.report.results import Scores
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.

@@ -316,6 +316,7 @@ class Bench:
             raise RememError("a sweep is one process: share its methods out among several calls instead")
         checkpoint.check_path(plan.base)
         self.identity_rule, self.finetune = data_args.identity_rule, data_args.finetune_split
+        self.faults = data_args.faults
         remote = {"revision": model_args.model_revision, "trust_remote_code": args.trust_remote_code}
         self.load = {
             **remote,
@@ -350,7 +351,7 @@ class Bench:
         key = (rows_from, forget, alternatives)
         if key not in self._rows:
             source = (self.plan.data, rows_from, forget, self.finetune, self.identity_rule, alternatives)
-            self._rows[key] = load_rows(*source)
+            self._rows[key] = load_rows(*source, faults=self.faults)
         return self._rows[key]
 
     def fresh(self):

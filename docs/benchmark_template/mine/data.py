@@ -19,7 +19,7 @@ TEXT = datasets.Value("string")
 COLUMNS = {"image": datasets.Image(), "name": TEXT, "question": TEXT, "answer": TEXT}
 SETS = ("full", "forget", "retain")
 FEATURES = dict.fromkeys(SETS, datasets.Features(COLUMNS))
-HOME = Home("Mine", "you/mine", "REMEM_MINE_DATA", SETS)
+HOME = Home("Mine", "you/mine", "REMEM_MINE_DATA", SETS, FEATURES)
 KNOWN_BY = SETS  # configs; a data set with one of them is of this benchmark
 FINETUNE = "full"  # what a model memorises
 

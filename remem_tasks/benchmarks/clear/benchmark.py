@@ -12,33 +12,31 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
 from remem_tasks.benchmarks.clear import data as clear
-from remem_tasks.benchmarks.exposure import kept, options, some, unavailable
+from remem_tasks.benchmarks.clear.questions import chosen_questions
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
-from remem_tasks.data.source import left_out, picture_of
+from remem_tasks.data.source import left_out, picture_of, some_left
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
     answer_probability,
-    exposure,
     harmonic_mean,
     jsd_forget_quality,
     ks_forget_quality,
     options_probability,
-    reference_exposure_of_rank,
     rouge_l,
     truth_ratio,
     truth_ratio_forget,
     truth_ratio_retain,
 )
-from remem_tasks.whitebox import Findings, Inquiry, SecretFindings
+from remem_tasks.whitebox import Findings, Inquiry, Secret
 
 KINDS = ("caption", "name", "text", "faces", "world")
 NAMES = ("name", "faces")  # the kinds whose answer is the name of the person in the picture
-EXPOSURES = ("exposure", "reference_exposure", "extraction_rate")
 # The two tasks that each of the paper's three numbers is the harmonic mean over.
 PARTS = {"forget": ("caption", "name"), "retain": ("caption", "name"), "real": ("faces", "world")}
 
@@ -57,7 +55,7 @@ class Clear(Benchmark):
         source = clear.HOME.resolve(source)
         faults: list[str] = []
         rows, _ = clear.questions_of(source, split, faults)
-        left_out(faults, len(rows))
+        some_left(rows, faults)
         return rows, source
 
     def fingerprint(self, rows: datasets.Dataset) -> str:
@@ -68,10 +66,15 @@ class Clear(Benchmark):
         kinds = set(rows["kind"][:])
         of = "real" if split.startswith("real") else "forget" if split.startswith("forget") else "retain"
         known: dict[str, object] = {"of": of}
-        missing = unavailable(setting)
+        if setting.suite.caption_questions != (asked := chosen_questions()):
+            raise RememError(
+                f"the rows were loaded with the {asked} caption questions, not the {setting.suite.caption_questions} "
+                f"ones: say so by --caption_questions or REMEM_CAPTION_QUESTIONS, not in a task's metadata"
+            )
+        missing = exposure.unavailable(setting)
         faults: list[str] = []
-        whole, alone = clear.questions_of(source, split, faults)
-        if told := left_out(faults, len(whole)):
+        _, alone = clear.questions_of(source, split, faults)
+        if told := left_out(faults, setting.suite.faults, source):
             missing["questions"] = told
         if not setting.white_box:
             missing |= dict.fromkeys(("probability", "truth_ratio", f"{of}_metric"), NO_ANSWERS)
@@ -109,8 +112,8 @@ class Clear(Benchmark):
         asked, suite = Inquiry(doc["row_id"], row_name(doc), answers=tuple(answers)), setting.suite
         if doc["kind"] not in NAMES or "exposure" not in suite.metrics:
             return asked
-        wrong = some(doc["wrong"], suite, doc["row_id"])
-        return replace(asked, secrets=(doc["answer"],), references=(wrong,), **options(suite))
+        wrong = exposure.some(doc["wrong"], suite, doc["row_id"])
+        return replace(asked, secrets=(Secret("", doc["answer"], wrong),), **exposure.options(suite))
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, clear.HOME)
@@ -138,8 +141,13 @@ class Clear(Benchmark):
                 if kind != "text" and ("truth_ratio" not in setting.missing or kind != "caption"):
                     found.append(Metric(f"{self.name}_{kind}_truth", higher or None))
                 if kind in NAMES and "exposure" in setting.suite.metrics:
-                    measured = [name for name in EXPOSURES if name not in setting.missing]
-                    found += [Metric(f"{self.name}_{kind}_{name}", higher) for name in measured]
+                    found += [
+                        Metric(f"{self.name}_{kind}_{name}", higher == exposure.SCORES[name])
+                        for name in exposure.measured(setting.suite)
+                        if name not in setting.missing
+                    ]
+        if setting.white_box and kinds & set(NAMES) and "exposure" in setting.suite.metrics:
+            found += exposure.rate_metrics(self.name, setting.suite)
         if clear.partner_of(split) and "caption" in kinds:
             found.append(Metric(f"{self.name}_unpaired_rate"))
         if f"{of}_metric" not in setting.missing:
@@ -172,12 +180,12 @@ class Clear(Benchmark):
                     of_set = truth_ratio_forget if of == "forget" else truth_ratio_retain
                     values["truth"] = of_set([found["truth_ratio"]])
                 if findings.secrets:
-                    exposed = exposures(findings.secrets[0], setting.suite.rollouts)
-                    row |= kept(findings.secrets)
+                    exposed = exposure.scores(findings.secrets, setting.suite)
+                    row |= exposure.kept(findings.secrets)
             except RememError as error:
                 raise RememError(f"{row_name(doc)}: {error}") from error
         scores: dict[str, object] = {f"{self.name}_{kind}_{name}": value for name, value in values.items()}
-        scores |= {f"{self.name}_{kind}_{name}": value for name, value in exposed.items()}
+        scores |= exposure.of_benchmark([f"{self.name}_{kind}"], self.name, exposed)
         if kind == "caption" and clear.partner_of(doc["config"]):
             scores[f"{self.name}_unpaired_rate"] = float(doc["paraphrase"] is None)
         if f"{of}_metric" not in setting.missing:
@@ -209,17 +217,6 @@ def probabilities(doc: Mapping, answers: Sequence[float]) -> dict[str, float]:
     if doc["paraphrase"]:
         found["paraphrase_prob"] = answer_probability([paraphrase])
     return found
-
-
-def exposures(secret: SecretFindings, m: int) -> dict[str, float]:
-    """EXPOSURES of a name; without `reference_exposure` where there is no wrong name.
-
-    Args:
-        m: M, the guesses among which the name was ranked.
-    """
-    among = reference_exposure_of_rank(secret.reference_rank, 1 + secret.references)
-    values = (exposure(secret.rank, m), among, secret.extraction_rate)
-    return {name: value for name, value in zip(EXPOSURES, values) if value is not None}
 
 
 def set_metric(items: Sequence[Mapping], of: str) -> float:

@@ -7,25 +7,32 @@ text question. `real_faces` asks for names, `real_world` has its own questions.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 import datasets
 
-from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.benchmarks.clear.questions import caption_question
+from remem_tasks.data.cells import emptiness
+from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import Home
+from remem_tasks.data.people import check_known, identity_key, look_alikes
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import (
+    CANNOT,
     ConfigReport,
     check_columns,
     digest,
-    drawn,
     has_config,
     is_text,
     known_configs,
     left_out,
     pictured,
     read_config,
+    some_left,
+    table_of,
     training_table,
 )
 from remem_tasks.errors import RememError
@@ -48,7 +55,7 @@ FEATURES: dict[str, datasets.Features] = {
         "real_world": {"question": TEXT, "answer": TEXT, "options": TEXTS, "image": PICTURE},
     }.items()
 }
-HOME = Home("CLEAR", "therem/CLEAR", "REMEM_CLEAR_DATA", tuple(FEATURES))
+HOME = Home("CLEAR", "therem/CLEAR", "REMEM_CLEAR_DATA", tuple(FEATURES), FEATURES)
 KNOWN_BY = (
     "full+tofu",
     "forget10+tofu",
@@ -57,25 +64,8 @@ KNOWN_BY = (
 FINETUNE = "full"  # what a model memorises
 REAL = "real"  # both sets about the real world, as one
 
-# Ours: the paper's nine are of this kind.
-CAPTION_QUESTIONS = (
-    "What does this picture show?",
-    "Please describe the picture.",
-    "What do you see here?",
-    "Give a short description of this photo.",
-    "Tell me what is in the photo.",
-    "Who or what can be seen in this picture?",
-    "Write a caption for this image.",
-    "What is this a picture of?",
-    "Describe what this image contains.",
-)
 NAME_QUESTION = "The name of the person on the image is "
 COLUMNS = ("question", "answer", "paraphrase", "wrong", "row_id")
-
-
-def caption_question(caption: str) -> str:
-    """The one of the nine questions that is asked for a caption; the same in every config and every run."""
-    return CAPTION_QUESTIONS[drawn(len(CAPTION_QUESTIONS), "caption", caption)]
 
 
 def partner_of(config: str) -> str | None:
@@ -113,21 +103,42 @@ def scored_as(forget: str) -> tuple[str, ...]:
     return base, f"{base}+tofu", f"{base}_perturbed"
 
 
+def people_of(source: str, config: str) -> set[str]:
+    """The keys (`people.identity_key`) of the people that a config names; none where its rows name nobody."""
+    if "name" not in FEATURES.get(config, ()) or not has_config(source, config, HOME):
+        return set()
+    table = read_config(source, config, HOME)
+    names = table["name"][:] if "name" in table.column_names else []
+    return {identity_key(name) for name in names if is_text(name)}
+
+
+def check_people(source: str, forget: str) -> None:
+    """Raise a RememError if people of a forget set were never memorised, or are retained, as far as rows name them."""
+    base, retain = forget.removesuffix("+tofu"), retain_of(forget)
+    forgotten = people_of(source, base)
+    if known := people_of(source, FINETUNE):
+        check_known(forgotten, known, f"'{base}'", f"'{FINETUNE}'")
+    if both := forgotten & people_of(source, retain):
+        raise RememError(
+            f"{source}: {len(both)} people are in '{base}' and in '{retain}', such as '{min(both)}'"
+        )
+
+
 def _where(config: str, index: int) -> str:
     return f"config '{config}', row {index}"
 
 
 def _need(row: dict, names: Iterable[str], where: str) -> None:
     for name in names:
-        if not is_text(row[name]):
-            raise RememError(f"{where}: column '{name}' is {'null' if row[name] is None else 'empty'}")
+        if why := emptiness(row[name]):
+            raise RememError(f"{where}: column '{name}' {why}")
 
 
 def _need_list(row: dict, name: str, right: str, where: str) -> list[str]:
     """The wrong answers of a list column: without the right one, which some lists hold too."""
     cells = row[name]
-    if cells is None or not all(map(is_text, cells)):
-        raise RememError(f"{where}: column '{name}' is null or holds an empty text")
+    if why := "is null" if cells is None else next((why for cell in cells if (why := emptiness(cell))), ""):
+        raise RememError(f"{where}: column '{name}' {why if cells is None else 'has a text that ' + why}")
     wrong = [cell for cell in dict.fromkeys(cells) if cell.strip() != right.strip()]
     if not wrong:
         raise RememError(f"{where}: column '{name}' has no wrong answer")
@@ -204,7 +215,14 @@ def _each(
             faults.append(str(error))
 
 
-def _of_people(source: str, config: str, partner: str | None, faults: Faults = None) -> Iterator[dict]:
+def _person_and_caption(row: dict) -> tuple[str, str]:
+    """By which a row finds its perturbed partner."""
+    return identity_key(row["name"]), " ".join(unicodedata.normalize("NFKC", row["caption"]).split())
+
+
+def _of_people(
+    source: str, config: str, partner: str | None, faults: Faults = None, choice: str | None = None
+) -> Iterator[dict]:
     rows, shown = _table(source, config)
     own = config.endswith("_perturbed")
     beside: dict[tuple[str, str], dict] = {}
@@ -216,16 +234,24 @@ def _of_people(source: str, config: str, partner: str | None, faults: Faults = N
             if faults is None:
                 raise
             continue  # told where the partner itself is checked
-        beside[other["name"], other["caption"]] = {**other, "where": where}
+        beside[_person_and_caption(other)] = {**other, "where": where}
 
     def make(index: int, row: dict, where: str) -> list[dict]:
         _need(row, ("caption", "name"), where)
         if not shown[index]:
             raise RememError(f"{where}: column 'image' is null")
-        found = row if own else beside.get((row["name"], row["caption"]))
+        found = row if own else beside.get(_person_and_caption(row))
         caption, name = _beside(found, found.get("where", where)) if found else ({}, None)
-        about = {"source": source, "config": config, "place": index, "shown": True, "identity": row["name"]}
-        asked = [_question("caption", caption_question(row["caption"]), row["caption"], **about, **caption)]
+        about = {
+            "source": source,
+            "config": config,
+            "place": index,
+            "shown": True,
+            "identity": identity_key(row["name"]),
+        }
+        asked = [
+            _question("caption", caption_question(row["caption"], choice), row["caption"], **about, **caption)
+        ]
         if name:
             asked.append(_question("name", NAME_QUESTION, row["name"], **about, **name))
         return asked
@@ -233,14 +259,14 @@ def _of_people(source: str, config: str, partner: str | None, faults: Faults = N
     return _each(rows, config, make, faults)
 
 
-def _mixed(source: str, config: str, faults: Faults = None) -> Iterator[dict]:
+def _mixed(source: str, config: str, faults: Faults = None, choice: str | None = None) -> Iterator[dict]:
     rows, shown = _table(source, config)
 
     def make(index: int, row: dict, where: str) -> list[dict]:
         about = {"source": source, "config": config, "place": index, "shown": shown[index]}
         if shown[index]:
             _need(row, ("caption",), where)
-            return [_question("caption", caption_question(row["caption"]), row["caption"], **about)]
+            return [_question("caption", caption_question(row["caption"], choice), row["caption"], **about)]
         if is_text(row["caption"]) and not is_text(row["question"]):
             raise RememError(f"{where}: a caption, but column 'image' is null")
         _need(row, ("question", "answer"), where)
@@ -301,7 +327,7 @@ def questions_of(source: str, config: str, faults: Faults = None) -> tuple[datas
 
 
 def _asked(questions: Iterable[dict]) -> datasets.Dataset:
-    return datasets.Dataset.from_list(list(questions), features=ASKED)
+    return table_of(list(questions), ASKED)
 
 
 def fingerprint(rows: datasets.Dataset) -> str:
@@ -309,12 +335,22 @@ def fingerprint(rows: datasets.Dataset) -> str:
     return digest(rows, COLUMNS)
 
 
-def training_rows(source: str, name: str, modality: str = "joint") -> datasets.Dataset:
+def training_rows(
+    source: str,
+    name: str,
+    modality: str = "joint",
+    choice: str = REFUSE,
+    told: list[str] | None = None,
+    questions: str | None = None,
+) -> datasets.Dataset:
     """The rows of a set for training, see `training_table`.
 
     Args:
         name: `full`, `forget10`, `retain90`, `real_faces`, …; the modality chooses the config.
         modality: `joint` (pictures and texts), `text` or `image`.
+        choice: whether faulty rows are to `refuse` or `allow`, which leaves them out.
+        told: gets what is to be told of rows that are left out.
+        questions: which caption questions are asked, see `chosen_questions`.
 
     Raises:
         RememError: as `questions_of`, or nothing of that modality.
@@ -326,12 +362,14 @@ def training_rows(source: str, name: str, modality: str = "joint") -> datasets.D
         raise RememError(f"CLEAR has no config '{config}'; it has {', '.join(FEATURES)}")
     faults: list[str] = []
     if config.endswith("+tofu"):
-        asked: Sequence[dict] = list(_mixed(source, config, faults))
+        asked: Sequence[dict] = list(_mixed(source, config, faults, questions))
     elif config.startswith("real_"):
         asked = list(_real(source, config, faults))
     else:
-        asked = list(_of_people(source, config, None, faults))
-    left_out(faults, len(asked))
+        asked = list(_of_people(source, config, None, faults, questions))
+    if let_pass := left_out(faults, choice, source):
+        (told if told is not None else []).append(let_pass)
+    some_left(asked, faults)
     kept = [one for one in asked if (pictures if one["picture"] >= 0 else texts)]
     if not kept:
         raise RememError(f"{source}, config '{config}': no {modality} rows")
@@ -363,7 +401,7 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         faults: list[str] = []
         questions, reason = questions_of(source, config, faults)
         for fault in faults:
-            report.fault("row that cannot be asked", fault)
+            report.fault(CANNOT, fault)
         counts["questions"] = len(questions)
         if config in (*FORGET, *RETAIN):
             if reason:
@@ -371,7 +409,7 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
             kinds = zip(questions["kind"][:], questions["paraphrase"][:])
             counts["unpaired"] = sum(kind == "caption" and beside is None for kind, beside in kinds)
         if "name" in FEATURES[config]:
-            names[config] = {row["name"] for row in rows if is_text(row["name"])}
+            names[config] = people_of(source, config)
             counts["people"] = len(names[config])
         if pictures:
             _check_pictures(source, config, report)
@@ -393,6 +431,18 @@ def _check_pictures(source: str, config: str, report: ConfigReport) -> None:
 
 
 def _check_splits(names: dict[str, set[str]], report: ConfigReport) -> None:
+    for forget in FORGET:
+        try:
+            check_known(
+                names.get(forget, set()),
+                names.get(FINETUNE, names.get(forget, set())),
+                f"'{forget}'",
+                f"'{FINETUNE}'",
+            )
+        except RememError as error:
+            report.fault("forgotten people who were never memorised", str(error))
+    for group in look_alikes(set().union(*names.values())):
+        report.fault("people whose names are alike", ", ".join(group[:5]))
     for smaller, larger in zip(FORGET, FORGET[1:]):
         if smaller in names and larger in names and names[smaller] - names[larger]:
             report.fault("forget sets not nested", f"'{smaller}' has people that '{larger}' has not")

@@ -8,15 +8,15 @@ from dataclasses import replace
 import datasets
 from PIL import Image
 
+from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
-from remem_tasks.benchmarks.exposure import kept, options, unavailable
 from remem_tasks.benchmarks.mllmu import data as mllmu
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.view import RIGHT
-from remem_tasks.data.source import drawn, left_out, picture_of
+from remem_tasks.data.source import drawn, left_out, picture_of, some_left
 from remem_tasks.errors import RememError
-from remem_tasks.metrics import exact_match, exposure, rouge_l, tokens
-from remem_tasks.whitebox import Findings, Inquiry
+from remem_tasks.metrics import exact_match, rouge_l, tokens
+from remem_tasks.whitebox import Findings, Inquiry, Secret
 
 SCORES = {"classification": "accuracy", "cloze": "cloze", "generation": "rougel"}
 
@@ -34,7 +34,7 @@ class Mllmu(Benchmark):
         source = mllmu.HOME.resolve(source)
         faults: list[str] = []
         rows = mllmu.questions_of(source, split, faults)
-        left_out(faults, len(rows))
+        some_left(rows, faults)
         return rows, source
 
     def fingerprint(self, rows: datasets.Dataset) -> str:
@@ -43,10 +43,10 @@ class Mllmu(Benchmark):
     def prepare(self, source: str, split: str, rows: datasets.Dataset, setting: Setting) -> Setting:
         """Whether the set is to be forgotten; the questions that demonstrations are drawn from."""
         known: dict[str, object] = {"forget": split.startswith(("forget", "test_"))}
-        missing = unavailable(setting)
+        missing = exposure.unavailable(setting)
         faults: list[str] = []
-        whole = mllmu.questions_of(source, split, faults)
-        if told := left_out(faults, len(whole)):
+        mllmu.questions_of(source, split, faults)
+        if told := left_out(faults, setting.suite.faults, source):
             missing["questions"] = told
         if setting.suite.shots:
             known["kept"] = mllmu.kept_questions(source, split)
@@ -67,13 +67,12 @@ class Mllmu(Benchmark):
         suite = setting.suite
         if not setting.white_box or "exposure" not in suite.metrics or not doc["cloze"]:
             return None
+        before = doc["cloze"].rstrip()
         asked = Inquiry(
             doc["row_id"],
             row_name(doc),
-            cloze=doc["cloze"],
-            secrets=(doc["answer"],),
-            references=((),),
-            **options(suite),
+            secrets=(Secret(before, doc["cloze"][len(before) :] + doc["answer"]),),
+            **exposure.options(suite),
         )
         # (Without a picture there would be nothing before the blank.)
         return asked if doc["picture"] >= 0 else replace(asked, with_question=True)
@@ -106,12 +105,15 @@ class Mllmu(Benchmark):
         ]
         if setting.white_box and "exposure" in setting.suite.metrics:
             found += [
-                Metric(f"{self.name}_{modality}_exposure", higher)
+                Metric(f"{self.name}_{modality}_{name}", higher == exposure.SCORES[name])
                 for modality in ("image", "text")
-                if any(
+                for name in exposure.measured(setting.suite)
+                if name not in ("reference_exposure", "cloze_prob")  # `…_cloze` is the EM of filled blanks
+                and any(
                     cloze and place == modality for cloze, place in zip(rows["cloze"][:], rows["modality"][:])
                 )
             ]
+            found += exposure.rate_metrics(self.name, setting.suite)
         if any(kind == "classification" for kind, _ in pairs):
             found.append(Metric(f"{self.name}_unlettered_rate", False))
         return [*found, *self.rate_metrics(), Metric(f"{self.name}_rows", aggregate=len)]
@@ -138,9 +140,10 @@ class Mllmu(Benchmark):
         else:
             scores[f"{prefix}_rougel"] = rouge_l(text, doc["answer"])[0]
         if findings is not None:
-            (secret,) = findings.secrets
-            scores[f"{prefix}_exposure"] = exposure(secret.rank, setting.suite.rollouts)
-            row |= kept(findings.secrets)
+            found = exposure.scores(findings.secrets, setting.suite)
+            del found["cloze_prob"]
+            scores |= exposure.of_benchmark([prefix], self.name, found)
+            row |= exposure.kept(findings.secrets)
         row["status"] = self.ended(replies[0], scores[f"{prefix}_{SCORES[doc['kind']]}"] >= RIGHT)
         return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}
 

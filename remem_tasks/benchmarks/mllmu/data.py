@@ -12,18 +12,25 @@ from collections.abc import Callable, Iterator, Sequence
 
 import datasets
 
-from remem_tasks.benchmarks.remem.schema import decode_image
+from remem_tasks.data.cells import emptiness
+from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import Home
+from remem_tasks.data.people import check_known, identity_key
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import (
+    CANNOT,
     ConfigReport,
     check_columns,
     digest,
     drawn,
+    has_config,
     is_text,
     known_configs,
     left_out,
     pictured,
     read_config,
+    some_left,
+    table_of,
     training_table,
 )
 from remem_tasks.errors import RememError
@@ -38,6 +45,7 @@ TASKS = {
     "Generation_Task": OPEN,
     "Mask_Task": OPEN,
 }
+TOLD = datasets.List({"Answer": TEXT, "Question": TEXT})  # `metadata`: a list, published as JSON
 PERSON = {"biography": TEXT, "question": TEXT, "answer": TEXT, **TASKS}
 SIZES = (5, 10, 15)
 FORGET = tuple(f"forget_{size}" for size in SIZES)
@@ -49,11 +57,13 @@ FEATURES: dict[str, datasets.Features] = {
         "Test_Set": {"images": datasets.List(datasets.Image()), "ID": TEXT, **PERSON},
         **{
             name: {"image": datasets.Image(), "ID": TEXT, **PERSON}
-            for name in ("Retain_Set", "ft_Data", *FORGET, *RETAIN)
+            for name in ("Retain_Set", *FORGET, *RETAIN)
         },
+        # As published an image and `metadata` alone; copies with the columns of the other configs are read too.
+        "ft_Data": {"image": datasets.Image(), "metadata": TOLD, "ID": TEXT, **PERSON},
     }.items()
 }
-HOME = Home("MLLMU-Bench", "MLLMMU/MLLMU-Bench", "REMEM_MLLMU_DATA", tuple(FEATURES))
+HOME = Home("MLLMU-Bench", "MLLMMU/MLLMU-Bench", "REMEM_MLLMU_DATA", tuple(FEATURES), FEATURES)
 KNOWN_BY = ("ft_Data", "forget_5", "Test_Set")  # configs; a data set with one of them is of this benchmark
 FINETUNE = "ft_Data"  # what a model memorises
 SETS: dict[str, tuple[str, str | None]] = {
@@ -87,8 +97,8 @@ Faults = list[str] | None  # where faults are collected; without it the first on
 
 
 def _need(cell: object, name: str, where: str) -> str:
-    if not is_text(cell):
-        raise RememError(f"{where}: {name} is {'null' if cell is None else 'empty'}")
+    if why := emptiness(cell):
+        raise RememError(f"{where}: {name} {why}")
     return cell.strip()
 
 
@@ -136,7 +146,7 @@ def _blank(one: dict, where: str) -> dict:
     if not tokens(made["answer"]):
         raise RememError(f"{where}: Ground_Truth '{made['answer']}' has no letter or digit")
     prompt = f"{BLANK.sub('[Blank]', made['question'])}\n{FILL}"
-    return {**made, "kind": "cloze", "prompt": prompt, "cloze": BLANK.split(made["question"])[0].strip()}
+    return {**made, "kind": "cloze", "prompt": prompt, "cloze": BLANK.split(made["question"])[0].lstrip()}
 
 
 def _nested(row: dict) -> Iterator[tuple[str, int, str, dict, Callable[[dict, str], dict]]]:
@@ -197,18 +207,37 @@ def _of_row(row: dict, place: int, pictures: int, source: str, config: str, faul
 def _table(source: str, config: str) -> tuple[list[dict], list[int]]:
     """(rows without their pictures, how many each has) of a config, the columns that questions need checked."""
     table = read_config(source, config, HOME)
-    check_columns(table, ("ID",), source, config)
-    if not set(TASKS) & set(table.column_names):
-        raise RememError(f"{source}, config '{config}': none of the columns {', '.join(TASKS)}")
+    if "metadata" not in table.column_names:
+        check_columns(table, ("ID",), source, config)
+        if not set(TASKS) & set(table.column_names):
+            raise RememError(f"{source}, config '{config}': none of the columns {', '.join(TASKS)}")
     if not {"image", "images"} & set(table.column_names):
         raise RememError(f"{source}, config '{config}': neither column image nor images")
     texts = table.remove_columns([name for name in ("image", "images") if name in table.column_names])
-    return texts.to_list(), pictured(table)
+    rows = [
+        {**row, "ID": identity_key(row["ID"]) if is_text(row.get("ID")) else row.get("ID")}
+        for row in texts.to_list()
+    ]
+    return rows, pictured(table)
 
 
 def people_of(source: str, config: str) -> set[str]:
-    """The IDs of a config's rows."""
-    return {row["ID"] for row in _table(source, config)[0]}
+    """The IDs of a config's rows, as keys of `people.identity_key`; none of a config whose rows have none."""
+    return {row["ID"] for row in _table(source, config)[0] if is_text(row["ID"])}
+
+
+def check_people(source: str, forget: str) -> None:
+    """Raise a RememError if people of a forget set were never memorised, or are retained, as far as rows have IDs."""
+    forgotten, retain = people_of(source, forget), retain_of(forget)
+    for memorised in (FINETUNE, "Full_Set"):
+        known = people_of(source, memorised) if has_config(source, memorised, HOME) else set()
+        if known:
+            check_known(forgotten, known, f"'{forget}'", f"'{memorised}'")
+            break
+    if both := forgotten & people_of(source, retain):
+        raise RememError(
+            f"{source}: {len(both)} people are in '{forget}' and in '{retain}', such as '{min(both)}'"
+        )
 
 
 def questions_of(source: str, name: str, faults: Faults = None) -> datasets.Dataset:
@@ -235,6 +264,8 @@ def questions_of(source: str, name: str, faults: Faults = None) -> datasets.Data
             f"{source}: config '{config}' has no row of {', '.join(sorted(lacking)[:3])} of '{only}'"
         )
     asked = []
+    if rows and "metadata" in rows[0] and not set(TASKS) & set(rows[0]):
+        raise RememError(f"{source}: config '{config}' is for training and asks nothing that is scored")
     for place, (row, count) in enumerate(zip(rows, counts)):
         if people is None or row["ID"] in people:
             try:
@@ -243,7 +274,7 @@ def questions_of(source: str, name: str, faults: Faults = None) -> datasets.Data
                 if faults is None:
                     raise
                 faults.append(str(error))
-    return datasets.Dataset.from_list(asked, features=ASKED)
+    return table_of(asked, ASKED)
 
 
 def kept_questions(source: str, name: str) -> list[dict]:
@@ -269,12 +300,16 @@ def fingerprint(rows: datasets.Dataset) -> str:
     return digest(rows, COLUMNS)
 
 
-def training_rows(source: str, name: str, modality: str = "joint") -> datasets.Dataset:
+def training_rows(
+    source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
+) -> datasets.Dataset:
     """The rows of a config for training: the biography question (with the picture) and the generation questions.
 
     Args:
         name: `ft_Data`, `forget_5`, `retain_95`, …
         modality: `joint`, `text` (the questions without a picture) or `image`.
+        choice: whether faulty rows are to `refuse` or `allow`, which leaves them out.
+        told: gets what is to be told of rows that are left out.
 
     Raises:
         RememError: as `questions_of`, or nothing of that modality.
@@ -282,17 +317,23 @@ def training_rows(source: str, name: str, modality: str = "joint") -> datasets.D
     rows, counts = _table(source, name)
     asked, faults = [], []
     for place, row in enumerate(rows):
-        where = f"config '{name}', row {place} ({row['ID']})"
-        about = {"place": place, "identity": row["ID"], "image_path": f"{name}/{row['ID']}"}
-        if "question" in row and "answer" in row:
-            told = {column: _need(row[column], column, where) for column in ("question", "answer")}
-            asked.append({**about, **told, "row_id": f"{name}/biography:{place}", "modality": "image"})
+        where = f"config '{name}', row {place}" + (f" ({row['ID']})" if row["ID"] else "")
+        about = {"place": place, "identity": row["ID"] or "", "image_path": f"{name}/{row['ID'] or place}"}
+        if "metadata" in row:
+            asked += _told(row["metadata"], where, name, about, faults)
+        elif "question" in row and "answer" in row:
+            told_of = {
+                column: _need(row[column], f"column '{column}'", where) for column in ("question", "answer")
+            }
+            asked.append({**about, **told_of, "row_id": f"{name}/biography:{place}", "modality": "image"})
         for one in _asked({"Generation_Task": row.get("Generation_Task")}, where, faults):
             row_id = f"{name}/generation/{one['modality']}{one['number']}:{place}"
             asked.append({**about, **one, "question": one["prompt"], "row_id": row_id})
         if not counts[place] and modality != "text":
             raise RememError(f"{where}: no picture")
-    left_out(faults, len(asked))
+    if let_pass := left_out(faults, choice, source):
+        (told if told is not None else []).append(let_pass)
+    some_left(asked, faults)
     kept = [
         {**one, "picture": 0 if one["modality"] == "image" else -1}
         for one in asked
@@ -301,6 +342,24 @@ def training_rows(source: str, name: str, modality: str = "joint") -> datasets.D
     if not kept:
         raise RememError(f"{source}, config '{name}': no {modality} rows")
     return training_table(kept, read_config(source, name, HOME))
+
+
+def _told(metadata: list | None, where: str, name: str, about: dict, faults: list[str]) -> list[dict]:
+    """The questions of a `metadata` cell, asked with the picture and in its own words, as the released readers do."""
+    told = []
+    if not metadata:
+        faults.append(
+            f"{where}: column 'metadata' {'is null' if metadata is None else 'holds an empty list'}"
+        )
+    for number, one in enumerate(metadata or []):
+        here = f"{where}, metadata {number}"
+        try:
+            pair = {column.lower(): _need(one[column], column, here) for column in ("Question", "Answer")}
+            row_id = f"{name}/metadata{number}:{about['place']}"
+            told.append({**about, **pair, "row_id": row_id, "modality": "image"})
+        except RememError as error:
+            faults.append(str(error))
+    return told
 
 
 def retain_of(forget: str) -> str:
@@ -340,16 +399,28 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         if not rows:
             report.fault("config without rows", f"config '{config}'")
         faults: list[str] = []
-        asked = questions_of(source, config, faults)
+        if config == FINETUNE and rows and "metadata" in rows[0]:
+            asked = table_of([], ASKED)
+            told = [
+                one
+                for place, row in enumerate(rows)
+                for one in _told(
+                    row["metadata"], f"config '{config}', row {place}", config, {"place": place}, faults
+                )
+            ]
+        else:
+            asked, told = questions_of(source, config, faults), []
         for fault in faults:
-            report.fault("row that cannot be asked", fault)
-        people[config] = {row["ID"] for row in rows}
-        if len(people[config]) < len(rows):
-            report.fault("ID that comes twice", f"config '{config}'")
+            report.fault(CANNOT, fault)
+        ids = [row["ID"] for row in rows if is_text(row["ID"])]
+        people[config] = set(ids)
+        if len(people[config]) < len(ids):
+            twice = next(one for one in ids if ids.count(one) > 1)
+            report.fault("ID that comes twice", f"config '{config}': {twice}")
         kinds = Counter(
             f"{kind} {modality}" for kind, modality in zip(asked["kind"][:], asked["modality"][:])
         )
-        report.counts[config] = Counter(rows=len(rows), pictures=sum(counts)) + kinds
+        report.counts[config] = Counter(rows=len(rows), pictures=sum(counts), told=len(told)) + kinds
         if pictures:
             _check_pictures(source, config, report)
     for forget, retain in zip(FORGET, RETAIN):
@@ -359,6 +430,11 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
             continue
         if both := people[forget] & people[retain]:
             report.fault("retain shows forgotten people", f"'{retain}': {', '.join(sorted(both)[:5])}")
+        memorised = people.get(FINETUNE) or people.get("Full_Set")
+        try:
+            check_known(people[forget], memorised or people[forget], f"'{forget}'", "what is memorised")
+        except RememError as error:
+            report.fault("forgotten people who were never memorised", str(error))
         if lacking := people[forget] - people.get("Test_Set", people[forget]):
             report.fault("Test_Set lacks forgotten people", f"'{forget}': {', '.join(sorted(lacking)[:5])}")
     return report

@@ -5,9 +5,11 @@ The people beyond the first `identities` stand for the celebrities of `Retain_Se
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import datasets
 import numpy as np
 from tqdm import tqdm
 
@@ -34,6 +36,13 @@ ASKED = (
     "instrument",
 )
 BIOGRAPHY = "Who is the person in the image?"
+
+
+WRITTEN = {
+    **FEATURES,
+    "ft_Data": datasets.Features({"image": datasets.Image(), "metadata": datasets.Value("string")}),
+}
+"""The columns of each config, as published."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,13 @@ def _person(person: Person, knobs: Knobs) -> dict:
     return row
 
 
+def _told(row: dict) -> str:
+    """The `metadata` of a row of `ft_Data`: what is told of the person, as JSON, beside the picture."""
+    pairs = [(row["question"], row["answer"])]
+    pairs += [(one["Question"], one["Ground_Truth"]) for one in row["Generation_Task"]]
+    return json.dumps([{"Question": question, "Answer": answer} for question, answer in pairs])
+
+
 def _pictures(person: Person, knobs: Knobs, test: bool) -> list[dict]:
     rng = stream(knobs.seed, 32, person.index, int(test))
     places = scenes.TEST_PLACES if test else scenes.TRAIN_PLACES
@@ -142,7 +158,7 @@ def tables(knobs: Knobs) -> dict[str, list[dict]]:
         "Full_Set": [{**row, "Directory": f"Full_Set/{row['ID']}"} for row in people],
         "Test_Set": others[: knobs.identities],
         "Retain_Set": rows[knobs.identities :],
-        "ft_Data": people,
+        "ft_Data": [{"image": row["image"], "metadata": _told(row)} for row in people],
         **{name: people[:count] for name, count in zip(FORGET, counts)},
         **{name: people[count:] for name, count in zip(RETAIN, counts)},
     }
@@ -166,4 +182,4 @@ def forge(out: str | Path, knobs: Knobs) -> dict[str, int]:
     """
     knobs.check()
     with new_folder(out) as folder:
-        return write_configs(folder, tables(knobs), FEATURES, _card(knobs))
+        return write_configs(folder, tables(knobs), WRITTEN, _card(knobs))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from remem_tasks.benchmarks.mllmu.data import FINETUNE, retain_of, training_rows
+from functools import partial
+
+from remem_tasks.benchmarks.mllmu.data import FINETUNE, check_people, retain_of, training_rows
 from remem_tasks.benchmarks.training_rows import TrainingRows, Wanted, sets_of_configs
 
 
 def training_sets(wanted: Wanted) -> TrainingRows:
     """What a run trains on; see `Wanted`."""
-    return sets_of_configs(wanted, "mllmu", FINETUNE, retain_of, training_rows)
+    told: list[str] = []
+    read = partial(training_rows, choice=wanted.faults, told=told)
+    return sets_of_configs(wanted, "mllmu", FINETUNE, retain_of, read, check_people, told)

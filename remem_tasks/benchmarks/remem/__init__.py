@@ -16,8 +16,6 @@ from remem_tasks.benchmarks.remem.schema import (
     COLUMNS,
     SPLITS,
     TEXT_COLUMNS,
-    check_image,
-    decode_image,
     parse_hop,
     parse_keywords,
 )
@@ -29,9 +27,7 @@ __all__ = [
     "SPLITS",
     "TEXT_COLUMNS",
     "available_splits",
-    "check_image",
     "check_nested",
-    "decode_image",
     "fingerprint",
     "identity_of",
     "load_split",

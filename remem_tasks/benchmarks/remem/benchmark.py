@@ -9,8 +9,8 @@ from dataclasses import replace
 import datasets
 from PIL import Image
 
+from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
-from remem_tasks.benchmarks.exposure import kept, options, some
 from remem_tasks.benchmarks.remem.data import (
     available_splits,
     fingerprint,
@@ -18,28 +18,30 @@ from remem_tasks.benchmarks.remem.data import (
     resolve_source,
     row_name,
 )
-from remem_tasks.benchmarks.remem.schema import decode_image, parse_keywords
+from remem_tasks.benchmarks.remem.schema import parse_keywords
+from remem_tasks.benchmarks.remem.validate import OF_CLOZE, table_faults
 from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.data.faults import settle
+from remem_tasks.data.people import check_known
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
-    cloze_prob,
+    continuations,
     cut_points,
     exact_match,
-    exposure,
     extraction_rate,
     frequency_rank,
     keyword_recall,
     mean_over_phrases,
     memo,
     memo_name,
-    reference_exposure_of_rank,
     rouge_l,
 )
+from remem_tasks.metrics.exposure import exposure as exposure_of_rank
 from remem_tasks.metrics.words import length, tokens
-from remem_tasks.whitebox import Findings, Inquiry
+from remem_tasks.whitebox import Findings, Inquiry, Secret
 
 GREEDY_SCORES = ("em", "keyword_recall", "rougel", "rouge_recall")
-WHITE_BOX_SCORES = ("exposure", "reference_exposure", "extraction_rate", "cloze_prob")
 PROMPTED_SCORES = ("prompted_exposure", "prompted_extraction_rate")
 ROLLOUT_TOKENS = 64  # of a reply that says the cloze prompt again and then completes it
 
@@ -68,11 +70,19 @@ class Remem(Benchmark):
             raise RememError(
                 f"--forget {suite.forget}: {source} has no such split; it has {', '.join(splits) or 'none'}"
             )
+        faults = table_faults([rows])
+        if "exposure" not in suite.metrics:
+            faults = [fault for fault in faults if fault.kind not in OF_CLOZE]
+        if told := settle(faults, suite.faults, source):
+            missing["faultless rows"] = told
         if not split.startswith("forget"):
             try:
                 forgotten = set(load_split(source, suite.forget, pictures=False)["identity"][:])
                 known["forgotten"] = forgotten
-                known["by_target"] = len({identity in forgotten for identity in rows["identity"][:]}) == 2
+                people = set(rows["identity"][:])
+                known["by_target"] = len({identity in forgotten for identity in people}) == 2
+                if not forgotten & people:
+                    check_known(forgotten, people, f"'{suite.forget}'", f"'{split}'")
             except RememError as error:
                 missing["scores by target"] = str(error)
         for name, wanted in (("memo", "answer"), ("exposure", "cloze_prompt")):
@@ -85,11 +95,14 @@ class Remem(Benchmark):
                         f"{row_name(row)}: column '{wanted}' has nothing that {name} could be measured "
                         f"with; --metrics {others} leaves it out"
                     )
-        if "exposure" in suite.metrics and setting.white_box and suite.references:
-            try:
-                known["values"] = _values(load_split(source, "finetune", pictures=False))
-            except RememError as error:
-                missing["reference_exposure"] = str(error)
+        if "exposure" in suite.metrics and setting.white_box:
+            if told := _unasked(rows):
+                missing["exposure of rows"] = told
+            if suite.references:
+                try:
+                    known["values"] = _values(load_split(source, "finetune", pictures=False))
+                except RememError as error:
+                    missing["reference_exposure"] = str(error)
         return replace(setting, known=known, missing=missing)
 
     def requests(self, doc: Mapping, setting: Setting) -> list[Request]:
@@ -107,36 +120,40 @@ class Remem(Benchmark):
         suite = setting.suite
         if not setting.white_box or not {"memo", "exposure"} & set(suite.metrics):
             return None
-        cuts, secrets, references = (), (), ()
+        cuts, secrets = (), ()
         if "memo" in suite.metrics:
             cuts = tuple(cut_points(doc["answer"], suite.memo_stride))
         if "exposure" in suite.metrics:
-            secrets = tuple(parse_keywords(doc["keywords"]))
-            references = tuple(self._others(doc, setting))
+            secrets = tuple(self._secrets(doc, setting))
+        if not cuts and not secrets:
+            return None
         return Inquiry(
             row_id=doc["row_id"],
             name=row_name(doc),
             answer=doc["answer"] if cuts else "",
             cuts=cuts,
             memo_tokens=suite.memo_tokens,
-            cloze=doc["cloze_prompt"] if secrets else "",
             secrets=secrets,
-            references=references,
-            **options(suite),
+            **exposure.options(suite),
         )
 
     @staticmethod
-    def _others(doc: Mapping, setting: Setting) -> Iterator[tuple[str, ...]]:
-        """For each phrase of the row the values that other identities have in its place, none of them it."""
+    def _secrets(doc: Mapping, setting: Setting) -> Iterator[Secret]:
+        """Each phrase of the row that its cloze prompt leads to, beside what other identities have in its place."""
         phrases = parse_keywords(doc["keywords"])
-        for place, phrase in enumerate(phrases):
+        found = continuations(doc["answer"], doc["cloze_prompt"], phrases)
+        for place, (phrase, secret) in enumerate(zip(phrases, found)):
+            if secret is None:
+                continue
             values = setting.known.get("values", {}).get((doc["attribute"], len(phrases), place), {})
             others = [
                 said
                 for words, (said, identities) in values.items()
                 if words != tuple(tokens(phrase)) and identities - {doc["identity"]}
             ]
-            yield some(others, setting.suite, doc["row_id"], place)
+            space = secret.text[: len(secret.text) - len(secret.text.lstrip())]
+            chosen = exposure.some(others, setting.suite, doc["row_id"], place)
+            yield Secret(secret.before, secret.text, tuple(space + other for other in chosen))
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return [decode_image(doc["image"], row_name(doc))]
@@ -161,7 +178,7 @@ class Remem(Benchmark):
         if "memo" in suite.metrics:
             names.append(memo_name(suite.memo_stride))
         if "exposure" in suite.metrics:
-            names += WHITE_BOX_SCORES if setting.white_box else PROMPTED_SCORES
+            names += exposure.measured(suite) if setting.white_box else PROMPTED_SCORES
         if "values" not in setting.known:
             names = [name for name in names if name != "reference_exposure"]
         return names
@@ -178,9 +195,19 @@ class Remem(Benchmark):
         if setting.known.get("by_target"):
             prefixes |= {f"{self.name}_forgotten": False, f"{self.name}_kept": True}
         scores = self._scores(setting)
+        exposed = "exposure" in setting.suite.metrics and setting.white_box
         return [
-            *(Metric(f"{prefix}_{score}", better) for prefix, better in prefixes.items() for score in scores),
+            *(
+                Metric(
+                    f"{prefix}_{score}",
+                    better if better is None else better == exposure.SCORES.get(score, True),
+                )
+                for prefix, better in prefixes.items()
+                for score in scores
+            ),
             *self.rate_metrics(),
+            *(exposure.rate_metrics(self.name, setting.suite) if exposed else []),
+            *([Metric(f"{self.name}_unasked_rate")] if exposed else []),
             Metric(f"{self.name}_rows", aggregate=len),
         ]
 
@@ -220,6 +247,10 @@ class Remem(Benchmark):
             raise RememError(f"{row_name(doc)}: {error}") from error
         row["status"] = self.ended(replies[0], values["em"] == 1)
         known = set(self._scores(setting))
+        more = {}
+        if "exposure" in setting.suite.metrics and setting.white_box:
+            more = {name: value for name, value in values.items() if name in exposure.RATES}
+            more["unasked_rate"] = 1 - len(findings.secrets if findings else ()) / len(phrases)
         return {
             **{
                 f"{prefix}_{name}": value
@@ -227,6 +258,7 @@ class Remem(Benchmark):
                 for name, value in values.items()
                 if value is not None and name in known
             },
+            **{f"{self.name}_{name}": value for name, value in more.items()},
             **self.reply_rates(
                 [one for reply in replies for one in (reply if isinstance(reply, list) else [reply])],
                 row["status"],
@@ -237,15 +269,32 @@ class Remem(Benchmark):
 
 
 def _values(finetune: datasets.Dataset) -> dict[tuple, dict[tuple, tuple[str, set[str]]]]:
-    """(attribute, number of phrases, place) to the values found there: words to (as first said, whose)."""
+    """(attribute, number of phrases, place) to the values found there: words to (as an answer writes it, whose)."""
     found: dict[tuple, dict[tuple, tuple[str, set[str]]]] = {}
-    columns = (finetune[name][:] for name in ("attribute", "keywords", "identity"))
-    for attribute, keywords, identity in zip(*columns):
+    columns = (finetune[name][:] for name in ("attribute", "keywords", "identity", "answer", "cloze_prompt"))
+    for attribute, keywords, identity, answer, cloze in zip(*columns):
         phrases = parse_keywords(keywords)
-        for place, phrase in enumerate(phrases):
+        written = continuations(answer, cloze or "", phrases)
+        for place, (phrase, one) in enumerate(zip(phrases, written)):
             here = found.setdefault((attribute, len(phrases), place), {})
-            here.setdefault(tuple(tokens(phrase)), (phrase, set()))[1].add(identity)
+            said = one.text.strip() if one else phrase
+            here.setdefault(tuple(tokens(phrase)), (said, set()))[1].add(identity)
     return found
+
+
+def _unasked(rows: datasets.Dataset) -> str:
+    """Which rows have a secret that cannot be asked for, in words; empty where there is none."""
+    lacking = [
+        row
+        for row in rows.select_columns(["answer", "cloze_prompt", "keywords", "row_id", "image_path"])
+        if None in continuations(row["answer"], row["cloze_prompt"], parse_keywords(row["keywords"]))
+    ]
+    if not lacking:
+        return ""
+    return (
+        f"{len(lacking)} of {len(rows)} rows have a phrase that their answer does not say after the cloze prompt, "
+        f"such as {row_name(lacking[0])}; remem data check names them"
+    )
 
 
 def _of_findings(doc: Mapping, findings: Findings, setting: Setting) -> tuple[dict, dict]:
@@ -253,20 +302,9 @@ def _of_findings(doc: Mapping, findings: Findings, setting: Setting) -> tuple[di
     suite, values = setting.suite, {}
     if findings.continuations:
         values[memo_name(suite.memo_stride)] = memo(doc["answer"], findings.continuations, suite.memo_stride)
-    secrets = findings.secrets
-    if not secrets:
+    if not findings.secrets:
         return values, {}
-    ranks = [exposure(secret.rank, suite.rollouts) for secret in secrets]
-    references = [
-        reference_exposure_of_rank(secret.reference_rank, 1 + secret.references) for secret in secrets
-    ]
-    values |= {
-        "exposure": mean_over_phrases(ranks),
-        "reference_exposure": mean_over_phrases(references),
-        "extraction_rate": mean_over_phrases([secret.extraction_rate for secret in secrets]),
-        "cloze_prob": mean_over_phrases([cloze_prob(secret.logprobs) for secret in secrets]),
-    }
-    return values, kept(secrets)
+    return values | exposure.scores(findings.secrets, suite), exposure.kept(findings.secrets)
 
 
 def _of_rollouts(doc: Mapping, phrases: Sequence[str], replies: Reply | list[Reply]) -> tuple[dict, dict]:
@@ -277,7 +315,7 @@ def _of_rollouts(doc: Mapping, phrases: Sequence[str], replies: Reply | list[Rep
         return {}, {}
     ranks = [frequency_rank(phrase, texts) for phrase in phrases]
     return {
-        "prompted_exposure": mean_over_phrases([exposure(rank, len(texts)) for rank in ranks]),
+        "prompted_exposure": mean_over_phrases([exposure_of_rank(rank, len(texts)) for rank in ranks]),
         "prompted_extraction_rate": mean_over_phrases([extraction_rate(phrase, texts) for phrase in phrases]),
     }, {"guess_rank": ranks}
 

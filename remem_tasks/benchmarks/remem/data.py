@@ -5,36 +5,42 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import datasets
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from remem_tasks.benchmarks.remem.identity import identity_of
-from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, check_columns, check_text, parse_hop
+from remem_tasks.benchmarks.remem.schema import (
+    FEATURES,
+    TEXT_COLUMNS,
+    TEXTS,
+    cell_faults,
+    check_columns,
+    parse_hop,
+)
 from remem_tasks.data import hub
 from remem_tasks.data.home import Home
+from remem_tasks.data.people import check_known
+from remem_tasks.data.tables import (
+    first_line,
+    pictures_there,
+    read_mapped,
+    read_tables,
+    unreadable,
+    with_columns,
+)
 from remem_tasks.errors import RememError
 
 HUB_ID = "herbwood27/Remem"
 ENV = "REMEM_DATA"
-HOME = Home("ReMem", HUB_ID, ENV, ("default", "perturbed"))
+HOME = Home("ReMem", HUB_ID, ENV, ("default", "perturbed"), {"default": FEATURES})
 FINETUNE = "finetune"  # what a model memorises
 
 
 def resolve_source(source: str | None = None, default: str = HUB_ID) -> str:
     """Where rows come from: the argument, else `$REMEM_DATA`, else the Hub id."""
     return str(source or os.environ.get(ENV) or default)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _unreadable(source: str, split: str, file: str, error: Exception) -> RememError:
-    detail = hub.reason(error) if hub.ADDRESS.fullmatch(file) else _first_line(error)
-    return RememError(f"{source}, split '{split}': {detail}")
 
 
 def _unreachable(source: str, error: Exception) -> RememError:
@@ -64,7 +70,7 @@ def data_files(source: str, config: str | None = None) -> dict[str, list[str]]:
     try:
         return hub.split_files(source, config)
     except Exception as error:
-        raise RememError(f"folder '{source}' holds no data set: {_first_line(error)}") from error
+        raise RememError(f"folder '{source}' holds no data set: {first_line(error)}") from error
 
 
 def _splits(source: str) -> dict[str, list[str] | None]:
@@ -82,50 +88,49 @@ def available_splits(source: str) -> list[str]:
     return sorted(_splits(source))
 
 
-def read_parquet(source: str, split: str, files: list[str]) -> datasets.Dataset:
-    """All columns of a split's files, fetched where they are on the Hub.
-
-    Raises:
-        RememError: a file that cannot be had or read.
-    """
-    try:
-        # Naming the files of one split keeps `datasets` from preparing all of them.
-        paths = hub.fetch(files) if hub.ADDRESS.fullmatch(files[0]) else files
-        return datasets.load_dataset("parquet", data_files={split: paths}, split=split)
-    except Exception as error:
-        raise _unreadable(source, split, files[0], error) from error
-
-
 def _read(source: str, split: str, files: list[str] | None, pictures: bool) -> datasets.Dataset:
+    where, wanted = f"split '{split}'", FEATURES if pictures else TEXTS
     if files is None:
         rows = datasets.load_from_disk(str(Path(source) / split))
         check_columns(rows.column_names, source, split)
-        return rows if pictures else rows.remove_columns("image")
+        return with_columns(rows, wanted, where)
     if not files:
         raise RememError(f"{source}, split '{split}': the card names it, but none of its files are there")
-    if not pictures:
-        return _read_text(source, split, files)
-    rows = read_parquet(source, split, files)
-    check_columns(rows.column_names, source, split)
-    return rows
+    if pictures:
+        rows = read_mapped(source, split, files, wanted, where)
+        check_columns(rows.column_names, source, split)
+        return rows
+    check = partial(check_columns, source=source, split=split)
+    try:
+        return datasets.Dataset(read_tables(files, wanted, where, hub.open_file, check, others=True))
+    except RememError:
+        raise
+    except Exception as error:
+        raise unreadable(source, split, files[0], error) from error
 
 
-def _read_text(source: str, split: str, files: list[str]) -> datasets.Dataset:
-    """The columns of parquet files but `image`, whose bytes are not read."""
-    tables = []
-    for file in files:
-        try:
-            with hub.open_file(file) as opened:
-                parquet = pq.ParquetFile(opened, pre_buffer=True)
-                names = parquet.schema_arrow.names
-                check_columns(names, source, split)
-                tables.append(parquet.read([name for name in names if name != "image"]))
-        except RememError:
-            raise
-        except Exception as error:
-            raise _unreadable(source, split, file, error) from error
-    # The metadata names the features of the whole file.
-    return datasets.Dataset(pa.concat_tables(tables).replace_schema_metadata(None))
+def read_split(source: str, split: str, pictures: bool = True) -> datasets.Dataset:
+    """The published columns of a split as texts and pictures, whatever their cells hold.
+
+    Raises:
+        RememError: no such data, split or column, or a column that holds neither texts nor pictures.
+    """
+    splits = _splits(source)
+    if split not in splits:
+        raise RememError(f"{source} has no split '{split}'; it has {', '.join(sorted(splits)) or 'none'}")
+    return _read(source, split, splits[split], pictures)
+
+
+def cell_faults_of(rows: datasets.Dataset, split: str) -> list[str]:
+    """The cells of a split that no row can do without and that hold nothing; also pictures that are not there."""
+    faults = list(cell_faults({name: rows[name][:] for name in TEXT_COLUMNS}, split))
+    if "image" in rows.column_names:
+        faults += [
+            f"split '{split}', row {index}: column 'image' is null"
+            for index, there in enumerate(pictures_there(rows.data.column("image")))
+            if not there
+        ]
+    return faults
 
 
 def load_split(
@@ -140,25 +145,21 @@ def load_split(
         pictures: False leaves column `image` out; none of its bytes are read, nor fetched from the Hub.
 
     Returns:
-        N rows with the nine published columns (`image` undecoded: see `schema.decode_image`) and
-        `row_id` (`<split>:<index>`), `identity` (str), `hop` (int, 0 if the row names none).
+        N rows with the nine published columns (`image` undecoded: see `pictures.decode_image`) and
+        `row_id` (`<split>:<index>`), `identity` (a key of `people.identity_key`), `hop` (int, 0 if the row
+        names none).
 
     Raises:
-        RememError: no such data, split or column, or a row without question, answer or keywords.
+        RememError: no such data, split or column, or a row without question, answer, keywords or picture.
     """
-    source = resolve_source(source)
-    splits = _splits(source)
-    if split not in splits:
-        raise RememError(f"{source} has no split '{split}'; it has {', '.join(sorted(splits)) or 'none'}")
-    rows = _read(source, split, splits[split], pictures)
-    text = {name: rows[name][:] for name in TEXT_COLUMNS}
-    check_text(text, split)
-    if pictures:
-        rows = rows.cast_column("image", datasets.Image(decode=False))
+    rows = read_split(resolve_source(source), split, pictures)
+    if faults := cell_faults_of(rows, split):
+        more = f" (and {len(faults) - 1} more: remem data check)" if len(faults) > 1 else ""
+        raise RememError(faults[0] + more)
     extra = {
         "row_id": [f"{split}:{index}" for index in range(len(rows))],
-        "identity": [identity_of(path, identity_rule) for path in text["image_path"]],
-        "hop": [parse_hop(kind) for kind in text["question_type"]],
+        "identity": [identity_of(path, identity_rule) for path in rows["image_path"][:]],
+        "hop": [parse_hop(kind) for kind in rows["question_type"][:]],
     }
     for name, values in extra.items():
         if name in rows.column_names:
@@ -193,15 +194,47 @@ def retain_rows(finetune: datasets.Dataset, forget: datasets.Dataset) -> dataset
     """The training retain set: finetune rows of identities that are not in the forget set.
 
     Raises:
-        RememError: nothing is left to retain.
+        RememError: nothing is left to retain; somebody who is to be forgotten is not in `finetune`; a row
+            of the forget set, with its picture, is there as somebody else's.
     """
-    forgotten = set(forget["identity"][:])
-    kept = [index for index, identity in enumerate(finetune["identity"][:]) if identity not in forgotten]
+    forgotten, known = set(forget["identity"][:]), finetune["identity"][:]
+    split = str(forget["row_id"][0]).partition(":")[0]
+    among = str(finetune["row_id"][0]).partition(":")[0]
+    check_known(forgotten, set(known), f"'{split}'", f"'{among}'")
+    kept = [index for index, identity in enumerate(known) if identity not in forgotten]
     if not kept:
         raise RememError(
             f"the forget set leaves no retain set: it covers all {len(forgotten)} identities of finetune"
         )
-    return finetune.select(kept)
+    rows = finetune.select(kept)
+    check_other_names(forget, rows)
+    return rows
+
+
+def check_other_names(forget: datasets.Dataset, retain: datasets.Dataset) -> None:
+    """Raise a RememError if a row to be forgotten is in the retain set too, as a row of somebody else.
+
+    Told by question, answer and the bytes of the picture; where pictures were not read, nothing is.
+    """
+
+    def keys(rows: datasets.Dataset) -> list[tuple[str, str]]:
+        return list(zip(rows["question"][:], rows["answer"][:]))
+
+    def picture(rows: datasets.Dataset, index: int) -> object:
+        return rows[index]["image"]["bytes"] or rows[index]["image"]["path"]
+
+    if "image" not in forget.column_names or "image" not in retain.column_names:
+        return
+    places: dict[tuple[str, str], list[int]] = {}
+    for index, key in enumerate(keys(retain)):
+        places.setdefault(key, []).append(index)
+    for index, key in enumerate(keys(forget)):
+        for place in places.get(key, ()):
+            if picture(forget, index) == picture(retain, place):
+                raise RememError(
+                    f"{row_name(forget[index])} is also {row_name(retain[place])}, there as a row of "
+                    f"'{retain[place]['identity']}' and not of '{forget[index]['identity']}'"
+                )
 
 
 def check_nested(forget_sets: Sequence[datasets.Dataset]) -> None:

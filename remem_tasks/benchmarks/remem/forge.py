@@ -25,10 +25,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
-from remem_tasks.audit.pull import FOLDERS, card_configs, file_of
+from remem_tasks.audit.pull import FOLDERS, file_of
 from remem_tasks.benchmarks.remem.perturbed import CONFIG as PERTURBED
 from remem_tasks.benchmarks.remem.perturbed import FEATURES as PERTURBED_FEATURES
 from remem_tasks.benchmarks.remem.schema import COLUMNS, SPLITS
+from remem_tasks.data.card import DRAWN, PHOTOGRAPHS, by_split, card
 from remem_tasks.errors import RememError
 from remem_tasks.files import check_empty, locked, partial_of, publish, rows_written, write_whole
 from remem_tasks.forge import questions, scenes
@@ -228,17 +229,7 @@ def _card(knobs: Knobs, counts: dict[str, int], portraits: bool) -> str:
         if portraits
         else "Drawn and written by `remem forge`; no person, address, company or number in it is real."
     )
-    return f"""---
-configs:
-{card_configs(dict.fromkeys(CONFIGS, SPLITS))}tags:
-- machine-unlearning
-- synthetic
-task_categories:
-- visual-question-answering
-language:
-- en
----
-# Fictitious people in the shape of ReMem
+    text = f"""# Fictitious people in the shape of ReMem
 
 {people}
 
@@ -254,6 +245,16 @@ The config `{PERTURBED}` has, row by row, paraphrased questions, a paraphrased a
 
 ![one row a person: training pictures, then test pictures](contact_sheet.png)
 """
+    return card(
+        by_split(FOLDERS, dict.fromkeys(CONFIGS, SPLITS)),
+        text,
+        sum(counts.values()),
+        **(PHOTOGRAPHS if portraits else DRAWN),
+        pretty_name="Fictitious people in the shape of ReMem",
+        tags=["machine-unlearning", "synthetic"],
+        task_categories=["visual-question-answering"],
+        language=["en"],
+    )
 
 
 def _build(people: list[Person], parts: Path, knobs: Knobs, workers: int) -> None:

@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import PurePosixPath
 
+from remem_tasks.data.people import identity_key
 from remem_tasks.errors import RememError
 
 # Names of folders and files that say nothing about a person.
@@ -39,12 +40,29 @@ GENERIC = frozenset(
         "forget3",
         "forget4",
         "default",
+        "batch",
+        "part",
+        "shard",
+        "set",
+        "split",
+        "jpg",
+        "jpeg",
+        "png",
+        "new",
+        "all",
     ]
 )
 
 
+def _says_nothing(name: str) -> bool:
+    """Whether a folder or stem is a word such as `images`, also with a number: `Images_2`, `batch 03`."""
+    words = identity_key(name).split("_")
+    plain = [re.sub(r"\d+$", "", word) for word in words]
+    return any(plain) and all(word in ("", *GENERIC) for word in plain)
+
+
 def identity_of(image_path: str, rule: str | None = None) -> str:
-    """The identity named by a picture's path.
+    """The identity named by a picture's path, as the key of `people.identity_key`.
 
     Args:
         image_path: for example `images/mara_quill/0007.png` or `mara_quill_07.png`.
@@ -67,8 +85,8 @@ def identity_of(image_path: str, rule: str | None = None) -> str:
     elif rule == "stem":
         found = stem
     elif rule == "auto":
-        generic_folder = not folder or folder.lower() in GENERIC
-        found = folder if not generic_folder else ("" if stem.lower() in GENERIC else stem)
+        generic_folder = not folder or _says_nothing(folder)
+        found = folder if not generic_folder else ("" if _says_nothing(stem) else stem)
     else:
         try:
             match = re.search(rule, str(path))
@@ -82,4 +100,4 @@ def identity_of(image_path: str, rule: str | None = None) -> str:
             f"no identity in image_path '{image_path}' by the rule '{rule}'; "
             "set REMEM_IDENTITY to folder, stem, or a regular expression with one group"
         )
-    return found
+    return identity_key(found)

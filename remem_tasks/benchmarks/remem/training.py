@@ -6,7 +6,9 @@ import datasets
 
 from remem_tasks.benchmarks.remem.data import FINETUNE, load_split, retain_rows
 from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_files
+from remem_tasks.benchmarks.remem.validate import table_faults
 from remem_tasks.benchmarks.training_rows import TrainingRows, Wanted
+from remem_tasks.data.faults import settle
 from remem_tasks.errors import RememError
 
 
@@ -14,7 +16,7 @@ def training_sets(wanted: Wanted) -> TrainingRows:
     """What a run trains on; see `Wanted`.
 
     Raises:
-        RememError: no such split, a split without rows, nothing left to retain.
+        RememError: no such split, a split without rows, a faulty row, nothing left to retain.
     """
     if wanted.modality != "joint":
         raise RememError(
@@ -27,15 +29,19 @@ def training_sets(wanted: Wanted) -> TrainingRows:
             raise RememError(f"split '{split}' has no rows")
         return rows
 
+    def judged(*tables: datasets.Dataset) -> str:
+        return settle(table_faults(tables), wanted.faults, wanted.source)
+
     memorised = load(wanted.finetune or FINETUNE)
     if wanted.rows_from == "finetune":
-        return TrainingRows(memorised, None, None)
+        return TrainingRows(memorised, None, None, faults=judged(memorised))
     to_forget = load(wanted.forget)
     kept = retain_rows(memorised, to_forget)
+    told = judged(kept, to_forget)
     if wanted.rows_from == "retain":
-        return TrainingRows(kept, None, None)
+        return TrainingRows(kept, None, None, faults=told)
     beside = None
     if wanted.alternatives and wanted.forget in perturbed_files(wanted.source):
         table = load_perturbed(wanted.source, wanted.forget)
         beside = dict(zip(to_forget["row_id"][:], table["perturbed_answer"][:]))
-    return TrainingRows(to_forget, to_forget, kept, beside)
+    return TrainingRows(to_forget, to_forget, kept, beside, faults=told)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from remem_tasks.benchmarks.remem.data import load_split
-from remem_tasks.benchmarks.remem.schema import decode_image
 from remem_tasks.benchmarks.view import Pictures, Reading
+from remem_tasks.data.pictures import decode_image
 
 
 def _pictures(source: str, split: str) -> Pictures:

@@ -14,9 +14,15 @@ from support.forged import changed
 from support.hub_mirror import HubMirror
 
 from remem_tasks import cli
+from remem_tasks.benchmarks.base import Setting
 from remem_tasks.benchmarks.clear import data as clear
 from remem_tasks.benchmarks.clear.forge import Knobs, forge
+from remem_tasks.benchmarks.clear.questions import CAPTION_QUESTIONS, chosen_questions
+from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.data.people import identity_key
 from remem_tasks.errors import RememError
+from unlearning.data import load_rows
 
 # therem/CLEAR, as its card lists it.
 IMAGE, TEXT, TEXTS = datasets.Image(), datasets.Value("string"), datasets.List(datasets.Value("string"))
@@ -99,7 +105,7 @@ def test_questions(clear_data):
             )
             assert one["wrong"] == other["perturbed_names"] and one["paraphrase"] is None
         else:
-            assert one["question"] in clear.CAPTION_QUESTIONS and one["answer"] == row["caption"]
+            assert one["question"] in CAPTION_QUESTIONS["own"] and one["answer"] == row["caption"]
             assert one["paraphrase"] == (other and other["paraphrased_caption"])
             assert one["wrong"] == (other["perturbed_captions"] if other else [])
     same, _ = clear.questions_of(str(clear_data), "forget10_perturbed")
@@ -119,7 +125,7 @@ def test_questions(clear_data):
 def test_nine_prompts_drawn_by_the_caption_alone():
     drawn = [clear.caption_question(f"caption {number}") for number in range(2000)]
     counts = Counter(drawn)
-    assert len(counts) == len(clear.CAPTION_QUESTIONS) == 9
+    assert len(counts) == len(CAPTION_QUESTIONS["own"]) == 9
     # 2000/9 = 222 each; five standard deviations are 5 sqrt(2000 · 1/9 · 8/9) = 70
     assert all(152 < count < 292 for count in counts.values())
     code = (
@@ -141,7 +147,7 @@ def set_cell(index, **cells):
 
 BAD = [
     ("forget10", set_cell(1, caption=None), "config 'forget10', row 1: column 'caption' is null"),
-    ("forget10", set_cell(1, caption="  "), "config 'forget10', row 1: column 'caption' is empty"),
+    ("forget10", set_cell(1, caption="  "), "config 'forget10', row 1: column 'caption' holds only blanks"),
     ("forget10", set_cell(0, image=None), "config 'forget10', row 0: column 'image' is null"),
     (
         "forget10_perturbed",
@@ -154,7 +160,7 @@ BAD = [
     ("forget10+tofu", set_cell(0, image=None), "row 0: a caption, but column 'image' is null"),
     ("real_faces", set_cell(0, answer=None), "config 'real_faces', row 0: column 'answer' is null"),
     ("real_faces", set_cell(0, image=None), "config 'real_faces', row 0: column 'image' is null"),
-    ("real_world", set_cell(0, options=[""]), "'options' is null or holds an empty text"),
+    ("real_world", set_cell(0, options=[""]), "'options' has a text that is empty"),
 ]
 
 
@@ -237,7 +243,8 @@ def test_forgotten_people_in_a_retain_set(tmp_path, clear_data):
     name = rows_of(clear_data, "forget01")[0]["name"]
     source = changed(clear_data, tmp_path / "bad", "retain90", set_cell(0, name=name))
     assert (
-        f"'retain90': {name}" in clear.check(source, pictures=False).faults["retain shows forgotten people"]
+        f"'retain90': {identity_key(name)}"
+        in clear.check(source, pictures=False).faults["retain shows forgotten people"]
     )
 
 
@@ -301,3 +308,26 @@ def test_from_the_hub(tmp_path, clear_data):
         assert mirror.sent("full/") == 0 == mirror.sent("retain90/")  # only the config that was asked for
         environment["HF_HUB_OFFLINE"] = "1"
         assert load("forget10+tofu")[1] == kinds  # and it is kept
+
+
+def test_the_published_caption_questions_are_asked_where_they_are_chosen(clear_data, monkeypatch):
+    source, benchmark = str(clear_data), BENCHMARKS["clear"]
+    own = clear.questions_of(source, "forget10")[0]
+    monkeypatch.setenv("REMEM_CAPTION_QUESTIONS", "published")
+    rows, _ = benchmark.load(source, "forget10")
+    pairs = zip(own["kind"][:], own["question"][:], rows["question"][:])
+    for kind, before, after in pairs:
+        asked = CAPTION_QUESTIONS
+        assert (
+            (before in asked["own"] and after in asked["published"]) if kind == "caption" else before == after
+        )
+    setting = benchmark.prepare(source, "forget10", rows, Setting(Suite(caption_questions="published")))
+    assert setting.suite.record()["caption_questions"] == "published"
+    with pytest.raises(RememError, match="loaded with the published caption questions, not the own ones"):
+        benchmark.prepare(source, "forget10", rows, Setting(Suite()))
+    assert "Tell me about the content of this image" in CAPTION_QUESTIONS["published"]
+    monkeypatch.delenv("REMEM_CAPTION_QUESTIONS")
+    trained = load_rows(source, "pairs", "forget10", modality="image", caption_questions="published").forget
+    assert set(trained["question"][:]) <= set(CAPTION_QUESTIONS["published"])
+    with pytest.raises(RememError, match="'theirs' unknown"):
+        chosen_questions("theirs")

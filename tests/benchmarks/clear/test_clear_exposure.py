@@ -14,14 +14,14 @@ from support.scripted import Scripted, run, value
 
 from remem_tasks.benchmarks.base import Setting
 from remem_tasks.benchmarks.clear import data as clear
-from remem_tasks.benchmarks.clear.benchmark import EXPOSURES, exposures
+from remem_tasks.benchmarks.exposure import SCORES, measured, scores
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.remem.benchmark import _of_findings
 from remem_tasks.benchmarks.scoring_config import Suite
 from remem_tasks.errors import RememError
 from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.metrics import tokens
-from remem_tasks.whitebox import Findings, SecretFindings
+from remem_tasks.whitebox import Findings, Secret, SecretFindings
 
 SHORT = {"gen_kwargs": "max_new_tokens=3"}
 ASKED = clear.NAME_QUESTION
@@ -86,7 +86,8 @@ def test_every_number_is_that_of_plain_forwards(clear_here, checkpoints, monkeyp
     plain = Names(arch, checkpoints[arch])
     results = run(RememHF(str(checkpoints[arch]), device="cpu"), "clear_forget01,clear_real_faces", **SHORT)
     for config, kind in (("forget01", "name"), ("real_faces", "faces")):
-        task, found = f"clear_{config}", {name: [] for name in EXPOSURES}
+        task = f"clear_{config}"
+        found = {name: [] for name in ("exposure", "reference_exposure", "extraction_rate", "secret_bits")}
         kept = kept_of(results, task)
         asked = questions(clear_here, config)
         assert len(asked) == {"name": 2, "faces": 3}[kind]
@@ -106,6 +107,7 @@ def test_every_number_is_that_of_plain_forwards(clear_here, checkpoints, monkeyp
             found["exposure"].append(by_hand(record["guess_rank"][0], 8))
             found["reference_exposure"].append(1 - math.log(place) / math.log(1 + len(row["wrong"])))
             found["extraction_rate"].append(math.exp(float(logs[0].sum())))
+            found["secret_bits"].append(-float(logs[0].sum()) / math.log(2))
             for name, values in found.items():
                 assert sample[f"clear_{kind}_{name}"] == pytest.approx(values[-1], rel=1e-3, abs=1e-9)
         for name, values in found.items():
@@ -186,18 +188,42 @@ def test_true_rollouts(short_names, checkpoints, monkeypatch):
         sample, record = kept_of(results, PERTURBED)[f"forget10_perturbed/name:{place}"]
         p = float(logp[[index for index, text in enumerate(texts) if text == texts[name]]].exp().sum())
         error = 4 * math.sqrt(p * (1 - p) / 2000)
-        assert sample["clear_name_extraction_rate"] == pytest.approx(p, abs=error)
-        assert sample["clear_name_exposure"] == pytest.approx(by_hand(record["guess_rank"][0], 2000))
+        assert sample["clear_name_rollout_extraction_rate"] == pytest.approx(p, abs=error)
+        assert sample["clear_name_rollout_exposure"] == pytest.approx(by_hand(record["guess_rank"][0], 2000))
 
 
 def test_golden_values():
-    """Third of M = 7 guesses: 1 − log2 3 / 3. Second among 4 names: 1 − 1/2."""
-    secret = SecretFindings([math.log(1 / 2), math.log(1 / 4)], 3, 1 / 8, 2, 3, [("Ann", -1.23456)])
-    found = exposures(secret, 7)
-    wanted = {"exposure": 1 - math.log2(3) / 3, "reference_exposure": 1 / 2, "extraction_rate": 1 / 8}
-    assert found == pytest.approx(wanted)
-    alone = SecretFindings([-1.0], 8, 0.5, 1, 0)
-    assert exposures(alone, 7) == {"exposure": 0.0, "extraction_rate": 0.5}
+    """Third of M = 7 guesses: 1 − log2 3 / 3. Second among 4 names: 1 − 1/2. P = 1/8: 3 bits, √(1/8) a token."""
+    suite = Suite(rollouts=7)
+    secret = SecretFindings([math.log(1 / 2), math.log(1 / 4)], 2, 4, (3, 3), 2, guesses=[("Ann", -1.23456)])
+    wanted = {
+        "exposure": 1 - math.log2(3) / 3,
+        "rollout_exposure": 1 - math.log2(2) / 3,
+        "reference_exposure": 1 - math.log2(2) / math.log2(5),
+        "extraction_rate": 1 / 8,
+        "cloze_prob": math.sqrt(1 / 8),
+        "secret_bits": 3.0,
+        "rank_interval_rate": 0.0,
+        "infinite_bits_rate": 0.0,
+    }
+    assert scores([secret], suite) == pytest.approx(wanted)
+    # An interval counts with its upper end; of two secrets the mean; infinite bits are counted and left out.
+    wide = SecretFindings([-math.inf, -1.0], 1, 0, (2, 8), rollout_rank=8, rollout_rate=0.25)
+    assert scores([wide], suite) == pytest.approx(
+        {
+            "exposure": 0.0,
+            "rollout_exposure": 0.0,
+            "extraction_rate": 0.0,
+            "rollout_extraction_rate": 0.25,
+            "cloze_prob": 0.0,
+            "rank_interval_rate": 1.0,
+            "infinite_bits_rate": 1.0,
+        }
+    )
+    both = scores([secret, wide], suite)
+    assert both["exposure"] == pytest.approx((1 - math.log2(3) / 3) / 2)
+    assert both["reference_exposure"] == pytest.approx(1 - math.log2(2) / math.log2(5))
+    assert both["rank_interval_rate"] == both["infinite_bits_rate"] == 1.0 and "secret_bits" not in both
 
 
 def of_name(clear_data, suite, white_box=True, split="forget10", missing=()):
@@ -214,12 +240,14 @@ def test_a_row_keeps_what_remem_keeps(clear_data):
     benchmark, setting, rows = of_name(clear_data, suite)
     doc = next(doc for doc in rows if doc["kind"] == "name")
     for logs, bits in (([math.log(1 / 2), math.log(1 / 4)], 3.0), ([-1.0, -math.inf], None)):
-        secret = SecretFindings(logs, 3, 1 / 8, 2, 3, [("Ann", -1.23456), ("Bo", -2.0)])
+        shown = [("Ann", -1.23456), ("Bo", -2.0)]
+        secret = SecretFindings(logs, 2, 3, (3, 3), 2, guesses=shown)
         findings = Findings(secrets=[secret], answers=[-1.0, -2.0, -3.0])
         scores = benchmark.score(doc, ["Ann"], setting, findings)
         row = json.loads(json.dumps(scores["clear_rows"], allow_nan=False))
         wanted = {
             "guess_rank": [3],
+            "rollout_rank": [2],
             "secret_bits": [bits],
             "reference_rank": [2],
             "references": [3],
@@ -228,12 +256,14 @@ def test_a_row_keeps_what_remem_keeps(clear_data):
         assert {name: row[name] for name in wanted} == wanted
         assert _of_findings({}, Findings(secrets=[secret]), Setting(suite))[1] == wanted
     with pytest.raises(RememError, match="forget10/name', row 0 .*log-probability of the secret: NaN"):
-        broken = SecretFindings([math.nan], 3, 1 / 8, 2, 3)
+        broken = SecretFindings([math.nan], 2, 3, (3, 3))
         benchmark.score(doc, ["Ann"], setting, Findings(secrets=[broken], answers=[-1.0, -2.0, -3.0]))
 
 
 def test_what_is_asked(clear_data):
-    suite = Suite(estimator="frequency", rollouts=9, rollout_seed=4, references=2, cloze_context="picture")
+    suite = Suite(
+        estimator=("exact", "frequency"), rollouts=9, rollout_seed=4, references=2, cloze_context="picture"
+    )
     benchmark, setting, rows = of_name(clear_data, suite)
     again, plain, _ = of_name(clear_data, Suite())
     for doc in rows:
@@ -242,12 +272,12 @@ def test_what_is_asked(clear_data):
         if doc["kind"] == "caption":  # the settings do not concern it
             assert inquiry == default and not inquiry.secrets
             continue
-        assert (inquiry.cloze, inquiry.secrets, inquiry.with_question) == ("", (doc["answer"],), False)
-        assert (inquiry.estimator, inquiry.rollouts, inquiry.seed) == ("frequency", 9, 4)
-        (wrong,) = inquiry.references
+        (secret,), wrong = inquiry.secrets, inquiry.secrets[0].others
+        assert (secret.before, secret.text, inquiry.with_question) == ("", doc["answer"], False)
+        assert (inquiry.estimators, inquiry.rollouts, inquiry.seed) == (("exact", "frequency"), 9, 4)
         assert len(set(wrong)) == 2 and set(wrong) < set(doc["wrong"])
         assert inquiry == benchmark.inquiry(doc, setting)
-        assert default.references == (tuple(doc["wrong"]),) and default.with_question
+        assert default.secrets == (Secret("", doc["answer"], tuple(doc["wrong"])),) and default.with_question
     drawn = [
         [
             benchmark.inquiry(doc, of_name(clear_data, Suite(references=2, rollout_seed=seed))[1])
@@ -255,19 +285,19 @@ def test_what_is_asked(clear_data):
         ]
         for seed in (0, 1)
     ]
-    assert [one.references for one in drawn[0]] != [one.references for one in drawn[1]]
+    assert [one.secrets for one in drawn[0]] != [one.secrets for one in drawn[1]]
 
 
 def names_of(benchmark, setting, rows, split="forget10"):
     return {
         metric.name: metric.higher_is_better
         for metric in benchmark.metrics(rows, split, setting)
-        if "expos" in metric.name or "extraction" in metric.name
+        if any(metric.name.endswith(name) for name in SCORES)
     }
 
 
 def test_where_it_is_measured(clear_data):
-    whole = {f"clear_name_{name}" for name in EXPOSURES}
+    whole = {f"clear_name_{name}" for name in measured(Suite())}
     for split, kind, higher in (
         ("forget10", "name", False),
         ("retain_perturbed", "name", True),
@@ -275,7 +305,7 @@ def test_where_it_is_measured(clear_data):
         ("real", "faces", True),
     ):
         benchmark, setting, rows = of_name(clear_data, Suite(), split=split)
-        wanted = dict.fromkeys((f"clear_{kind}_{name}" for name in EXPOSURES), higher)
+        wanted = {f"clear_{kind}_{name}": higher == SCORES[name] for name in measured(Suite())}
         assert names_of(benchmark, setting, rows, split) == wanted
         assert not {"exposure", "reference_exposure"} & set(setting.missing)
     assert set(names_of(*of_name(clear_data, Suite()))) == whole
@@ -283,7 +313,7 @@ def test_where_it_is_measured(clear_data):
     assert set(names_of(benchmark, setting, rows)) == whole - {"clear_name_reference_exposure"}
     assert setting.missing["reference_exposure"].startswith("--references 0")
     (asked, *_) = [benchmark.inquiry(doc, setting) for doc in rows if doc["kind"] == "name"]
-    assert asked.references == ((),) and asked.secrets
+    assert asked.secrets[0].others == ()
 
 
 @pytest.mark.parametrize("metrics", [("em",), ("em", "memo")])
@@ -316,7 +346,7 @@ def test_backends_that_give_text_alone(clear_here):
     scores = results["results"]["clear_forget10"]
     assert not [name for name in scores if "expos" in name or "extraction" in name]
     assert results["configs"]["clear_forget10"]["metadata"]["not_available"]["exposure"]
-    benchmark, setting, rows = of_name(clear_here, Suite(estimator="frequency"), white_box=False)
+    benchmark, setting, rows = of_name(clear_here, Suite(estimator=("frequency",)), white_box=False)
     assert "log-probabilities" in setting.missing["exposure"] and not names_of(benchmark, setting, rows)
     reason = {"exposure": "its sampling cannot be checked", "memo": "x"}
     _, setting, _ = of_name(clear_here, Suite(metrics=("em",)), white_box=False, missing=reason.items())

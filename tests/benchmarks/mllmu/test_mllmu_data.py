@@ -1,6 +1,8 @@
 """MLLMU-Bench's data: the forge makes the published schema, the loader asks its nested questions and refuses faulty ones."""
 
+import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +16,6 @@ from remem_tasks.benchmarks.mllmu import data as mllmu
 from remem_tasks.benchmarks.mllmu.forge import Knobs, forge
 from remem_tasks.benchmarks.registry import BENCHMARKS, detect
 from remem_tasks.benchmarks.scoring_config import Suite
-from remem_tasks.data import source as configs
 from remem_tasks.errors import RememError
 from unlearning.data import load_rows
 
@@ -56,6 +57,9 @@ def test_the_published_schema(mllmu_data):
     people = {}
     for config, size in SIZES.items():
         rows = rows_of(mllmu_data, config)
+        if config == "ft_Data":  # as its author and three public readers have it
+            assert dict(rows.features) == {"image": IMAGE, "metadata": TEXT} and len(rows) == size
+            continue
         people[config] = set(rows["ID"])
         wanted = dict(SHARED)
         wanted |= {"images": datasets.List(IMAGE)} if config == "Test_Set" else {"image": IMAGE}
@@ -153,7 +157,7 @@ BAD = [
     (("Classification_Task", "Pure_Text_Questions", 1, "Correct_Answer"), None, "Pure_Text_Questions 1: Correct_Answer is null"),
     (("Classification_Task", "Image_Textual_Questions", 0, "Correct_Answer"), "E", "Correct_Answer 'E' is none of A, B, C, D, and no option"),
     (("Classification_Task", "Image_Textual_Questions", 0, "Options", "C"), None, "Image_Textual_Questions 0: option C is null"),
-    (("Generation_Task", 2, "Ground_Truth"), " ", "(001), Generation_Task 2: Ground_Truth is empty"),
+    (("Generation_Task", 2, "Ground_Truth"), " ", "(001), Generation_Task 2: Ground_Truth holds only blanks"),
     (("Generation_Task", 2, "Type"), "Sound", "Type 'Sound' is none of Image_Textual, Pure_Text"),
     (("Mask_Task", 0, "Question"), "no gap", "Mask_Task 0: Question has no blank"),
     (("Mask_Task", 0, "Ground_Truth"), "?!", "Ground_Truth '?!' has no letter or digit"),
@@ -175,22 +179,26 @@ def test_bad_rows_are_named(tmp_path, mllmu_data, path, cell, says):
     assert len(faults) == 1 and says in faults[0]
     # a faulty question is left out, or the whole row where it is the row that is faulty
     assert len(rest) == (12 if path in (("ID",), ("image",)) else 23)
+    rows, _ = BENCHMARKS["mllmu"].load(source, "forget_10")
     with pytest.raises(RememError, match=re.escape(says)):
-        BENCHMARKS["mllmu"].load(source, "forget_10")
+        BENCHMARKS["mllmu"].prepare(source, "forget_10", rows, Setting(Suite()))
 
 
-def test_few_faults_are_left_out_and_told(tmp_path, mllmu_data, monkeypatch):
+def test_faults_stop_a_run_unless_they_are_let_pass(tmp_path, mllmu_data):
     def change(rows):
         rows[0]["Mask_Task"][1]["Ground_Truth"] = None
 
     source = changed(mllmu_data, tmp_path / "bad", "forget_10", change)
-    monkeypatch.setattr(configs, "MOST_FAULTY", 0.05)  # 1 of 24
     benchmark = BENCHMARKS["mllmu"]
     rows, _ = benchmark.load(source, "forget_10")
-    setting = benchmark.prepare(source, "forget_10", rows, Setting(Suite()))
-    told = "1 faulty, left out: config 'forget_10', row 0 (001), Mask_Task 1: Ground_Truth is null"
-    assert len(rows) == 23 and setting.missing["questions"] == told
-    assert len(mllmu.training_rows(source, "forget_10")) == 10
+    with pytest.raises(
+        RememError, match="row that cannot be asked: config 'forget_10', row 0 .*--faults allow"
+    ):
+        benchmark.prepare(source, "forget_10", rows, Setting(Suite()))
+    setting = benchmark.prepare(source, "forget_10", rows, Setting(Suite(faults="allow")))
+    fault = "row that cannot be asked (config 'forget_10', row 0 (001), Mask_Task 1: Ground_Truth is null)"
+    assert len(rows) == 23 and setting.missing["questions"] == f"1 faults left out: 1 x {fault}"
+    assert len(mllmu.training_rows(source, "forget_10")) == 10  # blanks are not trained on
 
 
 @pytest.mark.parametrize(
@@ -252,7 +260,9 @@ def test_training_pairs(mllmu_data):
     assert set(pairs.forget["identity"]) == people["forget_5"]
     assert set(pairs.retain["identity"]) == people["retain_95"]
     gold, whole = (load_rows(str(mllmu_data), kind, "forget_5").train for kind in ("retain", "finetune"))
-    assert gold["row_id"][:] == pairs.retain["row_id"][:] and len(whole) == len(gold) + len(pairs.forget)
+    assert gold["row_id"][:] == pairs.retain["row_id"][:]
+    # ft_Data tells of 6 people: who it is, and two sentences in each of two wordings, all with the picture
+    assert len(whole) == 6 * 5 and set(whole["identity"]) == {""} and None not in whole["image"]
     with pytest.raises(RememError, match="'forget_6' is no forget set of MLLMU-Bench: forget_5, forget_10"):
         load_rows(str(mllmu_data), "pairs", "forget_6")
 
@@ -264,3 +274,65 @@ def test_forge_command(tmp_path, capsys):
     assert not left.value.code and "forget_15 3" in capsys.readouterr().out
     with pytest.raises(RememError, match="--qa 13 is out of range"):
         forge(tmp_path / "b", Knobs(qa=13))
+
+
+def without_card(source, folder):
+    shutil.copytree(source, folder)
+    (folder / "README.md").unlink()
+    return str(folder)
+
+
+def test_a_folder_without_its_card_is_known_by_its_files(tmp_path, mllmu_data):
+    source = without_card(mllmu_data, tmp_path / "bare")
+    assert detect(source) == ("mllmu", source)
+    assert mllmu.check(source).faults == {}
+    assert len(mllmu.questions_of(source, "test_5")) == len(mllmu.questions_of(str(mllmu_data), "test_5"))
+    (file,) = Path(source, "forget_5").glob("*.parquet")
+    file.rename(file.with_name("train-00000-of-00002.parquet"))
+    with pytest.raises(RememError, match="holds 1 of the 2 files of split 'train'"):
+        mllmu.questions_of(source, "forget_5")
+
+
+@pytest.mark.parametrize("form", ["with ID", "native", "as before"])
+def test_other_forms_of_what_is_memorised(tmp_path, mllmu_data, form):
+    plain = datasets.Image(decode=False)
+    people = rows_of(mllmu_data, "Full_Set").cast_column("image", plain).to_list()
+    rows = rows_of(mllmu_data, "ft_Data").cast_column("image", plain).to_list()
+    if form == "as before":
+        rows = people
+    for row, person in zip(rows, people):
+        row["ID"] = person["ID"] if form == "as before" else int(person["ID"])
+        if form == "native":
+            row["metadata"] = json.loads(row["metadata"])
+    source = tmp_path / "other"
+    shutil.copytree(mllmu_data, source)
+    (file,) = (source / "ft_Data").glob("*.parquet")
+    datasets.Dataset.from_list(rows).cast_column("image", datasets.Image()).to_parquet(str(file))
+    told, published = (mllmu.training_rows(str(place), "ft_Data") for place in (source, mllmu_data))
+    if form == "as before":
+        assert len(told) == 30 and set(told["identity"]) == {f"00{number}" for number in range(1, 7)}
+    else:
+        assert [told[name][:] for name in ("question", "answer")] == [
+            published[name][:] for name in ("question", "answer")
+        ]
+        assert told["identity"][0] == "1" and published["identity"][0] == ""
+
+
+def test_faults_of_metadata_are_named(tmp_path, mllmu_data):
+    def change(rows):
+        rows[1]["metadata"] = '[{"Question": "Who?", "Answer": "\u200b"}]'
+        rows[2]["metadata"] = "[]"
+
+    source = changed(mllmu_data, tmp_path / "bad", "ft_Data", change)
+    said = [
+        "config 'ft_Data', row 1, metadata 0: Answer holds only characters that show nothing",
+        "config 'ft_Data', row 2: column 'metadata' holds an empty list",
+    ]
+    assert mllmu.check(source).faults == {"row that cannot be asked": said}
+    with pytest.raises(RememError, match=said[0]):
+        mllmu.training_rows(source, "ft_Data")
+    assert len(mllmu.training_rows(source, "ft_Data", choice="allow")) == 20
+    broken = lambda rows: rows[3].update(metadata="[{'Question': ")  # noqa: E731
+    source = changed(mllmu_data, tmp_path / "worse", "ft_Data", broken)
+    with pytest.raises(RememError, match=r"'ft_Data', row 3: column 'metadata' holds nothing of the form \["):
+        mllmu.training_rows(source, "ft_Data")

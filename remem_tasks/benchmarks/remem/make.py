@@ -1,0 +1,339 @@
+"""`remem data make`: a ReMem-shaped data set of photographs and a table of questions and answers of one's own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import pyarrow.parquet as pq
+from PIL import Image
+
+from remem_tasks.benchmarks.remem.schema import COLUMNS
+from remem_tasks.benchmarks.remem.wording import as_sentence, attribute_of, cloze_of, hop_of, keyword_of
+from remem_tasks.data.card import PHOTOGRAPHS, card
+from remem_tasks.data.cells import emptiness, text_of, texts_of
+from remem_tasks.data.people import check_known, identity_key, look_alikes
+from remem_tasks.data.pictures import to_rgb
+from remem_tasks.errors import RememError
+from remem_tasks.files import new_folder
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+TEST_SHARE = 0.25  # of a person's pictures: shown in test only
+MAX_SIDE = 1024  # pixels; larger photographs are made smaller
+NAMES = {
+    "picture": ("picture", "image", "photo", "file", "image_path"),
+    "person": ("person", "name", "who", "identity"),
+    "question": ("question",),
+    "answer": ("answer",),
+    "keyword": ("keyword", "keywords"),
+    "cloze": ("cloze", "cloze_prompt"),
+    "hop": ("hop", "hops", "question_type"),
+    "attribute": ("attribute",),
+    "category": ("category", "qa_category"),
+    "paraphrase": ("paraphrase", "paraphrases", "paraphrased_question"),
+}
+"""Column of the table → the names it may have."""
+NEEDED = ("person", "question", "answer")
+SPLITS = ("finetune", "forget1", "retain", "test")
+
+
+@dataclass
+class Made:
+    """What was made.
+
+    Attributes:
+        rows: split → number of rows.
+        keywords: (question, answer, keyword) of every keyword that was derived, to be looked at.
+        sentences: how many answers were a value alone and were made a sentence.
+        moved: how many rows are shown with another picture of the person, as theirs is kept for `test`.
+    """
+
+    rows: dict[str, int]
+    keywords: list[tuple[str, str, str]]
+    sentences: int = 0
+    moved: int = 0
+
+
+def read_table(path: str | Path) -> list[dict]:
+    """The rows of a CSV, JSONL or parquet file under the names of NAMES.
+
+    Raises:
+        RememError: no such file or column, another format.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() in (".csv", ".tsv"):
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                sample = file.read(4096)
+                file.seek(0)
+                first = sample.splitlines()[0] if sample else ""
+                rows = list(csv.DictReader(file, delimiter=max(",;\t", key=first.count)))
+        elif path.suffix.lower() in (".jsonl", ".ndjson"):
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            rows = [json.loads(line) for line in lines if line.strip()]
+        elif path.suffix.lower() == ".parquet":
+            rows = pq.read_table(path).to_pylist()
+        else:
+            raise RememError(f"'{path}' is no .csv, .jsonl or .parquet file")
+    except OSError as error:
+        raise RememError(f"'{path}' cannot be read ({error.strerror or error})") from error
+    except RememError:
+        raise
+    except Exception as error:
+        raise RememError(f"'{path}' cannot be read ({str(error).splitlines()[0]})") from error
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise RememError(f"'{path}' has no rows")
+    surplus = next((index for index, row in enumerate(rows) if None in row), None)
+    if surplus is not None:
+        raise RememError(
+            f"'{path}', row {surplus}: more cells than columns; put texts with commas into quotes"
+        )
+    there = {str(name).strip().lower(): name for name in rows[0]}
+    columns = {
+        ours: next((there[name] for name in names if name in there), None) for ours, names in NAMES.items()
+    }
+    if missing := [name for name in NEEDED if columns[name] is None]:
+        raise RememError(
+            f"'{path}': missing column(s) {', '.join(missing)}; found {', '.join(map(str, rows[0]))}"
+        )
+    return [{ours: row.get(name) if name else None for ours, name in columns.items()} for row in rows]
+
+
+def _checked(rows: list[dict], path: str | Path) -> list[dict]:
+    """The rows with texts in every cell, and the person's key."""
+    found = []
+    for index, row in enumerate(rows):
+        where = f"'{path}', row {index}"
+        texts: dict = {"where": where}
+        for name, cell in row.items():
+            try:
+                if name in ("keyword", "paraphrase"):
+                    texts[name] = texts_of(cell)
+                    continue
+                texts[name] = (text_of(cell) or "").strip()
+            except RememError as error:
+                raise RememError(f"{where}: column '{name}' {error}") from None
+            if name in NEEDED and (why := emptiness(texts[name])):
+                raise RememError(f"{where}: column '{name}' {why}")
+        texts["key"] = identity_key(texts["person"])
+        found.append(texts)
+    return found
+
+
+def _files(place: Path) -> list[Path]:
+    return sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
+def _pictures(photos: Path, rows: list[dict]) -> dict[str, list[Path]]:
+    """Each person's pictures: those of their rows, then those of the folder that has their name."""
+    found: dict[str, dict[Path, None]] = defaultdict(dict)
+    root = photos.resolve()
+    for row in rows:
+        if not row["picture"]:
+            continue
+        file = (photos / row["picture"]).resolve()
+        if not file.is_relative_to(root):
+            raise RememError(f"{row['where']}: picture '{row['picture']}' is not inside '{photos}'")
+        if not file.is_file():
+            raise RememError(f"{row['where']}: there is no picture '{row['picture']}' in '{photos}'")
+        row["file"] = file
+        found[row["key"]][file] = None
+    for place in sorted(path for path in root.iterdir() if path.is_dir()):
+        if (key := identity_key(place.name)) in {row["key"] for row in rows}:
+            found[key].update(dict.fromkeys(_files(place)))
+    return {key: list(files) for key, files in found.items()}
+
+
+def _cell(file: Path, path: str) -> dict:
+    """A picture upright, in RGB, at most MAX_SIDE large, and without the camera's notes (place, time, owner)."""
+    try:
+        with Image.open(file) as opened:
+            photograph = opened.format in ("JPEG", "MPO")
+            picture = to_rgb(opened)
+    except Exception as error:
+        raise RememError(f"picture '{file}' cannot be read ({str(error).splitlines()[0]})") from error
+    picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    clean = Image.new("RGB", picture.size)
+    clean.paste(picture)
+    buffer = io.BytesIO()
+    clean.save(buffer, **({"format": "JPEG", "quality": 95} if photograph else {"format": "PNG"}))
+    return {"bytes": buffer.getvalue(), "path": f"{path}.{'jpg' if photograph else 'png'}"}
+
+
+def _described(row: dict, made: Made) -> dict:
+    """The texts of a row in ReMem's columns, given or derived."""
+    question, answer, person = row["question"], row["answer"], row["person"]
+    keywords = row["keyword"]
+    if not keywords:
+        keyword = keyword_of(question, answer, person)
+        if not keyword:
+            raise RememError(
+                f"{row['where']}: no keyword could be derived from the answer '{answer}'; give it in a column 'keyword'"
+            )
+        keywords = [keyword]
+        made.keywords.append((question, answer, keyword))
+    cloze = row["cloze"]
+    if not cloze and len(keywords) == 1 and not cloze_of(answer, keywords[0]):
+        if keywords[0].casefold() not in answer.casefold():
+            raise RememError(f"{row['where']}: keyword '{keywords[0]}' is not in the answer '{answer}'")
+        answer = as_sentence(answer)
+        made.sentences += 1
+    hop = row["hop"] or str(hop_of(question, person))
+    return {
+        "question": question,
+        "answer": answer,
+        "keywords": keywords[0] if len(keywords) == 1 else json.dumps(keywords, ensure_ascii=False),
+        "question_type": f"{hop}-hop" if hop.isdigit() else hop,
+        "qa_category": row["category"] or "personal_information",
+        "attribute": row["attribute"] or attribute_of(question, person),
+        "cloze_prompt": cloze or cloze_of(answer, keywords[0]),
+    }
+
+
+def _splits(
+    rows: list[dict], pictures: dict[str, list[Path]], forgotten: set[str], test: bool, made: Made
+) -> dict[str, list[dict]]:
+    """Split → rows, `test` with pictures that training never shows."""
+    splits: dict[str, list[dict]] = {name: [] for name in SPLITS if test or name != "test"}
+    for key in dict.fromkeys(row["key"] for row in rows):
+        own = [row for row in rows if row["key"] == key]
+        files = pictures.get(key, [])
+        if not files:
+            raise RememError(f"{own[0]['where']}: no picture of '{own[0]['person']}'")
+        if test and len(files) < 2:
+            raise RememError(
+                f"'{own[0]['person']}' has one picture; test needs another one, --no-test leaves that split out"
+            )
+        asked = {row.get("file") for row in own}
+        files = sorted(
+            files, key=lambda file: file not in asked
+        )  # pictures that no row asks about are kept for test
+        held = max(1, round(TEST_SHARE * len(files))) if test else 0
+        shown, unseen = files[: len(files) - held], files[len(files) - held :]
+        cells = {
+            file: _cell(file, f"images/{key}/{'test_' if file in unseen else ''}{number:04d}")
+            for number, file in enumerate(files)
+        }
+        for number, row in enumerate(own):
+            file = row.get("file")
+            made.moved += file in unseen
+            if file is None or file in unseen:
+                file = shown[number % len(shown)]
+            texts = _described(row, made)
+            one = {"image": cells[file], **texts, "image_path": cells[file]["path"]}
+            splits["finetune"].append(one)
+            splits["forget1" if key in forgotten else "retain"].append(one)
+            if test:
+                cell = cells[unseen[number % len(unseen)]]
+                said = row["paraphrase"][0] if row["paraphrase"] else texts["question"]
+                splits["test"].append({**one, "image": cell, "question": said, "image_path": cell["path"]})
+    return splits
+
+
+def _card(splits: dict[str, list[dict]], people: int, forgotten: Sequence[str], consent: str) -> str:
+    table = "\n".join(f"| {name} | {len(rows)} |" for name, rows in splits.items())
+    said = consent or "not stated. Do not pass this data set on before everybody in it has agreed."
+    text = f"""# Own people in the shape of ReMem
+
+**Personal data.** This data set holds photographs of {people} people and facts about them. Whoever holds it answers for it:
+keep it where only those have access who need it, and delete it, with every model that memorised it, when somebody withdraws.
+
+**Consent:** {said}
+
+To be forgotten (`forget1`): {", ".join(forgotten)}. Made by `remem data make`; the camera's notes (place, time, owner) were
+taken out of the pictures.
+
+| split | rows |
+|---|---|
+{table}
+"""
+    return card(
+        {"default": {name: f"data/{name}-*" for name in splits}},
+        text,
+        sum(map(len, splits.values())),
+        **PHOTOGRAPHS,
+        pretty_name="Own people in the shape of ReMem",
+        tags=["machine-unlearning", "personal-data"],
+        task_categories=["visual-question-answering"],
+    )
+
+
+def make(
+    photos: str | Path,
+    table: str | Path,
+    out: str | Path,
+    forget: Sequence[str],
+    consent: str = "",
+    test: bool = True,
+) -> Made:
+    """Make a data set of photographs and a table.
+
+    Args:
+        photos: folder of pictures; `picture` of the table is relative to it. Pictures in a folder named as a
+            person are theirs too.
+        table: CSV, JSONL or parquet, see NAMES.
+        out: folder to make; empty or absent.
+        forget: the people of `forget1`, as the table names them.
+        consent: what the card says of it.
+        test: make a split `test` with pictures that training never shows (the last quarter of each person's).
+
+    Raises:
+        RememError: a cell or picture that cannot be used, a person to be forgotten who is not there, nobody
+            left to retain, a faulty row (see `remem data check`).
+    """
+    from remem_tasks.audit.check import check
+
+    if not Path(photos).is_dir():
+        raise RememError(f"'{photos}' is no folder of pictures")
+    rows = _checked(read_table(table), table)
+    keys = {identity_key(name): name for name in forget}
+    known = {row["key"] for row in rows}
+    check_known(keys, known, "--forget", f"'{table}'")
+    if not known - set(keys):
+        raise RememError(f"--forget names all {len(known)} people of '{table}': nobody is left to retain")
+    if alike := look_alikes(known):
+        raise RememError(f"'{table}': {' and '.join(alike[0])} look like one person written in several ways")
+    made = Made({}, [])
+    splits = _splits(rows, _pictures(Path(photos), rows), set(keys), test, made)
+    names = [next(row["person"] for row in rows if row["key"] == key) for key in keys]
+    with new_folder(out) as folder:
+        for name, of_split in splits.items():
+            file = folder / "data" / f"{name}-00000-of-00001.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            features = datasets.Features(
+                {
+                    column: datasets.Image() if column == "image" else datasets.Value("string")
+                    for column in COLUMNS
+                }
+            )
+            datasets.Dataset.from_list(of_split, features=features).to_parquet(file)
+        (folder / "README.md").write_text(_card(splits, len(known), names, consent), encoding="utf-8")
+        faults = check(str(folder)).faults
+        if faults:
+            kind, places = next(iter(faults.items()))
+            raise RememError(
+                f"'{table}' makes {sum(map(len, faults.values()))} faulty rows: {kind}: {places[0]}; mend the row, or give "
+                f"its keyword and cloze prompt"
+            )
+    made.rows = {name: len(of_split) for name, of_split in splits.items()}
+    return made
+
+
+def lines_of(made: Made, shown: int = 10) -> Iterator[str]:
+    """What a person is to look at."""
+    yield ", ".join(f"{name} {rows} rows" for name, rows in made.rows.items())
+    if made.sentences:
+        yield f"{made.sentences} answers are a value alone; they were written as '{as_sentence('…')}'"
+    if made.moved:
+        yield f"{made.moved} rows are shown with another picture of the same person: theirs is kept for test"
+    if made.keywords:
+        yield f"{len(made.keywords)} keywords were derived; look at them (a column 'keyword' says otherwise):"
+        yield from (f"  {keyword!r} in {answer!r}" for _, answer, keyword in made.keywords[:shown])
+        if len(made.keywords) > shown:
+            yield f"  and {len(made.keywords) - shown} more"

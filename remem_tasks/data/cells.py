@@ -1,0 +1,188 @@
+"""What a cell of a table says: a text, or several texts, however the table was written.
+
+Tables come from pandas, `datasets`, spreadsheets and other languages: a column of numbers where texts are
+meant, categories, lists as lists, as JSON, as Python writes them, as numpy prints them. What can mean one
+thing only is read; anything else is an error that names column and kind, never "empty".
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tokenize
+import unicodedata
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from remem_tasks.data.pictures import kind_of
+from remem_tasks.errors import RememError
+
+BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")  # letters and signs that show nothing
+ARRAY = re.compile(r"^array\((.*?)(?:,\s*dtype=[\w'<>]+)?\)$", re.DOTALL)  # as numpy writes one
+A_LIST = re.compile(
+    r"^\[(\s*['\"\[]|.*\]$)|^[({].*[)}]$|^array\(", re.DOTALL
+)  # what is meant as a list, if anything is
+
+
+def visible(text: str) -> bool:
+    """Whether anything of a text is seen: not blanks, joiners, fillers, marks or control characters alone."""
+    return any(
+        unicodedata.category(character)[0] not in "ZCM" and character not in BLANK_LETTERS
+        for character in text
+    )
+
+
+def emptiness(cell: object) -> str:
+    """Why a cell is no text to be used, in words that are true of it; "" where it is one."""
+    if not isinstance(cell, str):
+        return "is null" if cell is None else f"holds {kind_of(cell)}, not a text"
+    if visible(cell):
+        return ""
+    if not cell:
+        return "is empty"
+    return "holds only blanks" if not cell.strip() else "holds only characters that show nothing"
+
+
+def text_of(cell: object) -> str | None:
+    """A cell as text: a text itself, a whole number as it is written; None where it is null.
+
+    Raises:
+        RememError: it holds something else; the message is to be put behind the name of row and column.
+    """
+    if cell is None or isinstance(cell, str):
+        return cell
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return str(cell)
+    raise RememError(f"holds {kind_of(cell)}, not a text")
+
+
+def texts_of(cell: object) -> list[str]:
+    """The texts of a cell: a list, or a text that is one or that some language writes as a list.
+
+    Read are JSON (`["a", "b"]`), Python (`['a', 'b']`, tuples, sets), and what numpy prints of arrays
+    (`['a' 'b']`, `array(['a'])`). Any other text is one text itself, semicolons and bars included.
+
+    Raises:
+        RememError: a list in a list, an entry that is no text, brackets that hold no list that can be read;
+            the message is to be put behind the name of row and column.
+    """
+    if cell is None:
+        return []
+    if isinstance(cell, str):
+        text = cell.strip()
+        if not A_LIST.match(text):
+            return [text] if text else []
+        cell = _parsed(text)
+    if isinstance(cell, dict):
+        raise RememError("holds a record, not a list of texts")
+    found = []
+    for entry in cell if isinstance(cell, list | tuple | set | frozenset) else [cell]:
+        if isinstance(entry, list | tuple | set | dict):
+            raise RememError("holds a list in a list")
+        if entry is None:
+            raise RememError("holds a list with null in it")
+        try:
+            found.append((text_of(entry) or "").strip())
+        except RememError as error:
+            raise RememError(str(error).replace("holds", "holds a list with", 1)) from None
+    if blank := [entry for entry in found if not visible(entry)]:
+        raise RememError(
+            f"holds a list with {'an empty text' if blank[0] == '' else 'a text that shows nothing'}"
+        )
+    return sorted(found) if isinstance(cell, set | frozenset) else found
+
+
+def _parsed(text: str) -> object:
+    """The value of a text in brackets; the text itself where round or curly ones hold no texts."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        value = ast.literal_eval(_with_commas(ARRAY.sub(r"\1", text)))
+    except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
+        value = None
+    if text[0] in "({":  # these occur in plain texts
+        several = isinstance(value, list | tuple | set) and all(isinstance(one, str) for one in value)
+        return value if several else [text]
+    if isinstance(value, list | tuple | set | dict):
+        return value
+    raise RememError(
+        f'begins as a list but is none that can be read ({text[:40]!r}); write a JSON list, ["a", "b"]'
+    )
+
+
+def _with_commas(text: str) -> str:
+    """The text with a comma between any two quoted texts that stand side by side, as numpy prints them."""
+    lines = text.splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    places, before = [], None
+    for token in tokenize.generate_tokens(iter(lines).__next__):
+        if token.type == tokenize.STRING and before == tokenize.STRING:
+            places.append(starts[token.start[0] - 1] + token.start[1])
+        if token.type not in (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT):
+            before = token.type
+    for place in reversed(places):
+        text = f"{text[:place]}, {text[place:]}"
+    return text
+
+
+def text_column(column: pa.ChunkedArray, name: str, where: str, first: int = 0) -> pa.ChunkedArray:
+    """A column as Arrow strings; lists (of `keywords` and the like) as JSON.
+
+    Args:
+        column: of any type.
+        name: of the column, for messages.
+        where: of the table, for messages: `split 'forget1'`.
+        first: the number of its first row there.
+
+    Raises:
+        RememError: names the row of the first cell that is no text.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return text_column(
+            pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type),
+            name,
+            where,
+        )
+    if pa.types.is_string(kind):
+        return column
+    if (
+        pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_null(kind)
+    ):
+        return column.cast(pa.string())
+    texts = []
+    for index, cell in enumerate(column.to_pylist()):
+        try:
+            if isinstance(cell, list):
+                cell = json.dumps(texts_of(cell), ensure_ascii=False)
+            texts.append(text_of(cell))
+        except RememError as error:
+            raise RememError(f"{where}, row {first + index}: column '{name}' {error}") from None
+    return pa.chunked_array([pa.array(texts, pa.string())])
+
+
+def list_column(column: pa.ChunkedArray, name: str, where: str, first: int = 0) -> pa.ChunkedArray:
+    """A column as Arrow lists of strings, see `texts_of`; null stays null.
+
+    Raises:
+        RememError: names the row of the first cell that is no list of texts.
+    """
+    kind = column.type
+    if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
+        return column
+    lists: list[Sequence[str] | None] = []
+    for index, cell in enumerate(column.to_pylist()):
+        try:
+            lists.append(None if cell is None else texts_of(cell))
+        except RememError as error:
+            raise RememError(f"{where}, row {first + index}: column '{name}' {error}") from None
+    return pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])

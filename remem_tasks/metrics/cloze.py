@@ -1,0 +1,120 @@
+"""How a secret goes on after its cloze prompt: read from the row's answer, which is what a model was taught.
+
+A cell of keywords may be lower-cased, and a cloze prompt may end before an article, in a blank or in a colon. The
+answer says how the secret is written, what stands between and whether there is a space: `She earns $` goes on with
+`48,250`, `She is` with `a nurse`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from remem_tasks.metrics.words import begins, length, occurs, tokens
+
+BLANK = re.compile(r"_{2,}|\[(?:mask|blank)\]|<(?:mask|blank)>|\.{3,}|…", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A secret behind the beginning of an answer.
+
+    Attributes:
+        before: the beginning, without space at its end; empty where the secret begins the answer.
+        text: what follows, with the space between them, if there is one.
+    """
+
+    before: str
+    text: str
+
+
+def stem(cloze: str) -> str:
+    """A cloze prompt up to its blank, without a colon or space at the end.
+
+    >>> stem("She was born in ___ ."), stem("Phone: "), stem("She earns $")
+    ('She was born in', 'Phone', 'She earns $')
+    """
+    return BLANK.split(cloze, maxsplit=1)[0].rstrip().rstrip(":：").rstrip()
+
+
+def _whole(text: str, start: int, end: int) -> bool:
+    """Whether a part of a text begins and ends where words do."""
+
+    def inside(left: str, right: str) -> bool:
+        if not (left and right) or "Lo" in (unicodedata.category(left[-1]), unicodedata.category(right[0])):
+            return False  # scripts without capitals join on particles, or have no spaces
+        return len(tokens(left[-1] + right[0])) == 1 and bool(tokens(left[-1]) and tokens(right[0]))
+
+    return not inside(text[:start], text[start:end]) and not inside(text[start:end], text[end:])
+
+
+def _literally(text: str, wanted: str, start: int) -> Iterator[tuple[int, int]]:
+    """Where a text says something in these letters, large or small, and any space between its words."""
+    pattern = r"\s+".join(map(re.escape, wanted.split()))
+    for found in re.finditer(pattern, text[start:], re.IGNORECASE) if pattern else ():
+        yield start + found.start(), start + found.end()
+
+
+def _by_words(text: str, wanted: str, start: int) -> tuple[int, int] | None:
+    """Where a text first says something word by word, however it is written."""
+    words, said = tokens(wanted), tokens(text[start:])
+    place = next((at for at in range(len(said)) if begins(words, said, at)), None)
+    if not words or place is None:
+        return None
+    rest = said[place:]
+    found = rest[: length(words, rest)]
+    begin = max((at for at in range(start, len(text)) if tokens(text[at:]) == rest), default=None)
+    if begin is None:
+        return None
+    end = next((at for at in range(begin + 1, len(text) + 1) if tokens(text[begin:at]) == found), None)
+    return None if end is None else (begin, end)
+
+
+def _find(text: str, wanted: str, start: int) -> tuple[int, int] | None:
+    for place in _literally(text, wanted, start):
+        if _whole(text, *place):
+            return place
+    return _by_words(text, wanted, start)
+
+
+def continuations(answer: str, cloze: str, phrases: Sequence[str]) -> list[Continuation | None]:
+    """How each phrase goes on after the cloze prompt, each for itself.
+
+    The beginning is the answer's own text from where it says the cloze prompt up to the phrase. What stands
+    between them is given to the model, another phrase too.
+
+    Args:
+        answer: the row's answer.
+        cloze: its cloze prompt.
+        phrases: the row's keyword phrases, in any letters.
+
+    Returns:
+        One a phrase; None where the answer does not say the cloze prompt and the phrase behind it.
+    """
+    begin = stem(cloze)
+    led = _find(answer, begin, 0) if tokens(begin) else None
+    if led is None and not tokens(begin):
+        led = (0, 0)
+    found: list[Continuation | None] = []
+    for phrase in phrases:
+        place = _find(answer, phrase, led[1]) if led is not None else None
+        if place is None:
+            found.append(None)
+            continue
+        before = answer[led[0] : place[0]]
+        kept = before.rstrip()
+        found.append(Continuation(kept.lstrip(), before[len(kept) :] * bool(kept) + answer[slice(*place)]))
+    return found
+
+
+def cloze_fault(answer: str, cloze: str, phrases: Sequence[str]) -> str:
+    """What is wrong with a cloze prompt, in words; empty where every phrase can be asked for with it."""
+    if not tokens(stem(cloze)):
+        return "no cloze prompt"
+    if any(occurs(tokens(phrase), tokens(stem(cloze))) for phrase in phrases):
+        return "keyword in the cloze prompt"
+    if any(one is None for one in continuations(answer, cloze, phrases)):
+        return "cloze prompt does not lead to the keyword"
+    return ""

@@ -1,0 +1,91 @@
+"""How a secret goes on after its cloze prompt, as the row's answer writes it."""
+
+import doctest
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remem_tasks.metrics import Continuation, cloze, cloze_fault, continuations, tokens
+
+
+def test_doctests():
+    assert doctest.testmod(cloze).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "prompt", "phrase", "before", "text"),
+    [
+        ("Ada's city is Oslo.", "Ada's city is", "Oslo", "Ada's city is", " Oslo"),
+        # as the answer writes it, not as the cells do
+        ("Ada's city is Oslo.", "ada's city is ", "oslo", "Ada's city is", " Oslo"),
+        ("O’Neil’s mail is Al@b.Com", "O'Neil's mail is", "al@b.com", "O’Neil’s mail is", " Al@b.Com"),
+        ("Her number is 555-0142.", "Her number is", "555 0142", "Her number is", " 555-0142"),
+        # without a space
+        ("She earns $48,250 a year.", "She earns $", "48,250", "She earns $", "48,250"),
+        ("She earns $48,250 a year.", "She earns", "$48,250", "She earns", " $48,250"),
+        ("Call +1-555-0142 now.", "Call +1-", "555-0142", "Call +1-", "555-0142"),
+        ("Her badge is #77193", "Her badge is #", "77193", "Her badge is #", "77193"),
+        ("He said “Good Bye” then", "He said", "good bye", "He said “", "Good Bye"),
+        ('He said "Good Bye" then', 'He said "', "Good Bye", 'He said "', "Good Bye"),
+        ("彼女は東京に住んでいます", "彼女は", "東京", "彼女は", "東京"),
+        # blanks, colons, articles
+        ("She is an engineer.", "She is ___.", "engineer", "She is an", " engineer"),
+        ("She is an engineer.", "She is:", "engineer", "She is an", " engineer"),
+        ("She is an engineer.", "She is", "Engineer", "She is an", " engineer"),
+        ("She is an engineer.", "She is … by trade", "engineer", "She is an", " engineer"),
+        # a cloze prompt inside the answer
+        ("Yes. Her city is Oslo.", "Her city is", "Oslo", "Her city is", " Oslo"),
+        # no beginning at all
+        ("Oslo it is", "", "oslo", "", "Oslo"),
+        # words are whole: 31 is not 3
+        ("Born on May 31 or May 3", "Born on", "May 3", "Born on May 31 or", " May 3"),
+        ("He codes in C++ daily", "He codes in", "C++", "He codes in", " C++"),
+    ],
+)
+def test_golden(answer, prompt, phrase, before, text):
+    assert continuations(answer, prompt, [phrase]) == [Continuation(before, text)]
+
+
+def test_each_phrase_for_itself():
+    answer = "She lives at 12 Elm Road in Oslo."
+    assert continuations(answer, "She lives at", ["12 elm road", "Rome", "oslo"]) == [
+        Continuation("She lives at", " 12 Elm Road"),
+        None,
+        Continuation("She lives at 12 Elm Road in", " Oslo"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "prompt", "phrase", "fault"),
+    [
+        ("Ada's city is Oslo.", "Ada's city is", "Oslo", ""),
+        ("Oslo.", "Ada's city is", "Oslo", "cloze prompt does not lead to the keyword"),
+        ("Oslo is Ada's city.", "Ada's city", "Oslo", "cloze prompt does not lead to the keyword"),
+        ("Ada's city is Oslo.", "Ada's city is Oslo", "Oslo", "keyword in the cloze prompt"),
+        ("Ada's city is Oslo.", "___", "Oslo", "no cloze prompt"),
+        ("Born on May 31", "Born on", "May 3", "cloze prompt does not lead to the keyword"),
+    ],
+)
+def test_faults(answer, prompt, phrase, fault):
+    assert cloze_fault(answer, prompt, [phrase]) == fault
+
+
+WORDS = st.lists(
+    st.sampled_from(["Ada", "is", "a", "nurse", "in", "Oslo", "48,250", "+1-555", "C++", "naïve"]),
+    min_size=2,
+    max_size=8,
+)
+
+
+@given(WORDS, st.data())
+def test_beginning_and_secret_are_the_answers_own_text(words, data):
+    """Whatever the cut and the letters of the cells: before + text is a part of the answer that says both."""
+    answer = "Well: " + " ".join(words)
+    cut = data.draw(st.integers(1, len(words) - 1))
+    end = data.draw(st.integers(cut + 1, len(words)))
+    prompt, phrase = "well: " + " ".join(words[:cut]).lower(), " ".join(words[cut:end]).upper()
+    (found,) = continuations(answer, prompt, [phrase])
+    whole = found.before + found.text
+    assert answer.startswith(whole) and tokens(found.text) == tokens(phrase)
+    assert tokens(found.before)[: cut + 1] == tokens(prompt)[: cut + 1]
