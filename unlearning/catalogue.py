@@ -25,8 +25,8 @@ with γ = {SHARED["gamma"]:g}, α = {SHARED["alpha"]:g}, L_retain = {SHARED["ret
   image or padding tokens. l_t = −ln p_θ(y_t | x, y_<t), N = Σ l_t, n = |M|; the mean NLL is N/n. z are logits, σ is
   the logistic function, p_ref and z_ref belong to the model before unlearning. KL is Σ p_ref ln(p_ref/p_θ) at an
   answer token, averaged over them.
-- Means: sequence losses are averaged over the examples of a micro-batch, token losses over its answer tokens;
-  accumulation steps and processes count equally.
+- Means: sequence losses are averaged over the examples of an optimizer step, token losses over its answer tokens,
+  those of all its micro-batches and processes together: 8 × 1 is 1 × 8.
 - L_retain (`--retain_loss`): `nll` is the mean NLL of the retain rows; `kl` the KL to the model before
   unlearning; `nll+kl` both; `js` their Jensen-Shannon divergence; `hidden` the mean squared distance of a layer's
   output from what it was (rmu); `none` leaves retain rows out, as `--alpha 0` does.
@@ -35,6 +35,11 @@ with γ = {SHARED["gamma"]:g}, α = {SHARED["alpha"]:g}, L_retain = {SHARED["ret
 - The model before unlearning is held in the cheapest way that the loss can do with, and the log says which:
   log-probabilities of whole answers computed once before the first step and kept in `reference.json`; with LoRA the
   same weights with the adapter off; only else a second frozen model.
+- Memory, by arithmetic and without activations: full fine-tuning holds 16 bytes per trained weight (weight, gradient
+  and AdamW's two moments in float32), 113 GB for the 7.06 billion of LLaVA-1.5-7B, and 4 bytes per weight (28 GB) more
+  where the table says "a second frozen model". LoRA on a base in bfloat16 holds 2 bytes per weight of the base (14 GB)
+  and 16 per weight of the adapter, under every method. Weights in bfloat16 are not trained in full: most updates would
+  be rounded away, so that `--dtype bfloat16` without `--use_peft` is refused.
 - With `--use_peft`, `--l1_lora λ` adds λ · Σ|θ| over the LoRA matrices to any method (CLEAR, arXiv 2410.18057, swept
   .001, .01 and .1; its table says that every method then stays near the starting model).
 

@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from trl import ModelConfig, SFTConfig, TrlParser
@@ -18,6 +19,7 @@ from trl import ModelConfig, SFTConfig, TrlParser
 from remem_tasks.benchmarks.remem.data import ENV, HUB_ID
 from remem_tasks.data.faults import ALLOW, REFUSE
 from remem_tasks.errors import RememError
+from unlearning import flags
 from unlearning.data import MODALITIES
 from unlearning.evaluation import StopRule
 from unlearning.methods import METHODS, NAMES
@@ -77,7 +79,17 @@ class DataArguments:
 
 
 @dataclass
-class _UnlearnConfig(SFTConfig):
+class UnlearnConfig(SFTConfig):
+    """All training arguments that methods share: TRL's `SFTConfig` and unlearning's own.
+
+    The methods' flags come to it in `Arguments`, from their declarations.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A flag that a method declares."""
+
     # The method
     method: str = field(default="", metadata={"help": f"One of {', '.join(NAMES)}."})
     gamma: float | None = field(
@@ -195,6 +207,7 @@ class _UnlearnConfig(SFTConfig):
     )
 
     def __post_init__(self):
+        flags.check(self)
         method = METHODS.get(self.method)
         if method is None:
             named = f"unknown method '{self.method}'" if self.method else "--method is missing"
@@ -218,8 +231,6 @@ class _UnlearnConfig(SFTConfig):
                 raise RememError(f"--{flag} '{getattr(self, flag)}': choose from {', '.join(option.choices)}")
         if not self.output_dir:
             raise RememError("--output_dir is missing: where the model and its run.json go")
-        if self.max_length is not None:
-            raise RememError("--max_length would cut picture tokens off their pixels; leave it out")
         if method.stage == 1 and (self.gate_results or self.no_gate):
             raise RememError(f"{method.name} is stage 1, which no gate stands before")
         if self.stop_rules and (self.eval_strategy == "no" or method.rows_from != "pairs"):
@@ -271,11 +282,11 @@ def _method_fields() -> list[tuple]:
     return list(declared.values())
 
 
-UnlearnConfig = make_dataclass("UnlearnConfig", _method_fields(), bases=(_UnlearnConfig,))
+Arguments = make_dataclass("Arguments", _method_fields(), bases=(UnlearnConfig,))
 # Saved checkpoints pickle the arguments by this name.
-UnlearnConfig.__module__ = __name__
-UnlearnConfig.__doc__ = (
-    "All training arguments: TRL's `SFTConfig`, the shared part of unlearning, the methods' flags."
+Arguments.__module__ = __name__
+Arguments.__doc__ = (
+    "An `UnlearnConfig` with the flags of all methods, which are made from their declarations."
 )
 
 COMMON = [
@@ -306,7 +317,7 @@ class Parser(TrlParser):
     """TrlParser with a help text one can read and errors of one line."""
 
     def __init__(self):
-        super().__init__((DataArguments, UnlearnConfig, ModelConfig), prog="unlearning.train", add_help=False)
+        super().__init__((DataArguments, Arguments, ModelConfig), prog="unlearning.train", add_help=False)
 
     def error(self, message: str):
         raise RememError(message)
@@ -326,7 +337,7 @@ class Parser(TrlParser):
                 )
             return lines
 
-        own = [f.name for f in fields(_UnlearnConfig) if f.name in _UnlearnConfig.__annotations__]
+        own = [f.name for f in fields(UnlearnConfig) if f.name in UnlearnConfig.__annotations__]
         first = [
             "method",
             "gamma",
@@ -364,8 +375,13 @@ class Parser(TrlParser):
         lines += section("unlearning", first)
         lines += section("model", ["model_name_or_path", "dtype", *LORA])
         lines += section("training (a selection)", COMMON)
-        lines.append("\nEvery flag of TRL's SFTConfig and ModelConfig works: --help_all lists them.\n")
+        lines.append(
+            "\nEvery flag of TRL's SFTConfig and ModelConfig works or is refused with a reason: --help_all lists them.\n"
+        )
         return "\n".join(lines)
+
+
+NEEDED = ("--method", "--model_name_or_path", "--output_dir")  # no run without these
 
 
 def recipe(given: str) -> str:
@@ -398,8 +414,14 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
     if "--help_all" in argv:
         print(super(Parser, parser).format_help())
         return None
+    named = {arg.split("=")[0] for arg in argv}
+    missing = [flag for flag in NEEDED if flag not in named]
+    if "--config" not in named and len(missing) > 1:
+        raise RememError(f"{' and '.join(missing)} are missing; --help says what they are")
     try:
-        return parser.parse_args_and_config(argv)
+        data_args, args, model_args = parser.parse_args_and_config(argv)
+        flags.check(model_args)
+        return data_args, args, model_args
     except RememError:
         raise
     except IndexError as error:
@@ -412,4 +434,4 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
         raise
 
 
-__all__ = ["DataArguments", "ModelConfig", "Parser", "UnlearnConfig", "parse"]
+__all__ = ["Arguments", "DataArguments", "ModelConfig", "Parser", "UnlearnConfig", "parse"]

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import extract_model_from_parallel
 
 from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_json
 from remem_tasks.metrics import exact_match
-from unlearning.data import Example, Examples, stack
+from unlearning.data import Encoder, Example, Examples, stack
+from unlearning.forward import Forward
 from unlearning.generation import generate
 
 FILE = "trajectory.json"
@@ -80,38 +83,48 @@ def prompts(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.T
 
 
 @torch.no_grad()
-def figures(trainer, examples: Examples, replies: bool = True) -> dict[str, float]:
+def figures(
+    forward: Forward, examples: Examples, accelerator: Accelerator, size: int, replies: bool = True
+) -> dict[str, float]:
     """Mean NLL of an answer token (nats) and the share of greedy replies that hold all keywords.
 
-    Rows are shared out among the processes; each gets the figures of all of them.
+    Rows are shared out among the processes, each of which makes the same number of forwards (a sharded model
+    waits for all of them); each gets the figures of all rows.
 
     Args:
+        forward: of the model as it trains, wrapped or not.
+        size: rows in a forward.
         replies: False leaves out `em`, the dear part.
     """
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    rank, world = trainer.accelerator.process_index, trainer.accelerator.num_processes
-    mine = list(range(len(examples)))[rank::world]
-    keywords, size = examples.rows["keywords"][:], trainer.args.per_device_eval_batch_size
+    rank, world = accelerator.process_index, accelerator.num_processes
+    keywords = examples.rows["keywords"][:]
     total = torch.zeros(4, dtype=torch.float64)  # nats, tokens, right replies, rows
-    for start in range(0, len(mine), size):
-        some = mine[start : start + size]
-        batch = [examples.example(index) for index in some]
-        inputs = trainer._prepare_inputs(trainer.data_collator([[example] for example in batch]))
-        with trainer.compute_loss_context_manager():
-            found = trainer.answers(model, inputs)
+    # A process that has no row left takes the first one again, and does not count it.
+    for some in shares(len(examples), world, size)[rank]:
+        batch = [examples.example(index) for index in some or [0]]
+        found = forward(batch)
+        if not some:
+            continue
         total[0] += float(found.sequence_nll.double().sum())
         total[1] += int(found.mask.sum())
         total[3] += len(some)
         if replies:
+            said = greedy(forward, examples.encoder, batch, longest(examples) + ROOM)
             total[2] += sum(
-                exact_match(reply, parse_keywords(keywords[index]))
-                for index, reply in zip(some, greedy(trainer, model, batch, longest(examples) + ROOM))
+                exact_match(reply, parse_keywords(keywords[index])) for index, reply in zip(some, said)
             )
     # (In single precision where a device has no other.)
-    device = trainer.accelerator.device
+    device = accelerator.device
     total = total.to(device, torch.float32 if device.type == "mps" else torch.float64)
-    nats, tokens, right, rows = trainer.accelerator.reduce(total, reduction="sum").tolist()
+    nats, tokens, right, rows = accelerator.reduce(total, reduction="sum").tolist()
     return {"nll": nats / tokens, **({"em": right / rows} if replies else {})}
+
+
+def shares(rows: int, world: int, size: int) -> list[list[list[int]]]:
+    """By process, its batches of row numbers; all processes have the same number of batches, some may be empty."""
+    mine = [list(range(rows))[rank::world] for rank in range(world)]
+    batches = -(-len(mine[0]) // size)
+    return [[some[start * size : (start + 1) * size] for start in range(batches)] for some in mine]
 
 
 def longest(examples: Examples) -> int:
@@ -122,15 +135,13 @@ def longest(examples: Examples) -> int:
     )
 
 
-def greedy(trainer, model, batch: Sequence[Example], length: int) -> list[str]:
+def greedy(forward: Forward, encoder: Encoder, batch: Sequence[Example], length: int) -> list[str]:
     """Greedy replies of at most `length` tokens."""
-    tokenizer = trainer.encoder.tokenizer
-    pad = trainer.data_collator.pad_token_id
-    inputs = trainer._prepare_inputs(prompts(batch, pad))
-    with trainer.compute_loss_context_manager():
-        out = generate(
-            model, trainer.encoder.processor, inputs, max_new_tokens=length, ends=trainer.encoder.stop_ids
-        )
+    tokenizer, pad = encoder.tokenizer, forward.collate.pad_token_id
+    inputs = forward.prepare(prompts(batch, pad))
+    with forward.context():
+        model = extract_model_from_parallel(forward.model)
+        out = generate(model, encoder.processor, inputs, max_new_tokens=length, ends=encoder.stop_ids)
     return tokenizer.batch_decode(out, skip_special_tokens=True)
 
 

@@ -2,6 +2,9 @@
 
 Shapes: B rows, T positions, N answer tokens of a batch, V vocabulary. `mask` is true on answer tokens
 only, so that prompt, picture and padding positions never count. Nothing here knows a model.
+
+A mean divides by `count`: None is the number of its values, a number what the caller knows of a step that is cut
+into micro-batches (see `forward.counts`).
 """
 
 from __future__ import annotations
@@ -12,8 +15,20 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
+Count = torch.Tensor | float | None
 
-def token_nll(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+
+def mean(values: torch.Tensor, count: Count = None) -> torch.Tensor:
+    """Σ values / count, a scalar; 0 (with a gradient of 0) where there are no values.
+
+    Args:
+        values: one for each row or answer token, [B] or [N].
+        count: what to divide by; None: the number of values.
+    """
+    return values.sum() / (max(values.numel(), 1) if count is None else count)
+
+
+def token_nll(log_probs: torch.Tensor, mask: torch.Tensor, count: Count = None) -> torch.Tensor:
     """Mean negative log-likelihood of the answer tokens: −Σ_M ln p(y_t) / |M|.
 
     Args:
@@ -23,7 +38,7 @@ def token_nll(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     Returns:
         A scalar in nats; 0 (with a gradient of 0) if no token is an answer token.
     """
-    return -(log_probs * mask).sum() / mask.sum().clamp(min=1)
+    return -mean(log_probs[mask], count)
 
 
 def sequence_nll(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -31,7 +46,7 @@ def sequence_nll(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return -(log_probs * mask).sum(dim=1)
 
 
-def npo(nll: torch.Tensor, reference_nll: torch.Tensor, beta: float) -> torch.Tensor:
+def npo(nll: torch.Tensor, reference_nll: torch.Tensor, beta: float, count: Count = None) -> torch.Tensor:
     """Negative preference optimisation: −(2/β) · mean_B ln σ(β (N_θ − N_ref)).
 
     Zhang et al. 2024, arXiv 2404.05868, eq. 3: the log-ratio ln(p_θ/p_ref) of whole answers is
@@ -42,20 +57,20 @@ def npo(nll: torch.Tensor, reference_nll: torch.Tensor, beta: float) -> torch.Te
         reference_nll: [B], the same of the model before unlearning.
         beta: inverse temperature, > 0.
     """
-    return -(2.0 / beta) * F.logsigmoid(beta * (nll - reference_nll)).mean()
+    return -(2.0 / beta) * mean(F.logsigmoid(beta * (nll - reference_nll)), count)
 
 
-def kl_to_reference(reference_logits: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+def kl_to_reference(
+    reference_logits: torch.Tensor, logits: torch.Tensor, count: Count = None
+) -> torch.Tensor:
     """KL(p_ref ‖ p_θ) = mean over answer tokens of Σ_v p_ref ln(p_ref / p_θ), [N, V] twice → scalar.
 
     The retain term of TOFU's KL baseline (arXiv 2401.06121, section 4); zero where both agree.
     """
-    return F.kl_div(
-        logits.log_softmax(dim=-1),
-        reference_logits.log_softmax(dim=-1),
-        reduction="batchmean",
-        log_target=True,
+    summed = F.kl_div(
+        logits.log_softmax(dim=-1), reference_logits.log_softmax(dim=-1), reduction="sum", log_target=True
     )
+    return summed / (max(len(logits), 1) if count is None else count)
 
 
 def dpo(
@@ -65,6 +80,7 @@ def dpo(
     reference_nll: torch.Tensor,
     beta: float,
     factor: float,
+    count: Count = None,
 ) -> torch.Tensor:
     """Direct preference optimisation: −factor · mean_B ln σ(β [ln-ratio of the preferred answer − ln-ratio of y]).
 
@@ -72,23 +88,27 @@ def dpo(
     ln(p_θ/p_ref) is N_ref − N_θ. All four are [B], sums over the answer tokens.
     """
     ratio = (preferred_reference_nll - preferred_nll) - (reference_nll - nll)
-    return -factor * F.logsigmoid(beta * ratio).mean()
+    return -factor * mean(F.logsigmoid(beta * ratio), count)
 
 
-def simnpo(nll: torch.Tensor, tokens: torch.Tensor, beta: float, delta: float) -> torch.Tensor:
+def simnpo(
+    nll: torch.Tensor, tokens: torch.Tensor, beta: float, delta: float, count: Count = None
+) -> torch.Tensor:
     """Reference-free NPO on length-normalised answers: −(2/β) · mean_B ln σ(β N/n − δ).
 
     Fan et al. 2024, arXiv 2410.07163. N, n: [B], sums in nats and numbers of answer tokens.
     """
-    return -(2.0 / beta) * F.logsigmoid(beta * nll / tokens - delta).mean()
+    return -(2.0 / beta) * mean(F.logsigmoid(beta * nll / tokens - delta), count)
 
 
-def weighted_ascent(log_probs: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def weighted_ascent(
+    log_probs: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, count: Count = None
+) -> torch.Tensor:
     """Gradient ascent with a weight for each token: Σ_M w_t ln p_t / |M| = −Σ_M w_t l_t / |M|.
 
     The weights are constants (no gradient flows through them). [B, T] three times → scalar.
     """
-    return (weights.detach() * log_probs * mask).sum() / mask.sum().clamp(min=1)
+    return mean((weights.detach() * log_probs)[mask], count)
 
 
 def wga_weights(log_probs: torch.Tensor, beta: float) -> torch.Tensor:
@@ -102,13 +122,19 @@ def satimp_weights(log_probs: torch.Tensor, beta1: float, beta2: float) -> torch
     return p**beta1 * (1 - p) ** beta2
 
 
-def soft_cross_entropy(logits: torch.Tensor, target_logits: torch.Tensor) -> torch.Tensor:
+def soft_cross_entropy(
+    logits: torch.Tensor, target_logits: torch.Tensor, count: Count = None
+) -> torch.Tensor:
     """Mean over answer tokens of −Σ_v q_v ln p_v with q = softmax(target logits), a constant. [N, V] twice."""
-    return F.cross_entropy(logits, target_logits.detach().softmax(dim=-1))
+    return mean(F.cross_entropy(logits, target_logits.detach().softmax(dim=-1), reduction="none"), count)
 
 
 def undial(
-    logits: torch.Tensor, reference_logits: torch.Tensor, labels: torch.Tensor, beta: float
+    logits: torch.Tensor,
+    reference_logits: torch.Tensor,
+    labels: torch.Tensor,
+    beta: float,
+    count: Count = None,
 ) -> torch.Tensor:
     """CE(p_θ, softmax(z_ref − β · onehot(y))): the reference with its answer token pressed down.
 
@@ -117,37 +143,35 @@ def undial(
     lowered = reference_logits.scatter_add(
         1, labels[:, None], reference_logits.new_full((len(labels), 1), -beta)
     )
-    return soft_cross_entropy(logits, lowered)
+    return soft_cross_entropy(logits, lowered, count)
 
 
-def ceu(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def ceu(logits: torch.Tensor, labels: torch.Tensor, count: Count = None) -> torch.Tensor:
     """CE(p_θ, softmax(z with z_y = −∞)), the target a constant: all mass on what is no answer.
 
     Yang 2025, arXiv 2503.01224. [N, V] and [N] label ids.
     """
-    return soft_cross_entropy(logits, logits.detach().scatter(1, labels[:, None], float("-inf")))
+    target = logits.detach().scatter(1, labels[:, None], float("-inf"))
+    return soft_cross_entropy(logits, target, count)
 
 
-def logit_margin(logits: torch.Tensor) -> torch.Tensor:
+def logit_margin(logits: torch.Tensor, count: Count = None) -> torch.Tensor:
     """Mean over answer tokens of (max_v z − mean_v z)²; 0 where p is uniform.
 
     Entesari et al. 2025, arXiv 2506.05314, the flattening loss of PDU. [N, V] → scalar.
     """
-    return (logits.amax(dim=-1) - logits.mean(dim=-1)).square().mean()
+    return mean((logits.amax(dim=-1) - logits.mean(dim=-1)).square(), count)
 
 
-def steering(hidden: torch.Tensor, direction: torch.Tensor, length: torch.Tensor | float) -> torch.Tensor:
-    """Mean over answer tokens of ‖h − c·u‖² / d, the forget term of RMU (arXiv 2403.03218).
+def hidden_distance(hidden: torch.Tensor, target: torch.Tensor, count: Count = None) -> torch.Tensor:
+    """Mean over answer tokens of ‖h − h′‖² / d, [N, d] twice → scalar.
 
-    Args:
-        hidden: [N, d].
-        direction: [d], u, of unit length.
-        length: c, a number or one for each token, [N, 1].
+    RMU's forget term with h′ = c·u, its retain term with h′ of the model before (arXiv 2403.03218).
     """
-    return F.mse_loss(hidden, (length * direction).expand_as(hidden))
+    return mean((hidden - target).square().mean(dim=-1), count)
 
 
-def js_to_label(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def js_to_label(log_probs: torch.Tensor, mask: torch.Tensor, count: Count = None) -> torch.Tensor:
     """Mean over answer tokens of JSD(p_θ ‖ onehot(y)), in nats, between 0 and ln 2.
 
     The forget term of JensUn (arXiv 2509.02820). With p the probability of the label it is
@@ -155,16 +179,17 @@ def js_to_label(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """
     p = log_probs.exp()
     values = math.log(2) + 0.5 * (p * log_probs - (1 + p) * p.log1p())
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+    return mean(values[mask], count)
 
 
-def js_to_reference(reference_logits: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+def js_to_reference(
+    reference_logits: torch.Tensor, logits: torch.Tensor, count: Count = None
+) -> torch.Tensor:
     """Mean over answer tokens of JSD(p_ref ‖ p_θ), in nats, [N, V] twice; the retain term of JensUn."""
     first, second = reference_logits.log_softmax(dim=-1), logits.log_softmax(dim=-1)
     middle = torch.logaddexp(first, second) - math.log(2)
-    return 0.5 * sum(
-        F.kl_div(middle, side, reduction="batchmean", log_target=True) for side in (first, second)
-    )
+    summed = sum(F.kl_div(middle, side, reduction="sum", log_target=True) for side in (first, second))
+    return 0.5 * summed / (max(len(logits), 1) if count is None else count)
 
 
 def mean_probability(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -186,13 +211,13 @@ DIVERGENCES: dict[
 }
 
 
-def flat(template: torch.Tensor, forget: torch.Tensor, divergence: str) -> torch.Tensor:
+def flat(template: torch.Tensor, forget: torch.Tensor, divergence: str, count: Count = None) -> torch.Tensor:
     """−mean_B g*(P_template) + mean_B f*(g*(P_forget)): as far apart as the divergence can tell.
 
     Wang et al. 2024 (FLAT), arXiv 2410.11143, table 2. P: [B], mean token probabilities.
     """
     optimal, conjugate = DIVERGENCES[divergence]
-    return conjugate(forget).mean() - optimal(template).mean()
+    return mean(conjugate(forget), count) - mean(optimal(template), count)
 
 
 def l1(weights: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -4,9 +4,9 @@ A method is a subclass in `methods/` that says which rows it needs and how its f
 
     L = γ · L_forget + α · L_retain
 
-Every loss is the mean over a micro-batch (over examples for sequence losses, over answer tokens for
-token losses). Accumulation steps and processes are then averaged with equal weight, so that two
-processes give the gradient of one process with two accumulation steps.
+Every loss is a mean over an optimizer step: over the examples of all its micro-batches and processes for
+sequence losses, over their answer tokens for token losses. How a step is cut into micro-batches and
+processes changes nothing (see `forward.counts`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import json
 import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
@@ -31,89 +30,15 @@ from remem_tasks.audit.push import refusal
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
 from remem_tasks.errors import NonFiniteError, RememError, Terminated
-from unlearning import evaluation, losses
+from unlearning import evaluation, forward, losses
 from unlearning import weights as checkpoint
-from unlearning.data import IGNORE, Collator, Encoder, Examples, Pairs, Role, stop_ids
-from unlearning.mechanisms import activations, alternatives, reference, vectors
+from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
+from unlearning.forward import Answers, Batch, Forward
+from unlearning.mechanisms import alternatives, reference, vectors
 
 
 class NotFinite(NonFiniteError):
     """A loss, a gradient or an evaluation that is no finite number: the run has failed, it did not forget."""
-
-
-@dataclass
-class Answers:
-    """What the model says of the labels of some rows.
-
-    Attributes:
-        log_probs: [B, T], ln p of each label, 0 where there is none.
-        mask: [B, T] bool, answer tokens.
-        labels: [N], ids of the answer tokens in row order.
-        reference_nll: [B], N_ref in nats, NaN where unknown; None without a table.
-        logits, reference_logits: [N, V] over the answer tokens; None unless asked for.
-        hidden, reference_hidden: [N, d], a layer's output at the answer tokens; None unless asked for.
-    """
-
-    log_probs: torch.Tensor
-    mask: torch.Tensor
-    labels: torch.Tensor
-    reference_nll: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    reference_logits: torch.Tensor | None = None
-    hidden: torch.Tensor | None = None
-    reference_hidden: torch.Tensor | None = None
-
-    @property
-    def token_nll(self) -> torch.Tensor:
-        """Mean over answer tokens, a scalar."""
-        return losses.token_nll(self.log_probs, self.mask)
-
-    @property
-    def sequence_nll(self) -> torch.Tensor:
-        """Sum over each answer, [B]."""
-        return losses.sequence_nll(self.log_probs, self.mask)
-
-    @property
-    def tokens(self) -> torch.Tensor:
-        """Number of tokens of each answer, [B]."""
-        return self.mask.sum(dim=1)
-
-    @property
-    def position(self) -> torch.Tensor:
-        """Place of each answer token in its answer, from 0, [N]."""
-        return (self.mask.cumsum(dim=1) - 1)[self.mask]
-
-    def every(self, kinds: int) -> torch.Tensor:
-        """Σ of the token NLLs of `kinds` groups, where the rows of a pair stand together, one of each group."""
-        at = torch.arange(len(self.mask), device=self.mask.device) % kinds
-        return torch.stack([self.of(at == kind).token_nll for kind in range(kinds)]).sum()
-
-    def of(self, rows: torch.Tensor) -> Answers | None:
-        """Some of the rows, chosen by a boolean mask [B]; None if there are none."""
-        if not rows.any():
-            return None
-        tokens = rows[:, None].expand_as(self.mask)[self.mask]
-
-        by_row = ("log_probs", "mask", "reference_nll")
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Answers(
-            **{
-                name: None if value is None else value[rows if name in by_row else tokens]
-                for name, value in values.items()
-            }
-        )
-
-
-@dataclass
-class Batch:
-    """The answers of a fused batch by role; None where the batch has no such row."""
-
-    plain: Answers | None
-    forget: Answers | None
-    retain: Answers | None
-    idk: Answers | None
-    alt: Answers | None = None
-    other: Answers | None = None
 
 
 @dataclass(frozen=True)
@@ -125,16 +50,23 @@ class Option:
     choices: tuple[str, ...] = ()
 
 
+def _kl(rows: Answers) -> torch.Tensor:
+    return losses.kl_to_reference(rows.reference_logits, rows.logits, rows.token_count)
+
+
 # By name: L_retain of the retain rows, and what of the model before unlearning it needs.
 RETAIN_LOSSES: dict[str, tuple[Callable[[Answers], torch.Tensor], str | None]] = {
     "nll": (lambda rows: rows.token_nll, None),
-    "kl": (lambda rows: losses.kl_to_reference(rows.reference_logits, rows.logits), "logits"),
-    "nll+kl": (
-        lambda rows: rows.token_nll + losses.kl_to_reference(rows.reference_logits, rows.logits),
+    "kl": (lambda rows: _kl(rows), "logits"),
+    "nll+kl": (lambda rows: rows.token_nll + _kl(rows), "logits"),
+    "js": (
+        lambda rows: losses.js_to_reference(rows.reference_logits, rows.logits, rows.token_count),
         "logits",
     ),
-    "js": (lambda rows: losses.js_to_reference(rows.reference_logits, rows.logits), "logits"),
-    "hidden": (lambda rows: F.mse_loss(rows.hidden, rows.reference_hidden), "hidden"),
+    "hidden": (
+        lambda rows: losses.hidden_distance(rows.hidden, rows.reference_hidden, rows.token_count),
+        "hidden",
+    ),
 }
 
 
@@ -210,7 +142,7 @@ class UnlearnTrainer(SFTTrainer):
     upstream: ClassVar[str] = ""
 
     _tag_names = ("remem", "unlearning")
-    # Losses are micro-batch means, so the loop has to divide them by the accumulation steps.
+    # The losses of a step's micro-batches are averaged by the loop.
     loss_is_scaled_for_ga = False
 
     def __init__(
@@ -251,11 +183,12 @@ class UnlearnTrainer(SFTTrainer):
         self.notes: dict[str, Any] = {}
         self.stopped: str | None = None
         self.layer: int | None = None
+        self._losses: list[dict[str, torch.Tensor]] = []  # of the micro-batches since the last step
         self.add_callback(_Hooks(self))
         if args.l1_lora and not self.lora_weights:
             raise RememError("--l1_lora is a term over LoRA matrices: it needs --use_peft")
         if type(self).finish is not UnlearnTrainer.finish:
-            vectors.check_editable(self)
+            vectors.check_editable(self.name, self.model, self.sharded, load_start is not None)
         self.restrict()
 
     @classmethod
@@ -283,7 +216,24 @@ class UnlearnTrainer(SFTTrainer):
         named = self.model.named_parameters()
         return [value for name, value in named if value.requires_grad and "lora_" in name]
 
+    @property
+    def sharded(self) -> bool:
+        """Whether weights are spread over processes (FSDP, DeepSpeed)."""
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
+
+    @property
+    def forward(self) -> Forward:
+        """A forward of examples through the model as it is now."""
+        return Forward(
+            self.model, self.data_collator, self._prepare_inputs, self.compute_loss_context_manager
+        )
+
     # What a method may add, each empty here
+
+    @property
+    def skip(self) -> int:
+        """Tokens at the beginning of each forget answer that the forget loss leaves out."""
+        return 0
 
     def restrict(self) -> None:
         """Before the optimizer is made: freeze what the method leaves alone."""
@@ -336,38 +286,17 @@ class UnlearnTrainer(SFTTrainer):
         """L_retain of a batch by `--retain_loss`, a scalar."""
         return RETAIN_LOSSES[self.args.retain_loss][0](batch.retain)
 
-    def answers(
-        self,
-        model,
-        inputs: Mapping[str, torch.Tensor],
-        logits: bool = False,
-        layer: int | None = None,
-    ) -> Answers:
-        """One forward: log-probabilities of the labels; on demand the logits behind them and a layer's output.
-
-        On an accelerator TRL's fused head scores the answer positions without keeping logits. On a
-        CPU that head scores all positions, so logits are made at the answer positions only.
-
-        Args:
-            layer: index of the decoder layer whose output at the answer tokens is kept.
-        """
-        inputs = {key: value for key, value in inputs.items() if key not in ("roles", "reference_nll")}
-        answered = inputs["labels"] != IGNORE
-        labels = inputs["labels"][:, 1:]
-        with activations.captured(model, layer) as seen:
-            if not logits and labels.device.type != "cpu":
-                found = model(**inputs, fused_lm_head=True).log_probs
-                mask, scores = labels != IGNORE, None
-            else:
-                del inputs["labels"]
-                positions = (labels != IGNORE).any(dim=0).nonzero().squeeze(1)
-                labels = labels[:, positions]
-                mask = labels != IGNORE
-                scores = model(**inputs, logits_to_keep=positions, use_cache=False).logits[mask].float()
-                values = -F.cross_entropy(scores, labels[mask], reduction="none")
-                found = values.new_zeros(mask.shape).masked_scatter(mask, values)
-        hidden = None if layer is None else seen[0][answered].float()
-        return Answers(found, mask, labels[mask], logits=scores if logits else None, hidden=hidden)
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """As the base class; each micro-batch is told the counts of its whole step (see `forward.counts`)."""
+        samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if samples:
+            found = sum(forward.counts(inputs, self.skip).to(device) for inputs in samples)
+            if self.accelerator.num_processes > 1:
+                found = self.accelerator.reduce(found, reduction="sum")
+            found = found / (len(samples) * self.accelerator.num_processes)
+            for inputs in samples:
+                inputs["counts"] = found
+        return samples, items
 
     def batch(self, model, inputs: Mapping[str, torch.Tensor]) -> Batch:
         """The fused batch through the model, and through the reference where the loss needs it."""
@@ -376,13 +305,15 @@ class UnlearnTrainer(SFTTrainer):
             "logits": self.logits or "logits" in needed,
             "layer": self.layer if "hidden" in needed else None,
         }
-        answers = self.answers(model, inputs, **wanted)
+        # The fused head scores all positions on a CPU.
+        fused = inputs["labels"].device.type != "cpu"
+        answers = forward.answers(model, inputs, **wanted, fused=fused)
         answers = replace(answers, reference_nll=inputs.get("reference_nll"))
         if self.needs_model(self.args):
-            before = reference.answers(self, inputs, **wanted)
+            unwrapped = self.accelerator.unwrap_model(model)
+            before = reference.answers(unwrapped, self.reference_model, inputs, **wanted)
             answers = replace(answers, reference_logits=before.logits, reference_hidden=before.hidden)
-        roles = inputs["roles"]
-        return Batch(*(answers.of(roles == int(role)) for role in Role))
+        return Batch.of(answers, inputs)
 
     def losses_of(self, batch: Batch) -> dict[str, torch.Tensor]:
         """`loss`, and the figures that are logged beside it (scalars; NLL in nats a token)."""
@@ -406,7 +337,7 @@ class UnlearnTrainer(SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if not self.model.training:
             # Evaluation sets are plain rows under every method: their loss is the mean NLL of an answer token.
-            answers = self.answers(model, inputs)
+            answers = forward.answers(model, inputs)
             return (
                 (answers.token_nll, {"log_probs": answers.log_probs}) if return_outputs else answers.token_nll
             )
@@ -417,27 +348,35 @@ class UnlearnTrainer(SFTTrainer):
             loss = loss + self.args.l1_lora * figures["l1_lora"]
         for name, value in figures.items():
             self._metrics["train"][name].append(value.detach())
-        self._check_finite(loss.detach(), "loss", figures)
+        self._losses.append(
+            {"loss": loss.detach(), **{name: value.detach() for name, value in figures.items()}}
+        )
         return (loss, figures) if return_outputs else loss
 
-    def _check_finite(
-        self, value: torch.Tensor | float, what: str, figures: Mapping[str, torch.Tensor]
-    ) -> None:
-        if math.isfinite(float(value)):
+    def check_losses(self) -> None:
+        """Raise a NotFinite if a loss of the step is none: asked once a step, since asking waits for the device."""
+        kept, self._losses = self._losses, []
+        if self.args.fp16 or not kept:
             return
-        shown = ", ".join(f"{name} {float(figure.detach()):.4g}" for name, figure in figures.items())
+        finite = torch.isfinite(torch.stack([figures["loss"] for figures in kept])).tolist()
+        if not all(finite):
+            self._not_finite("loss", **kept[finite.index(False)])
+
+    def _not_finite(self, what: str, loss: torch.Tensor | float, **figures: torch.Tensor) -> None:
+        shown = ", ".join(f"{name} {float(figure):.4g}" for name, figure in figures.items())
         raise NotFinite(
-            f"step {self.state.global_step + 1}: the {what} is {float(value)}{f' ({shown})' if shown else ''}; "
+            f"step {self.state.global_step + 1}: the {what} is {float(loss)}{f' ({shown})' if shown else ''}; "
             "nothing was saved after the last checkpoint. Try a lower --learning_rate"
         )
 
     def _get_grad_norm(self, model, grad_norm=None):
         # Checked before the optimizer moves: a checkpoint never holds weights that are not finite. The
         # gradient is averaged by now, so all processes stop at the same step.
+        self.check_losses()
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         # (In fp16 the loss scaler itself meets infinite gradients, and skips the step.)
-        if grad_norm is not None and not self.args.fp16:
-            self._check_finite(grad_norm, "gradient norm", {})
+        if grad_norm is not None and not self.args.fp16 and not math.isfinite(float(grad_norm)):
+            self._not_finite("gradient norm", grad_norm)
         return grad_norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -466,8 +405,10 @@ class UnlearnTrainer(SFTTrainer):
             )
         was_training = self.model.training
         self.model.eval()
-        replies = self.args.eval_em and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
-        found = evaluation.figures(self, examples, replies)
+        replies = self.args.eval_em and not self.sharded
+        found = evaluation.figures(
+            self.forward, examples, self.accelerator, self.args.per_device_eval_batch_size, replies
+        )
         self.model.train(was_training)
         metrics = {
             f"{metric_key_prefix}_{name}": value for name, value in {"loss": found["nll"], **found}.items()
@@ -518,12 +459,51 @@ class UnlearnTrainer(SFTTrainer):
     def set_up(self) -> None:
         """What is made once from the model before unlearning: other answers, N_ref, a method's own."""
         if Role.ALT in self.roles:
-            self.train_dataset.alternatives = alternatives.of(self)
+            self.train_dataset.alternatives, self.notes["alternatives"] = self.other_answers()
         if "nll" in self.references(self.args):
-            self.data_collator.reference_nll = reference.table(self)
+            self.data_collator.reference_nll = self.reference_table()
         self.prepare()
         for name, note in self.notes.items():
             self.accelerator.print(f"{name}: {note}")
+
+    def other_answers(self) -> tuple[dict[str, list[str]], str]:
+        """Other answers by row id, and where they come from in words."""
+        args = self.args
+        if given := alternatives.given(args.alternatives, self.rows):
+            return given, "wrong answers beside the rows (config 'perturbed')"
+        made_from = {"data": self.rows.fingerprint(), "weights": self.start, "seed": args.seed}
+        with reference.kept(Path(args.output_dir) / alternatives.FILE, made_from, "answers") as file:
+            if file.value is None:
+                model = self.accelerator.unwrap_model(self.model)
+                asked = (args.alternatives_each, args.alternatives_tokens, args.seed)
+                file.value = {
+                    row["row_id"]: alternatives.invented(model, self.encoder, row, *asked)
+                    for row in self.rows.forget
+                }
+        return file.value, "invented by the model before unlearning"
+
+    def compared(self) -> dict[str, reference.Entry]:
+        """The answers that the run compares with the model before unlearning, see `reference.compared`."""
+        args, pairs = self.args, self.train_dataset
+        epochs = math.ceil(args.num_train_epochs)
+        if args.max_steps > 0:
+            together = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+            epochs = math.ceil(args.max_steps * together / len(pairs)) + 1
+        return reference.compared(pairs, self._get_train_sampler(), epochs)
+
+    def reference_table(self) -> dict[str, float]:
+        """N_ref in nats by `Example.key`, of every answer that the run compares."""
+        args, entries = self.args, self.compared()
+        made_from = {
+            "data": self.rows.fingerprint(),
+            "weights": self.start,
+            "answers": reference.digest(entries),
+        }
+        with reference.kept(Path(args.output_dir) / reference.FILE, made_from, "nll") as file:
+            if file.value is None:
+                size = args.per_device_eval_batch_size
+                file.value = reference.sequence_nll(self.forward, self.train_dataset, entries, size)
+        return file.value
 
     def train(self, resume_from_checkpoint=None, **kwargs):
         """As the base class; what is made from the model before unlearning is made first."""
@@ -597,13 +577,13 @@ class UnlearnTrainer(SFTTrainer):
         other names than they have in memory: it would keep the initial weights and only warn.
         """
         model = self.model if model is None else model
-        if checkpoint.is_plain_model(self, model):
+        if checkpoint.is_plain_model(model, self.sharded):
             checkpoint.load_weights(model, resume_from_checkpoint)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self):
-        if checkpoint.is_plain_model(self, self.model):
+        if checkpoint.is_plain_model(self.model, self.sharded):
             checkpoint.load_weights(self.model, self.state.best_model_checkpoint)
         else:
             super()._load_best_model()

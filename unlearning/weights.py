@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 import zipfile
@@ -63,9 +64,9 @@ def load_model(path: str, **kwargs: Any) -> PreTrainedModel:
     return checkpoints.load_merged(path, **{"dtype": torch.float32, **kwargs})
 
 
-def is_plain_model(trainer, model) -> bool:
+def is_plain_model(model: PreTrainedModel, sharded: bool) -> bool:
     """Whether weights are those of one whole model in this process (no adapter, no sharding)."""
-    return not (is_peft_model(model) or trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
+    return not (is_peft_model(model) or sharded)
 
 
 def load_weights(model: PreTrainedModel, folder: str | Path) -> None:
@@ -113,6 +114,26 @@ def select_trained(model: PreTrainedModel, parts: str) -> Counter:
     if not sum(trained.values()):
         raise RememError(f"--train '{parts}' leaves nothing to train")
     return trained
+
+
+def check_precision(model: PreTrainedModel) -> None:
+    """Whether small updates of what is trained survive its precision.
+
+    Near 1, bfloat16 has steps of 2⁻⁷: an update of a learning rate's size is rounded away. (DeepSpeed keeps weights in
+    float32 beside those it trains.)
+
+    Raises:
+        RememError: something that is trained is of less than single precision.
+    """
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        return
+    coarse = {p.dtype for p in model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
+    if coarse:
+        name = str(coarse.pop()).removeprefix("torch.")
+        raise RememError(
+            f"full fine-tuning of weights in {name} would round most updates away: leave --dtype out (float32 weights; "
+            "the forward is in bfloat16 all the same where the accelerator can), or train an adapter (--use_peft)"
+        )
 
 
 def trained_by_part(model: PreTrainedModel) -> Counter:

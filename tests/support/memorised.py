@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from support.trainers import tables
 from unlearning.methods import METHODS
-from unlearning.train import run
+from unlearning.run import run
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Role, load_rows
 from unlearning.methods import METHODS
-from unlearning.train import eval_rows, lora_config
+from unlearning.run import build_trainer, load_models
 
 # Reading a data set is two thirds of making a trainer. Nobody changes its tables, or its files within a session.
 tables = cache(load_rows)
@@ -35,26 +35,8 @@ def trainer_of(data, folder, output, method: str, *flags: str):
     if Role.ALT in cls.roles and rows.alternatives is None and args.alternatives == "auto":
         asked = zip(rows.forget["row_id"][:], rows.forget["attribute"][:])
         rows.alternatives = {row: [f"The {attribute} is unclear."] for row, attribute in asked}
-    peft = lora_config(model_args)
-    loaded = checkpoint.load_model(str(folder))
-    if not peft:
-        checkpoint.select_trained(loaded, args.train)
-    processor = load_processor(str(folder))
-
-    def load_start():
-        return checkpoint.load_model(str(folder)).requires_grad_(False)
-
-    frozen = load_start() if cls.needs_model(args) and not peft else None
-    return cls(
-        loaded,
-        args,
-        rows,
-        processor,
-        eval_rows=eval_rows(rows, args),
-        reference_model=frozen,
-        load_start=load_start,
-        peft_config=peft,
-    )
+    models = load_models(args, model_args, lambda: checkpoint.load_model(str(folder)))
+    return build_trainer(args, rows, load_processor(str(folder)), models)
 
 
 def main(data: str, folder: str, output: str, methods: str, *flags: str) -> None:

@@ -7,6 +7,7 @@ import torch
 from support.memorised import memorised, train_run  # noqa: F401  fixtures
 from support.trainers import trainer_of
 
+from unlearning import forward
 from unlearning.data import Examples, Role
 
 
@@ -50,7 +51,7 @@ def _mean_nll(trainer, table) -> float:
     trainer.model.eval()
     examples = Examples(table, Role.PLAIN, trainer.encoder)
     inputs = trainer.data_collator([examples[index] for index in range(len(examples))])
-    return trainer.answers(trainer.model, inputs).token_nll.item()
+    return forward.answers(trainer.model, inputs).token_nll.item()
 
 
 @pytest.fixture(scope="session")

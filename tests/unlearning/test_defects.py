@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from remem_tasks.errors import RememError
+from unlearning import forward
 from unlearning.data import IGNORE, REFUSALS, Role
 from unlearning.mechanisms import reference, saliency
 from unlearning.methods import METHODS, NAMES
@@ -135,12 +136,14 @@ def test_defect_09_the_reference_stays_the_model_before_unlearning(make_trainer,
     inputs = first_batch(trainer)
     with torch.no_grad():
         trainer.model.eval()
-        start = trainer.answers(trainer.model, inputs, logits=True, layer=trainer.layer)
+        start = forward.answers(trainer.model, inputs, logits=True, layer=trainer.layer)
     trainer.train()
     with torch.no_grad():
         trainer.model.eval()
-        now = trainer.answers(trainer.model, inputs, logits=True)
-    after = reference.answers(trainer, inputs, logits=True, layer=trainer.layer)
+        now = forward.answers(trainer.model, inputs, logits=True)
+    after = reference.answers(
+        trainer.model, trainer.reference_model, inputs, logits=True, layer=trainer.layer
+    )
     assert torch.equal(after.logits, start.logits) and not torch.equal(now.logits, start.logits)
     assert trainer.layer is None or torch.equal(after.hidden, start.hidden)
 
@@ -149,12 +152,12 @@ def test_defect_09_the_table_is_not_that_of_another_run(make_trainer, tmp_path):
     """A cached table is read only for the same data, weights and answers."""
     trainer = make_trainer("npo")
     (tmp_path / "run").mkdir(exist_ok=True)
-    first = reference.table(trainer)
+    first = trainer.reference_table()
     path = tmp_path / "run" / reference.FILE
     kept = json.loads(path.read_text())
     for changed in ({"weights": "0" * 16}, {"data": "0" * 16}, {"answers": "0" * 16}):
         path.write_text(json.dumps({**kept, **changed, "nll": dict.fromkeys(kept["nll"], 1.0)}))
-        assert reference.table(make_trainer("npo")) == first
+        assert make_trainer("npo").reference_table() == first
 
 
 @pytest.mark.parametrize("name", PAIRED)

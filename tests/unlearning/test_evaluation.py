@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from remem_tasks.errors import RememError
-from unlearning import evaluation
+from unlearning import evaluation, forward
 from unlearning.data import Examples, Role
 from unlearning.evaluation import StopRule
 
@@ -19,12 +19,12 @@ def test_figures_are_exact_match_of_replies_and_mean_nll(make_trainer, memorised
     trainer = make_trainer("grad_diff", "llava", "--per_device_eval_batch_size", "5", model=memorised)
     examples = Examples(trainer.rows.retain, Role.PLAIN, trainer.encoder)
     trainer.model.eval()
-    found = evaluation.figures(trainer, examples)
+    found = evaluation.figures(trainer.forward, examples, trainer.accelerator, 5)
     assert found["nll"] == pytest.approx(mean_nll(trainer, trainer.rows.retain), abs=1e-5)
     # Where every token of the answer is the likeliest, greedy decoding gives the answer.
     inputs = trainer.data_collator([examples[index] for index in range(len(examples))])
     with torch.no_grad():
-        answers = trainer.answers(trainer.model, inputs, logits=True)
+        answers = forward.answers(trainer.model, inputs, logits=True)
     right = torch.zeros_like(answers.mask).masked_scatter(
         answers.mask, answers.logits.argmax(-1) == answers.labels
     )
@@ -33,12 +33,14 @@ def test_figures_are_exact_match_of_replies_and_mean_nll(make_trainer, memorised
     assert int(known.sum()) <= round(found["em"] * len(examples)) <= len(examples)
     with torch.no_grad():
         trainer.model.get_output_embeddings().weight.zero_()
-    broken = evaluation.figures(trainer, examples)
+    broken = evaluation.figures(trainer.forward, examples, trainer.accelerator, 5)
     vocabulary = trainer.model.get_output_embeddings().weight.shape[0]
     assert broken["em"] == 0 and broken["nll"] == pytest.approx(
         torch.tensor(vocabulary).log().item(), abs=1e-4
     )
-    assert set(evaluation.figures(trainer, examples, replies=False)) == {"nll"}
+    assert set(evaluation.figures(trainer.forward, examples, trainer.accelerator, 5, replies=False)) == {
+        "nll"
+    }
 
 
 @pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
@@ -47,8 +49,10 @@ def test_replies_do_not_depend_on_the_rows_beside(make_trainer, arch):
     trainer.model.eval()
     examples = [trainer.train_dataset.forget.example(index) for index in range(4)]
     assert len({example.prompt["input_ids"].shape[1] for example in examples}) > 1, "some are padded"
-    together = evaluation.greedy(trainer, trainer.model, examples, 6)
-    assert together == [evaluation.greedy(trainer, trainer.model, [example], 6)[0] for example in examples]
+    together = evaluation.greedy(trainer.forward, trainer.encoder, examples, 6)
+    assert together == [
+        evaluation.greedy(trainer.forward, trainer.encoder, [example], 6)[0] for example in examples
+    ]
 
 
 def test_the_course_of_a_run_is_written(checkpoints, train_run, tmp_path):
@@ -152,3 +156,14 @@ def test_a_course_by_hand():
         {"step": 2, "epoch": 0.5, "forget_em": 0.5, "retain_em": 0.9},
         {"step": 4, "epoch": 1.0, "forget_em": 0.25, "forget_nll": 2.0},
     ]
+
+
+@pytest.mark.parametrize(("rows", "world", "size"), [(33, 4, 8), (32, 4, 8), (1, 3, 2), (7, 2, 3)])
+def test_every_process_makes_the_same_number_of_forwards_over_all_rows(rows, world, size):
+    """33 rows on 4 processes with batches of 8: the first has 9 of them, so all make two forwards."""
+    shared = evaluation.shares(rows, world, size)
+    assert len({len(batches) for batches in shared}) == 1 and len(shared) == world
+    assert all(len(batch) <= size for batches in shared for batch in batches)
+    assert sorted(row for batches in shared for batch in batches for row in batch) == list(range(rows))
+    if rows == 33:
+        assert [len(batches) for batches in shared] == [2] * 4 and shared[1][1] == []

@@ -20,7 +20,7 @@ def test_what_a_method_saves_is_scored_by_the_harness(
     method, memorised, data_dir, train_run, tmp_path, monkeypatch
 ):
     # (The data has no other answers, and the tiny model repeats the true ones.)
-    monkeypatch.setattr(alternatives, "invented", lambda trainer, row: ["Nobody knows."])
+    monkeypatch.setattr(alternatives, "invented", lambda *asked: ["Nobody knows."])
     record = train_run(tmp_path / "run", method, memorised, *QUICK, "--manu_rows", "2")
     assert record["status"] == "finished" and record["method"] == method
     monkeypatch.setenv("REMEM_DATA", str(data_dir))

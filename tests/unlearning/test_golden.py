@@ -19,9 +19,10 @@ import torch
 
 from unlearning import losses
 from unlearning.config import parse
+from unlearning.forward import Answers, Batch
 from unlearning.mechanisms import steering
 from unlearning.methods import METHODS, NAMES
-from unlearning.trainer import RETAIN_LOSSES, Answers, Batch
+from unlearning.trainer import RETAIN_LOSSES
 
 LN2 = log(2)
 FORGET = [[1 / 2, 1 / 4, 1 / 4], [1 / 4, 1 / 2, 1 / 4], [1 / 8, 1 / 8, 3 / 4]]

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from remem_tasks.errors import RememError
+from unlearning import forward
 from unlearning.config import parse
 from unlearning.data import Role
-from unlearning.mechanisms import activations, alternatives, neurons, saliency, steering
+from unlearning.mechanisms import activations, alternatives, neurons, reference, saliency, steering
 from unlearning.weights import load_model
 
 LORA = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0")
@@ -141,7 +142,7 @@ def test_a_captured_layer_is_the_hidden_state_at_the_answer_tokens(make_trainer,
     trainer = make_trainer("rmu")
     inputs, model = first_batch(trainer), trainer.model.eval()
     with torch.no_grad():
-        found = trainer.answers(model, inputs, layer=0).hidden
+        found = forward.answers(model, inputs, layer=0).hidden
         x = {key: value for key, value in inputs.items() if key not in ("labels", "roles")}
         whole = model(**x, output_hidden_states=True).hidden_states[1]
     assert torch.allclose(found, whole[inputs["labels"] != -100], atol=1e-5)
@@ -157,16 +158,17 @@ def test_the_steering_direction_is_one_unit_vector():
 def test_a_frozen_model_is_never_asked_for_a_fused_head(make_trainer, first_batch, monkeypatch):
     """It has none: off the CPU, where the trained model's is used, the call would fail."""
     trainer, asked = make_trainer("rmu"), []
-    answers = trainer.answers
+    answers = forward.answers
 
     def spy(model, inputs, **wanted):
-        asked.append((model is trainer.reference_model, wanted["logits"]))
+        asked.append((model is trainer.reference_model, "fused" in wanted))
         return answers(model, inputs, **wanted)
 
-    monkeypatch.setattr(trainer, "answers", spy)
+    monkeypatch.setattr(forward, "answers", spy)
+    monkeypatch.setattr(reference, "forward_answers", spy)
     trainer.model.train()
     trainer.losses_of(trainer.batch(trainer.model, first_batch(trainer)))
-    assert asked == [(False, False), (True, True)]
+    assert asked == [(False, True), (True, False)]
 
 
 # Neurons
@@ -209,7 +211,7 @@ def test_a_row_without_its_picture_is_its_text_alone(make_trainer, arch):
     assert {"language_model", "vision_tower" if arch == "llava" else "visual"} <= {
         part for name in maps for part in name.split(".")
     }
-    without = neurons.row_statistics(trainer, maps, blind)
+    without = neurons.row_statistics(trainer.forward, maps, blind)
     for name, value in without.items():
         assert (value.abs().sum() == 0) == ("language_model" not in name), name
 
@@ -303,7 +305,7 @@ def test_alternatives_are_missed_in_one_line(checkpoints, train_run, make_traine
     trainer.rows.alternatives = None
     trainer.model.generate = lambda input_ids, **kwargs: torch.cat([input_ids, input_ids[:, :0]], dim=1)
     with pytest.raises(RememError, match="forget1:0: the model invents no other answer"):
-        alternatives.of(trainer)
+        trainer.set_up()
 
 
 # The L1 term

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from remem_tasks.errors import RememError
-from unlearning import losses
+from unlearning import forward, losses
 from unlearning import weights as checkpoint
 from unlearning.config import Parser
 from unlearning.data import Examples, Role
@@ -84,7 +84,7 @@ def test_losses_of_grad_diff_are_gamma_forget_plus_alpha_retain(make_trainer, fi
     trainer = make_trainer("grad_diff", "llava", "--gamma", "0.5", "--alpha", "3")
     trainer.model.eval()
     inputs = first_batch(trainer)
-    answers = trainer.answers(trainer.model, inputs)
+    answers = forward.answers(trainer.model, inputs)
     by_role = {role: inputs["roles"] == role for role in (Role.FORGET, Role.RETAIN)}
     forget, retain = (
         losses.token_nll(answers.log_probs[rows], answers.mask[rows]) for rows in by_role.values()
@@ -100,7 +100,7 @@ def test_log_probs_equal_the_full_softmax_and_the_fused_head(make_trainer, first
     trainer = make_trainer("grad_diff", arch)
     model, inputs = trainer.model.eval(), first_batch(trainer)
     with torch.no_grad():
-        ours = trainer.answers(model, inputs, logits=True)
+        ours = forward.answers(model, inputs, logits=True)
         x = {key: value for key, value in inputs.items() if key != "roles"}
         fused = model(**x, fused_lm_head=True)
         labels = x.pop("labels")[:, 1:]
@@ -109,6 +109,21 @@ def test_log_probs_equal_the_full_softmax_and_the_fused_head(make_trainer, first
     assert torch.allclose(ours.sequence_nll, -wanted.sum(1), atol=1e-4)
     assert torch.allclose(ours.sequence_nll, -fused.log_probs.sum(1), atol=1e-4)
     assert ours.mask.sum() == (labels != -100).sum() == len(ours.logits)
+
+
+@pytest.mark.parametrize("flags", [(), LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
+def test_the_head_is_applied_at_answer_tokens_alone(make_trainer, first_batch, arch, flags):
+    """Not at the union of the rows' answer positions, which prompts of several lengths make long."""
+    trainer = make_trainer("grad_diff", arch, *flags)
+    inputs, seen = first_batch(trainer, 6), []
+    head = trainer.model.get_output_embeddings()
+    handle = head.register_forward_hook(lambda module, args, output: seen.append(tuple(output.shape[:2])))
+    forward.answers(trainer.model, inputs)
+    handle.remove()
+    answered = inputs["labels"][:, 1:] != -100
+    assert seen == [(1, int(answered.sum()))]
+    assert int(answered.sum()) < len(answered) * int(answered.any(0).sum()), "the union would be more"
 
 
 @pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
@@ -134,9 +149,9 @@ def test_the_picture_reaches_the_model(make_trainer, first_batch, arch):
     trainer.model.eval()
     inputs = first_batch(trainer)
     with torch.no_grad():
-        seen = trainer.answers(trainer.model, inputs).sequence_nll
+        seen = forward.answers(trainer.model, inputs).sequence_nll
         inputs["pixel_values"] = torch.zeros_like(inputs["pixel_values"])
-        blind = trainer.answers(trainer.model, inputs).sequence_nll
+        blind = forward.answers(trainer.model, inputs).sequence_nll
     assert (seen - blind).abs().max() > 1e-4
 
 
@@ -144,7 +159,9 @@ def test_the_picture_reaches_the_model(make_trainer, first_batch, arch):
 def test_npo_starts_at_two_over_beta_ln_two(make_trainer, first_batch, flags):
     """The reference is the model before unlearning, whole answers are compared (upstream defects 3, 9)."""
     trainer = make_trainer("npo", "llava", "--npo_beta", "0.05", *flags)
-    trainer.data_collator.reference_nll = reference.sequence_nll(trainer)
+    trainer.data_collator.reference_nll = reference.sequence_nll(
+        trainer.forward, trainer.train_dataset, trainer.compared(), 4
+    )
     trainer.model.train()
     figures = trainer.losses_of(trainer.batch(trainer.model, first_batch(trainer)))
     assert figures["forget_loss"].item() == pytest.approx(2 / 0.05 * math.log(2), rel=1e-4)
@@ -152,10 +169,11 @@ def test_npo_starts_at_two_over_beta_ln_two(make_trainer, first_batch, flags):
 
 def test_the_reference_table_stays_that_of_the_model_before_unlearning(make_trainer):
     trainer = make_trainer("npo", "llava", "--max_steps", "4", "--learning_rate", "1e-3")
-    before = reference.sequence_nll(trainer)
+    before = reference.sequence_nll(trainer.forward, trainer.train_dataset, trainer.compared(), 4)
     trainer.train()
-    assert trainer.data_collator.reference_nll == before == reference.table(trainer)
-    after = reference.sequence_nll(trainer)
+    table = trainer.data_collator.reference_nll
+    assert table == trainer.reference_table() == pytest.approx(before, rel=1e-5)
+    after = reference.sequence_nll(trainer.forward, trainer.train_dataset, trainer.compared(), 4)
     assert set(after) == set(before) == set(trainer.rows.forget["row_id"])
     assert all(after[row] > before[row] + 0.1 for row in before)
 
@@ -168,12 +186,14 @@ def test_kl_is_zero_at_the_start_and_grows(make_trainer, first_batch, flags):
     trainer.model.train()
     start = trainer.losses_of(trainer.batch(trainer.model, inputs))
     assert start["retain_loss"].abs().item() < 1e-5
-    fixed = reference.answers(trainer, inputs, logits=True).logits
+    fixed = reference.answers(trainer.model, trainer.reference_model, inputs, logits=True).logits
     trainer.train()
     trainer.model.train()
     later = trainer.losses_of(trainer.batch(trainer.model, inputs))
     assert later["retain_loss"].item() > 1e-4
-    assert torch.equal(reference.answers(trainer, inputs, logits=True).logits, fixed)
+    assert torch.equal(
+        reference.answers(trainer.model, trainer.reference_model, inputs, logits=True).logits, fixed
+    )
 
 
 def test_micro_batches_accumulate_to_the_gradient_of_the_whole(make_trainer):
@@ -216,8 +236,10 @@ def test_vision_lr_moves_the_tower_alone(make_trainer):
 
 
 def test_vision_lr_without_a_trained_tower_is_an_error(make_trainer):
-    trainer = make_trainer("sft", "llava", "--vision_lr", "5e-4", "--train", "language_model")
-    with pytest.raises(RememError, match="vision tower"):
+    with pytest.raises(RememError, match="leaves the vision tower"):
+        make_trainer("sft", "llava", "--vision_lr", "5e-4", "--train", "language_model")
+    trainer = make_trainer("rmu", "llava", "--vision_lr", "5e-4")  # freezes it by itself
+    with pytest.raises(RememError, match="no parameter of the vision tower"):
         trainer.create_optimizer()
 
 

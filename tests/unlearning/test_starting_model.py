@@ -11,7 +11,7 @@ from remem_tasks.report.runs import read_runs
 from unlearning.config import parse
 from unlearning.methods import METHODS, NAMES
 from unlearning.preflight import _same
-from unlearning.train import run
+from unlearning.run import run
 
 QUICK = ("--max_steps", "1", "--per_device_train_batch_size", "2", "--save_strategy", "no")
 

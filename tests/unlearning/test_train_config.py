@@ -154,7 +154,7 @@ def test_accelerate_configs_are_what_the_launcher_takes(config, monkeypatch):
 
 
 def test_recipes_of_the_papers_choose_their_adapters():
-    from unlearning.train import lora_config
+    from unlearning.run import lora_config
 
     found = {}
     for recipe in RECIPES:
@@ -166,3 +166,26 @@ def test_recipes_of_the_papers_choose_their_adapters():
             assert (config.target_modules == "all-linear") == recipe.stem.endswith("_clear")
     assert len(found) == 4
     assert all(found[name] == (8, 16 if name.endswith("_remem") else 32, 4, 5, 42) for name in found)
+
+
+def test_a_run_whose_forget_nll_has_not_moved_says_so():
+    from unlearning.run import unmoved
+
+    moved = [{"forget_nll": 0.5}, {"loss": 1.0}, {"forget_nll": 0.53}]
+    assert unmoved(moved) is None and unmoved(moved[:1]) is None and unmoved([]) is None
+    assert "0.5 nats per token at first, 0.51 at last" in unmoved([*moved, {"forget_nll": 0.51}])
+    # What was evaluated counts before what was trained on.
+    assert unmoved([*moved, {"eval_forget_nll": 2.0}, {"eval_forget_nll": 2.01}]).endswith("2.01 at last")
+    assert (
+        unmoved(
+            [{"forget_nll": 1.0}, {"forget_nll": 1.0}, {"eval_forget_nll": 2.0}, {"eval_forget_nll": 3.0}]
+        )
+        is None
+    )
+
+
+def test_missing_options_are_told_together():
+    with pytest.raises(RememError, match="^--method and --model_name_or_path and --output_dir are missing"):
+        parse(["--npo_beta", "0.2"])
+    with pytest.raises(RememError, match="^--model_name_or_path and --output_dir are missing"):
+        parse(["--method=npo"])

@@ -250,3 +250,14 @@ def test_activation_checkpointing_trains_the_same(checkpoints, train_run, tmp_pa
     ]  # fmt: skip
     for name in ("loss", "forget_nll", "retain_loss"):
         assert figures[0][name] == pytest.approx(figures[1][name], rel=2e-2 if peft else 1e-4, abs=1e-4)
+
+
+def test_full_fine_tuning_in_bfloat16_is_refused_since_it_would_lose_most_updates(
+    checkpoints, train_run, tmp_path
+):
+    """At learning rate 1e-5 a weight of .02 moves by less than half a step of bfloat16, and stays."""
+    weight = torch.full((1,), 0.02, dtype=torch.bfloat16)
+    assert torch.equal(weight - 1e-5, weight)
+    with pytest.raises(RememError, match=r"bfloat16 would round most updates away.*--use_peft"):
+        train_run(tmp_path / "run", "npo", checkpoints["llava"], "--dtype", "bfloat16")
+    assert not (tmp_path / "run").exists()

@@ -201,7 +201,7 @@ def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str
 
 def _do(job: Job, out: Path, size: Size, base: str, device: str) -> dict:
     """Train and score one model; its record."""
-    from unlearning.train import run
+    from unlearning.run import run
 
     argv = training(job, out, size, base, device)
     record: dict = {"job": asdict(job), "command": ["remem", "train", *argv]}

@@ -40,8 +40,8 @@ from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_
 from unlearning.experiments.ledger import Ledger
 from unlearning.experiments.sweep_table import ROUNDING, summary, write
 from unlearning.methods import METHODS, NAMES
+from unlearning.run import build_trainer, load_models
 from unlearning.scoring import scores
-from unlearning.train import lora_config
 from unlearning.trainer import UnlearnTrainer
 
 TUNING_SEED = 0
@@ -363,24 +363,9 @@ class Bench:
         cls = METHODS[method]
         _, args, model_args = self.parsed(method, settings, forget, seed, steps)
         wants = Role.ALT in cls.roles and args.alternatives != "model"
-        peft = lora_config(model_args)
-        if peft and not cls.adapters:
-            raise RememError(f"{method} edits the weights themselves: leave --use_peft out")
-        model = self.fresh()
-        if not peft:
-            checkpoint.select_trained(model, args.train)
-        made = cls(
-            model,
-            args,
-            self.rows(cls.rows_from, forget, wants),
-            self.processor,
-            reference_model=self.fresh().requires_grad_(False)
-            if cls.needs_model(args) and not peft
-            else None,
-            load_start=lambda: self.fresh().requires_grad_(False),
-            peft_config=peft,
-            encoder=self.encoder,
-        )
+        models = load_models(args, model_args, self.fresh)
+        rows = self.rows(cls.rows_from, forget, wants)
+        made = build_trainer(args, rows, self.processor, models, encoder=self.encoder)
         made.remove_callback(PrinterCallback)
         return made
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 
 import torch
+from datasets import Dataset
 from torch import nn
 
+from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
-from unlearning.data import Example, Examples, Role
+from unlearning.data import Encoder, Example, Examples, Role
+from unlearning.forward import Forward, evaluating
 
 ACTIVE = 0.1  # a neuron counts as active where |z| is above this (as in MANU's released code)
 _MLP = re.compile(r"\.(mlp|feed_forward)\.(down_proj|fc2|w2)$")
@@ -51,7 +54,7 @@ def scores(forget: torch.Tensor, retain: torch.Tensor, epsilon: float) -> torch.
 
 
 @torch.no_grad()
-def row_statistics(trainer, maps: dict[str, nn.Linear], example: Example) -> dict[str, torch.Tensor]:
+def row_statistics(forward: Forward, maps: dict[str, nn.Linear], example: Example) -> dict[str, torch.Tensor]:
     """`statistics` of every MLP over the tokens of one row; zeros where an MLP does not run.
 
     (The vision tower's do not, for a row without a picture: its contrast is the statistic itself.)
@@ -66,26 +69,27 @@ def row_statistics(trainer, maps: dict[str, nn.Linear], example: Example) -> dic
 
     handles = [module.register_forward_pre_hook(keeper(name)) for name, module in maps.items()]
     try:
-        with trainer.compute_loss_context_manager():
-            trainer.answers(trainer.model, trainer._prepare_inputs(trainer.data_collator([[example]])))
+        forward([example])
     finally:
         for handle in handles:
             handle.remove()
     return found
 
 
-def importance_of(trainer, maps: dict[str, nn.Linear], table, limit: int) -> dict[str, torch.Tensor]:
+def importance_of(
+    forward: Forward, maps: dict[str, nn.Linear], table: Dataset, encoder: Encoder, limit: int
+) -> dict[str, torch.Tensor]:
     """`importance` of every MLP's neurons over the first rows of a table, by name of its map.
 
     Args:
         limit: number of rows; 0 is all.
     """
-    examples = Examples(table, Role.PLAIN, trainer.encoder)
+    examples = Examples(table, Role.PLAIN, encoder)
     total = dict.fromkeys(maps, 0.0)
     count = min(limit or len(table), len(table))
     for index in range(count):
-        seen = row_statistics(trainer, maps, examples.example(index))
-        blind = row_statistics(trainer, maps, trainer.encoder.without_picture(table[index]))
+        seen = row_statistics(forward, maps, examples.example(index))
+        blind = row_statistics(forward, maps, encoder.without_picture(table[index]))
         for name in maps:
             total[name] = total[name] + (seen[name] - blind[name]).abs() / count
     return {name: importance(value[None]) for name, value in total.items()}
@@ -111,22 +115,29 @@ def prune(maps: dict[str, nn.Linear], scored: dict[str, torch.Tensor], share: fl
     return gone
 
 
-def prune_most_important(trainer, share: float, limit: int, epsilon: float) -> str:
+def prune_most_important(
+    forward: Forward, rows: TrainingRows, encoder: Encoder, share: float, limit: int, epsilon: float
+) -> str:
     """Take out the neurons that matter to the forget rows and not to the retain rows; in words, what went.
+
+    Args:
+        forward: of the model that is changed.
+        rows: its forget and retain tables.
+        share: of all neurons, as in `prune`.
+        limit: rows of each kind; 0 is all.
+        epsilon: e of `scores`.
 
     Raises:
         RememError: no MLP of a known kind is trained, or the share is out of range.
     """
     if not 0 < share < 1:
-        raise RememError(f"--{trainer.name}_share {share}: a share is above 0 and below 1")
-    maps = projections(trainer.model)
+        raise RememError(f"the share of neurons that go is {share}: it must be above 0 and below 1")
+    maps = projections(forward.model)
     if not maps:
-        raise RememError(f"{trainer.name} finds no MLP of a known kind among what is trained (see --train)")
-    was_training = trainer.model.training
-    trainer.model.eval()
-    forget, retain = (
-        importance_of(trainer, maps, t, limit) for t in (trainer.rows.forget, trainer.rows.retain)
-    )
-    trainer.model.train(was_training)
-    gone = prune(maps, {name: scores(forget[name], retain[name], epsilon) for name in maps}, share)
+        raise RememError("no MLP of a known kind is among what is trained (see --train)")
+    with evaluating(forward.model):
+        lost, kept = (
+            importance_of(forward, maps, table, encoder, limit) for table in (rows.forget, rows.retain)
+        )
+    gone = prune(maps, {name: scores(lost[name], kept[name], epsilon) for name in maps}, share)
     return f"{sum(gone.values())} of {sum(m.in_features for m in maps.values())} neurons in {len(maps)} MLPs"

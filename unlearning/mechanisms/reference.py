@@ -14,17 +14,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import is_peft_model
+from torch import nn
 
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_whole
-from unlearning.data import Role
+from unlearning.data import EpochSampler, Pairs, Role
+from unlearning.forward import Answers, Forward, evaluating
+from unlearning.forward import answers as forward_answers
 
 logger = logging.getLogger(__name__)
 FILE = "reference.json"
@@ -45,39 +50,50 @@ def kind(references: Collection[str], peft: bool) -> str:
     return "; ".join(held) or "none"
 
 
-def table(trainer) -> dict[str, float]:
-    """N_ref in nats by `Example.key`; read from the run's folder if it was made from the same data and weights.
+@dataclass
+class Kept:
+    """What a file of the run's folder holds, or None: it is not there, or was made from something else."""
 
-    Every process computes all rows, so that no table depends on the number of processes.
+    value: Any = None
+
+
+@contextmanager
+def kept(path: Path, made_from: Mapping[str, Any], name: str) -> Iterator[Kept]:
+    """Read what was made from the same before; what is set within is kept for the next time.
+
+    Args:
+        path: a JSON file.
+        made_from: data, weights, …; kept beside the value, and compared.
+        name: of the value in the file.
     """
-    path = Path(trainer.args.output_dir) / FILE
-    entries = answered(trainer)
-    names = hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()[:16]
-    made_from = {"data": trainer.rows.fingerprint(), "weights": trainer.start, "answers": names}
-    if path.is_file():
-        kept = json.loads(path.read_text())
-        if {key: kept.get(key) for key in made_from} == made_from:
-            logger.info("reference: read from %s", path)
-            return kept["nll"]
-    found = sequence_nll(trainer, entries)
-    if trainer.is_world_process_zero():
-        write_whole(path, json.dumps({**made_from, "nll": found}, indent=0) + "\n")
-    return found
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    same = {key: found.get(key) for key in made_from} == dict(made_from)
+    file = Kept(found.get(name) if same else None)
+    if read := file.value is not None:
+        logger.info("%s: read from %s", name, path)
+    yield file
+    if not read and PartialState().is_main_process:
+        write_whole(path, json.dumps({**made_from, name: file.value}, indent=0) + "\n")
 
 
-def answered(trainer) -> dict[str, tuple[Role, int, str | None]]:
+def digest(entries: Collection[str]) -> str:
+    """16 hex digits over the names of what is compared."""
+    return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()[:16]
+
+
+Entry = tuple[Role, int, str | None]  # of `Pairs.plan`
+
+
+def compared(pairs: Pairs, sampler: EpochSampler, epochs: int) -> dict[str, Entry]:
     """The answers that a run compares with its reference: entries of the pairs' plans by `Example.key`.
 
     What a run draws depends on the seed and the epoch alone, so it is known before the first step.
+
+    Args:
+        epochs: how many the run has, the last begun one included.
     """
-    pairs, args = trainer.train_dataset, trainer.args
-    rows = [(Role.FORGET, row, None) for row in range(len(pairs)) if Role.FORGET in pairs.roles]
+    rows: list[Entry] = [(Role.FORGET, row, None) for row in range(len(pairs)) if Role.FORGET in pairs.roles]
     if {Role.IDK, Role.ALT} & set(pairs.roles):
-        sampler = trainer._get_train_sampler()
-        epochs = math.ceil(args.num_train_epochs)
-        if args.max_steps > 0:
-            together = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-            epochs = math.ceil(args.max_steps * together / len(pairs)) + 1
         for epoch in range(epochs):
             sampler.set_epoch(epoch)
             rows += [entry for index in sampler for entry in pairs.plan(index) if entry[0] != Role.RETAIN]
@@ -86,28 +102,25 @@ def answered(trainer) -> dict[str, tuple[Role, int, str | None]]:
 
 
 @torch.no_grad()
-def sequence_nll(trainer, entries: dict[str, tuple[Role, int, str | None]] | None = None) -> dict[str, float]:
+def sequence_nll(forward: Forward, pairs: Pairs, entries: Mapping[str, Entry], size: int) -> dict[str, float]:
     """N = −Σ ln p(y_t) in nats of answers to forget questions under the model as it is now, in eval mode.
 
+    Every process computes all of them, so that no table depends on the number of processes.
+
     Args:
-        entries: of `answered`, the default.
+        entries: of `compared`.
+        size: answers in a forward.
+
+    Raises:
+        RememError: names the first row that has no finite one.
     """
-    model = trainer.model
-    entries = answered(trainer) if entries is None else entries
-    was_training = model.training
-    model.eval()
-    found = {}
-    keys, size = list(entries), trainer.args.per_device_eval_batch_size
-    for start in range(0, len(keys), size):
-        some = keys[start : start + size]
-        rows = [trainer.train_dataset.make(*entries[key]) for key in some]
-        # (The collator sorts rows by their role.)
-        rows = [[replace(row, role=Role.PLAIN)] for row in rows]
-        inputs = trainer._prepare_inputs(trainer.data_collator(rows))
-        with trainer.compute_loss_context_manager():
-            values = trainer.answers(model, inputs).sequence_nll
-        found.update({key: float(value) for key, value in zip(some, values)})
-    model.train(was_training)
+    found: dict[str, float] = {}
+    keys = list(entries)
+    with evaluating(forward.model):
+        for start in range(0, len(keys), size):
+            some = keys[start : start + size]
+            values = forward([pairs.make(*entries[key]) for key in some]).sequence_nll
+            found.update(zip(some, values.tolist()))
     broken = [row for row, value in found.items() if not value < float("inf")]
     if broken:
         raise RememError(f"the model before unlearning gives row {broken[0]} no finite log-probability")
@@ -115,23 +128,25 @@ def sequence_nll(trainer, entries: dict[str, tuple[Role, int, str | None]] | Non
 
 
 @torch.no_grad()
-def answers(trainer, inputs, **wanted):
-    """What the model before unlearning says of a batch (see `UnlearnTrainer.answers`), in eval mode."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
+def answers(
+    model: nn.Module, frozen: nn.Module | None, inputs: Mapping[str, torch.Tensor], **wanted
+) -> Answers:
+    """What the model before unlearning says of a batch, in eval mode.
+
+    Args:
+        model: the trained one; with an adapter it is itself the reference, with the adapter off.
+        frozen: the reference of a model without an adapter.
+        wanted: for `forward.answers`.
+    """
     if not is_peft_model(model):
-        if trainer.reference_model is None:
+        if frozen is None:
             raise RememError("this loss needs a reference model: none was given")
-        frozen = trainer.reference_model.to(inputs["input_ids"].device).eval()
-        # (It has no fused head: TRL gives one to the trained model alone.)
-        return trainer.answers(frozen, inputs, **{**wanted, "logits": True})
-    was_training = model.training
+        return forward_answers(frozen.to(inputs["input_ids"].device).eval(), inputs, **wanted)
     trained = [(value, value.requires_grad) for value in model.parameters()]
-    model.eval()
     try:
-        with model.disable_adapter():
-            return trainer.answers(model, inputs, **wanted)
+        with evaluating(model), model.disable_adapter():
+            return forward_answers(model, inputs, **wanted)
     finally:
-        model.train(was_training)
         # Turning the adapter on again makes all of it trainable, what a method had frozen too.
         for value, wanted_gradient in trained:
             value.requires_grad_(wanted_gradient)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
+from datasets import Dataset
 from torch import nn
 from transformers import TrainerCallback
 
+from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
-from unlearning.data import Example, Examples, Role
+from unlearning.data import Encoder, Example, Examples, Role
+from unlearning.forward import Forward, evaluating
 
 
 def mean_squared_gradient(
@@ -32,43 +35,36 @@ def mask(forget: torch.Tensor, preserve: torch.Tensor, epsilon: float) -> torch.
     return (forget + epsilon) / (preserve + epsilon) >= 1
 
 
-def of(trainer, limit: int, keep_text: bool, epsilon: float) -> MaskedUpdates:
+def masked_updates(
+    forward: Forward, rows: TrainingRows, encoder: Encoder, limit: int, keep_text: bool, epsilon: float
+) -> MaskedUpdates:
     """Masks of what is trained, from the model as it is now.
 
     Args:
-        limit: rows of each kind; 0 is all. Retain rows are spread evenly over their table.
+        forward: of the model that is trained, its weights whole.
+        rows: with forget and retain tables.
+        limit: rows of each kind; 0 is all. They are spread evenly over their table.
         keep_text: whether the forget rows without their picture count among what is to be kept.
-
-    Raises:
-        RememError: the weights are sharded over processes.
+        epsilon: e of `mask`.
     """
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise RememError(f"{trainer.name} needs whole weights: neither FSDP nor DeepSpeed")
-    model, encoder = trainer.model, trainer.encoder
+
+    forget, retain = rows.forget, rows.retain
 
     def nll(example: Example) -> Callable[[], torch.Tensor]:
-        def loss():
-            inputs = trainer._prepare_inputs(trainer.data_collator([[example]]))
-            with trainer.compute_loss_context_manager():
-                return trainer.answers(model, inputs).token_nll
+        return lambda: forward([example]).token_nll
 
-        return loss
-
-    def spread(table) -> list[int]:
+    def spread(table: Dataset) -> list[int]:
         count = min(limit or len(table), len(table))
         return [position * len(table) // count for position in range(count)]
 
-    rows = trainer.rows
-    forget, retain = (Examples(table, Role.PLAIN, encoder) for table in (rows.forget, rows.retain))
-    lost = [nll(forget.example(index)) for index in spread(rows.forget)]
-    kept = [nll(retain.example(index)) for index in spread(rows.retain)]
+    lost_rows, kept_rows = (Examples(table, Role.PLAIN, encoder) for table in (forget, retain))
+    lost = [nll(lost_rows.example(index)) for index in spread(forget)]
+    kept = [nll(kept_rows.example(index)) for index in spread(retain)]
     if keep_text:
-        kept += [nll(encoder.without_picture(rows.forget[index])) for index in spread(rows.forget)]
-    was_training = model.training
-    model.eval()  # no dropout: the masks are those of the weights alone
-    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    matters, keeps = (mean_squared_gradient(parameters, losses) for losses in (lost, kept))
-    model.train(was_training)
+        kept += [nll(encoder.without_picture(forget[index])) for index in spread(forget)]
+    parameters = {name: value for name, value in forward.model.named_parameters() if value.requires_grad}
+    with evaluating(forward.model):  # no dropout: the masks are those of the weights alone
+        matters, keeps = (mean_squared_gradient(parameters, some) for some in (lost, kept))
     return MaskedUpdates(parameters, {name: mask(matters[name], keeps[name], epsilon) for name in parameters})
 
 

@@ -24,7 +24,7 @@ class DPO(UnlearnTrainer):
         won, lost, beta = self.preferred(batch), batch.forget, self.args.dpo_beta
         factor = 1.0 if self.args.dpo_scale == "1" else 2 / beta
         sums = (won.sequence_nll, won.reference_nll, lost.sequence_nll, lost.reference_nll)
-        return losses.dpo(*sums, beta, factor)
+        return losses.dpo(*sums, beta, factor, lost.row_count)
 
     def preferred(self, batch):
         return batch.idk

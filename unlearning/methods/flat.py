@@ -23,4 +23,4 @@ class FLAT(UnlearnTrainer):
         template, forget = (
             losses.mean_probability(rows.log_probs, rows.mask) for rows in (batch.idk, batch.forget)
         )
-        return losses.flat(template, forget, self.args.flat_divergence)
+        return losses.flat(template, forget, self.args.flat_divergence, batch.forget.row_count)

@@ -17,4 +17,4 @@ class JensUn(UnlearnTrainer):
     upstream = "Its code sets probability 1 for both tokens of 'No idea' at every position, which is no distribution; the refusal is teacher-forced here."
 
     def forget_loss(self, batch):
-        return losses.js_to_label(batch.idk.log_probs, batch.idk.mask)
+        return losses.js_to_label(batch.idk.log_probs, batch.idk.mask, batch.idk.token_count)

@@ -23,7 +23,7 @@ class MANU(UnlearnTrainer):
     upstream = "Its code sums one ratio for each of the four importances, gives the frequency the weight 0, and files the hooks of all layers under the names of three. A zeroed neuron is no low-rank change: an adapter's folder is merged, then pruned."
 
     def finish(self):
-        args = self.args
+        args, given = self.args, (self.forward, self.rows, self.encoder)
         self.notes["pruned"] = neurons.prune_most_important(
-            self, args.manu_share, args.manu_rows, args.manu_epsilon
+            *given, args.manu_share, args.manu_rows, args.manu_epsilon
         )

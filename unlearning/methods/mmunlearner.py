@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from remem_tasks.errors import RememError
 from unlearning.mechanisms import saliency
 from unlearning.methods.grad_diff import GradDiff
 from unlearning.trainer import Option
@@ -18,10 +19,13 @@ class MMUnlearner(GradDiff):
     }
     source = "Huo et al. 2025, arXiv 2502.11051"
     fidelity = "our reading"
-    upstream = "Its code masks the gradient before AdamW, so moments and weight decay still move masked weights, masks forget steps alone, and looks masks up by names. The paper keeps the text knowledge of the forgotten (`--mm_keep_text true`)."
+    upstream = "Its code masks the gradient before AdamW, so moments and weight decay still move masked weights, masks forget steps alone, and looks masks up by names. The paper keeps the text knowledge of the forgotten (`--mm_keep_text true`). With LoRA only B is masked: B starts at zero, so that no gradient reaches A."
 
     def prepare(self):
-        args = self.args
-        masks = saliency.of(self, args.mm_rows, args.mm_keep_text, args.mm_epsilon)
+        args, given = self.args, (self.forward, self.rows, self.encoder)
+        if self.sharded:
+            raise RememError(f"{self.name} needs whole weights: neither FSDP nor DeepSpeed")
+        masks = saliency.masked_updates(*given, args.mm_rows, args.mm_keep_text, args.mm_epsilon)
         self.add_callback(masks)
-        self.notes["masked"] = f"{masks.share:.1%} of the trained coordinates are held"
+        of = "; nothing of LoRA's A, which no gradient reaches at the start" if self.lora_weights else ""
+        self.notes["masked"] = f"{masks.share:.1%} of the trained coordinates are held{of}"

@@ -18,4 +18,5 @@ class NPO(UnlearnTrainer):
     )
 
     def forget_loss(self, batch):
-        return losses.npo(batch.forget.sequence_nll, batch.forget.reference_nll, self.args.npo_beta)
+        rows = batch.forget
+        return losses.npo(rows.sequence_nll, rows.reference_nll, self.args.npo_beta, rows.row_count)

@@ -23,4 +23,4 @@ class PDU(Constrained):
     upstream = "Its script starts λ at 100 (`--alpha 100`). Its code moves λ at every micro-batch and only after warm-up epochs; here once a step, from the mean over micro-batches and processes, without warm-up."
 
     def forget_loss(self, batch):
-        return losses.logit_margin(batch.forget.logits)
+        return losses.logit_margin(batch.forget.logits, batch.forget.token_count)

@@ -23,9 +23,10 @@ class RMU(UnlearnTrainer):
     upstream = "How many norms of h the target has is left open (`--rmu_scale`); the paper's c is a constant (6.5 to 300 by model: `--rmu_coeff`) and its α 100 to 1600; its code trains down projections alone. CLEAR compares the mean over all tokens, image and padding too."
 
     def restrict(self):
-        self.layer = steering.train_layers_up_to(self, self.args.rmu_layer)
+        self.layer = steering.train_layers_up_to(self.model, self.args.rmu_layer, self.notes)
 
     def forget_loss(self, batch):
-        rows = batch.forget
-        length = self.args.rmu_coeff or self.args.rmu_scale * rows.reference_hidden.norm(dim=-1, keepdim=True)
-        return losses.steering(rows.hidden, steering.direction(self.args.seed, rows.hidden), length)
+        rows, args = batch.forget, self.args
+        length = args.rmu_coeff or args.rmu_scale * rows.reference_hidden.norm(dim=-1, keepdim=True)
+        target = length * steering.direction(args.seed, rows.hidden)
+        return losses.hidden_distance(rows.hidden, target, rows.token_count)

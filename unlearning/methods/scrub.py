@@ -22,8 +22,8 @@ class SCRUB(UnlearnTrainer):
     upstream = "The paper alternates (`--scrub_alternate true`). CLEAR is joint, with the KL as `--scrub_forget_kl model`."
 
     def forget_loss(self, batch):
-        pair = (batch.forget.reference_logits, batch.forget.logits)
-        return -losses.kl_to_reference(*(pair if self.args.scrub_forget_kl == "ref" else pair[::-1]))
+        rows, order = batch.forget, 1 if self.args.scrub_forget_kl == "ref" else -1
+        return -losses.kl_to_reference(*(rows.reference_logits, rows.logits)[::order], rows.token_count)
 
     def weights(self):
         turn = self.state.global_step % 2 if self.args.scrub_alternate else None

@@ -20,4 +20,5 @@ class SimNPO(UnlearnTrainer):
 
     def forget_loss(self, batch):
         rows = batch.forget
-        return losses.simnpo(rows.sequence_nll, rows.tokens, self.args.simnpo_beta, self.args.simnpo_delta)
+        beta, delta = self.args.simnpo_beta, self.args.simnpo_delta
+        return losses.simnpo(rows.sequence_nll, rows.tokens, beta, delta, rows.row_count)

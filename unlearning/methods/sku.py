@@ -10,7 +10,7 @@ K = 3
 
 
 class SKU(UnlearnTrainer):
-    """L = 2.5 NLL(F) + Σ₃ NLL(F → random answer) − .5 KL(p_ref ‖ p_θ) on R; then θ ← θ_ref − a (θ − θ_ref)."""
+    """L = 2.5 NLL(F) + 3 NLL(F → random answer) − .5 KL(p_ref ‖ p_θ) on R; then θ ← θ_ref − a (θ − θ_ref)."""
 
     name = "sku"
     roles = (Role.FORGET, *[Role.OTHER] * K, Role.RETAIN)
@@ -24,7 +24,7 @@ class SKU(UnlearnTrainer):
     fidelity = "official code"
 
     def forget_loss(self, batch):
-        return self.args.sku_bad * batch.forget.token_nll + batch.other.every(K)
+        return self.args.sku_bad * batch.forget.token_nll + K * batch.other.token_nll
 
     def finish(self):
-        vectors.negate(self, self.args.sku_scale)
+        vectors.negate(self.accelerator.unwrap_model(self.model), self.args.sku_scale, self.load_start)

@@ -21,4 +21,4 @@ class TaskVector(UnlearnTrainer):
         return batch.forget.token_nll
 
     def finish(self):
-        vectors.negate(self, self.args.task_scale)
+        vectors.negate(self.accelerator.unwrap_model(self.model), self.args.task_scale, self.load_start)

@@ -18,4 +18,5 @@ class UNDIAL(UnlearnTrainer):
 
     def forget_loss(self, batch):
         rows = batch.forget
-        return losses.undial(rows.logits, rows.reference_logits, rows.labels, self.args.undial_beta)
+        beta = self.args.undial_beta
+        return losses.undial(rows.logits, rows.reference_logits, rows.labels, beta, rows.token_count)

@@ -16,4 +16,4 @@ class WGA(UnlearnTrainer):
     def forget_loss(self, batch):
         rows = batch.forget
         weights = losses.wga_weights(rows.log_probs, self.args.wga_beta)
-        return losses.weighted_ascent(rows.log_probs, weights, rows.mask)
+        return losses.weighted_ascent(rows.log_probs, weights, rows.mask, rows.token_count)

@@ -13,7 +13,7 @@ from remem_tasks.errors import RememError
 from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Role, check_pictures, load_rows, stop_ids
 from unlearning.evaluation import prompts
-from unlearning.train import run
+from unlearning.run import run
 
 
 def counted(rows):

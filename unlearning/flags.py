@@ -1,0 +1,237 @@
+"""What becomes of each flag of TRL and transformers: it works, it is refused, or the result does not depend on it.
+
+python -m unlearning.flags > docs/flags.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from trl import ModelConfig, SFTConfig
+
+from remem_tasks.errors import RememError
+
+_OWN_LOSS = "the loss is the method's, over answer tokens"
+_OWN_DATA = (
+    "rows are encoded by the checkpoint's own processor and chat template, as they are when it is scored"
+)
+_OWN_EVAL = "evaluations measure NLL and exact match by themselves (see --eval_rows, --eval_em)"
+_PAIRS = "rows are drawn in pairs, every forget row once an epoch"
+_HOOKS = "a forward takes hooks (head, layers), which a compiled or patched model passes over"
+_QUANTISED = "a quantised base is not supported: use LoRA on a base in bfloat16 (--use_peft --dtype bfloat16)"
+
+# Why a flag may have no other value than its default.
+REFUSED: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("label_smoothing_factor", "loss_type", "completion_only_loss", "assistant_only_loss"), _OWN_LOSS
+    ),
+    "router_aux_loss_coef": _OWN_LOSS,
+    "average_tokens_across_devices": "means are always over the whole step, all processes together",
+    **dict.fromkeys(("train_sampling_strategy", "length_column_name", "shuffle_dataset"), _PAIRS),
+    **dict.fromkeys(
+        ("packing", "packing_strategy", "padding_free", "eval_packing", "pad_to_multiple_of"), _OWN_DATA
+    ),
+    **dict.fromkeys(
+        ("truncation_mode", "dataset_text_field", "dataset_kwargs", "dataset_num_proc"), _OWN_DATA
+    ),
+    **dict.fromkeys(("chat_template_path", "eos_token", "pad_token", "label_names"), _OWN_DATA),
+    "max_length": "cutting text would cut picture tokens off their pixels",
+    "remove_unused_columns": "examples hold no columns",
+    **dict.fromkeys(("prediction_loss_only", "include_for_metrics", "batch_eval_metrics"), _OWN_EVAL),
+    **dict.fromkeys(
+        ("eval_do_concat_batches", "eval_use_gather_object", "eval_accumulation_steps"), _OWN_EVAL
+    ),
+    **dict.fromkeys(("bf16_full_eval", "fp16_full_eval"), _OWN_EVAL),
+    **dict.fromkeys(
+        ("do_train", "do_eval", "do_predict"), "a run trains, and evaluates if --eval_strategy says so"
+    ),
+    **dict.fromkeys(("torch_compile", "torch_compile_backend", "torch_compile_mode"), _HOOKS),
+    **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), _HOOKS),
+    "use_cache": "a training step has no use for a cache",
+    "auto_find_batch_size": "what a step is made of would depend on the memory that was free",
+    "parallelism_config": "tensor and context parallel training are not supported (FSDP and DeepSpeed are accelerate's)",
+    "logging_nan_inf_filter": "a loss that is not finite ends the run",
+    **dict.fromkeys(
+        ("load_in_8bit", "load_in_4bit", "bnb_4bit_quant_type", "use_bnb_nested_quant"), _QUANTISED
+    ),
+    "bnb_4bit_quant_storage": _QUANTISED,
+    "lora_task_type": "the model is one that generates",
+}
+
+# Values beside the default that say what happens anyway.
+SAYS_THE_SAME: Mapping[str, tuple[Any, ...]] = {"completion_only_loss": (True,), "eval_packing": (False,)}
+
+# Where a run computes, what it writes and what it shows: weights and scores do not depend on these (but for rounding).
+ASIDE = frozenset(
+    [
+        "activation_checkpointing",
+        "activation_checkpointing_kwargs",
+        "activation_offloading",
+        "ddp_backend",
+        "ddp_broadcast_buffers",
+        "ddp_bucket_cap_mb",
+        "ddp_find_unused_parameters",
+        "ddp_static_graph",
+        "ddp_timeout",
+        "debug",
+        "disable_tqdm",
+        "dataloader_in_order",
+        "dataloader_multiprocessing_context",
+        "dataloader_num_workers",
+        "dataloader_persistent_workers",
+        "dataloader_pin_memory",
+        "dataloader_prefetch_factor",
+        "enable_jit_checkpoint",
+        "eval_delay",
+        "eval_on_start",
+        "eval_steps",
+        "eval_strategy",
+        "full_determinism",
+        "gradient_checkpointing",
+        "gradient_checkpointing_kwargs",
+        "hub_always_push",
+        "hub_model_id",
+        "hub_private_repo",
+        "hub_revision",
+        "hub_strategy",
+        "hub_token",
+        "include_num_input_tokens_seen",
+        "local_rank",
+        "log_level",
+        "log_level_replica",
+        "log_on_each_node",
+        "logging_first_step",
+        "logging_steps",
+        "logging_strategy",
+        "output_dir",
+        "per_device_eval_batch_size",
+        "project",
+        "push_to_hub",
+        "report_to",
+        "restore_callback_states_from_checkpoint",
+        "run_name",
+        "save_on_each_node",
+        "save_only_model",
+        "save_steps",
+        "save_strategy",
+        "save_total_limit",
+        "skip_memory_metrics",
+        "torch_empty_cache_steps",
+        "trackio_bucket_id",
+        "trackio_space_id",
+        "trackio_static_space_id",
+        "use_cpu",
+    ]
+)
+
+# What the result depends on.
+WORKS = frozenset(
+    [
+        "accelerator_config",
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
+        "attn_implementation",
+        "bf16",
+        "data_seed",
+        "dataloader_drop_last",
+        "deepspeed",
+        "dtype",
+        "fp16",
+        "fsdp",
+        "fsdp_config",
+        "gradient_accumulation_steps",
+        "greater_is_better",
+        "ignore_data_skip",
+        "learning_rate",
+        "load_best_model_at_end",
+        "lora_alpha",
+        "lora_dropout",
+        "lora_modules_to_save",
+        "lora_r",
+        "lora_target_modules",
+        "lora_target_parameters",
+        "lr_scheduler_kwargs",
+        "lr_scheduler_type",
+        "max_grad_norm",
+        "max_steps",
+        "metric_for_best_model",
+        "model_init_kwargs",
+        "model_name_or_path",
+        "model_revision",
+        "neftune_noise_alpha",
+        "num_train_epochs",
+        "optim",
+        "optim_args",
+        "optim_target_modules",
+        "per_device_train_batch_size",
+        "resume_from_checkpoint",
+        "seed",
+        "tf32",
+        "trust_remote_code",
+        "use_dora",
+        "use_peft",
+        "use_rslora",
+        "warmup_steps",
+        "weight_decay",
+    ]
+)
+
+
+def default_of(config: type, name: str) -> Any:
+    """The default of a config's field."""
+    field = config.__dataclass_fields__[name]
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def check(config: Any) -> None:
+    """Refuse what would be taken without effect.
+
+    Args:
+        config: a dataclass with some of these flags, as the user gave them.
+
+    Raises:
+        RememError: names the first flag of another value than its default, and why it has none.
+    """
+    for name, reason in REFUSED.items():
+        if name not in type(config).__dataclass_fields__:
+            continue
+        given, default = getattr(config, name), default_of(type(config), name)
+        if given != default and not (given in SAYS_THE_SAME.get(name, ()) and given is not None):
+            raise RememError(f"--{name} {given}: not taken, since {reason}; leave it out")
+
+
+def page() -> str:
+    """docs/flags.md."""
+    lines = [
+        "# Flags of TRL and transformers",
+        "",
+        "Made by `python -m unlearning.flags > docs/flags.md`; a test compares this page with the flags that the installed",
+        "releases have. `unlearning/train.py` takes all flags of `SFTConfig` (with `TrainingArguments`) and `ModelConfig`;",
+        "its own are in `--help`.",
+        "",
+        "| flag | |",
+        "|---|---|",
+    ]
+    for name in sorted(WORKS | ASIDE | REFUSED.keys()):
+        said = (
+            "works"
+            if name in WORKS
+            else "does not concern the result"
+            if name in ASIDE
+            else f"refused: {REFUSED[name]}"
+        )
+        lines.append(f"| `--{name}` | {said} |")
+    return "\n".join(lines) + "\n"
+
+
+def known() -> set[str]:
+    """The flags that the installed releases of TRL and transformers have."""
+    return {field.name for config in (SFTConfig, ModelConfig) for field in fields(config)}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,436 @@
+"""A run: everything that can be wrong is checked, then a trainer is built, trained, saved and recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig
+from peft.tuners.tuners_utils import check_target_module_exists
+from torch import nn
+from transformers import PreTrainedModel
+from trl import ModelConfig, get_peft_config
+
+from remem_tasks import checkpoints
+from remem_tasks.benchmarks.training_rows import TrainingRows
+from remem_tasks.checkpoint_files import digest
+from remem_tasks.errors import RememError
+from remem_tasks.files import write_whole
+from unlearning import preflight as gate
+from unlearning import weights as checkpoint
+from unlearning.card import card
+from unlearning.config import DataArguments, UnlearnConfig, parse
+from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
+from unlearning.mechanisms import reference
+from unlearning.methods import METHODS
+from unlearning.trainer import UnlearnTrainer
+from unlearning.weights import LANGUAGE_MODEL_TARGETS
+
+RECORD = "run.json"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result can depend on."""
+    found = {"python": sys.version.split()[0]}
+    for name in ("remem-unlearning", "torch", "transformers", "trl", "peft", "accelerate", "datasets"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def write_record(folder: str, record: dict[str, Any]) -> None:
+    """Replace `run.json` in one move, so that it is never half there."""
+    write_whole(Path(folder) / RECORD, json.dumps(record, indent=2, default=str) + "\n")
+
+
+def check_resumed(folder: str, identity: dict[str, Any]) -> None:
+    """Raise a RememError if the run in a folder is finished without checkpoints, or is another run."""
+    path = Path(folder) / RECORD
+    if not path.is_file():
+        return
+    earlier = json.loads(path.read_text())
+    for name, value in identity.items():
+        if name in earlier.get("identity", {}) and earlier["identity"][name] != value:
+            raise RememError(
+                f"'{folder}' holds a run with {name} = {earlier['identity'][name]}, not {value}; it cannot be resumed"
+            )
+    if earlier.get("status") == "finished" and not list(Path(folder).glob("checkpoint-*")):
+        raise RememError(f"the run in '{folder}' is finished and kept no checkpoint to go on from")
+
+
+def lora_config(model_args: ModelConfig) -> PeftConfig | None:
+    """PEFT's configuration, or None for full fine-tuning; by default LoRA on the language model only."""
+    if not model_args.use_peft:
+        return None
+    if (Path(model_args.model_name_or_path) / "adapter_config.json").is_file():
+        raise RememError(
+            f"'{model_args.model_name_or_path}' is an adapter: a second one on top could not be loaded again. "
+            f"Merge it (remem merge --adapter {model_args.model_name_or_path} --out MERGED) and start from MERGED, or "
+            "leave --use_peft out to train the whole model"
+        )
+    targets = model_args.lora_target_modules or LANGUAGE_MODEL_TARGETS
+    if any(str(name).endswith("lm_head") for name in ([targets] if isinstance(targets, str) else targets)):
+        raise RememError(
+            "lm_head cannot be a LoRA target: log-probabilities are computed from its weight directly"
+        )
+    model_args.lora_target_modules = targets
+    return get_peft_config(model_args)
+
+
+def check_targets(model: PreTrainedModel, peft_config: PeftConfig) -> None:
+    """Raise a RememError if LoRA's targets name no module of the model."""
+    targets = peft_config.target_modules
+    if targets != "all-linear" and not any(
+        check_target_module_exists(peft_config, name) for name, _ in model.named_modules()
+    ):
+        named = targets if isinstance(targets, str) else ", ".join(sorted(targets))
+        raise RememError(f"LoRA targets '{named}' are no modules of this model; see --lora_target_modules")
+
+
+def eval_rows(rows: TrainingRows, args: UnlearnConfig) -> dict[str, Any] | None:
+    """The tables evaluated during training, if `--eval_strategy` asks for it."""
+    if args.eval_strategy == "no":
+        return None
+    tables = (
+        {"forget": rows.forget, "retain": rows.retain} if rows.forget is not None else {"train": rows.train}
+    )
+    limit = args.eval_rows
+    return {
+        name: table.select([position * len(table) // limit for position in range(limit)])
+        if 0 < limit < len(table)
+        else table
+        for name, table in tables.items()
+    }
+
+
+def stopping_reason(trainer: UnlearnTrainer) -> str:
+    """Which limit ended a run that ended well."""
+    if trainer.stopped:
+        return trainer.stopped
+    if not trainer.trains:
+        return "nothing to train: the weights were edited once"
+    if trainer.state.global_step < trainer.state.max_steps:
+        return "stopped by a callback"
+    return "max_steps reached" if trainer.args.max_steps > 0 else "num_train_epochs reached"
+
+
+def unmoved(history: Sequence[Mapping[str, float]], change: float = 0.05) -> str | None:
+    """In words, that the NLL of the forget rows is what it was; None if it moved, or is not known twice.
+
+    Args:
+        history: a trainer's log; evaluations are taken before the figures of training batches.
+        change: by how much of its first value it must have moved.
+    """
+    for name in ("eval_forget_nll", "forget_nll"):
+        values = [entry[name] for entry in history if name in entry]
+        if len(values) > 1:
+            first, last = values[0], values[-1]
+            if abs(last - first) >= change * abs(first):
+                return None
+            return f"the NLL of the forget rows has not moved: {first:.4g} nats per token at first, {last:.4g} at last"
+    return None
+
+
+def final_figures(history: list[dict]) -> dict[str, float]:
+    """The last value logged under each name."""
+    found: dict[str, float] = {}
+    for entry in history:
+        found.update(entry)
+    return {name: value for name, value in found.items() if name not in ("step", "epoch", "total_flos")}
+
+
+@dataclass
+class Models:
+    """The models of a run, as they are before its trainer is built.
+
+    Attributes:
+        trained: the one that is to be trained; in full fine-tuning frozen but for `--train`.
+        peft_config: of the adapter it gets, or None.
+        reference: the model before unlearning, where the losses need it beside the trained one.
+        load: gives a fresh copy of the model before unlearning.
+    """
+
+    trained: PreTrainedModel
+    peft_config: PeftConfig | None
+    reference: PreTrainedModel | None
+    load: Callable[[], PreTrainedModel]
+
+
+def load_models(args: UnlearnConfig, model_args: ModelConfig, load: Callable[[], PreTrainedModel]) -> Models:
+    """The models that a method needs.
+
+    Args:
+        load: gives a copy of the starting model.
+
+    Raises:
+        RememError: what is to be trained is none of the model, or the method cannot train it so.
+    """
+    method, peft_config = METHODS[args.method], lora_config(model_args)
+    if peft_config and not method.adapters:
+        raise RememError(f"{args.method} edits the weights themselves: leave --use_peft out")
+    if args.l1_lora and not peft_config:
+        raise RememError("--l1_lora is a term over LoRA matrices: it needs --use_peft")
+    if peft_config and (args.train != "all" or args.vision_lr is not None):
+        raise RememError(
+            "--train and --vision_lr are for full fine-tuning; with LoRA use --lora_target_modules"
+        )
+    model = load()
+    if peft_config:
+        check_targets(model, peft_config)
+    else:
+        trained = checkpoint.select_trained(model, args.train)
+        if method.trains:
+            checkpoint.check_precision(model)
+        if args.vision_lr is not None and not trained["vision_tower"]:
+            raise RememError("--vision_lr is given, but --train leaves the vision tower as it is")
+
+    def load_start() -> PreTrainedModel:
+        return load().requires_grad_(False)
+
+    beside = method.needs_model(args) and not peft_config
+    return Models(model, peft_config, load_start() if beside else None, load_start)
+
+
+def build_trainer(
+    args: UnlearnConfig,
+    rows: TrainingRows,
+    processor: Any,
+    models: Models,
+    *,
+    encoder: Encoder | None = None,
+) -> UnlearnTrainer:
+    """The trainer of a run, the same for the script, the sweep and the tests.
+
+    Args:
+        args: of `config.parse`, as for all that follows.
+        rows: of `data.load_rows`.
+        processor: the checkpoint's.
+        models: of `load_models`.
+        encoder: one that has encoded some of the rows before; None makes one.
+    """
+    return METHODS[args.method](
+        models.trained,
+        args,
+        rows,
+        processor,
+        eval_rows=eval_rows(rows, args),
+        reference_model=models.reference,
+        load_start=models.load,
+        peft_config=models.peft_config,
+        encoder=encoder,
+    )
+
+
+@dataclass
+class Prepared:
+    """A run whose input has been checked; nothing is written yet.
+
+    Attributes:
+        identity: what a run must share with one that it resumes.
+        gate: the verdict on the starting model; None in stage 1.
+        resume: a checkpoint, True for the newest, or None.
+    """
+
+    data_args: DataArguments
+    args: UnlearnConfig
+    model_args: ModelConfig
+    rows: TrainingRows
+    processor: Any
+    models: Models
+    identity: dict[str, Any]
+    gate: dict[str, Any] | None
+    resume: str | bool | None
+
+
+def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConfig) -> Prepared:
+    """Everything that can be wrong is found here, before anything is written.
+
+    Raises:
+        RememError: says what is wrong.
+    """
+    method = METHODS[args.method]
+    resume = {"true": True, "false": None}.get(
+        str(args.resume_from_checkpoint).lower(), args.resume_from_checkpoint
+    )
+    checkpoint.check_output_dir(args.output_dir, bool(resume), args.overwrite_output_dir)
+    if isinstance(resume, str) and not Path(resume, "trainer_state.json").is_file():
+        raise RememError(
+            f"--resume_from_checkpoint '{resume}' is no checkpoint of a run (no trainer_state.json)"
+        )
+    checkpoint.check_path(model_args.model_name_or_path)
+    rows = load_rows(
+        data_args.data,
+        method.rows_from,
+        data_args.forget,
+        data_args.finetune_split,
+        data_args.identity_rule,
+        alternatives=Role.ALT in method.roles and args.alternatives != "model",
+        modality=data_args.modality,
+        faults=data_args.faults,
+        caption_questions=data_args.caption_questions,
+    )
+    check_pictures(rows.tables)
+    base = os.path.abspath(path) if os.path.isdir(path := model_args.model_name_or_path) else path
+    asked = None
+    if method.stage == 2:
+        asked = gate.ask(args.gate_results, base, data_args.forget, rows, args.no_gate)
+    remote = {"revision": model_args.model_revision, "trust_remote_code": args.trust_remote_code}
+    processor = checkpoints.load_processor(base, **remote)
+    options = {
+        **remote,
+        "dtype": model_args.dtype or "float32",
+        "attn_implementation": model_args.attn_implementation,
+        **(args.model_init_kwargs or {}),
+    }
+
+    def load() -> PreTrainedModel:
+        model = checkpoint.load_model(base, **options)
+        model.config.name_or_path = model.name_or_path = base
+        return model
+
+    models = load_models(args, model_args, load)
+    identity = {
+        "method": args.method,
+        "model": base,
+        "data": rows.fingerprint(),
+        "forget": data_args.forget if method.rows_from != "finetune" else None,
+        "use_peft": model_args.use_peft,
+        "seed": args.seed,
+        "weights": digest(models.trained),
+    }
+    if resume:
+        check_resumed(args.output_dir, identity)
+    check_encoding(Encoder(processor, stop_ids(models.trained), cache_mb=0), rows.tables)
+    return Prepared(data_args, args, model_args, rows, processor, models, identity, asked, resume)
+
+
+def adapter_parts(model: nn.Module) -> str:
+    """How many of an adapter's tensors lie in each part of the model, in words."""
+    found = Counter(checkpoint.part_of(name) for name, p in model.named_parameters() if p.requires_grad)
+    return "adapter tensors: " + ", ".join(f"{found[part]} in {part}" for part in checkpoint.PARTS)
+
+
+def record_of(run: Prepared, trainer: UnlearnTrainer) -> dict[str, Any]:
+    """What `run.json` says when training begins."""
+    args, model = run.args, trainer.model
+    adapted = run.models.peft_config is not None
+    return {
+        "status": "running",
+        "identity": run.identity,
+        "method": args.method,
+        "options": args.method_options,
+        "weights": {
+            "gamma": args.gamma,
+            "alpha": args.alpha,
+            "retain_loss": args.retain_loss,
+            "l1_lora": args.l1_lora,
+        },
+        "reference": reference.kind(trainer.references(args), adapted),
+        "notes": trainer.notes,
+        "model": run.identity["model"],
+        "gate": run.gate,
+        "data": {
+            "source": run.data_args.data,
+            "forget": run.identity["forget"],
+            "modality": run.data_args.modality,
+            "faults": run.rows.faults,
+            "fingerprint": run.identity["data"],
+        },
+        "rows": {
+            "train": len(run.rows.train),
+            "retain": len(run.rows.retain) if run.rows.retain is not None else None,
+        },
+        "trained": "adapter" if adapted else dict(checkpoint.trained_by_part(model)),
+        "parameters": {
+            "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "all": sum(p.numel() for p in model.parameters()),
+        },
+        "adapter_parts": adapter_parts(model) if adapted else "",
+        "processes": trainer.accelerator.num_processes,
+        "device": str(args.device),
+        "seed": args.seed,
+        "versions": versions(),
+        "arguments": {"data": vars(run.data_args), "model": vars(run.model_args), "training": args.to_dict()},
+        "resumed_from": None,
+    }
+
+
+def train(trainer: UnlearnTrainer, resume: str | bool | None) -> dict[str, Any]:
+    """Train to the end and let the method finish; what the record says of it."""
+    begun = time.time()
+    result = trainer.train(resume_from_checkpoint=resume)
+    trainer.finish()
+    if trainer.eval_dataset and type(trainer).finish is not UnlearnTrainer.finish:
+        # The weights are others than those of the last evaluation.
+        trainer.evaluate(metric_key_prefix="final")
+    figures = final_figures(trainer.state.log_history)
+    if still := unmoved(trainer.state.log_history):
+        trainer.notes["forget_nll"] = still
+        trainer.accelerator.print(f"warning: {still}")
+    return {
+        "status": "finished",
+        "resumed_from": trainer.resumed_from,
+        "stopped": stopping_reason(trainer),
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "figures": figures,
+        "train_loss": result.training_loss,
+        "seconds": round(time.time() - begun, 2),
+        "steps_per_second": result.metrics.get("train_steps_per_second"),
+    }
+
+
+def run(argv: list[str]) -> int:
+    """One run, from arguments to a saved model; the exit status."""
+    parsed = parse(argv)
+    if parsed is None:
+        return 0
+    prepared = prepare(*parsed)
+    args, begun = prepared.args, time.time()
+    # All processes have checked by now; the first one may write.
+    args.distributed_state.wait_for_everyone()
+    if args.overwrite_output_dir and args.process_index == 0:
+        checkpoint.clear(args.output_dir)
+    args.distributed_state.wait_for_everyone()
+    trainer = build_trainer(args, prepared.rows, prepared.processor, prepared.models)
+    record = record_of(prepared, trainer)
+    tell, first = trainer.accelerator.print, trainer.is_world_process_zero()
+    if first:
+        write_record(args.output_dir, record)
+    tell(
+        f"{args.method}: {record['rows']['train']} rows, {record['parameters']['trainable']:,} of "
+        f"{record['parameters']['all']:,} parameters, {record['processes']} process(es) on {record['device']}, "
+        f"reference: {record['reference']}{record['adapter_parts'] and '; ' + record['adapter_parts']}"
+    )
+    if prepared.gate:
+        tell(gate.told(prepared.gate))
+    try:
+        record |= train(trainer, prepared.resume)
+    except Exception as error:
+        # Whichever process it is: the others are ended, and could not tell.
+        kept = checkpoint.last_checkpoint(args.output_dir, trainer.accelerator.num_processes)
+        failed = {"status": "failed", "stopped": checkpoints.reason(error), "last_checkpoint": kept}
+        write_record(args.output_dir, {**record, **failed})
+        raise
+    trainer.save_model(args.output_dir, _internal_call=True)  # pushed when its record is complete
+    if prepared.models.peft_config and first:
+        trainer.model.generation_config.save_pretrained(args.output_dir)
+    if first:
+        record["seconds"] = round(time.time() - begun, 2)
+        write_record(args.output_dir, record)
+        Path(args.output_dir, "README.md").write_text(card(record), encoding="utf-8")
+        print(f"saved to {args.output_dir}")
+    if args.push_to_hub:
+        trainer.push_to_hub()
+    trainer.end()
+    return 0
