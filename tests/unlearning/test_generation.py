@@ -87,7 +87,7 @@ def test_training_replies_and_alternatives_ignore_it(make_trainer, hostile, flag
     plain = said(0), said(2)
     assert len(plain[1]) == 6 and len({tuple(ids) for ids in plain[1]}) > 3
     row = trainer.rows.forget[0]
-    invented = alternatives.invented(trainer, row)
+    invented = alternatives.invented(model, trainer.encoder, row, 3, trainer.args.alternatives_tokens, 0)
     for names in (
         list(HOSTILE),
         ["no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "min_new_tokens"],
@@ -96,10 +96,12 @@ def test_training_replies_and_alternatives_ignore_it(make_trainer, hostile, flag
         assert (said(0), said(2)) == plain, names
         base = model.get_base_model() if flags else model
         assert base.generation_config is own and model.generation_config is own, "it is given back"
-    assert alternatives.invented(trainer, row) == invented
-    assert evaluation.greedy(trainer, model, rows, 10) == trainer.encoder.tokenizer.batch_decode(
-        plain[0], skip_special_tokens=True
+    assert (
+        alternatives.invented(model, trainer.encoder, row, 3, trainer.args.alternatives_tokens, 0) == invented
     )
+    assert evaluation.greedy(
+        trainer.forward, trainer.encoder, rows, 10
+    ) == trainer.encoder.tokenizer.batch_decode(plain[0], skip_special_tokens=True)
 
 
 def test_it_is_given_back_after_an_error(make_trainer, hostile):
