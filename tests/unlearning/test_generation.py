@@ -130,7 +130,7 @@ def test_greedy_replies_are_those_of_the_engine(make_trainer):
     replies = decoder.greedy(decoder.prefill([Chat(turns, "row") for turns in asked]), 10)
     examples = [trainer.train_dataset.forget.example(index) for index in range(3)]
     engine = [processor.tokenizer.decode(reply.tokens, skip_special_tokens=True) for reply in replies]
-    assert engine == evaluation.greedy(trainer, trainer.model, examples, 10)
+    assert engine == evaluation.greedy(trainer.forward, trainer.encoder, examples, 10)
 
 
 def test_the_engine_ignores_it(checkpoints, tmp_path):
