@@ -22,17 +22,14 @@ def test_a_process_and_this_one_score_alike(checkpoints, data_dir, tmp_path):
 
 
 def test_a_process_that_fails_is_told_in_one_line(tmp_path, monkeypatch):
-    class Ended:
-        returncode = 3
-
-    def failing(command, env, **kwargs):
-        assert env["REMEM_DATA"] == "d" and "REMEM_METRICS" not in env
-        kwargs["stdout"].write("Traceback\nRememError: no such thing\n")
-        return Ended()
+    def failing(command, environment, output):
+        assert environment["REMEM_DATA"] == "d" and "REMEM_METRICS" not in environment
+        output.write("Traceback\nRememError: no such thing\n")
+        return 1
 
     monkeypatch.setenv("REMEM_METRICS", "memo")
-    monkeypatch.setattr(evaluate.subprocess, "run", failing)
-    with pytest.raises(RememError, match="ended with status 3: RememError: no such thing"):
+    monkeypatch.setattr(evaluate, "run", failing)
+    with pytest.raises(RememError, match="ended with status 1: RememError: no such thing"):
         evaluate.score("m", ["remem_test"], tmp_path / "s", {"REMEM_DATA": "d", "REMEM_METRICS": None})
 
 

@@ -82,6 +82,7 @@ class Prompts:
             raise RememError(f"{chats[0].row}: out of memory while its batch was prepared") from error
         except Exception as error:
             if isinstance(error, RuntimeError) and "memory" in str(error).lower():
+                error.add_note(f"while preparing {', '.join(chat.row for chat in chats[:3])}")
                 raise  # the caller deals with it
             for chat in chats if len(chats) > 1 else ():
                 self.encode([chat])

@@ -56,6 +56,7 @@ FUNCTIONS = [
     ("trl", "SFTTrainer._load_optimizer_and_scheduler", ("checkpoint",)),
     ("trl", "SFTTrainer._load_from_checkpoint", ("resume_from_checkpoint", "model")),
     ("trl", "SFTTrainer._load_best_model", ("self",)),
+    ("trl", "SFTTrainer._load_rng_state", ("checkpoint",)),
     ("trl", "SFTTrainer._send_telemetry", ("self",)),
     ("trl", "SFTTrainer.save_model", ("output_dir", "_internal_call")),
     ("trl", "SFTTrainer.log", ("logs", "start_time")),

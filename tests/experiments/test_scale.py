@@ -116,15 +116,12 @@ def test_all_cells_are_asked_about_the_same_people_in_all_hops(played, tmp_path)
 
 
 def test_a_training_that_fails_is_told_in_one_line(tmp_path, monkeypatch):
-    class Ended:
-        returncode = 1
-
-    def failing(command, stdout, **kwargs):
+    def failing(command, environment, output):
         assert command[1].endswith("unlearning/train.py") and "--max_steps" in command
-        stdout.write("Traceback\ntrain: error: no such checkpoint\n")
-        return Ended()
+        output.write("Traceback\ntrain: error: no such checkpoint\n")
+        return 1
 
-    monkeypatch.setattr(module.subprocess, "run", failing)
+    monkeypatch.setattr(module, "run", failing)
     with pytest.raises(
         RememError, match="training 'model' ended with status 1: train: error: no such checkpoint"
     ):

@@ -23,7 +23,7 @@ from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError
 from remem_tasks.harness.remem_hf import RememHF
-from unlearning.config import UnlearnConfig
+from unlearning.config import Arguments
 from unlearning.experiments import sweep as module
 from unlearning.experiments import sweep_table
 from unlearning.experiments.sweep import (
@@ -51,7 +51,7 @@ PLAN = Plan(data="d", base="b", gold="0.1", steps=(2, 4), batch=2)
 @pytest.mark.parametrize("name", FORGET_METHODS)
 def test_every_method_has_a_grid_that_spends_the_budget(name):
     made = grid(name, PLAN)
-    known = {one.name for one in fields(UnlearnConfig)}
+    known = {one.name for one in fields(Arguments)}
     assert len(made) == PLAN.budget == len({label(settings) for settings in made})
     assert all(set(settings) <= known for settings in made)
     assert all(len(grid(name, replace(PLAN, budget=budget))) <= budget for budget in range(1, 9))
@@ -319,7 +319,7 @@ def test_a_run_that_is_not_finite_is_an_outcome(bench):
     assert found["outcome"] == "non-finite" and re.search("step|weights", found["reason"])
     assert all(torch.isfinite(value).all() for value in bench.base.parameters())
     found = bench.run("manu", {"manu_share": 2.0}, bench.tuning, 0, [1])
-    assert found["outcome"] == "failed" and "a share is above 0" in found["reason"] and not found["points"]
+    assert found["outcome"] == "failed" and "must be above 0" in found["reason"] and not found["points"]
     found = bench.run("manu", {"manu_share": 0.5}, bench.tuning, 0, [1])
     assert found["outcome"] == "finished" and [point["step"] for point in found["points"]] == [0]
     assert "neurons" in found["notes"]["pruned"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import datasets
 
 from remem_tasks.benchmarks.remem import data as load
+from remem_tasks.data.tables import read_parquet
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.words import occurs, tokens
 
@@ -56,7 +57,7 @@ def load_perturbed(source: str | None, split: str) -> datasets.Dataset:
         raise RememError(
             f"{source} has no config '{CONFIG}' for split '{split}' (paraphrases and wrong answers beside the rows)"
         )
-    beside = load.read_parquet(source, split, files)
+    beside = read_parquet(source, split, files)
     if missing := [name for name in FEATURES if name not in beside.column_names]:
         raise RememError(
             f"{source}, config '{CONFIG}', split '{split}': missing column(s) {', '.join(missing)}"

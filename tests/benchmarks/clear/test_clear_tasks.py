@@ -131,6 +131,8 @@ def test_every_number_equals_plain_forwards(clear_here, checkpoints, arch, monke
         }
         assert (scores.pop("clear_rows"), scores.pop("clear_failed_rate")) == (len(rows), 0.0)
         assert scores.pop("clear_blank_rate") < 1
+        for rate in ("clear_refusal_rate", "clear_coverage"):  # (tests/metrics/test_refusal.py)
+            assert 0 <= scores.pop(rate) <= 1
         assert scores == pytest.approx(found, rel=1e-4, abs=1e-6), task
         kept = {sample["clear_rows"]["row_id"]: sample["clear_rows"] for sample in results["samples"][task]}
         assert set(kept) == {row["row_id"] for row in rows}

@@ -118,7 +118,7 @@ def test_questions_are_those_of_the_rows(mllmu_data):
             (raw,) = [raw for raw in row["Mask_Task"] if raw["Question"] == one["question"]]
             assert raw["Type"] == column and raw["Ground_Truth"] == one["answer"]
             assert one["prompt"].startswith(raw["Question"].replace("__", "[Blank]"))
-            assert one["cloze"] == raw["Question"].split("__")[0].strip()
+            assert one["cloze"] == raw["Question"].split("__")[0]  # with its space, if there is one
         else:
             (raw,) = [raw for raw in row["Generation_Task"] if raw["Question"] == one["question"]]
             assert raw["Type"] == column and raw["Ground_Truth"] == one["answer"]

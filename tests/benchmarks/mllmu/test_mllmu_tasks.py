@@ -90,6 +90,8 @@ def test_every_number(mllmu_here, simple):
         if name.startswith("mllmu_") and "stderr" not in name
     }
     assert (scores.pop("mllmu_rows"), scores.pop("mllmu_failed_rate")) == (36, 0.0)
+    for rate in ("mllmu_refusal_rate", "mllmu_coverage"):  # (tests/metrics/test_refusal.py)
+        assert 0 <= scores.pop(rate) <= 1
     assert scores == pytest.approx({name: np.mean(of) for name, of in values.items()})
     assert all(0 < score < 1 for name, score in scores.items() if name != "mllmu_unlettered_rate")
 
