@@ -19,6 +19,7 @@ from remem_tasks.benchmarks.remem.schema import (
     parse_hop,
     parse_keywords,
 )
+from remem_tasks.data.pictures import check_image, decode_image
 
 __all__ = [
     "COLUMNS",
@@ -27,7 +28,9 @@ __all__ = [
     "SPLITS",
     "TEXT_COLUMNS",
     "available_splits",
+    "check_image",
     "check_nested",
+    "decode_image",
     "fingerprint",
     "identity_of",
     "load_split",
