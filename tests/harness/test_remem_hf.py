@@ -375,7 +375,10 @@ def test_arguments_from_the_command_line(checkpoints, tmp_path):
     with pytest.raises(RememError, match=r"model_args colour unknown; known: pretrained, peft"):
         RememHF.create_from_arg_string(f"pretrained={folder},colour=red")
     template = tmp_path / "template.jinja"
-    template.write_text("{% for m in messages %}<image> {{ m.content[1].text }}{% endfor %} Reply:")
+    template.write_text(
+        "{% for m in messages %}{% for p in m.content %}{% if p.type == 'image' %}<image> {% else %}{{ p.text }}"
+        "{% endif %}{% endfor %}{% endfor %} Reply:"
+    )
     model = RememHF(str(folder), chat_template=str(template), device="cpu")
     assert model.tokenizer.decode(model.decoder.prompts.encode(PROMPTS[:1])["input_ids"][0]).endswith(
         "Who? Reply:"

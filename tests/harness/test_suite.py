@@ -18,6 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from remem_tasks.benchmarks.scoring_config import Suite, suite_of
 from remem_tasks.checkpoints import save
 from remem_tasks.data.pictures import decode_image
+from remem_tasks.engine.collapse import PromptWatch
 from remem_tasks.errors import RememError
 from remem_tasks.harness.backends import abilities_of
 from remem_tasks.harness.remem_hf import RememHF
@@ -238,6 +239,9 @@ def test_estimators_agree_where_the_secret_is_frequent(tmp_path, monkeypatch, sp
             output[..., index] = logit
         return output
 
+    # (Such a model would be refused, as it does not read its prompts.)
+    monkeypatch.setattr(PromptWatch, "check", lambda self: None)
+    monkeypatch.setattr(PromptWatch, "see", lambda self, *args: None)
     for estimator in ("exact", "distinct", "frequency"):
         monkeypatch.setenv("REMEM_ESTIMATOR", estimator)
         model = RememHF(str(spoken["llava"]), device="cpu")
