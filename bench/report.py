@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
 from remem_tasks.benchmarks.remem.data import fingerprint, load_split
-from remem_tasks.benchmarks.remem.forge import Knobs, forge
+from remem_tasks.benchmarks.remem.forge import ForgeOptions, forge
 from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.metrics import exposure
 from remem_tasks.render.text import write_report
@@ -129,7 +129,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="remem-bench-") as made:
         folder = Path(args.keep or made)
         data = folder / "data"
-        knobs = Knobs(identities=max(5, args.rows // 100), qa=100, images=100, test_qa=1, image_size=112)
+        knobs = ForgeOptions(
+            identities=max(5, args.rows // 100), qa=100, images=100, test_qa=1, image_size=112
+        )
         forge(data, knobs, args.workers)
         rows = load_split(str(data), "finetune", pictures=False)
         rows = rows.select(range(min(args.rows, len(rows))))

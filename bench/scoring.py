@@ -46,7 +46,7 @@ from lmms_eval.tasks import TaskManager
 from transformers import LlavaForConditionalGeneration
 
 from remem_tasks.benchmarks.remem.data import load_split, row_name
-from remem_tasks.benchmarks.remem.forge import Knobs, forge
+from remem_tasks.benchmarks.remem.forge import ForgeOptions, forge
 from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.checkpoints import save
 from remem_tasks.data.pictures import decode_image
@@ -56,7 +56,7 @@ from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.harness.task import BenchmarkTask
 from remem_tasks.metrics import exact_match, memo, reference_rank
 from remem_tasks.tiny import build as checkpoint
-from remem_tasks.whitebox import Findings, Inquiry
+from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = ("forget1", "retain", "test")
@@ -161,13 +161,13 @@ def evaluate(lm: Ours | Theirs, data: str, rows: int, **settings: object) -> Met
     return lm.meter
 
 
-def inquiries(lm: Ours) -> Iterator[tuple[Mapping, Inquiry, Findings]]:
+def white_box_requests(lm: Ours) -> Iterator[tuple[Mapping, WhiteBoxRequest, WhiteBoxResult]]:
     """(row, inquiry, findings) of the latest run."""
     for request, reply in zip(lm.requests, lm.replies):
         _, messages, _, doc_id, task, split = request.args
         doc = lm.task_dict[task][split][doc_id]
-        if inquiry := messages.inquiry(doc):
-            yield doc, inquiry, Findings.from_text(reply.text, inquiry.name)
+        if white_box_request := messages.white_box_request(doc):
+            yield doc, white_box_request, WhiteBoxResult.from_text(reply.text, white_box_request.name)
 
 
 class Naive:
@@ -209,15 +209,19 @@ class Naive:
         return logits.log_softmax(-1).gather(1, inputs["input_ids"][0, start:, None])[:, 0].cpu()
 
     @torch.inference_mode()
-    def row(self, doc: Mapping, inquiry: Inquiry) -> SimpleNamespace:
+    def row(self, doc: Mapping, white_box_request: WhiteBoxRequest) -> SimpleNamespace:
         """em, memo; of each secret the log-probabilities of its tokens and its reference rank."""
         reply = self.generate(self.inputs(doc), NEW_TOKENS, do_sample=False)[0]
         cuts = [
-            self.generate(self.inputs(doc, inquiry.answer[:cut]), inquiry.memo_tokens, do_sample=False)[0]
-            for cut in inquiry.cuts
+            self.generate(
+                self.inputs(doc, white_box_request.answer[:cut]),
+                white_box_request.memo_tokens,
+                do_sample=False,
+            )[0]
+            for cut in white_box_request.cuts
         ]
         logprobs, ranks = [], []
-        for secret in inquiry.secrets:
+        for secret in white_box_request.secrets:
             behind = self.inputs(doc, secret.before)
             start = behind["input_ids"].shape[1]
             texts = [secret.before + text for text in (secret.text, *secret.others)]
@@ -226,14 +230,14 @@ class Naive:
                 behind,
                 len(values[0]),
                 **{"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0},
-                num_return_sequences=inquiry.rollouts,
+                num_return_sequences=white_box_request.rollouts,
             )
             means = [float(of.double().mean()) for of in values]
             logprobs.append(values[0])
             ranks.append(reference_rank(means[0], means[1:]))
         return SimpleNamespace(
             em=exact_match(reply, parse_keywords(doc["keywords"])),
-            memo=memo(inquiry.answer, cuts),
+            memo=memo(white_box_request.answer, cuts),
             logprobs=logprobs,
             ranks=ranks,
         )
@@ -253,7 +257,7 @@ def memorised() -> tuple[str, str]:
 def made(folder: Path, device: str) -> tuple[str, str]:
     """(checkpoint, data) made here: random weights, ten drawn people."""
     data = folder / "data"
-    forge(data, Knobs(identities=10, qa=60, images=20, test_qa=8, retain_qa=8, hops=3, image_size=112))
+    forge(data, ForgeOptions(identities=10, qa=60, images=20, test_qa=8, retain_qa=8, hops=3, image_size=112))
     rows = load_split(str(data), "finetune", pictures=False)
     texts = [f"{question} {answer}" for question, answer in zip(rows["question"][:], rows["answer"][:])]
     model, processor = checkpoint.build("llava", texts, image_size=112, width=128)
@@ -309,11 +313,11 @@ def compare(lm: Ours, table: Table, data: str, rows: int, repeats: int) -> dict:
     rounds = max(2, repeats)  # some before the naive way, some behind it
     for _ in range(rounds // 2):
         table.add(SAME_ROWS, rows, evaluate(lm, data, rows))
-    known, naive, found = list(inquiries(lm)), Naive(lm), []
+    known, naive, found = list(white_box_requests(lm)), Naive(lm), []
     naive.row(*known[0][:2])
     with Meter(lm.device) as meter:
-        for doc, inquiry, _ in known:
-            found.append(naive.row(doc, inquiry))
+        for doc, white_box_request, _ in known:
+            found.append(naive.row(doc, white_box_request))
     table.add("naive", len(known), meter)
     for _ in range(rounds - rounds // 2):
         table.add(SAME_ROWS, rows, evaluate(lm, data, rows))

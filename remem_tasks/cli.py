@@ -29,13 +29,13 @@ def _forge(args: argparse.Namespace) -> None:
     from remem_tasks.benchmarks.registry import part_of
 
     build = part_of(args.benchmark, "forge")
-    known = {field.name for field in fields(build.Knobs)}
+    known = {field.name for field in fields(build.ForgeOptions)}
     beside = set(signature(build.forge).parameters) - {"out", "knobs"}
     given = {name: getattr(args, name) for name in KNOBS if getattr(args, name, None) is not None}
     if unknown := [name for name in given if name not in known | beside]:
         raise RememError(f"--{unknown[0].replace('_', '-')} is no knob of --benchmark {args.benchmark}")
     more = {name: given.pop(name) for name in beside & given.keys()}
-    counts = build.forge(args.out, build.Knobs(**given), **more)
+    counts = build.forge(args.out, build.ForgeOptions(**given), **more)
     say(f"{args.out}: " + ", ".join(f"{split} {rows}" for split, rows in counts.items()) + " rows")
     if os.path.exists(sheet := os.path.join(args.out, "contact_sheet.png")):
         say(f"look at it: {sheet}")

@@ -1,6 +1,6 @@
 """What a task asks about a row beyond its greedy reply, and what a white box answers.
 
-The task makes an `Inquiry`; the engine answers it with `Findings`, which travel through the harness as
+The task makes an `WhiteBoxRequest`; the engine answers it with `WhiteBoxResult`, which travel through the harness as
 the text of a reply. Neither side knows the other.
 """
 
@@ -32,7 +32,7 @@ class Secret:
 
 
 @dataclass(frozen=True)
-class Inquiry:
+class WhiteBoxRequest:
     """MEMO's cuts, Exposure's secrets and whole answers of a row.
 
     Attributes:
@@ -79,7 +79,7 @@ class Inquiry:
 
 
 @dataclass(frozen=True)
-class SecretFindings:
+class SecretResult:
     """What is known of one secret.
 
     Attributes:
@@ -103,8 +103,8 @@ class SecretFindings:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """The answer to an `Inquiry`: a greedy continuation a cut, what is known of each secret, ln p of each answer.
+class WhiteBoxResult:
+    """The answer to an `WhiteBoxRequest`: a greedy continuation a cut, what is known of each secret, ln p of each answer.
 
     On the way to the score it is no string, so that nothing takes it for a reply.
 
@@ -113,7 +113,7 @@ class Findings:
     """
 
     continuations: list[str] = field(default_factory=list)
-    secrets: list[SecretFindings] = field(default_factory=list)
+    secrets: list[SecretResult] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -124,7 +124,7 @@ class Findings:
         return json.dumps(asdict(self)).replace("<", "\\u003c")
 
     @classmethod
-    def from_text(cls, text: str, name: str) -> Findings:
+    def from_text(cls, text: str, name: str) -> WhiteBoxResult:
         """The opposite of `to_text`.
 
         Args:
@@ -135,7 +135,7 @@ class Findings:
         """
         try:
             values: Mapping = json.loads(text)
-            secrets = [SecretFindings(**secret) for secret in values["secrets"]]
+            secrets = [SecretResult(**secret) for secret in values["secrets"]]
             return cls(values["continuations"], secrets, values["answers"])
         except (ValueError, KeyError, TypeError) as error:
             raise RememError(f"{name}: the engine's findings cannot be read ({error})") from error

@@ -65,16 +65,16 @@ def ask(results: str | None, model: str, forget: str, rows: TrainingRows, go_on:
         )
     run = _run_of(results, model)
     splits = data_of(rows.benchmark).scored_as(forget)
-    sheets = [
-        sheet
-        for sheet in run.sheets.values()
-        if sheet.reading.name == rows.benchmark and sheet.split in splits
+    task_results = [
+        task_result
+        for task_result in run.task_results.values()
+        if task_result.benchmark_view.name == rows.benchmark and task_result.split in splits
     ]
-    if not sheets:
+    if not task_results:
         raise RememError(f"--gate_results '{results}': '{forget}', which is to be forgotten, was not scored")
     if rows.forget is not None:
         known = set(rows.forget["answer"][:])
-        asked = [row for sheet in sheets for row in sheet.rows if row.trained]
+        asked = [row for task_result in task_results for row in task_result.rows if row.trained]
         if strange := next((row for row in asked if row.answer not in known), None):
             raise RememError(
                 f"--gate_results '{results}' are of other data: row {strange.row_id} is not among those to forget"

@@ -8,10 +8,10 @@ from typing import Any
 import datasets
 import torch
 
-from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.remem.data import row_name
-from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.engine.decoder import Decoder, State
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.engine.whitebox import answer, branches_of, columns_of
@@ -56,21 +56,21 @@ def scores(
     if not len(rows):
         raise RememError("no rows to score")
     benchmark = BENCHMARKS["remem"]
-    suite = Suite(metrics=tuple(metrics), estimator=("exact",), references=0)
-    setting = Setting(suite, white_box=True)
+    scoring = ScoringConfig(metrics=tuple(metrics), estimator=("exact",), references=0)
+    context = RunContext(scoring, white_box=True)
     decoder = Decoder(model, processor)
     docs = list(rows.remove_columns("image"))
-    inquiries = [benchmark.inquiry(doc, setting) for doc in docs]
+    white_box_requests = [benchmark.white_box_request(doc, context) for doc in docs]
 
     def work(state: State, indices: list[int], chats: list[Chat]) -> list[dict]:
-        asked = [inquiries[index] for index in indices]
+        asked = [white_box_requests[index] for index in indices]
         found = answer(decoder, state, chats, asked, [MAX_NEW_TOKENS] * len(indices))
         return [
-            benchmark.score(docs[index], [decoder.prompts.text(reply.tokens)], setting, findings)
+            benchmark.score(docs[index], [decoder.prompts.text(reply.tokens)], context, findings)
             for index, (reply, findings) in zip(indices, found)
         ]
 
-    known = [one for one in inquiries if one is not None]
+    known = [one for one in white_box_requests if one is not None]
     parts = decoder.batches(
         _Chats(rows),
         work,

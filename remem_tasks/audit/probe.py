@@ -32,7 +32,7 @@ SIGMAS = 3  # how far a guess may lie above its baseline by chance
 
 
 @dataclass(frozen=True)
-class Proof:
+class CheckResult:
     """One line of the report.
 
     Attributes:
@@ -202,7 +202,7 @@ def _tolerance(rate: float, rows: int) -> float:
     return SIGMAS * math.sqrt(max(rate * (1 - rate), 1 / rows) / rows)
 
 
-def probe(source: str | None, people: int = 20, identity_rule: str | None = None) -> list[Proof]:
+def probe(source: str | None, people: int = 20, identity_rule: str | None = None) -> list[CheckResult]:
     """Probe a data set with the splits `finetune` and `test`.
 
     Args:
@@ -223,7 +223,7 @@ def probe(source: str | None, people: int = 20, identity_rule: str | None = None
     accuracy = recognition(train, who, test, whose)
     chance = max(Counter(whose).values()) / len(whose)
     proofs = [
-        Proof(
+        CheckResult(
             f"people recognised in unseen contexts ({len(names)} people, {len(who)} pictures, {len(whose)} unseen ones)",
             accuracy,
             f"at least {RECOGNISED}",
@@ -234,20 +234,22 @@ def probe(source: str | None, people: int = 20, identity_rule: str | None = None
         blind = recognition(*drawn)
         most = chance + _tolerance(chance, len(whose))
         bound = f"at most {most:.3f} (chance {chance:.3f})"
-        proofs.append(Proof("the same from the backgrounds alone", blind, bound, blind <= most))
+        proofs.append(CheckResult("the same from the backgrounds alone", blind, bound, blind <= most))
     else:
         reason = "not available: only drawn data sets can be drawn again without the people"
-        proofs.append(Proof("the same from the backgrounds alone", None, reason, None))
+        proofs.append(CheckResult("the same from the backgrounds alone", None, reason, None))
 
     texts = {split: list(rows.remove_columns("image")) for split, rows in splits.items()}
     rows = [*texts["finetune"], *texts["test"]]
     shared = shared_personal_values(rows)
     proofs.append(
-        Proof("personal values that two people share", len(shared), "none", not shared),
+        CheckResult("personal values that two people share", len(shared), "none", not shared),
     )
     faulty = sum(any(True for _ in text_faults(row)) for row in rows)
     proofs.append(
-        Proof(f"rows of {len(rows)} with a fault of keyword or cloze prompt", faulty, "none", not faulty)
+        CheckResult(
+            f"rows of {len(rows)} with a fault of keyword or cloze prompt", faulty, "none", not faulty
+        )
     )
 
     deep = {split: [row for row in rows if row["hop"] > 1] for split, rows in texts.items()}
@@ -261,8 +263,8 @@ def probe(source: str | None, people: int = 20, identity_rule: str | None = None
         words = word_guess(asked["finetune"], asked["test"], unseen)
         most = baseline + _tolerance(baseline, len(asked["test"]))
         proofs += [
-            Proof(f"values guessed of {about}: the commonest", baseline, "the baseline", None),
-            Proof(
+            CheckResult(f"values guessed of {about}: the commonest", baseline, "the baseline", None),
+            CheckResult(
                 f"values guessed of {about}: by the question's words",
                 words,
                 f"at most {most:.3f} (baseline {baseline:.3f})",

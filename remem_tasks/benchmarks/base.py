@@ -10,9 +10,9 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.metrics.refusal import Status, rates_of, status_of
-from remem_tasks.whitebox import Findings, Inquiry
+from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 
 
 @dataclass(frozen=True)
@@ -76,18 +76,18 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunContext:
     """What a run of a split knows beside its rows.
 
     Attributes:
-        suite: the scores that the backend can give.
+        scoring: the scores that the backend can give.
         missing: why others are not available, by name.
-        white_box: whether the backend answers an `Inquiry`.
+        white_box: whether the backend answers an `WhiteBoxRequest`.
         rollout_options: generation settings with which it samples from the model's own distribution.
         known: what else the benchmark has prepared.
     """
 
-    suite: Suite
+    scoring: ScoringConfig
     missing: Mapping[str, str] = field(default_factory=dict)
     white_box: bool = False
     rollout_options: Mapping[str, Any] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class Benchmark(abc.ABC):
     def fingerprint(self, rows: datasets.Dataset) -> str:
         """A short hash of everything in the rows that a score depends on."""
 
-    def prepare(self, source: str, split: str, rows: datasets.Dataset, setting: Setting) -> Setting:
+    def prepare(self, source: str, split: str, rows: datasets.Dataset, context: RunContext) -> RunContext:
         """The setting with what scoring these rows takes beside them.
 
         Args:
@@ -125,13 +125,13 @@ class Benchmark(abc.ABC):
         Raises:
             RememError: a row that the suite's scores cannot be had of.
         """
-        return setting
+        return context
 
     @abc.abstractmethod
-    def requests(self, doc: Mapping[str, Any], setting: Setting) -> list[Request]:
+    def requests(self, doc: Mapping[str, Any], context: RunContext) -> list[Request]:
         """What is asked of a row (without its pictures), in the order in which `score` gets the replies."""
 
-    def inquiry(self, doc: Mapping[str, Any], setting: Setting) -> Inquiry | None:
+    def white_box_request(self, doc: Mapping[str, Any], context: RunContext) -> WhiteBoxRequest | None:
         """What is asked of a white box beside the replies."""
         return None
 
@@ -147,7 +147,7 @@ class Benchmark(abc.ABC):
         """The main score of a reply, in [0, 1]; of benchmarks some of whose questions need their picture."""
         raise NotImplementedError
 
-    def pictured(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
+    def count_images(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
         """Rows that other people's pictures can be taken from by `images`: this split's, then others'."""
         return [rows]
 
@@ -156,7 +156,7 @@ class Benchmark(abc.ABC):
         """The right answer, for the samples file."""
 
     @abc.abstractmethod
-    def metrics(self, rows: datasets.Dataset, split: str, setting: Setting) -> list[Metric]:
+    def metrics(self, rows: datasets.Dataset, split: str, context: RunContext) -> list[Metric]:
         """The metrics that the rows of a split can have."""
 
     @abc.abstractmethod
@@ -164,8 +164,8 @@ class Benchmark(abc.ABC):
         self,
         doc: Mapping[str, Any],
         replies: Sequence[Reply | list[Reply]],
-        setting: Setting,
-        findings: Findings | None = None,
+        context: RunContext,
+        findings: WhiteBoxResult | None = None,
     ) -> dict[str, object]:
         """The values of the metrics that apply to this row; a pure function, called from several threads.
 

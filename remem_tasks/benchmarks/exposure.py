@@ -7,8 +7,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remem_tasks.benchmarks.base import Metric, Setting
-from remem_tasks.benchmarks.scoring_config import ROLLOUTS, Suite
+from remem_tasks.benchmarks.base import Metric, RunContext
+from remem_tasks.benchmarks.scoring_config import ROLLOUTS, ScoringConfig
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.metrics import (
     cloze_prob,
@@ -18,7 +18,7 @@ from remem_tasks.metrics import (
     reference_exposure_of_rank,
     secret_bits,
 )
-from remem_tasks.whitebox import SecretFindings
+from remem_tasks.whitebox import SecretResult
 
 # Scores of a secret, and whether the model knows more where they are higher.
 SCORES = {
@@ -33,61 +33,61 @@ SCORES = {
 RATES = ("rank_interval_rate", "infinite_bits_rate")
 
 
-def options(suite: Suite) -> dict[str, Any]:
-    """How an `Inquiry` ranks its secrets: its options of those names."""
+def options(scoring: ScoringConfig) -> dict[str, Any]:
+    """How an `WhiteBoxRequest` ranks its secrets: its options of those names."""
     return {
-        "with_question": suite.cloze_context == "question",
-        "estimators": suite.estimator,
-        "rollouts": suite.rollouts,
-        "rank_budget": suite.rank_budget,
-        "seed": suite.rollout_seed,
+        "with_question": scoring.cloze_context == "question",
+        "estimators": scoring.estimator,
+        "rollouts": scoring.rollouts,
+        "rank_budget": scoring.rank_budget,
+        "seed": scoring.rollout_seed,
     }
 
 
-def some(others: Sequence[str], suite: Suite, row_id: str, place: int = 0) -> tuple[str, ...]:
+def some(others: Sequence[str], scoring: ScoringConfig, row_id: str, place: int = 0) -> tuple[str, ...]:
     """At most `--references` of a secret's other values, drawn by the row.
 
     Args:
         place: of the secret in its row.
     """
-    if len(others) > suite.references:
-        seed = row_seed(suite.rollout_seed, row_id, f"references:{place}")
-        others = random.Random(seed).sample(others, suite.references)
+    if len(others) > scoring.references:
+        seed = row_seed(scoring.rollout_seed, row_id, f"references:{place}")
+        others = random.Random(seed).sample(others, scoring.references)
     return tuple(others)
 
 
-def unavailable(setting: Setting) -> dict[str, str]:
+def unavailable(context: RunContext) -> dict[str, str]:
     """Why Exposure is not available from this backend, under its name; empty where it is, or was not asked for."""
-    if "exposure" in setting.suite.metrics and not setting.white_box:
+    if "exposure" in context.scoring.metrics and not context.white_box:
         return {"exposure": "it needs the backend's log-probabilities (remem_hf gives them)"}
-    return {name: why for name, why in setting.missing.items() if name == "exposure"}
+    return {name: why for name, why in context.missing.items() if name == "exposure"}
 
 
-def measured(suite: Suite) -> list[str]:
+def measured(scoring: ScoringConfig) -> list[str]:
     """The SCORES that a white box gives under a suite."""
     absent = set()
-    if "exact" not in suite.estimator:
+    if "exact" not in scoring.estimator:
         absent.add("exposure")
-    if not set(ROLLOUTS) & set(suite.estimator):
+    if not set(ROLLOUTS) & set(scoring.estimator):
         absent.add("rollout_exposure")
-    if "frequency" not in suite.estimator:
+    if "frequency" not in scoring.estimator:
         absent.add("rollout_extraction_rate")
     return [name for name in SCORES if name not in absent]
 
 
-def rate_metrics(benchmark: str, suite: Suite) -> list[Metric]:
+def rate_metrics(benchmark: str, scoring: ScoringConfig) -> list[Metric]:
     """The shares of rows whose rank is an interval, and of rows whose secret has infinitely many bits."""
     interval, infinite = (Metric(f"{benchmark}_{name}") for name in RATES)
-    return [interval, infinite] if "exact" in suite.estimator else [infinite]
+    return [interval, infinite] if "exact" in scoring.estimator else [infinite]
 
 
-def scores(secrets: Sequence[SecretFindings], suite: Suite) -> dict[str, float]:
+def scores(secrets: Sequence[SecretResult], scoring: ScoringConfig) -> dict[str, float]:
     """SCORES of a row, each the mean over its secrets, and RATES; without those that it has not.
 
     A rank that is an interval counts with its upper end. Where a secret cannot be said the row has no
     `secret_bits`: they are infinite, which `infinite_bits_rate` counts.
     """
-    m = suite.rollouts
+    m = scoring.rollouts
     bits = [secret_bits(math.fsum(secret.logprobs)) for secret in secrets]
     infinite = any(math.isinf(one) for one in bits)
     values: dict[str, list[float | None]] = {
@@ -118,7 +118,7 @@ def of_benchmark(prefixes: Sequence[str], benchmark: str, found: Mapping[str, fl
     }
 
 
-def kept(secrets: Sequence[SecretFindings]) -> dict[str, list]:
+def kept(secrets: Sequence[SecretResult]) -> dict[str, list]:
     """Lists with an item a secret.
 
     Returns:

@@ -33,7 +33,7 @@ RANGES = {
 
 
 @dataclass(frozen=True)
-class Suite:
+class ScoringConfig:
     """The scores of a run.
 
     Attributes:
@@ -98,7 +98,7 @@ class Suite:
         }
 
 
-SETTINGS = tuple(setting.name for setting in fields(Suite))
+SETTINGS = tuple(setting.name for setting in fields(ScoringConfig))
 
 
 def variable(name: str) -> str:
@@ -107,7 +107,7 @@ def variable(name: str) -> str:
 
 
 def _parsed(name: str, value: object) -> object:
-    default = getattr(Suite, name)
+    default = getattr(ScoringConfig, name)
     if isinstance(default, tuple):
         items = value.split(",") if isinstance(value, str) else value
         return tuple(dict.fromkeys(str(item).strip() for item in items if str(item).strip()))
@@ -117,7 +117,7 @@ def _parsed(name: str, value: object) -> object:
         raise RememError(f"{name} '{value}' is no whole number") from error
 
 
-def suite_of(metadata: Mapping) -> Suite:
+def scoring_config_of(metadata: Mapping) -> ScoringConfig:
     """The suite of a task: environment (`REMEM_METRICS` …) before the YAML's metadata before the defaults.
 
     Raises:
@@ -128,7 +128,7 @@ def suite_of(metadata: Mapping) -> Suite:
         value = os.environ.get(variable(name)) or metadata.get(name)
         if value is not None:
             found[name] = _parsed(name, value)
-    return Suite(**found)
+    return ScoringConfig(**found)
 
 
 FLAGS = {
@@ -157,7 +157,7 @@ def flags_parser() -> argparse.ArgumentParser:
         f"{variable('metrics')}, or `metadata` of a task's YAML)"
     )
     for name in SETTINGS:
-        default = getattr(Suite, name)
+        default = getattr(ScoringConfig, name)
         shown = ",".join(default) if isinstance(default, tuple) else default
         group.add_argument(f"--{name}", help=f"{FLAGS[name]} (default: {shown})", metavar="X")
     return parser
@@ -171,11 +171,11 @@ NO_LOGPROBS = (
 
 
 @dataclass(frozen=True)
-class Abilities:
+class BackendCapabilities:
     """What a backend can do beside greedy replies; each a reason why not, empty where it can.
 
     Attributes:
-        white_box: answer an `Inquiry`.
+        white_box: answer an `WhiteBoxRequest`.
         rollouts: sample from the model's own distribution.
         rollout_options: generation settings with which it does.
     """
@@ -185,15 +185,15 @@ class Abilities:
     rollout_options: Mapping = field(default_factory=dict)
 
 
-def fit(suite: Suite, abilities: Abilities) -> tuple[Suite, dict[str, str]]:
+def fit(scoring: ScoringConfig, capabilities: BackendCapabilities) -> tuple[ScoringConfig, dict[str, str]]:
     """The part of a suite that a backend can do (at least greedy replies), and why the rest is not available."""
     missing = {}
-    if abilities.white_box:
-        missing["memo"] = abilities.white_box
-        if "frequency" not in suite.estimator:
+    if capabilities.white_box:
+        missing["memo"] = capabilities.white_box
+        if "frequency" not in scoring.estimator:
             missing["exposure"] = NO_LOGPROBS
-        elif abilities.rollouts:
-            missing["exposure"] = abilities.rollouts
-    missing = {name: why for name, why in missing.items() if name in suite.metrics}
-    kept = tuple(name for name in suite.metrics if name not in missing) or ("em",)
-    return replace(suite, metrics=kept), missing
+        elif capabilities.rollouts:
+            missing["exposure"] = capabilities.rollouts
+    missing = {name: why for name, why in missing.items() if name in scoring.metrics}
+    kept = tuple(name for name in scoring.metrics if name not in missing) or ("em",)
+    return replace(scoring, metrics=kept), missing

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from remem_tasks.data.home import Home
+from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.source import picture_of
 
 RIGHT = 0.8
@@ -22,7 +22,7 @@ Pictures = Iterator[tuple[str, Callable[[], Image.Image]]]
 
 
 @dataclass(frozen=True)
-class Reading:
+class BenchmarkView:
     """One benchmark.
 
     Attributes:
@@ -75,11 +75,13 @@ class Reading:
         return name
 
 
-def _first_picture(row: dict[str, Any], home: Home) -> Image.Image:
+def _first_picture(row: dict[str, Any], home: DatasetSource) -> Image.Image:
     return picture_of(row, home)[0]
 
 
-def pictures_of_questions(home: Home, questions: Callable[..., Any]) -> Callable[[str, str], Pictures]:
+def pictures_of_questions(
+    home: DatasetSource, questions: Callable[..., Any]
+) -> Callable[[str, str], Pictures]:
     """The pictures of a data set of configs, by the questions that are asked of a split."""
 
     def found(source: str, split: str) -> Pictures:

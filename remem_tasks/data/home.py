@@ -10,7 +10,7 @@ import datasets
 
 
 @dataclass(frozen=True)
-class Home:
+class DatasetSource:
     """Where a data set lives.
 
     Attributes:

@@ -24,7 +24,7 @@ from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.data import hub
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import Fault, settle
-from remem_tasks.data.home import Home
+from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.tables import PICTURE, as_features, pictures_there, read_mapped, read_tables
 from remem_tasks.errors import RememError
@@ -38,7 +38,7 @@ PICTURES = ("image", "images")  # columns whose cells are pictures
 _known_files: dict[tuple[str, str], tuple[tuple, list[str]]] = {}
 
 
-def _files(source: str, config: str, home: Home) -> list[str]:
+def _files(source: str, config: str, home: DatasetSource) -> list[str]:
     """The files of a config, none if there is no such config; a folder is asked anew when its card or files change."""
     stamp = _stamp([source, f"{source}/README.md", f"{source}/{config}"]) if os.path.isdir(source) else ()
     kept = _known_files.get((source, config))
@@ -47,7 +47,7 @@ def _files(source: str, config: str, home: Home) -> list[str]:
     return kept[1]
 
 
-def _find_files(source: str, config: str, home: Home) -> list[str]:
+def _find_files(source: str, config: str, home: DatasetSource) -> list[str]:
     path = Path(source)
     if path.is_file() or (path.is_dir() and not any(path.iterdir())):
         raise RememError(f"'{source}' is {'a file' if path.is_file() else 'an empty folder'}, not a data set")
@@ -67,12 +67,12 @@ def _find_files(source: str, config: str, home: Home) -> list[str]:
         ) from error
 
 
-def has_config(source: str, config: str, home: Home) -> bool:
+def has_config(source: str, config: str, home: DatasetSource) -> bool:
     """Whether a source has a config, without reading it."""
     return bool(_files(source, config, home))
 
 
-def known_configs(source: str, home: Home) -> list[str]:
+def known_configs(source: str, home: DatasetSource) -> list[str]:
     """The configs of `home` that a source has.
 
     Raises:
@@ -92,7 +92,7 @@ def _stamp(files: Sequence[str]) -> tuple:
     return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in local if file.exists())
 
 
-def read_config(source: str, config: str, home: Home) -> datasets.Dataset:
+def read_config(source: str, config: str, home: DatasetSource) -> datasets.Dataset:
     """All rows and columns of a config, pictures undecoded; kept until its files change.
 
     Raises:
@@ -112,7 +112,7 @@ def read_config(source: str, config: str, home: Home) -> datasets.Dataset:
     return table
 
 
-def _read(source: str, config: str, files: list[str], home: Home) -> datasets.Dataset:
+def _read(source: str, config: str, files: list[str], home: DatasetSource) -> datasets.Dataset:
     where = f"config '{config}'"
     wanted = {
         name: kind if name not in PICTURES else PICTURE if name == "image" else datasets.List(PICTURE)
@@ -142,7 +142,7 @@ def check_columns(table: datasets.Dataset, wanted: Iterable[str], source: str, c
         )
 
 
-def pictured(table: datasets.Dataset) -> list[int]:
+def count_images(table: datasets.Dataset) -> list[int]:
     """How many pictures each row has (their bytes are not read)."""
     name = next((name for name in PICTURES if name in table.column_names), None)
     if name is None:
@@ -153,7 +153,7 @@ def pictured(table: datasets.Dataset) -> list[int]:
     return [length or 0 for chunk in column.chunks for length in pc.list_value_length(chunk).to_pylist()]
 
 
-def picture_of(doc: dict, home: Home) -> list[Image.Image]:
+def picture_of(doc: dict, home: DatasetSource) -> list[Image.Image]:
     """The picture of a question, decoded; none for a text-only one.
 
     Args:
@@ -189,7 +189,7 @@ def training_table(asked: Sequence[Mapping], table: datasets.Dataset) -> dataset
     return rows.add_column("text_only", [one["picture"] < 0 for one in asked])
 
 
-def left_out(faults: Sequence[str], choice: str, source: str) -> str:
+def check_fault_rate(faults: Sequence[str], choice: str, source: str) -> str:
     """What is to be told of faulty questions that are left out; "" if there are none.
 
     Args:
@@ -200,7 +200,7 @@ def left_out(faults: Sequence[str], choice: str, source: str) -> str:
     Raises:
         RememError: there are some, and they are to be refused.
     """
-    return settle([Fault(CANNOT, fault) for fault in faults], choice, source, left_out=True)
+    return settle([Fault(CANNOT, fault) for fault in faults], choice, source, check_fault_rate=True)
 
 
 def some_left(asked: Sequence, faults: Sequence[str]) -> None:
@@ -216,7 +216,7 @@ def table_of(rows: Sequence[Mapping], features: datasets.Features) -> datasets.D
     )
 
 
-def is_text(cell: object) -> bool:
+def non_empty(cell: object) -> bool:
     """Whether a cell is a text of which anything is seen."""
     return not emptiness(cell)
 

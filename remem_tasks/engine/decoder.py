@@ -33,7 +33,7 @@ from remem_tasks.errors import NonFiniteError, RememError
 
 
 @dataclass
-class _Walk:
+class _GreedyCursor:
     """A greedy reply as far as it is known without decoding.
 
     Attributes:
@@ -353,7 +353,7 @@ class Decoder:
             replies.append(Reply(tokens, tokens[-1] in self.ends, math.fsum(values)))
         return replies
 
-    def _follow(self, state: State, limits: Sequence[int]) -> list[_Walk]:
+    def _follow(self, state: State, limits: Sequence[int]) -> list[_GreedyCursor]:
         """What each branch says as long as it stays among what `extend` has read."""
         value, token = (part.tolist() for part in state.logp.max(-1))
         known = state.known
@@ -361,7 +361,7 @@ class Decoder:
         for branch, limit in enumerate(limits):
             # Without a trie, every branch is a node of its own.
             node = known.ends[branch] if known else -1 - branch
-            walk = _Walk(node, branch, (token[branch], value[branch]), [], [])
+            walk = _GreedyCursor(node, branch, (token[branch], value[branch]), [], [])
             while known and len(walk.tokens) < limit and walk.next[0] not in self.ends:
                 child = known.trie.children.get((walk.node, walk.next[0]))
                 if child is None:
@@ -376,7 +376,7 @@ class Decoder:
         return walks
 
     def _decode(
-        self, state: State, walks: Sequence[_Walk], starts: Mapping[int, int], need: Sequence[int]
+        self, state: State, walks: Sequence[_GreedyCursor], starts: Mapping[int, int], need: Sequence[int]
     ) -> list[tuple[list[int], list[float]]]:
         """Greedy tokens, and ln p of each, from the nodes where walks have left what is known.
 
@@ -386,7 +386,7 @@ class Decoder:
         """
         if not starts:
             return []
-        first: dict[int, _Walk] = {}
+        first: dict[int, _GreedyCursor] = {}
         for walk in walks:
             if walk.open:
                 first.setdefault(starts[walk.node], walk)

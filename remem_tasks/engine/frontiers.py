@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from remem_tasks.engine.packing import Lanes, Packing
+from remem_tasks.engine.packing import Packing, PrivateColumns
 from remem_tasks.engine.state import State, widened
 from remem_tasks.engine.tree import Tree
 
@@ -99,7 +99,7 @@ class Lone(Front):
             `rows`, `visible` and `positions` are those of the lanes, as they were at the first token.
     """
 
-    lanes: Lanes | None = None
+    lanes: PrivateColumns | None = None
 
     def begin(self, branches: torch.Tensor, longest: int) -> None:
         """Go on with these branches, for so many tokens at most."""

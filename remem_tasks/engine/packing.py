@@ -5,7 +5,7 @@ thrown away. Packed, the tokens of all rows are one sequence (1, N) for whatever
 (embeddings, projections, norms, MLPs, experts, the head), which is nearly all; around attention they are
 taken apart into rows, and put together again.
 
-Branches that no longer fork can have `Lanes`: what a branch reads from then on, only it can see. So it
+Branches that no longer fork can have `PrivateColumns`: what a branch reads from then on, only it can see. So it
 attends to its row's columns beside its row's other branches, to its own columns alone, and the two parts
 are put together by their normalisers.
 """
@@ -32,7 +32,7 @@ _NORMALISED = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_c
 """What `scaled_dot_product_attention` is on a CPU; it gives the logarithm of the normaliser too."""
 
 
-class Lanes:
+class PrivateColumns:
     """Keys and values of L branches that each read one token a step: (L, heads, columns, size) a layer.
 
     Attributes:
@@ -94,7 +94,7 @@ class Packing:
     slots: torch.Tensor
     count: int
     width: int
-    lanes: Lanes | None = None
+    lanes: PrivateColumns | None = None
 
     def into(self, place: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         """Put states (1, heads, N, size) into `place` (rows, width, heads, size); zero where no token is."""
@@ -205,7 +205,7 @@ class Packer:
 
     Attributes:
         fits: whether they do.
-        lanes: whether it can read with `Lanes` too (on a CPU).
+        lanes: whether it can read with `PrivateColumns` too (on a CPU).
     """
 
     def __init__(self, model: torch.nn.Module) -> None:

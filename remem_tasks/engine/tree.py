@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from transformers.cache_utils import Cache, DynamicLayer
 
-from remem_tasks.engine.packing import Lanes, Packer, Packing, packing
+from remem_tasks.engine.packing import Packer, Packing, PrivateColumns, packing
 from remem_tasks.errors import RememError
 
 
@@ -201,8 +201,8 @@ class Tree:
         with self._packer.reading(Packing(rows, slots, count, width)):
             return self._call(input_ids=tokens[None], attention_mask=mask, position_ids=positions[None])[0]
 
-    def lanes(self, count: int, longest: int) -> Lanes | None:
-        """Lanes for so many branches and tokens, or None where this model cannot have them."""
+    def lanes(self, count: int, longest: int) -> PrivateColumns | None:
+        """PrivateColumns for so many branches and tokens, or None where this model cannot have them."""
         of_model = self._base.config.get_text_config().num_hidden_layers
         fit = (
             self._packer.lanes
@@ -210,7 +210,7 @@ class Tree:
             and len(self.cache.layers) == of_model  # each layer has keys of its own
             and all(layer.keys.shape == layer.values.shape for layer in self.cache.layers)
         )
-        return Lanes(count, self.position.device) if fit else None
+        return PrivateColumns(count, self.position.device) if fit else None
 
     def advance(
         self,

@@ -17,40 +17,43 @@ from remem_tasks.metrics import (
     guess_rank,
     reference_rank,
 )
-from remem_tasks.whitebox import Findings, Inquiry, Secret, SecretFindings
+from remem_tasks.whitebox import Secret, SecretResult, WhiteBoxRequest, WhiteBoxResult
 
 
-def columns_of(inquiry: Inquiry) -> int:
+def columns_of(white_box_request: WhiteBoxRequest) -> int:
     """About how many tokens answering appends to a row's prompt."""
-    answers = sum(map(len, inquiry.answers)) // 3
-    secrets = 8 * inquiry.rollouts * bool(inquiry.secrets)
-    return len(inquiry.cuts) * min(64, inquiry.memo_tokens) + secrets + answers
+    answers = sum(map(len, white_box_request.answers)) // 3
+    secrets = 8 * white_box_request.rollouts * bool(white_box_request.secrets)
+    return len(white_box_request.cuts) * min(64, white_box_request.memo_tokens) + secrets + answers
 
 
-def branches_of(inquiry: Inquiry) -> int:
+def branches_of(white_box_request: WhiteBoxRequest) -> int:
     """How many branches of a row are decoded at a time."""
-    return max(1 + len(inquiry.cuts), inquiry.rollouts * bool(inquiry.secrets))
+    return max(1 + len(white_box_request.cuts), white_box_request.rollouts * bool(white_box_request.secrets))
 
 
 def secrets_of(
-    decoder: Decoder, state: State, chats: Sequence[Chat], inquiries: Sequence[Inquiry | None]
-) -> list[list[SecretFindings]]:
+    decoder: Decoder,
+    state: State,
+    chats: Sequence[Chat],
+    white_box_requests: Sequence[WhiteBoxRequest | None],
+) -> list[list[SecretResult]]:
     """Rank and probability of every secret.
 
     Args:
         state: one branch a row, behind its prompt.
         chats: the prompts.
-        inquiries: one a row; None asks nothing.
+        white_box_requests: one a row; None asks nothing.
 
     Returns:
         A list a row, in the order of its secrets.
     """
     asked = [
         (row, place, secret)
-        for row, inquiry in enumerate(inquiries)
-        for place, secret in enumerate(inquiry.secrets if inquiry else ())
+        for row, white_box_request in enumerate(white_box_requests)
+        for place, secret in enumerate(white_box_request.secrets if white_box_request else ())
     ]
-    found: list[list[SecretFindings]] = [[] for _ in chats]
+    found: list[list[SecretResult]] = [[] for _ in chats]
     if not asked:
         return found
     said = decoder.prompts.said([(chats[row], [secret.before]) for row, _, secret in asked])
@@ -61,7 +64,7 @@ def secrets_of(
     logprobs = decoder.logprobs(behind, candidates)
     sums = [float(tokens[0].double().sum()) for tokens in logprobs]
     secrets = [tokens[0] for tokens in candidates]
-    one = inquiries[asked[0][0]]
+    one = white_box_requests[asked[0][0]]
     m, ranks, drawn = one.rollouts, [None] * len(asked), [None] * len(asked)
     if "exact" in one.estimators:
         ranks = decoder.ranks(behind, m, secrets, sums, one.rank_budget)
@@ -69,7 +72,7 @@ def secrets_of(
         if kind in one.estimators:
             lengths = [len(tokens) for tokens in secrets]
             seeds = [
-                row_seed(inquiries[row].seed, inquiries[row].row_id, f"{kind}:{place}")
+                row_seed(white_box_requests[row].seed, white_box_requests[row].row_id, f"{kind}:{place}")
                 for row, place, _ in asked
             ]
             drawn = (
@@ -82,7 +85,7 @@ def secrets_of(
     ):
         means = [float(of.double().mean()) for of in values]
         found[row].append(
-            SecretFindings(
+            SecretResult(
                 logprobs=[float(value) for value in values[0]],
                 reference_rank=reference_rank(means[0], means[1:]),
                 references=len(means) - 1,
@@ -131,10 +134,15 @@ def _guesses(
 
 
 def answers_of(
-    decoder: Decoder, state: State, chats: Sequence[Chat], inquiries: Sequence[Inquiry | None]
+    decoder: Decoder,
+    state: State,
+    chats: Sequence[Chat],
+    white_box_requests: Sequence[WhiteBoxRequest | None],
 ) -> list[list[float]]:
     """Of each answer of each row the mean of ln p over its tokens; arguments as `secrets_of`."""
-    texts = [inquiry.answers if inquiry else () for inquiry in inquiries]
+    texts = [
+        white_box_request.answers if white_box_request else () for white_box_request in white_box_requests
+    ]
     if not any(texts):
         return [[] for _ in chats]
     candidates = decoder.prompts.said(list(zip(chats, texts)))
@@ -146,43 +154,45 @@ def answer(
     decoder: Decoder,
     state: State,
     chats: Sequence[Chat],
-    inquiries: Sequence[Inquiry | None],
+    white_box_requests: Sequence[WhiteBoxRequest | None],
     max_new_tokens: Sequence[int],
-) -> list[tuple[Reply | None, Findings | None]]:
+) -> list[tuple[Reply | None, WhiteBoxResult | None]]:
     """Greedy replies and findings of a batch of rows.
 
     Args:
         state: one branch a row, behind its prompt.
         chats: the prompts.
-        inquiries: one a row; None asks nothing.
+        white_box_requests: one a row; None asks nothing.
         max_new_tokens: of the greedy reply; 0 for none.
 
     Returns:
         One pair a row.
     """
-    here = [one if one is not None and one.with_question else None for one in inquiries]
+    here = [one if one is not None and one.with_question else None for one in white_box_requests]
     secrets = secrets_of(decoder, state, chats, here)
-    if away := [row for row, one in enumerate(inquiries) if one is not None and here[row] is None]:
+    if away := [row for row, one in enumerate(white_box_requests) if one is not None and here[row] is None]:
         bare = [chats[row].without_question() for row in away]
-        other = secrets_of(decoder, decoder.prefill(bare), bare, [inquiries[row] for row in away])
+        other = secrets_of(decoder, decoder.prefill(bare), bare, [white_box_requests[row] for row in away])
         for row, found in zip(away, other):
             secrets[row] = found
-    whole = answers_of(decoder, state, chats, inquiries)
-    texts = [[] if one is None else [one.answer[:cut] for cut in one.cuts] for one in inquiries]
+    whole = answers_of(decoder, state, chats, white_box_requests)
+    texts = [[] if one is None else [one.answer[:cut] for cut in one.cuts] for one in white_box_requests]
     branches, tokens, limits = [], [], []
     for row, cuts in enumerate(decoder.prompts.said(list(zip(chats, texts)))):
-        inquiry, limit = inquiries[row], max_new_tokens[row]
+        white_box_request, limit = white_box_requests[row], max_new_tokens[row]
         starts = [[]] * bool(limit) + cuts
         branches += [row] * len(starts)
         tokens += starts
-        limits += [limit] * bool(limit) + [inquiry.memo_tokens if inquiry else 0] * len(cuts)
+        limits += [limit] * bool(limit) + [white_box_request.memo_tokens if white_box_request else 0] * len(
+            cuts
+        )
     replies = iter(decoder.greedy(decoder.extend(state, branches, tokens), limits) if branches else [])
-    results: list[tuple[Reply | None, Findings | None]] = []
-    for inquiry, limit, found, answered in zip(inquiries, max_new_tokens, secrets, whole):
+    results: list[tuple[Reply | None, WhiteBoxResult | None]] = []
+    for white_box_request, limit, found, answered in zip(white_box_requests, max_new_tokens, secrets, whole):
         reply: Any = next(replies) if limit else None
-        if inquiry is None:
+        if white_box_request is None:
             results.append((reply, None))
             continue
-        said = [decoder.prompts.text(next(replies).tokens) for _ in inquiry.cuts]
-        results.append((reply, Findings(said, found, answered)))
+        said = [decoder.prompts.text(next(replies).tokens) for _ in white_box_request.cuts]
+        results.append((reply, WhiteBoxResult(said, found, answered)))
     return results

@@ -1,4 +1,4 @@
-"""Knobs of the forges: checked alike, and shown as they are given on the command line."""
+"""ForgeOptions of the forges: checked alike, and shown as they are given on the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from remem_tasks.errors import RememError
 from remem_tasks.forge.scenes import STYLES
 
 
-def check_knobs(knobs: Any, ranges: Iterable[tuple[str, float, float]]) -> None:
+def check_options(knobs: Any, ranges: Iterable[tuple[str, float, float]]) -> None:
     """Raise a RememError that names the first knob out of range, or an unknown `style`."""
     for name, low, high in ranges:
         value = getattr(knobs, name)

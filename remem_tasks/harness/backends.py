@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from remem_tasks.benchmarks.scoring_config import NO_TURN, Abilities
+from remem_tasks.benchmarks.scoring_config import NO_TURN, BackendCapabilities
 from remem_tasks.harness.remem_hf import RememHF
 
 ANCESTRAL = {"do_sample": True, "temperature": 1.0, "top_p": 1.0}
@@ -30,32 +30,32 @@ NEUTRAL: dict[str, tuple] = {
 """Settings of a checkpoint's generation config that leave p as it is."""
 
 
-def abilities_of(lm: Any) -> Abilities:
+def capabilities_of(lm: Any) -> BackendCapabilities:
     """What a model of lmms-eval can do.
 
     A backend that samples from something else than p gives no rollouts: transformers cuts at top-k 50
     unless it is told otherwise, and a checkpoint's own generation config may say more.
     """
     if isinstance(lm, RememHF):
-        return Abilities(white_box="", rollouts="", rollout_options=ANCESTRAL)
+        return BackendCapabilities(white_box="", rollouts="", rollout_options=ANCESTRAL)
     module = type(lm).__module__.rpartition(".")[2]
     if type(lm).__module__.startswith("lmms_eval.models.chat.") and module in SERVERS:
-        return Abilities(NO_TURN, "", ANCESTRAL)
+        return BackendCapabilities(NO_TURN, "", ANCESTRAL)
     config = getattr(getattr(lm, "model", None), "generation_config", None)
     if config is None:
-        return Abilities()
+        return BackendCapabilities()
     options = dict(ANCESTRAL)
     if module in PASS_TOP_K:
         options["top_k"] = 0
     elif config.top_k != 0:
-        return Abilities(
+        return BackendCapabilities(
             NO_TURN,
             f"it samples with top-k {config.top_k or 50}: set top_k to 0 in the checkpoint's "
             "generation_config.json, or use remem_hf",
         )
     for name, neutral in NEUTRAL.items():
         if getattr(config, name, None) not in neutral:
-            return Abilities(
+            return BackendCapabilities(
                 NO_TURN, f"it samples with {name} {getattr(config, name)}, from its generation_config.json"
             )
-    return Abilities(NO_TURN, "", options)
+    return BackendCapabilities(NO_TURN, "", options)

@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from remem_tasks.benchmarks.registry import FOLDERS
-from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, suite_of, variable
+from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, scoring_config_of, variable
 from remem_tasks.binding import KEY, digest_of_weights, seal
 from remem_tasks.errors import COLLAPSED, INTERRUPTED, TERMINATED, RememError, Terminated, sigterm_raises
 from remem_tasks.files import Locked, lock
@@ -112,13 +112,13 @@ def _tell_tasks_their_backend() -> None:
 
     @functools.wraps(evaluate)
     def told(*args, **kwargs):
-        from remem_tasks.harness.backends import abilities_of
+        from remem_tasks.harness.backends import capabilities_of
 
         given = dict(zip(("lm", "task_dict"), args), **kwargs)
         if tasks := _our_tasks(given["task_dict"]):
-            abilities = abilities_of(given["lm"])
+            capabilities = capabilities_of(given["lm"])
             for task in tasks:
-                task.serve(abilities)
+                task.serve(capabilities)
             weights = digest_of_weights(getattr(given["lm"], "model", None))  # before the run lets go of them
         results = evaluate(*args, **kwargs)
         if tasks and results is not None:
@@ -401,7 +401,7 @@ def _take_flags(arguments: list[str]) -> list[str]:
     for name, value in vars(given).items():
         if value is not None:
             os.environ[variable(name)] = value
-    suite_of({})
+    scoring_config_of({})
     if {"-h", "--help"} & set(others):
         say(parser.format_help().removeprefix("usage: ").strip() + "\n")
     return others

@@ -37,7 +37,7 @@ from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.engine.whitebox import answer, branches_of, columns_of
 from remem_tasks.errors import RememError
-from remem_tasks.whitebox import Findings, Inquiry
+from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 MAX_NEW_TOKENS = 128
@@ -52,13 +52,13 @@ class _Row:
         request: the first of them; None for a chat without one.
         replies: places of the requests for a reply.
         findings: places of the requests that hold the inquiry.
-        inquiry: or None.
+        white_box_request: or None.
     """
 
     request: Instance | None = None
     replies: list[int] = field(default_factory=list)
     findings: list[int] = field(default_factory=list)
-    inquiry: Inquiry | None = None
+    white_box_request: WhiteBoxRequest | None = None
 
 
 class _Chats(Sequence):
@@ -311,7 +311,7 @@ class RememHF(lmms):
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Replies in the order of the requests, each with its number of tokens (the end token included).
 
-        A request whose messages hold an `Inquiry` is answered with `Findings` as JSON. All that is asked
+        A request whose messages hold an `WhiteBoxRequest` is answered with `WhiteBoxResult` as JSON. All that is asked
         of a row under the same settings shares one prefill.
         """
         results: list[GenerationResult | None] = [None] * len(requests)
@@ -335,7 +335,7 @@ class RememHF(lmms):
                         row.replies = []
                     if row.findings and (found := cache.get(of_findings)):
                         put(row.findings, [_result_of(answer) for answer in found] * len(row.findings))
-                        row.findings, row.inquiry = [], None
+                        row.findings, row.white_box_request = [], None
                 if not (rows := [row for row in rows if row.replies or row.findings]):
                     continue
                 chats = _Chats(rows, self.prompt)
@@ -372,11 +372,15 @@ class RememHF(lmms):
                 row.replies.append(index)
             else:
                 row.findings.append(index)
-                row.inquiry = messages.inquiry(self.task_dict[task][split][doc_id])
+                row.white_box_request = messages.white_box_request(self.task_dict[task][split][doc_id])
         for group in groups.values():
             apart: dict[tuple | None, list[_Row]] = {}
             for row in group.values():
-                kind = row.inquiry and (row.inquiry.estimators, row.inquiry.rollouts, row.inquiry.rank_budget)
+                kind = row.white_box_request and (
+                    row.white_box_request.estimators,
+                    row.white_box_request.rollouts,
+                    row.white_box_request.rank_budget,
+                )
                 apart.setdefault(kind, []).append(row)
             yield from apart.values()
 
@@ -396,7 +400,7 @@ class RememHF(lmms):
         seed = torch.initial_seed() if sampling_options(row.request.args[2])["do_sample"] else None
         return (
             hash_of("replies", *asked, seed, len(row.replies)),
-            hash_of("findings", *asked, row.inquiry and row.inquiry.content()),
+            hash_of("findings", *asked, row.white_box_request and row.white_box_request.content()),
         )
 
     # Batches
@@ -419,15 +423,18 @@ class RememHF(lmms):
     ) -> Iterator[list[tuple[_Row, list[GenerationResult]]]]:
         """Batch by batch the results of rows, first of their replies, then of their findings."""
         options = sampling_options(settings)
-        inquiries = [row.inquiry for row in rows if row.inquiry]
+        white_box_requests = [row.white_box_request for row in rows if row.white_box_request]
         parts = self.decoder.batches(
             chats,
             lambda state, indices, chats: self._work(
                 state, chats, [rows[index] for index in indices], options
             ),
             sizes=sizes,
-            branches=max([len(row.replies) for row in rows] + [branches_of(one) for one in inquiries]),
-            columns=options["max_new_tokens"] + max([columns_of(one) for one in inquiries], default=0),
+            branches=max(
+                [len(row.replies) for row in rows] + [branches_of(one) for one in white_box_requests]
+            ),
+            columns=options["max_new_tokens"]
+            + max([columns_of(one) for one in white_box_requests], default=0),
             limit=self.batch_size,
         )
         for indices, found in parts:
@@ -443,7 +450,7 @@ class RememHF(lmms):
 
     def _work(
         self, state: State, chats: Sequence[Chat], rows: Sequence[_Row], options: Mapping
-    ) -> list[tuple[int, list[list[int]], Findings | None]]:
+    ) -> list[tuple[int, list[list[int]], WhiteBoxResult | None]]:
         """(tokens of the prompt, tokens of each reply, findings) of each row of a batch."""
         lengths = state.lengths().tolist()
         self._watch.see(state.logp, [hash_of(chat.messages) for chat in chats], [chat.row for chat in chats])
@@ -455,7 +462,7 @@ class RememHF(lmms):
             rollouts = self.decoder.sample(state, m, limit, seeds, warp_of(options))
             drawn = [one.tokens[: len(row.replies)] for one, row in zip(rollouts, rows)]
         greedy = [0 if sample or not row.replies else limit for row in rows]
-        found = answer(self.decoder, state, chats, [row.inquiry for row in rows], greedy)
+        found = answer(self.decoder, state, chats, [row.white_box_request for row in rows], greedy)
         return [
             (length, [reply.tokens] * len(row.replies) if reply else sampled, findings)
             for length, row, sampled, (reply, findings) in zip(lengths, rows, drawn, found)

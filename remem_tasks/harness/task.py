@@ -15,11 +15,11 @@ from lmms_eval.api.metrics import mean as upstream_mean
 from lmms_eval.api.task import ConfigurableMessagesTask
 
 from remem_tasks.benchmarks import visual
-from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, Setting, mean
+from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, RunContext, mean
 from remem_tasks.benchmarks.registry import BENCHMARKS
-from remem_tasks.benchmarks.scoring_config import Abilities, fit, suite_of
+from remem_tasks.benchmarks.scoring_config import BackendCapabilities, fit, scoring_config_of
 from remem_tasks.errors import RememError
-from remem_tasks.whitebox import Findings, Inquiry
+from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 
 # What lmms-eval's API models write in place of a reply when a request failed for good.
 FAILURE_MARK = "[LMMS_EVAL_REQUEST_FAILED"
@@ -61,14 +61,14 @@ class Messages:
 
     make: Callable[..., list[dict]]
     index: int = 0
-    inquire: Callable[[Mapping], Inquiry | None] | None = None
+    white_box_request_of: Callable[[Mapping], WhiteBoxRequest | None] | None = None
     pictures: Callable[[Mapping], list] | None = None
 
     def __call__(self, doc: Mapping) -> list[dict]:
         return self.make(doc, index=self.index, pictures=self.pictures)
 
-    def inquiry(self, doc: Mapping) -> Inquiry | None:
-        return None if self.inquire is None else self.inquire(doc)
+    def white_box_request(self, doc: Mapping) -> WhiteBoxRequest | None:
+        return None if self.white_box_request_of is None else self.white_box_request_of(doc)
 
 
 def _digest(pictures: list) -> str:
@@ -91,7 +91,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         benchmark: the entry of BENCHMARKS.
         request_style: "chat" or "simple", by what the model takes; `remem_tasks.harness.plugin` sets it,
             as the harness does not tell a Python task.
-        setting: which scores are measured, by what the backend can do; see `serve`.
+        context: which scores are measured, by what the backend can do; see `serve`.
         donors: row id → the row whose picture is shown in its place; empty without `--metrics visual`.
         replies, failed_replies: how many of each `apply_filters` saw on this rank.
         said: the true replies among them, blanks between words aside.
@@ -151,9 +151,9 @@ class BenchmarkTask(ConfigurableMessagesTask):
             "fingerprint": self.benchmark.fingerprint(rows),
             "rows": len(rows),
         }
-        self.serve(Abilities())
+        self.serve(BackendCapabilities())
 
-    def serve(self, abilities: Abilities) -> None:
+    def serve(self, capabilities: BackendCapabilities) -> None:
         """Choose the scores that a backend can give; `remem_tasks.harness.plugin` calls it before a run.
 
         Without the call only what any backend can do is measured. The suite, and why a score is not
@@ -162,14 +162,14 @@ class BenchmarkTask(ConfigurableMessagesTask):
         if "bypass" in self._metric_fn_list:  # --predict_only
             return
         (split, rows) = next(iter(self.dataset_no_image.items()))
-        suite, missing = fit(suite_of(self.config.metadata), abilities)
-        setting = Setting(suite, missing, not abilities.white_box, abilities.rollout_options)
-        self.setting = self.benchmark.prepare(self.DATASET_PATH, split, rows, setting)
+        scoring, missing = fit(scoring_config_of(self.config.metadata), capabilities)
+        context = RunContext(scoring, missing, not capabilities.white_box, capabilities.rollout_options)
+        self.context = self.benchmark.prepare(self.DATASET_PATH, split, rows, context)
         self._find_donors(split, rows)
         self.config.metadata = {
             **self.config.metadata,
-            "suite": suite.record(),
-            "not_available": dict(self.setting.missing),
+            "suite": scoring.record(),
+            "not_available": dict(self.context.missing),
         }
         if self.config.metric_list is None:
             for found in (
@@ -180,7 +180,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
             ):
                 found.clear()
             visual_metrics = visual.metrics_of(self.benchmark) if self.donors else []
-            for metric in [*self.benchmark.metrics(rows, split, self.setting), *visual_metrics]:
+            for metric in [*self.benchmark.metrics(rows, split, self.context), *visual_metrics]:
                 self._metric_fn_list[metric.name] = None
                 self._metric_fn_kwargs[metric.name] = {}
                 own = metric.aggregate is not mean
@@ -190,12 +190,12 @@ class BenchmarkTask(ConfigurableMessagesTask):
     def _find_donors(self, split: str, rows: datasets.Dataset) -> None:
         """Whose picture each row that needs one is shown in place of its own, where that is asked for."""
         self.donors = {}
-        if "visual" not in self.setting.suite.metrics:
+        if "visual" not in self.context.scoring.metrics:
             return
         needing = {doc["row_id"] for doc in rows if self.benchmark.needs_picture(doc)}
         missing = "no question needs a picture"
         if needing:
-            self._pools = self.benchmark.pictured(self.DATASET_PATH, split, rows)
+            self._pools = self.benchmark.count_images(self.DATASET_PATH, split, rows)
             own, *others = (
                 [
                     {"row_id": row_id, "identity": identity, "place": (number, place)}
@@ -208,7 +208,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
             except RememError as error:
                 missing = str(error)
         if not self.donors:
-            self.setting = replace(self.setting, missing={**self.setting.missing, "visual": missing})
+            self.context = replace(self.context, missing={**self.context.missing, "visual": missing})
 
     def _pictures(self, doc: Mapping, shown: visual.Shown) -> list:
         if shown == visual.Shown.NONE:
@@ -235,7 +235,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         return self.benchmark.images(doc) if self.config.doc_to_visual is None else super().doc_to_visual(doc)
 
     def _requests(self, doc: Mapping) -> list[Request]:
-        requests = self.benchmark.requests(doc, self.setting)
+        requests = self.benchmark.requests(doc, self.context)
         if self.config.doc_to_text is None:
             return requests
         first = copy.copy(requests[0])
@@ -308,14 +308,14 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 if self.request_style == "chat":  # where it is no prompt, but tells requests of a row apart
                     context += f"\n[{shown} {_digest(pictures(doc))}]"
                 add(first.kind, context, messages, first.generation_kwargs, 1, shown=shown)
-        if self.benchmark.inquiry(doc, self.setting) is not None:
-            messages = Messages(self.doc_to_messages, inquire=self._inquiry)
+        if self.benchmark.white_box_request(doc, self.context) is not None:
+            messages = Messages(self.doc_to_messages, white_box_request_of=self._inquiry)
             first = requests[0]
             add(first.kind, before_prompt + first.prompt, messages, first.generation_kwargs, 1)
         return instances
 
-    def _inquiry(self, doc: Mapping) -> Inquiry | None:
-        return self.benchmark.inquiry(doc, self.setting)
+    def _inquiry(self, doc: Mapping) -> WhiteBoxRequest | None:
+        return self.benchmark.white_box_request(doc, self.context)
 
     # Replies
 
@@ -331,7 +331,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
             if getattr(instance.args[1], "inquire", None):
                 task, split = instance.args[-2:]
                 name = f"task '{task}', split '{split}', row {instance.doc_id}"
-                findings = Findings.from_text(instance.resps[0], name)
+                findings = WhiteBoxResult.from_text(instance.resps[0], name)
                 instance.filtered_resps = dict.fromkeys(instance.filtered_resps, findings)
                 continue
             counts = [*instance.token_counts, *[None] * len(instance.resps)]
@@ -366,19 +366,19 @@ class BenchmarkTask(ConfigurableMessagesTask):
             return {"bypass": None}
         if self.config.process_results is not None:
             return self.config.process_results(doc, results)
-        findings = next((reply for reply in results if isinstance(reply, Findings)), None)
+        findings = next((reply for reply in results if isinstance(reply, WhiteBoxResult)), None)
         others = [reply for reply in results if isinstance(reply, visual.VisualReply)]
-        replies = [reply for reply in results if not isinstance(reply, Findings | visual.VisualReply)]
+        replies = [reply for reply in results if not isinstance(reply, WhiteBoxResult | visual.VisualReply)]
         if not replies:  # the harness asks for each request by itself where it draws several
             return {}
-        own = [request.repeats for request in self.benchmark.requests(doc, self.setting)]
+        own = [request.repeats for request in self.benchmark.requests(doc, self.context)]
         several = [isinstance(reply, list) and not own[place] for place, reply in enumerate(replies)]
         draws = max((len(reply) for reply, more in zip(replies, several) if more), default=0)
         scores = [
             self.benchmark.score(
                 doc,
                 [reply[draw] if more else reply for reply, more in zip(replies, several)],
-                self.setting,
+                self.context,
                 findings,
             )
             for draw in range(draws or 1)

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 if TYPE_CHECKING:
-    from remem_tasks.report.diagnose import Diagnosis, Share
+    from remem_tasks.report.diagnose import Diagnosis, Proportion
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 BLUE, VERMILION, GREEN, PURPLE, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8A8F98"
@@ -21,7 +21,7 @@ MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 def _bars(
-    axes, places: Sequence[float], shares: Sequence[Share], width: float, colour: str, label: str | None
+    axes, places: Sequence[float], shares: Sequence[Proportion], width: float, colour: str, label: str | None
 ):
     values = [one.value or 0 for one in shares]
     whiskers = np.array(

@@ -20,11 +20,11 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
-from remem_tasks.benchmarks.view import RIGHT, Reading, label_of
+from remem_tasks.benchmarks.view import RIGHT, BenchmarkView, label_of
 from remem_tasks.errors import RememError
 from remem_tasks.report.gate import Kind, Verdict
-from remem_tasks.report.runs import Run, Sheet
-from remem_tasks.report.summary import Findings, Report, series_of
+from remem_tasks.report.runs import Run, TaskResult
+from remem_tasks.report.summary import Findings, Report, training_name
 
 SCALE = 10_000  # scores travel as whole numbers of this
 REPLY = 2_000  # characters of a reply or a question that the page holds
@@ -65,7 +65,7 @@ def _run(run: Run, role: str) -> dict:
         "model": run.model,
         "role": role,
         "step": run.step,
-        "series": series_of(run),
+        "series": training_name(run),
         "seed": run.seed,
         "method": run.method,
         "checkpoint": run.checkpoint,
@@ -74,18 +74,22 @@ def _run(run: Run, role: str) -> dict:
 
 
 def _task(task: str, found: Findings, chunk: str, pictures: dict[tuple[str, str], int]) -> dict:
-    sheets = {run.name: sheet for run, sheet in found.group.sheets[task]}
-    first: Sheet = next(iter(sheets.values()))
+    task_results = {run.name: task_result for run, task_result in found.group.task_results[task]}
+    first: TaskResult = next(iter(task_results.values()))
     people, person = _coded(row.identity for row in first.rows)
     attributes, attribute = _coded(row.attribute for row in first.rows)
     categories, category = _coded(row.category for row in first.rows)
-    metrics = list(dict.fromkeys(name for sheet in sheets.values() for name in sheet.metrics))
+    metrics = list(
+        dict.fromkeys(name for task_result in task_results.values() for name in task_result.metrics)
+    )
     return {
         "task": task,
         "label": label_of(task),
         "split": first.split,
         "main": first.main,
-        "ofSet": list(dict.fromkeys(name for sheet in sheets.values() for name in sheet.of_set)),
+        "ofSet": list(
+            dict.fromkeys(name for task_result in task_results.values() for name in task_result.of_set)
+        ),
         "fingerprint": first.fingerprint,
         "suite": dict(first.suite),
         "rollouts": first.rollouts,
@@ -102,7 +106,7 @@ def _task(task: str, found: Findings, chunk: str, pictures: dict[tuple[str, str]
         "picture": [pictures.get((first.split, row.picture), -1) for row in first.rows],
         "values": {
             metric: [
-                _whole(sheets[run.name].scores.get(metric)) if run.name in sheets else None
+                _whole(task_results[run.name].scores.get(metric)) if run.name in task_results else None
                 for run in found.group.runs
             ]
             for metric in metrics
@@ -115,17 +119,18 @@ def _texts(task: str, found: Findings) -> dict:
 
     q, a: question and answer; r: replies; l: how many characters were cut off; k: guess ranks; b: bits; g: guesses.
     """
-    sheets = {run.name: sheet for run, sheet in found.group.sheets[task]}
-    order = [sheets.get(run.name) for run in found.group.runs]
-    first: Sheet = next(iter(sheets.values()))
+    task_results = {run.name: task_result for run, task_result in found.group.task_results[task]}
+    order = [task_results.get(run.name) for run in found.group.runs]
+    first: TaskResult = next(iter(task_results.values()))
     most = GUESSES if len(first.rows) * len(order) < MANY else GUESSES_OF_MANY
     cut = {}
     for place in range(len(first.rows)):
-        for index, sheet in enumerate(order):
-            if sheet is not None and (more := len(sheet.replies[place].text) - REPLY) > 0:
+        for index, task_result in enumerate(order):
+            if task_result is not None and (more := len(task_result.replies[place].text) - REPLY) > 0:
                 cut[f"{place}:{index}"] = more
     replies = [
-        [None if sheet is None else sheet.replies[n] for sheet in order] for n in range(len(first.rows))
+        [None if task_result is None else task_result.replies[n] for task_result in order]
+        for n in range(len(first.rows))
     ]
     return {
         "q": [row.question[:REPLY] for row in first.rows],
@@ -195,7 +200,7 @@ def _group(found: Findings, number: int, pictures: dict) -> dict:
         "start": place[found.start.name] if found.start else None,
         "tasks": [
             _task(task, found, f"text-{number}-{index}", pictures)
-            for index, task in enumerate(found.group.sheets)
+            for index, task in enumerate(found.group.task_results)
         ],
         "scores": scores,
         "pairs": pairs,
@@ -210,12 +215,14 @@ def _group(found: Findings, number: int, pictures: dict) -> dict:
 
 def thumbnails(report: Report) -> tuple[dict[tuple[str, str], int], list[str], list[str]]:
     """((split, path) → place, data addresses of WebP pictures, notes on what is left out and why)."""
-    wanted: dict[tuple[Reading, str], dict[str, set[str]]] = {}
+    wanted: dict[tuple[BenchmarkView, str], dict[str, set[str]]] = {}
     for found in report.groups:
-        for sheets in found.group.sheets.values():
-            sheet = sheets[0][1]
-            paths = {row.picture for row in sheet.rows if row.picture}
-            wanted.setdefault((sheet.reading, sheet.data), {}).setdefault(sheet.split, set()).update(paths)
+        for task_results in found.group.task_results.values():
+            task_result = task_results[0][1]
+            paths = {row.picture for row in task_result.rows if row.picture}
+            wanted.setdefault((task_result.benchmark_view, task_result.data), {}).setdefault(
+                task_result.split, set()
+            ).update(paths)
     total = sum(len(paths) for splits in wanted.values() for paths in splits.values())
     fitting = next(((side, quality) for most, side, quality in THUMBNAILS if total <= most), None)
     if fitting is None:
@@ -223,12 +230,12 @@ def thumbnails(report: Report) -> tuple[dict[tuple[str, str], int], list[str], l
     places: dict[tuple[str, str], int] = {}
     pictures: list[str] = []
     notes: list[str] = []
-    for (reading, source), splits in wanted.items():
+    for (benchmark_view, source), splits in wanted.items():
         for split, paths in splits.items():
             try:
                 if not source:
                     raise RememError("the results do not say where the data is")
-                for path, opened in reading.pictures(source, split):
+                for path, opened in benchmark_view.pictures(source, split):
                     if path in paths and (split, path) not in places:
                         places[split, path] = len(pictures)
                         pictures.append(_thumbnail(opened(), *fitting))
@@ -259,7 +266,7 @@ def page_of(report: Report, title: str, pictures: bool = True) -> str:
     }
     chunks = {"core": _packed(core)}
     for number, found in enumerate(report.groups):
-        for index, task in enumerate(found.group.sheets):
+        for index, task in enumerate(found.group.task_results):
             chunks[f"text-{number}-{index}"] = _packed(_texts(task, found))
     if shown:
         chunks["pictures"] = _packed(shown)

@@ -87,12 +87,12 @@ class Column:
 
 
 def _columns(found: Findings) -> Iterator[Column]:
-    for task, sheets in found.group.sheets.items():
-        names = dict.fromkeys(name for _, sheet in sheets for name in sheet.scores)
-        first, exposure = sheets[0][1], next((name for name in EXPOSURES if name in names), None)
-        name, main, word = "\n".join(wrap(label_of(task), 14)), first.main, first.reading.word
+    for task, task_results in found.group.task_results.items():
+        names = dict.fromkeys(name for _, task_result in task_results for name in task_result.scores)
+        first, exposure = task_results[0][1], next((name for name in EXPOSURES if name in names), None)
+        name, main, word = "\n".join(wrap(label_of(task), 14)), first.main, first.benchmark_view.word
         forget, retain = first.split.startswith("forget"), first.split.startswith("retain")
-        if found.score(sheets[0][0].name, task, main, FORGOTTEN) is not None and not forget:
+        if found.score(task_results[0][0].name, task, main, FORGOTTEN) is not None and not forget:
             yield Column(task, FORGOTTEN, main, f"{name}\nforgotten\n{word}", Priority.FORGOTTEN)
             if exposure:
                 heading = f"{name}\nforgotten\nexposure"
@@ -100,7 +100,7 @@ def _columns(found: Findings) -> Iterator[Column]:
             yield Column(task, KEPT, main, f"{name}\nkept\n{word}", Priority.KEPT)
             continue
         yield Column(task, WHOLE, main, f"{name}\n{word}", Priority.RETAIN if retain else Priority.MAIN)
-        if any((sheet.mean("refusal_rate") or 0) > 0 for _, sheet in sheets):
+        if any((task_result.mean("refusal_rate") or 0) > 0 for _, task_result in task_results):
             yield Column(task, WHOLE, "refusal_rate", f"{name}\nrefused", Priority.REFUSED)
             yield Column(task, WHOLE, "coverage", f"{name}\ncoverage", Priority.MORE)
         if forget:
@@ -110,7 +110,9 @@ def _columns(found: Findings) -> Iterator[Column]:
                 yield Column(task, WHOLE, exposure, f"{name}\nexposure", Priority.EXPOSURE)
         elif main == "em":
             yield Column(task, WHOLE, "rougel", f"{name}\nROUGE-L", Priority.MORE)
-        for metric in dict.fromkeys(metric for _, sheet in sheets for metric in sheet.of_set):
+        for metric in dict.fromkeys(
+            metric for _, task_result in task_results for metric in task_result.of_set
+        ):
             yield Column(task, WHOLE, metric, f"{name}\n{OF_SET.get(metric, metric)}", Priority.OF_SET)
 
 
@@ -118,8 +120,10 @@ def _distance(found: Findings, run: Run) -> str:
     task = next((task for task in found.distances.get(run.name, {}) if "forget" in task), None)
     if task is None:
         return "-"
-    sheet = run.sheets[task]
-    return f"{found.distances[run.name][task]['ks']:.2f}{_mark(found.score(run.name, task, sheet.main))}"
+    task_result = run.task_results[task]
+    return (
+        f"{found.distances[run.name][task]['ks']:.2f}{_mark(found.score(run.name, task, task_result.main))}"
+    )
 
 
 def _left(score: Score | None) -> str:
@@ -132,7 +136,9 @@ def _mark(score: Score | None) -> str:
 
 
 def _forget_task(found: Findings) -> str | None:
-    return next((task for task, (one, *_) in found.group.sheets.items() if "forget" in one[1].split), None)
+    return next(
+        (task for task, (one, *_) in found.group.task_results.items() if "forget" in one[1].split), None
+    )
 
 
 def _table(found: Findings) -> tuple[list[tuple[str, Priority]], list[list[tuple[str, str]]]]:
@@ -141,10 +147,12 @@ def _table(found: Findings) -> tuple[list[tuple[str, Priority]], list[list[tuple
     forget = _forget_task(found)
     heads = [(column.heading, column.priority) for column in columns]
     if forget and found.start:
-        sheets = found.group.sheets[forget]
-        first = sheets[0][1]
-        heads.append((f"{label_of(forget)}\n{first.reading.word} left", Priority.MAIN_LEFT))
-        exposed = [name for name in EXPOSURES if any(name in sheet.scores for _, sheet in sheets)]
+        task_results = found.group.task_results[forget]
+        first = task_results[0][1]
+        heads.append((f"{label_of(forget)}\n{first.benchmark_view.word} left", Priority.MAIN_LEFT))
+        exposed = [
+            name for name in EXPOSURES if any(name in task_result.scores for _, task_result in task_results)
+        ]
         if exposed:
             heads.append((f"{label_of(forget)}\nexposure left", Priority.EXPOSURE_LEFT))
     if found.distances:
@@ -280,12 +288,12 @@ def markdown_of(report: Report, title: str) -> str:
 
 def _front(found: Findings) -> str:
     """The models that no other beats in forgetting and keeping, as a sentence."""
-    forget, sets = _forget_task(found), found.group.sheets
+    forget, sets = _forget_task(found), found.group.task_results
     keep = next((task for task, (one, *_) in sets.items() if one[1].split.startswith("retain")), None)
     if forget is None or keep is None:
         return ""
     points, kept = {}, sets[keep][0][1]
-    word, across = ("exposure", EXPOSURES) if kept.main == "em" else (kept.reading.word, (kept.main,))
+    word, across = ("exposure", EXPOSURES) if kept.main == "em" else (kept.benchmark_view.word, (kept.main,))
     for run in found.group.runs:
         x = next((one for name in across if (one := found.score(run.name, forget, name))), None)
         y = found.score(run.name, keep, kept.main)
@@ -294,7 +302,7 @@ def _front(found: Findings) -> str:
     if not points:
         return ""
     names = ", ".join(_markdown(name) for name in pareto(points))
-    return f"Pareto front ({word} of {label_of(forget)} against {kept.reading.word} of {label_of(keep)}): {names}"
+    return f"Pareto front ({word} of {label_of(forget)} against {kept.benchmark_view.word} of {label_of(keep)}): {names}"
 
 
 def _against(found: Findings, other: Run, what: str) -> list[str]:
@@ -356,7 +364,7 @@ def csv_of(report: Report) -> str:
                 score.subset,
                 score.gate,
                 run.checkpoint,
-                run.sheets[score.task].fingerprint,
+                run.task_results[score.task].fingerprint,
             )
             writer.writerow([_cell(value) for value in values])
     return buffer.getvalue()

@@ -33,7 +33,7 @@ CROSSED = {
 
 
 @dataclass(frozen=True)
-class Share:
+class Proportion:
     """A share of rows, with Wilson's 95 % interval; no rows, no share."""
 
     name: str
@@ -61,7 +61,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScoredRow:
     """One row and whether the reply was right."""
 
     row: Row
@@ -73,23 +73,23 @@ class Asked:
         return self.row.identity, self.row.attribute
 
 
-def asked_of(run: Run, wanted: Callable[[str], bool]) -> list[Asked]:
+def asked_of(run: Run, wanted: Callable[[str], bool]) -> list[ScoredRow]:
     """The rows of ReMem's sets whose split is wanted, each question once."""
-    found: dict[tuple, Asked] = {}
-    for sheet in run.sheets.values():
-        if sheet.main == "em" and wanted(sheet.split):
-            for row, reply, em in zip(sheet.rows, sheet.replies, sheet.scores["em"]):
+    found: dict[tuple, ScoredRow] = {}
+    for task_result in run.task_results.values():
+        if task_result.main == "em" and wanted(task_result.split):
+            for row, reply, em in zip(task_result.rows, task_result.replies, task_result.scores["em"]):
                 key = (row.identity, row.question, row.picture)
-                found.setdefault(key, Asked(row, bool(em == 1), reply.text))
+                found.setdefault(key, ScoredRow(row, bool(em == 1), reply.text))
     return list(found.values())
 
 
-def share(name: str, asked: Iterable[Asked]) -> Share:
+def share(name: str, asked: Iterable[ScoredRow]) -> Proportion:
     asked = list(asked)
-    return Share(name, sum(one.right for one in asked), len(asked))
+    return Proportion(name, sum(one.right for one in asked), len(asked))
 
 
-def shares_by(asked: Sequence[Asked], key: Callable[[Asked], object]) -> list[Share]:
+def shares_by(asked: Sequence[ScoredRow], key: Callable[[ScoredRow], object]) -> list[Proportion]:
     """A share for each value of the key, in its order."""
     groups: dict = {}
     for one in asked:
@@ -97,7 +97,7 @@ def shares_by(asked: Sequence[Asked], key: Callable[[Asked], object]) -> list[Sh
     return [share(str(name), groups[name]) for name in sorted(groups)]
 
 
-def single_hops(asked: Sequence[Asked]) -> dict[tuple[str, str], bool]:
+def single_hops(asked: Sequence[ScoredRow]) -> dict[tuple[str, str], bool]:
     """(identity, attribute) → whether every 1-hop question about it was answered right."""
     facts: dict[tuple[str, str], bool] = {}
     for one in asked:
@@ -123,7 +123,7 @@ def hops_of(row: Row, facts: Mapping[tuple[str, str], bool]) -> list[tuple[str, 
     return needed if all(one in facts for one in needed) else None
 
 
-def curse(asked: Sequence[Asked]) -> list[tuple[Share, Share, int]]:
+def curse(asked: Sequence[ScoredRow]) -> list[tuple[Proportion, Proportion, int]]:
     """The multi-hop curse: EM of a hop, EM of it where every single hop is right, rows that cannot be judged.
 
     A model that had learned to compose would answer all of the second kind.
@@ -154,12 +154,12 @@ class Recognition:
         by: (recognised, recalled) → EM of the 2-hop question.
     """
 
-    recognised: Share
-    recalled: Share
-    by: Mapping[tuple[bool, bool], Share]
+    recognised: Proportion
+    recalled: Proportion
+    by: Mapping[tuple[bool, bool], Proportion]
 
 
-def recognition(asked: Sequence[Asked]) -> Recognition | str:
+def recognition(asked: Sequence[ScoredRow]) -> Recognition | str:
     """Recognition against recall, or why it cannot be told from these rows."""
     facts = single_hops(asked)
     two = [one for one in asked if one.row.hop == 2 and one.fact in facts]
@@ -177,8 +177,8 @@ def recognition(asked: Sequence[Asked]) -> Recognition | str:
         for what in (True, False)
     }
     return Recognition(
-        Share("recognised", sum(who for who, _, _ in seen), len(seen)),
-        Share("recalled", sum(what for _, what, _ in seen), len(seen)),
+        Proportion("recognised", sum(who for who, _, _ in seen), len(seen)),
+        Proportion("recalled", sum(what for _, what, _ in seen), len(seen)),
         cells,
     )
 
@@ -195,12 +195,12 @@ class Diagnosis:
     """
 
     model: str
-    hops: list[Share]
-    attributes: list[Share]
-    pictures: list[Share]
-    curse: dict[str, list[tuple[Share, Share, int]]]
+    hops: list[Proportion]
+    attributes: list[Proportion]
+    pictures: list[Proportion]
+    curse: dict[str, list[tuple[Proportion, Proportion, int]]]
     recognition: dict[str, Recognition | str]
-    contexts: list[Share]
+    contexts: list[Proportion]
     notes: list[str] = field(default_factory=list)
 
     def record(self) -> dict:
@@ -280,14 +280,14 @@ def diagnose(run: Run, crossed: Mapping[str, Run] | None = None) -> Diagnosis:
     trained, test = asked_of(run, trained_on), asked_of(run, lambda split: split == "test")
     if not trained:
         raise RememError(
-            f"'{run.name}' was scored on {', '.join(run.sheets)}: diagnosis needs what it was trained on "
+            f"'{run.name}' was scored on {', '.join(run.task_results)}: diagnosis needs what it was trained on "
             "(remem_finetune, or forget and retain sets)"
         )
     notes = []
     pictures: dict[tuple, set[str]] = {}
     for one in trained:
         pictures.setdefault(one.fact, set()).add(one.row.picture)
-    if not any(sheet.split == "finetune" for sheet in run.sheets.values()):
+    if not any(task_result.split == "finetune" for task_result in run.task_results.values()):
         notes.append("not scored on remem_finetune: pictures are counted in the scored rows only")
     by_set = {"trained": trained, **({"test": test} if test else {})}
     contexts = [share("training words and pictures", trained)]
@@ -305,7 +305,7 @@ def diagnose(run: Run, crossed: Mapping[str, Run] | None = None) -> Diagnosis:
             shares_by(trained, lambda one: one.row.attribute), key=lambda one: (one.value, one.name)
         ),
         pictures=[
-            Share(f"{kind}, {one.name}", one.right, one.rows)
+            Proportion(f"{kind}, {one.name}", one.right, one.rows)
             for kind, keep in (("1-hop", lambda hop: hop == 1), ("multi-hop", lambda hop: hop > 1))
             for one in sorted(
                 shares_by([a for a in trained if keep(a.row.hop)], lambda one: len(pictures[one.fact])),
@@ -401,7 +401,7 @@ def diagnose_checkpoint(checkpoint: str, data: str | None, out: str | Path, devi
 # Telling it
 
 
-def _told(one: Share) -> list[str]:
+def _told(one: Proportion) -> list[str]:
     if one.value is None:
         return [one.name, "-", "", "0"]
     return [one.name, f"{one.value:.2f}", "{:.2f}–{:.2f}".format(*one.bounds), str(one.rows)]

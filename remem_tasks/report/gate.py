@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from remem_tasks.errors import RememError, TooFewRows
-from remem_tasks.report.runs import Run, Sheet, read_runs
+from remem_tasks.report.runs import Run, TaskResult, read_runs
 from remem_tasks.report.statistics import wilson
 from remem_tasks.report.thresholds import METRICS, Thresholds
 from remem_tasks.terminal import clean
@@ -282,13 +282,13 @@ def trained_on(split: str) -> bool:
 TARGETS = ("forgotten", "kept")
 
 
-def parts_of(sheet: Sheet) -> dict[Part, np.ndarray]:
+def parts_of(task_result: TaskResult) -> dict[Part, np.ndarray]:
     """The parts of a sheet by hop, attribute and target: part → (N,) booleans."""
     parts: dict[Part, np.ndarray] = {}
     for kind, values in (
-        (Kind.HOP, [row.hop for row in sheet.rows]),
-        (Kind.ATTRIBUTE, [row.attribute for row in sheet.rows]),
-        (Kind.TARGET, [TARGETS[not row.forgotten] for row in sheet.rows]),
+        (Kind.HOP, [row.hop for row in task_result.rows]),
+        (Kind.ATTRIBUTE, [row.attribute for row in task_result.rows]),
+        (Kind.TARGET, [TARGETS[not row.forgotten] for row in task_result.rows]),
     ):
         found = sorted(set(values))
         if kind == Kind.TARGET and len(found) < 2:
@@ -299,15 +299,15 @@ def parts_of(sheet: Sheet) -> dict[Part, np.ndarray]:
     return parts
 
 
-def _values_of(sheet: Sheet, metric: str) -> tuple[str, np.ndarray | None]:
+def _values_of(task_result: TaskResult, metric: str) -> tuple[str, np.ndarray | None]:
     """(what a metric of the gate is called in a sheet, (N,) its values or None)."""
     if metric == "visual":
-        return "visual gap", visual_gaps(sheet)
-    name = sheet.main if metric == "em" else metric
-    return name, sheet.scores.get(name)
+        return "visual gap", visual_gaps(task_result)
+    name = task_result.main if metric == "em" else metric
+    return name, task_result.scores.get(name)
 
 
-def visual_gaps(sheet: Sheet, keep: np.ndarray | None = None) -> np.ndarray | None:
+def visual_gaps(task_result: TaskResult, keep: np.ndarray | None = None) -> np.ndarray | None:
     """(N,) main score with the picture less that without, or with another's: whichever is better on the rows.
 
     NaN on rows that need no picture.
@@ -315,26 +315,33 @@ def visual_gaps(sheet: Sheet, keep: np.ndarray | None = None) -> np.ndarray | No
     Args:
         keep: (N,) booleans, the rows on which it is the better.
     """
-    others = [sheet.scores[name] for name in ("no_picture", "other_picture") if name in sheet.scores]
+    others = [
+        task_result.scores[name] for name in ("no_picture", "other_picture") if name in task_result.scores
+    ]
     if not others:
         return None
-    rows = np.ones(len(sheet.rows), dtype=bool) if keep is None else keep
+    rows = np.ones(len(task_result.rows), dtype=bool) if keep is None else keep
     best = max(others, key=lambda values: -1.0 if np.isnan(values[rows]).all() else np.nanmean(values[rows]))
-    return sheet.scores[sheet.main] - best
+    return task_result.scores[task_result.main] - best
 
 
 def _cell(
-    sheet: Sheet, part: Part, keep: np.ndarray | None, limits: Thresholds, counted: bool, m: int = 1
+    task_result: TaskResult,
+    part: Part,
+    keep: np.ndarray | None,
+    limits: Thresholds,
+    counted: bool,
+    m: int = 1,
 ) -> Cell | None:
     """`m`: how many such parts are judged at once; the error rate is shared among them (Bonferroni)."""
     confidence = 1 - (1 - limits.confidence) / m
     findings, rows = [], 0
     for metric in METRICS:
-        score, values = _values_of(sheet, metric)
+        score, values = _values_of(task_result, metric)
         if metric == "visual" and part.kind == Kind.ATTRIBUTE:
             continue  # whether pictures are looked at is no property of an attribute
         if metric == "visual" and values is not None:
-            values = visual_gaps(sheet, keep)
+            values = visual_gaps(task_result, keep)
         if values is None:
             continue
         known = ~np.isnan(values) if keep is None else keep & ~np.isnan(values)
@@ -346,7 +353,7 @@ def _cell(
         findings.append(
             Finding(metric, mean, *bounds_of(mean, *stand), getattr(limits, metric), score, *stand)
         )
-    return Cell(sheet.task, part, rows, tuple(findings), counted) if findings else None
+    return Cell(task_result.task, part, rows, tuple(findings), counted) if findings else None
 
 
 def judge(run: Run, thresholds: Thresholds | None = None) -> Verdict:
@@ -356,27 +363,33 @@ def judge(run: Run, thresholds: Thresholds | None = None) -> Verdict:
         RememError: the run holds no set that has to be memorised.
     """
     limits = thresholds or Thresholds()
-    judged = {task: trained_on(one.split) and bool(one.trained.any()) for task, one in run.sheets.items()}
+    judged = {
+        task: trained_on(one.split) and bool(one.trained.any()) for task, one in run.task_results.items()
+    }
     if not any(judged.values()):
         raise RememError(
-            f"'{run.name}' was scored on {', '.join(run.sheets)} only: the gate needs a set that was trained "
+            f"'{run.name}' was scored on {', '.join(run.task_results)} only: the gate needs a set that was trained "
             "on (remem_forget1, remem_retain, clear_forget10 …)"
         )
     cells, missing = [], []
-    for task, sheet in run.sheets.items():
+    for task, task_result in run.task_results.items():
         counted = judged[task]
-        for metric in sheet.reading.judged:
-            if _values_of(sheet, metric)[1] is None:
+        for metric in task_result.benchmark_view.judged:
+            if _values_of(task_result, metric)[1] is None:
                 hint = ": --metrics em,memo,exposure,visual" if metric == "visual" else ""
-                why = sheet.missing.get(metric, f"not asked for{hint}")
-                missing.append(f"{sheet.task}: {metric} was not measured ({why}), so it decides nothing")
-        cells.append(_cell(sheet, WHOLE, sheet.trained if counted else None, limits, counted))
-        parts = parts_of(sheet)
+                why = task_result.missing.get(metric, f"not asked for{hint}")
+                missing.append(
+                    f"{task_result.task}: {metric} was not measured ({why}), so it decides nothing"
+                )
+        cells.append(_cell(task_result, WHOLE, task_result.trained if counted else None, limits, counted))
+        parts = parts_of(task_result)
         for kind in (Kind.HOP, Kind.ATTRIBUTE, Kind.TARGET):
             own = {part: keep for part, keep in parts.items() if part.kind == kind}
-            asked = {part: counted and bool(sheet.trained[keep].any()) for part, keep in own.items()}
+            asked = {part: counted and bool(task_result.trained[keep].any()) for part, keep in own.items()}
             tests = sum(asked.values()) or len(own)
-            cells += [_cell(sheet, part, keep, limits, asked[part], tests) for part, keep in own.items()]
+            cells += [
+                _cell(task_result, part, keep, limits, asked[part], tests) for part, keep in own.items()
+            ]
     return Verdict(run.name, limits, tuple(cell for cell in cells if cell is not None), tuple(missing))
 
 
@@ -402,7 +415,9 @@ def gate_of(
             )
         results = runs[0]
     if forget is not None:
-        known = sorted({name for sheet in results.sheets.values() for name in forget_names(sheet)})
+        known = sorted(
+            {name for task_result in results.task_results.values() for name in forget_names(task_result)}
+        )
         if forget not in known:
             raise RememError(
                 f"--forget '{forget}': no such split among the results of '{results.name}', which has "
@@ -411,9 +426,9 @@ def gate_of(
     return judge(results, thresholds)
 
 
-def forget_names(sheet: Sheet) -> list[str]:
+def forget_names(task_result: TaskResult) -> list[str]:
     """The names by which a sheet's split may be asked for as the set to forget."""
-    return [sheet.split, sheet.task] if sheet.split.startswith("forget") else []
+    return [task_result.split, task_result.task] if task_result.split.startswith("forget") else []
 
 
 def _more(cell: Cell) -> str:

@@ -24,7 +24,7 @@ from remem_tasks.benchmarks.views import MAINS
 from remem_tasks.binding import parse_json, read_text
 from remem_tasks.errors import RememError
 from remem_tasks.report.gate import WHOLE, Kind
-from remem_tasks.report.runs import Run, Sheet, shown
+from remem_tasks.report.runs import Run, TaskResult, shown
 from remem_tasks.report.settings import COMPARED, unlike
 from remem_tasks.report.summary import EXPOSURES, Findings, Report
 from remem_tasks.terminal import clean, foreign
@@ -48,15 +48,15 @@ FIELDS: Mapping[str, type | tuple] = {
 }
 
 
-def digest_of(sheets: Mapping[str, Sheet]) -> str:
+def digest_of(task_results: Mapping[str, TaskResult]) -> str:
     """16 hex digits of every score of every row."""
     digest = hashlib.sha256()
-    for task in sorted(sheets):
-        sheet = sheets[task]
-        for name in sorted(sheet.scores):
+    for task in sorted(task_results):
+        task_result = task_results[task]
+        for name in sorted(task_result.scores):
             digest.update(f"{task}\0{name}\0".encode())
-            digest.update(sheet.scores[name].tobytes())
-        digest.update("\0".join(sheet.ids).encode())
+            digest.update(task_result.scores[name].tobytes())
+        digest.update("\0".join(task_result.ids).encode())
     return digest.hexdigest()[:16]
 
 
@@ -76,7 +76,7 @@ def entry_of(found: Findings, run: Run, name: str | None = None) -> dict:
     start = None
     if found.start is not None and found.verdict is not None:
         gate = {"passed": found.verdict.passed, "reasons": found.verdict.reasons}
-        start = {"name": found.start.name, "samples": digest_of(found.start.sheets), "gate": gate}
+        start = {"name": found.start.name, "samples": digest_of(found.start.task_results), "gate": gate}
     return {
         "format": FORMAT,
         "name": name or run.name,
@@ -84,15 +84,16 @@ def entry_of(found: Findings, run: Run, name: str | None = None) -> dict:
         "checkpoint": run.checkpoint,
         "date": run.date,
         "remem": __version__,
-        "samples": digest_of(run.sheets),
+        "samples": digest_of(run.task_results),
         "data": {
-            task: {"fingerprint": sheet.fingerprint, "rows": len(sheet.rows)}
-            for task, sheet in run.sheets.items()
+            task: {"fingerprint": task_result.fingerprint, "rows": len(task_result.rows)}
+            for task, task_result in run.task_results.items()
         },
         "suite": {
-            task: {key: sheet.suite.get(key) for key in COMPARED} for task, sheet in run.sheets.items()
+            task: {key: task_result.suite.get(key) for key in COMPARED}
+            for task, task_result in run.task_results.items()
         },
-        "generation": {task: dict(sheet.generation) for task, sheet in run.sheets.items()},
+        "generation": {task: dict(task_result.generation) for task, task_result in run.task_results.items()},
         "weights": run.weights,
         "start": start,
         "scores": scores,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from remem_tasks.benchmarks.view import RATES, RIGHT, Reading
-from remem_tasks.benchmarks.views import reading_of
+from remem_tasks.benchmarks.view import RATES, RIGHT, BenchmarkView
+from remem_tasks.benchmarks.views import view_for
 from remem_tasks.binding import bound_of, parse_json, read_results, read_text, verify
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status, rates_of, status_of
@@ -67,11 +67,11 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class TaskResult:
     """One task of one run.
 
     Attributes:
-        reading: of its benchmark.
+        benchmark_view: of its benchmark.
         rows, replies: N of each, in the order of row ids.
         scores: metric without the benchmark's name → (N,) values; NaN = not measured on that row.
         of_set: scores that only a whole set has, such as CLEAR's forget quality.
@@ -82,7 +82,7 @@ class Sheet:
     """
 
     task: str
-    reading: Reading
+    benchmark_view: BenchmarkView
     split: str
     data: str
     fingerprint: str
@@ -99,7 +99,7 @@ class Sheet:
     @property
     def main(self) -> str:
         """The score that says whether the answer was given; every row has it."""
-        return self.reading.column
+        return self.benchmark_view.column
 
     @property
     def metrics(self) -> list[str]:
@@ -152,7 +152,7 @@ class Run:
     date: str
     record: Mapping
     step: int | None
-    sheets: Mapping[str, Sheet]
+    task_results: Mapping[str, TaskResult]
     notes: tuple[str, ...] = ()
     weights: str | None = None
 
@@ -175,11 +175,11 @@ class Group:
     why: str = ""
 
     @cached_property
-    def sheets(self) -> dict[str, list[tuple[Run, Sheet]]]:
+    def task_results(self) -> dict[str, list[tuple[Run, TaskResult]]]:
         """task → the runs that have it."""
-        tasks = dict.fromkeys(task for run in self.runs for task in run.sheets)
+        tasks = dict.fromkeys(task for run in self.runs for task in run.task_results)
         return {
-            task: [(run, run.sheets[task]) for run in self.runs if task in run.sheets]
+            task: [(run, run.task_results[task]) for run in self.runs if task in run.task_results]
             for task in sorted(tasks, key=_task_order)
         }
 
@@ -211,8 +211,8 @@ def _reply_text(sample: Mapping) -> str:
     return "" if value is None else str(value)
 
 
-def _row_of(sample: Mapping, reading: Reading, forgotten: bool, where: str) -> tuple[Row, Reply]:
-    values = sample.get(reading.rows)
+def _row_of(sample: Mapping, benchmark_view: BenchmarkView, forgotten: bool, where: str) -> tuple[Row, Reply]:
+    values = sample.get(benchmark_view.rows)
     if not isinstance(values, Mapping) or not isinstance(values.get("row_id"), str):
         raise RememError(f"{where}: {ANONYMOUS}")
     try:
@@ -220,14 +220,14 @@ def _row_of(sample: Mapping, reading: Reading, forgotten: bool, where: str) -> t
         row = Row(
             row_id=values["row_id"],
             identity=str(values["identity"] or "(nobody)"),
-            hop=int((values.get("hop") if reading.kinds else values["hop"]) or 0),
-            attribute=str(values.get("attribute") or reading.kind_of(values) or "(none)"),
+            hop=int((values.get("hop") if benchmark_view.kinds else values["hop"]) or 0),
+            attribute=str(values.get("attribute") or benchmark_view.kind_of(values) or "(none)"),
             category=str(values.get("qa_category") or "(none)"),
             forgotten=bool(values.get("forgotten", forgotten)),
             question=str(sample.get("input", "")),
             answer=str(sample.get("target", "")),
             picture=str(values["picture"] if "picture" in values else media[0] if media else ""),
-            trained=not reading.trained or values.get("kind") in reading.trained,
+            trained=not benchmark_view.trained or values.get("kind") in benchmark_view.trained,
         )
         reply = Reply(
             text=_reply_text(sample),
@@ -239,7 +239,7 @@ def _row_of(sample: Mapping, reading: Reading, forgotten: bool, where: str) -> t
             ),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise RememError(f"{where}: '{reading.rows}' cannot be read ({error!r})") from error
+        raise RememError(f"{where}: '{benchmark_view.rows}' cannot be read ({error!r})") from error
     if not 0 <= row.hop <= MOST_HOPS:
         raise RememError(f"{where}: hop {shown(row.hop)} is out of range: 0 to {MOST_HOPS}")
     return row, reply
@@ -265,12 +265,12 @@ def _check_ranks(reply: Reply, values: Mapping, rollouts: int, where: str) -> No
 
 
 def _scores_of(
-    sample: Mapping, reading: Reading, where: str
+    sample: Mapping, benchmark_view: BenchmarkView, where: str
 ) -> tuple[dict[str, float], dict[str, str], set[str]]:
     """(a sample's scores by their short names, their full names, the names of those of a whole set)."""
     scores, full_names, of_set = {}, {}, set()
     for key, value in sample.items():
-        name = reading.score_name(key, sample[reading.rows])
+        name = benchmark_view.score_name(key, sample[benchmark_view.rows])
         if name is None:
             continue
         if isinstance(value, Mapping):
@@ -279,21 +279,21 @@ def _scores_of(
         scores[name], full_names[name] = _number(value, f"{where}: {key}"), key
         if not name.endswith("bits") and not -1e-9 <= scores[name] <= 1 + 1e-9:
             raise RememError(f"{where}: {key} is {shown(value)}, outside [0, 1]")
-    main = next((name for name in reading.main if name in scores), None)
+    main = next((name for name in benchmark_view.main if name in scores), None)
     if main is None or math.isnan(scores[main]):
-        raise RememError(f"{where}: a row without {reading.name}'s {' or '.join(reading.main)}")
-    return {reading.column: scores[main], **scores}, full_names, of_set
+        raise RememError(f"{where}: a row without {benchmark_view.name}'s {' or '.join(benchmark_view.main)}")
+    return {benchmark_view.column: scores[main], **scores}, full_names, of_set
 
 
 def read_samples(
     file: Path,
     task: str,
-    reading: Reading,
+    benchmark_view: BenchmarkView,
     config: Mapping,
     means: Mapping[str, float],
     rows: int,
     generation: Mapping | None = None,
-) -> Sheet:
+) -> TaskResult:
     """The rows of one samples file, in the order of row ids.
 
     Args:
@@ -325,12 +325,12 @@ def read_samples(
                 sample = parse_json(line, where)
                 if not isinstance(sample, dict):
                     raise RememError(f"{where}: no sample of lmms-eval")
-                row, reply = _row_of(sample, reading, forgotten, where)
+                row, reply = _row_of(sample, benchmark_view, forgotten, where)
                 if row.row_id in found:
                     raise RememError(f"{where}: row '{row.row_id}' for the second time")
-                _check_ranks(reply, sample[reading.rows], rollouts, where)
-                scores, full_names, more = _scores_of(sample, reading, where)
-                status = _status(reply, scores, reading)
+                _check_ranks(reply, sample[benchmark_view.rows], rollouts, where)
+                scores, full_names, more = _scores_of(sample, benchmark_view, where)
+                status = _status(reply, scores, benchmark_view)
                 found[row.row_id] = row, reply, {**scores, **rates_of(status)}, status
                 for name, full in full_names.items():
                     sums.setdefault(full, []).append(scores[name])
@@ -351,9 +351,9 @@ def read_samples(
             )
     order = sorted(found, key=_natural)
     names = dict.fromkeys(name for key in order for name in found[key][2])
-    return Sheet(
+    return TaskResult(
         task=task,
-        reading=reading,
+        benchmark_view=benchmark_view,
         split=split,
         data=str(metadata.get("data", "")),
         fingerprint=str(metadata.get("fingerprint", "")),
@@ -362,17 +362,19 @@ def read_samples(
         rows=tuple(found[key][0] for key in order),
         replies=tuple(found[key][1] for key in order),
         scores={name: np.array([found[key][2].get(name, math.nan) for key in order]) for name in names},
-        of_set={name: means[full] for name in sorted(of_set) if (full := f"{reading.name}_{name}") in means},
+        of_set={
+            name: means[full] for name in sorted(of_set) if (full := f"{benchmark_view.name}_{name}") in means
+        },
         means=means,
         generation=generation or {},
         statuses=tuple(found[key][3] for key in order),
     )
 
 
-def _status(reply: Reply, scores: Mapping[str, float], reading: Reading) -> Status:
+def _status(reply: Reply, scores: Mapping[str, float], benchmark_view: BenchmarkView) -> Status:
     """How a row's request ended, from its reply and scores, so of results of any version."""
     failed = scores.get("failed_rate", 0.0) > 0
-    return status_of(None if failed else reply.text, scores[reading.column] >= RIGHT)
+    return status_of(None if failed else reply.text, scores[benchmark_view.column] >= RIGHT)
 
 
 def _natural(row_id: str) -> tuple:
@@ -403,33 +405,35 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     means = read_scores(file)
     raw = read_results(file)
     configs, counts = raw.get("configs") or {}, raw.get("n-samples") or {}
-    tasks = [task for task, values in means.items() if reading_of(values) or task in counts]
+    tasks = [task for task, values in means.items() if view_for(values) or task in counts]
     if not tasks:
         raise RememError(f"'{file}' holds no task's scores")
     stamp = file.name.removesuffix("results.json")
-    sheets, notes = {}, []
+    task_results, notes = {}, []
     for task in tasks:
         samples = file.with_name(f"{stamp}samples_{task}.jsonl")
-        reading = reading_of(means[task])
-        if reading is None:
+        benchmark_view = view_for(means[task])
+        if benchmark_view is None:
             notes.append(f"task '{task}' is of no benchmark that reports read, and is left out")
             continue
         if not samples.is_file():
             raise RememError(f"'{samples}' is not there: score with --log_samples, which the report reads")
         config = configs.get(task) or {}
-        rows = (counts.get(task) or {}).get("effective", means[task][reading.rows])
+        rows = (counts.get(task) or {}).get("effective", means[task][benchmark_view.rows])
         if isinstance(rows, bool) or not isinstance(rows, int | float) or rows != int(rows) or rows < 1:
             raise RememError(f"'{file}': {task} has {shown(rows)} rows")
-        sheet = read_samples(samples, task, reading, config, means[task], int(rows), generation_of(raw, task))
+        task_result = read_samples(
+            samples, task, benchmark_view, config, means[task], int(rows), generation_of(raw, task)
+        )
         if unbound := verify(file, raw, task):
             notes.append(unbound)
-        notes += status_notes(task, sheet)
-        if failed := sheet.means.get(f"{reading.name}_failed_rate"):
+        notes += status_notes(task, task_result)
+        if failed := task_result.means.get(f"{benchmark_view.name}_failed_rate"):
             notes.append(f"{task}: {failed:.1%} of the replies failed in the engine and score 0")
-        if blank := sheet.means.get(f"{reading.name}_blank_rate"):
+        if blank := task_result.means.get(f"{benchmark_view.name}_blank_rate"):
             notes.append(f"{task}: {blank:.1%} of the replies are blank")
-        sheets[task] = sheet
-    if not sheets:
+        task_results[task] = task_result
+    if not task_results:
         if any(name.endswith("_rows") for task in tasks for name in means[task]):
             raise RememError(
                 f"'{file}' holds scores of {', '.join(tasks)}, which are of no benchmark that reports read "
@@ -456,7 +460,7 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
         date=str(raw.get("date", "")),
         record=record,
         step=int(step.group(1)) if step else None,
-        sheets=sheets,
+        task_results=task_results,
         notes=tuple(dict.fromkeys(notes)),
         weights=weights if isinstance(weights, str) else None,
     )
@@ -466,12 +470,12 @@ MUCH = 0.1
 """From which share of refusals a task's numbers are not told without them."""
 
 
-def status_notes(task: str, sheet: Sheet) -> list[str]:
+def status_notes(task: str, task_result: TaskResult) -> list[str]:
     """A line where many requests ended in a refusal."""
-    refused = sum(status == Status.REFUSAL for status in sheet.statuses)
-    if refused < MUCH * len(sheet.rows):
+    refused = sum(status == Status.REFUSAL for status in task_result.statuses)
+    if refused < MUCH * len(task_result.rows):
         return []
-    return [f"{task}: {refused} of {len(sheet.rows)} replies are refusals, not other answers"]
+    return [f"{task}: {refused} of {len(task_result.rows)} replies are refusals, not other answers"]
 
 
 def _by_numbers(folder: Path) -> list:
@@ -532,7 +536,7 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     return [read_run(file, name, model) for name, model, file in find_runs(paths)]
 
 
-def difference(first: Sheet, second: Sheet) -> str:
+def difference(first: TaskResult, second: TaskResult) -> str:
     """Why two sheets of one task must not be compared; empty if they may be."""
     if first.fingerprint != second.fingerprint:
         return f"other data (fingerprint {second.fingerprint or 'none'}, not {first.fingerprint or 'none'})"
@@ -547,11 +551,11 @@ def difference(first: Sheet, second: Sheet) -> str:
 def _apart(group: Group, run: Run) -> str:
     shared = False
     for other in group.runs:
-        for task in (name for name in other.sheets if name in run.sheets):
+        for task in (name for name in other.task_results if name in run.task_results):
             shared = True
-            if why := difference(other.sheets[task], run.sheets[task]):
+            if why := difference(other.task_results[task], run.task_results[task]):
                 return f"'{run.name}' differs from '{other.name}' in {task}: {why}"
-    names = ", ".join(run.sheets)
+    names = ", ".join(run.task_results)
     return "" if shared else f"'{run.name}' has no task in common with '{group.runs[0].name}' ({names})"
 
 
@@ -570,7 +574,7 @@ def groups_of(runs: Iterable[Run]) -> list[Group]:
     return groups
 
 
-def the_run(runs: Sequence[Run], wanted: str | None, role: str) -> Run | None:
+def select_run(runs: Sequence[Run], wanted: str | None, role: str) -> Run | None:
     """The run that was named, or the only one whose record has the method of that role (`gold`, `sft`).
 
     Args:

@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
-from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
 
 ALWAYS = ("forget", "shots")
 MEMO = ("memo_stride", "memo_tokens")
 UNCOMPARED = ("metrics", "gold")  # which scores there are; what CLEAR's forget quality is held against
-COMPARED = tuple(one.name for one in fields(Suite) if one.name not in UNCOMPARED)
+COMPARED = tuple(one.name for one in fields(ScoringConfig) if one.name not in UNCOMPARED)
 """Settings of a suite: each new one is compared unless it is named above."""
 GREEDY = {"max_gen_toks": "max_new_tokens"}  # other names of a setting
 SAMPLED = ("temperature", "top_p", "top_k")  # say nothing of greedy replies
@@ -79,7 +79,7 @@ def _number(value: object) -> object:
 def _set(suite: Mapping, name: str) -> object:
     """A setting; its default where the results are from before there was such an option."""
     value = suite.get(name)
-    return getattr(Suite, name) if value is None else value
+    return getattr(ScoringConfig, name) if value is None else value
 
 
 def unlike(

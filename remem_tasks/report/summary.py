@@ -19,7 +19,7 @@ from remem_tasks.benchmarks.views import MAINS
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status
 from remem_tasks.report.gate import WHOLE, Part, Thresholds, Verdict, judge, parts_of
-from remem_tasks.report.runs import Group, Run, Sheet, groups_of, read_runs, the_run
+from remem_tasks.report.runs import Group, Run, TaskResult, groups_of, read_runs, select_run
 from remem_tasks.report.statistics import (
     DRAWS,
     Difference,
@@ -119,22 +119,22 @@ class Findings:
         return "start" if self.start is not None and run.name == self.start.name else ""
 
 
-def exposure_of(sheet: Sheet) -> np.ndarray | None:
+def exposure_of(task_result: TaskResult) -> np.ndarray | None:
     """(N,) exposure, by whichever way it was measured, or None."""
-    return next((sheet.scores[name] for name in EXPOSURES if name in sheet.scores), None)
+    return next((task_result.scores[name] for name in EXPOSURES if name in task_result.scores), None)
 
 
 def remaining_of(
-    sheet: Sheet, start: Sheet, metric: str, keep: np.ndarray | None = None
+    task_result: TaskResult, start: TaskResult, metric: str, keep: np.ndarray | None = None
 ) -> tuple[float | None, int]:
     """(what is left of a score on the memorised subset, rows in it).
 
     The subset are the rows that the starting model answered right (main score at least RIGHT: EM 1). The share is the sum of the
     model's scores over the sum of the start's; None where the start's sum is 0.
     """
-    if metric not in start.scores or metric not in sheet.scores:
+    if metric not in start.scores or metric not in task_result.scores:
         return None, 0
-    mine, theirs = sheet.scores[metric], start.scores[metric]
+    mine, theirs = task_result.scores[metric], start.scores[metric]
     subset = (start.scores[start.main] >= RIGHT) & ~np.isnan(mine) & ~np.isnan(theirs)
     if keep is not None:
         subset &= keep
@@ -143,18 +143,23 @@ def remaining_of(
 
 
 def _scores_of(
-    sheets: Sequence[tuple[Run, Sheet]], start: Sheet | None, verdict: Verdict | None, draws: int
+    task_results: Sequence[tuple[Run, TaskResult]],
+    start: TaskResult | None,
+    verdict: Verdict | None,
+    draws: int,
 ) -> Iterator[tuple[Score, np.ndarray | None]]:
     """The scores of one task with the bootstrap means of the whole set (None for parts of it)."""
-    first = sheets[0][1]
-    names = list(dict.fromkeys(name for _, sheet in sheets for name in (*sheet.metrics, *BESIDE)))
+    first = task_results[0][1]
+    names = list(
+        dict.fromkeys(name for _, task_result in task_results for name in (*task_result.metrics, *BESIDE))
+    )
     nothing = np.full(len(first.rows), math.nan)
     weights = resampled(len(first.rows), draws)
     parts = parts_of(first)
     for metric in names:
-        table = np.stack([sheet.scores.get(metric, nothing) for _, sheet in sheets], axis=1)
+        table = np.stack([task_result.scores.get(metric, nothing) for _, task_result in task_results], axis=1)
         means = resampled_means(table, weights)
-        for place, (run, sheet) in enumerate(sheets):
+        for place, (run, task_result) in enumerate(task_results):
             values = table[:, place]
             for part, keep in ((WHOLE, None), *parts.items()):
                 known = ~np.isnan(values) if keep is None else keep & ~np.isnan(values)
@@ -166,11 +171,11 @@ def _scores_of(
                     low, high = interval(means[:, place])
                 else:  # few rows, or rows that all agree: a bootstrap would be too sure
                     low, high = wilson(min(max(value, 0.0), 1.0), rows)
-                remaining, subset = remaining_of(sheet, start, metric, keep) if start else (None, None)
-                cell = verdict.cell(sheet.task, part) if verdict else None
+                remaining, subset = remaining_of(task_result, start, metric, keep) if start else (None, None)
+                cell = verdict.cell(task_result.task, part) if verdict else None
                 score = Score(
                     run.name,
-                    sheet.task,
+                    task_result.task,
                     part,
                     metric,
                     value,
@@ -183,20 +188,24 @@ def _scores_of(
                     len(first.rows) if keep is None else int(keep.sum()),
                 )
                 yield score, means[:, place] if keep is None else None
-    for run, sheet in sheets:
-        cell = verdict.cell(sheet.task) if verdict else None
+    for run, task_result in task_results:
+        cell = verdict.cell(task_result.task) if verdict else None
         gate = cell.verdict if cell else NOT_ASKED
-        for metric, value in sheet.of_set.items():
-            whole = Score(run.name, sheet.task, WHOLE, metric, value, None, None, len(sheet.rows), gate=gate)
+        for metric, value in task_result.of_set.items():
+            whole = Score(
+                run.name, task_result.task, WHOLE, metric, value, None, None, len(task_result.rows), gate=gate
+            )
             yield whole, None
 
 
 def _pairs_of(
-    sheets: Sequence[tuple[Run, Sheet]], means: dict[tuple[str, str], np.ndarray], metrics: Sequence[str]
+    task_results: Sequence[tuple[Run, TaskResult]],
+    means: dict[tuple[str, str], np.ndarray],
+    metrics: Sequence[str],
 ) -> Iterator[Pair]:
     """All pairs, from bootstrap means that share their resampled rows."""
     for metric in metrics:
-        having = [(run, sheet) for run, sheet in sheets if metric in sheet.scores]
+        having = [(run, task_result) for run, task_result in task_results if metric in task_result.scores]
         for (one, first), (two, second) in combinations(having, 2):
             gaps = first.scores[metric] - second.scores[metric]
             known = ~np.isnan(gaps)
@@ -245,19 +254,23 @@ def findings_of(
         except RememError:  # scored on test alone: there is nothing to ask of it
             verdict = None
     found = Findings(group, gold, start, verdict)
-    for task, sheets in group.sheets.items():
-        begun = start.sheets.get(task) if start is not None else None
+    for task, task_results in group.task_results.items():
+        begun = start.task_results.get(task) if start is not None else None
         means: dict[tuple[str, str], np.ndarray] = {}
-        for score, drawn in _scores_of(sheets, begun, verdict, draws):
+        for score, drawn in _scores_of(task_results, begun, verdict, draws):
             found.scores.append(score)
             if drawn is not None:
                 means[score.run, score.metric] = drawn
-        paired = [name for name in PAIRED if any(name in sheet.scores for _, sheet in sheets)]
-        found.pairs += _pairs_of(sheets, means, paired)
-        reference = exposure_of(gold.sheets[task]) if gold is not None and task in gold.sheets else None
+        paired = [
+            name for name in PAIRED if any(name in task_result.scores for _, task_result in task_results)
+        ]
+        found.pairs += _pairs_of(task_results, means, paired)
+        reference = (
+            exposure_of(gold.task_results[task]) if gold is not None and task in gold.task_results else None
+        )
         if reference is not None:
-            for run, sheet in sheets:
-                mine = exposure_of(sheet)
+            for run, task_result in task_results:
+                mine = exposure_of(task_result)
                 known = ~np.isnan(reference) & ~np.isnan(mine) if mine is not None else np.array(False)
                 if known.any():
                     found.distances.setdefault(run.name, {})[task] = distances(mine[known], reference[known])
@@ -268,15 +281,17 @@ def findings_of(
 def declined(found: Findings) -> list[str]:
     """A line for each run and set where the fall of the main score since the start is refusals, wholly or by half."""
     lines = []
-    for task, sheets in found.group.sheets.items():
-        start = found.start.sheets.get(task) if found.start else None
+    for task, task_results in found.group.task_results.items():
+        start = found.start.task_results.get(task) if found.start else None
         if start is None:
             continue
         before = start.scores[start.main] >= RIGHT
-        for run, sheet in sheets:
-            lost = before & (sheet.scores[sheet.main] < RIGHT)
-            refused = sum(status == Status.REFUSAL for status, gone in zip(sheet.statuses, lost) if gone)
-            total, word = int(lost.sum()), sheet.reading.word
+        for run, task_result in task_results:
+            lost = before & (task_result.scores[task_result.main] < RIGHT)
+            refused = sum(
+                status == Status.REFUSAL for status, gone in zip(task_result.statuses, lost) if gone
+            )
+            total, word = int(lost.sum()), task_result.benchmark_view.word
             if not total or run is found.start or 2 * refused < total:
                 continue
             if refused >= MOST * total:
@@ -299,7 +314,7 @@ class Report:
     notes: list[str]
 
 
-def series_of(run: Run) -> str:
+def training_name(run: Run) -> str:
     """What the steps of one training share: the name without its `checkpoint-N`."""
     return re.sub(r"[/_\- ]*checkpoint-\d+", "", run.name) or run.name
 
@@ -322,7 +337,7 @@ def report_of(
         RememError: what cannot be read, or a gold or start that is none of the runs.
     """
     runs = read_runs([*paths, *(extra for extra in (gold, start) if extra and _is_path(extra))])
-    the_gold, the_start = the_run(runs, gold, "gold"), the_run(runs, start, "sft")
+    the_gold, the_start = select_run(runs, gold, "gold"), select_run(runs, start, "sft")
     groups = groups_of(runs)
     notes = []
     for run, given, what, why in (
@@ -339,7 +354,7 @@ def report_of(
     for number, group in enumerate(groups[1:], start=2):
         names = ", ".join(run.name for run in group.runs)
         notes.append(f"Shown apart as group {number} ({names}), never compared with the others: {group.why}")
-    if any(not run.sheets[task].fingerprint for run in runs for task in run.sheets):
+    if any(not run.task_results[task].fingerprint for run in runs for task in run.task_results):
         notes.append("Some results name no data fingerprint: whether they share data cannot be checked")
     notes += [f"{run.name}: {note}" for run in runs for note in run.notes]
     for group in groups:  # the start first, gold next, then the others as given
@@ -347,9 +362,13 @@ def report_of(
     worked = [findings_of(group, the_gold, the_start, thresholds, draws) for group in groups]
     for found in worked:
         notes += declined(found)
-        for sheet in (sheet for sheets in found.group.sheets.values() for _, sheet in sheets[:1]):
-            for name, why in sheet.missing.items():
-                notes.append(f"{sheet.task}: {name} is not available: {why}")
+        for task_result in (
+            task_result
+            for task_results in found.group.task_results.values()
+            for _, task_result in task_results[:1]
+        ):
+            for name, why in task_result.missing.items():
+                notes.append(f"{task_result.task}: {name} is not available: {why}")
     return Report(worked, list(dict.fromkeys(notes)))
 
 

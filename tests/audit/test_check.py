@@ -12,10 +12,10 @@ from remem_tasks import cli
 from remem_tasks.audit.check import check, tables_of
 from remem_tasks.audit.pull import pull
 from remem_tasks.benchmarks import remem as data
-from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.remem.validate import OF_CLOZE, text_faults
-from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.errors import RememError
 from unlearning.data import load_rows
 
@@ -152,7 +152,9 @@ def test_check_training_and_scoring_agree(tmp_path, change):
     rows, place = benchmark.load(source, "forget1")
 
     def prepare(**options):
-        return benchmark.prepare(place, "forget1", rows.remove_columns("image"), Setting(Suite(**options)))
+        return benchmark.prepare(
+            place, "forget1", rows.remove_columns("image"), RunContext(ScoringConfig(**options))
+        )
 
     with pytest.raises(RememError, match="--faults allow") as stop:
         prepare(metrics=("em", "memo", "exposure"))
@@ -173,15 +175,15 @@ def test_a_sound_set_is_trained_on_and_scored_without_a_word(data_dir):
     benchmark = BENCHMARKS["remem"]
     for split in ("forget1", "retain", "test", "finetune"):
         rows, place = benchmark.load(str(data_dir), split)
-        setting = benchmark.prepare(place, split, rows.remove_columns("image"), Setting(Suite()))
-        assert "faultless rows" not in setting.missing
+        context = benchmark.prepare(place, split, rows.remove_columns("image"), RunContext(ScoringConfig()))
+        assert "faultless rows" not in context.missing
 
 
 def test_a_benchmark_named_by_one_variable_is_read_by_the_same(tmp_path, monkeypatch, capsys):
     """(`REMEM_DATA` alone once told what the data are, and another variable where they lie.)"""
-    from remem_tasks.benchmarks.clear.forge import Knobs, forge
+    from remem_tasks.benchmarks.clear.forge import ForgeOptions, forge
 
-    forge(tmp_path / "clear", Knobs(identities=6, images=1, qa=1, real=2, world=2, image_size=16))
+    forge(tmp_path / "clear", ForgeOptions(identities=6, images=1, qa=1, real=2, world=2, image_size=16))
     monkeypatch.setenv("REMEM_DATA", str(tmp_path / "clear"))
     monkeypatch.setenv("REMEM_CLEAR_DATA", "/no/where")
     rows = load_rows(None, "pairs", "forget10")

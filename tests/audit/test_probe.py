@@ -85,7 +85,8 @@ def test_check_names_personal_values_that_are_shared(tmp_path):
 def forged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("probe") / "data"
     build.forge(
-        folder, build.Knobs(identities=6, qa=30, images=30, test_qa=16, retain_qa=8, hops=3, image_size=72)
+        folder,
+        build.ForgeOptions(identities=6, qa=30, images=30, test_qa=16, retain_qa=8, hops=3, image_size=72),
     )
     return folder
 

@@ -13,9 +13,9 @@ from support.scripted import Scripted, run
 from support.trainers import trainer_of
 
 from remem_tasks import cli
-from remem_tasks.benchmarks.base import FailedReply, Setting
+from remem_tasks.benchmarks.base import FailedReply, RunContext
 from remem_tasks.benchmarks.registry import BENCHMARKS, NAMES, part_of
-from remem_tasks.benchmarks.scoring_config import Abilities, Suite, fit
+from remem_tasks.benchmarks.scoring_config import BackendCapabilities, ScoringConfig, fit
 from remem_tasks.data import source as configs
 from remem_tasks.harness.plugin import TASKS_FOLDERS
 from remem_tasks.harness.remem_hf import RememHF
@@ -34,7 +34,7 @@ VARIABLES = {
     "mllmu": "REMEM_MLLMU_DATA",
     "mine": "REMEM_MINE_DATA",
 }
-WHITE_BOX = Abilities(white_box="", rollouts="")
+WHITE_BOX = BackendCapabilities(white_box="", rollouts="")
 
 
 def task_splits(name):
@@ -56,7 +56,7 @@ def generated(tmp_path_factory):
     for name, knobs in FORGES.items():
         forge = part_of(name, "forge")
         folders[name] = tmp_path_factory.mktemp(name) / "data"
-        forge.forge(folders[name], forge.Knobs(**knobs))
+        forge.forge(folders[name], forge.ForgeOptions(**knobs))
     return folders
 
 
@@ -83,24 +83,26 @@ def test_the_seam(generated, name):
         assert len(set(rows["row_id"][:])) == len(rows)
         again, _ = benchmark.load(source, split)
         assert benchmark.fingerprint(rows) == benchmark.fingerprint(again)
-        for abilities in (WHITE_BOX, Abilities()):
-            suite, missing = fit(Suite(rollouts=4), abilities)
-            setting = Setting(suite, missing, not abilities.white_box)
-            setting = benchmark.prepare(source, split, rows, setting)
-            metrics = [metric.name for metric in benchmark.metrics(rows, split, setting)]
+        for capabilities in (WHITE_BOX, BackendCapabilities()):
+            scoring, missing = fit(ScoringConfig(rollouts=4), capabilities)
+            context = RunContext(scoring, missing, not capabilities.white_box)
+            context = benchmark.prepare(source, split, rows, context)
+            metrics = [metric.name for metric in benchmark.metrics(rows, split, context)]
             assert len(metrics) == len(set(metrics)) and all(one.startswith(f"{name}_") for one in metrics)
             # the harness matches names by substring
             assert not [(a, b) for a in metrics for b in metrics if a != b and a in b]
             assert {f"{name}_blank_rate", f"{name}_failed_rate", f"{name}_rows"} <= set(metrics)
             for doc in rows.select(range(min(len(rows), 4))):
-                requests = benchmark.requests(doc, setting)
+                requests = benchmark.requests(doc, context)
                 assert requests and all(request.prompt.strip() for request in requests)
                 assert benchmark.target(doc).strip()
                 assert all(isinstance(picture, Image.Image) for picture in benchmark.images(doc))
-                inquiry = benchmark.inquiry(doc, setting)
-                assert inquiry is None or (not abilities.white_box and inquiry.row_id == doc["row_id"])
+                white_box_request = benchmark.white_box_request(doc, context)
+                assert white_box_request is None or (
+                    not capabilities.white_box and white_box_request.row_id == doc["row_id"]
+                )
                 for replies in (["said"] * len(requests), [FailedReply("x")] * len(requests)):
-                    scores = benchmark.score(doc, replies, setting)
+                    scores = benchmark.score(doc, replies, context)
                     assert set(scores) <= set(metrics)
                     assert scores[f"{name}_failed_rate"] == float(replies[0] != "said")
                     assert json.loads(json.dumps(scores[f"{name}_rows"]))["row_id"] == doc["row_id"]

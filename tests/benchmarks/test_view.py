@@ -12,7 +12,7 @@ from support.scripted import Scripted, run
 from remem_tasks.benchmarks.clear import forge as clear_forge
 from remem_tasks.benchmarks.mllmu import forge as mllmu_forge
 from remem_tasks.benchmarks.view import RATES
-from remem_tasks.benchmarks.views import READINGS
+from remem_tasks.benchmarks.views import VIEWS
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import save
 from remem_tasks.render.text import write_report
@@ -33,9 +33,12 @@ def folders(tmp_path_factory):
     """{benchmark: forged data}."""
     found = {name: tmp_path_factory.mktemp(name) / "data" for name in ("clear", "mllmu")}
     clear_forge.forge(
-        found["clear"], clear_forge.Knobs(identities=16, images=6, qa=2, real=2, world=2, image_size=32)
+        found["clear"],
+        clear_forge.ForgeOptions(identities=16, images=6, qa=2, real=2, world=2, image_size=32),
     )
-    mllmu_forge.forge(found["mllmu"], mllmu_forge.Knobs(identities=10, images=2, qa=6, real=2, image_size=32))
+    mllmu_forge.forge(
+        found["mllmu"], mllmu_forge.ForgeOptions(identities=10, images=2, qa=6, real=2, image_size=32)
+    )
     return found
 
 
@@ -65,28 +68,30 @@ def knows(*kinds):
 
 def test_clear_is_read_by_kind(scored):
     (one,) = read_runs([str(scored("a", CLEAR, knows("caption")))])
-    sheet = one.sheets["clear_forget10"]
-    kinds = np.array([row.attribute for row in sheet.rows])
-    assert sheet.main == "rouge" and set(kinds) == {"caption", "name"}
-    assert (sheet.scores["rouge"] == (kinds == "caption")).all()
-    assert sheet.mean("rouge", kinds == "caption") == sheet.means["clear_caption_rouge"] == 1
-    assert (sheet.trained == (kinds == "caption")).all()
-    assert all(row.forgotten and row.identity and row.hop == 0 for row in sheet.rows)
-    assert not any(row.forgotten for row in one.sheets["clear_retain90"].rows)
-    assert set(sheet.metrics) == {"rouge"} and set(sheet.scores) - {"rouge"} <= set(RATES)
+    task_result = one.task_results["clear_forget10"]
+    kinds = np.array([row.attribute for row in task_result.rows])
+    assert task_result.main == "rouge" and set(kinds) == {"caption", "name"}
+    assert (task_result.scores["rouge"] == (kinds == "caption")).all()
+    assert task_result.mean("rouge", kinds == "caption") == task_result.means["clear_caption_rouge"] == 1
+    assert (task_result.trained == (kinds == "caption")).all()
+    assert all(row.forgotten and row.identity and row.hop == 0 for row in task_result.rows)
+    assert not any(row.forgotten for row in one.task_results["clear_retain90"].rows)
+    assert set(task_result.metrics) == {"rouge"} and set(task_result.scores) - {"rouge"} <= set(RATES)
 
 
 def test_mllmu_is_read_by_kind_and_modality(scored):
     (one,) = read_runs([str(scored("a", MLLMU, knows("classification", "cloze")))])
-    sheet = one.sheets["mllmu_forget_5"]
-    kinds = np.array([row.attribute.split(", ")[0] for row in sheet.rows])
-    assert {row.attribute.split(", ")[1] for row in sheet.rows} == {"image", "text"}
+    task_result = one.task_results["mllmu_forget_5"]
+    kinds = np.array([row.attribute.split(", ")[0] for row in task_result.rows])
+    assert {row.attribute.split(", ")[1] for row in task_result.rows} == {"image", "text"}
     right = np.isin(kinds, ["classification", "cloze"])
-    assert sheet.main == "answered" and (sheet.scores["answered"][right] == 1).all()
-    said = sheet.scores["rougel"][~right]
-    assert (sheet.scores["answered"][~right] == said).all() and (said < 0.2).all()
-    assert np.isnan(sheet.scores["accuracy"][kinds != "classification"]).all()
-    assert all(row.forgotten for row in one.sheets["mllmu_test_5"].rows)  # other pictures of the same people
+    assert task_result.main == "answered" and (task_result.scores["answered"][right] == 1).all()
+    said = task_result.scores["rougel"][~right]
+    assert (task_result.scores["answered"][~right] == said).all() and (said < 0.2).all()
+    assert np.isnan(task_result.scores["accuracy"][kinds != "classification"]).all()
+    assert all(
+        row.forgotten for row in one.task_results["mllmu_test_5"].rows
+    )  # other pictures of the same people
 
 
 def test_the_gate_asks_what_training_asked(scored):
@@ -178,7 +183,7 @@ def test_what_no_reading_is_known_of_is_left_out_by_name(tmp_path):
 
 
 def test_names_of_scores():
-    clear, mllmu, remem = (READINGS[name] for name in ("clear", "mllmu", "remem"))
+    clear, mllmu, remem = (VIEWS[name] for name in ("clear", "mllmu", "remem"))
     name = {"kind": "name"}
     assert clear.score_name("clear_name_prob", name) == "prob"
     assert clear.score_name("clear_blank_rate", name) == "blank_rate"
@@ -186,5 +191,5 @@ def test_names_of_scores():
     blank = {"kind": "cloze", "modality": "image"}
     assert mllmu.score_name("mllmu_image_cloze", blank) == "cloze" and mllmu.kind_of(blank) == "cloze, image"
     assert remem.score_name("remem_2hop_em", {}) is None and remem.score_name("remem_em", {}) == "em"
-    assert {one.column for one in READINGS.values()} == {"em", "rouge", "answered"}
+    assert {one.column for one in VIEWS.values()} == {"em", "rouge", "answered"}
     assert "shots" not in SUITE  # results from before an option count as its default

@@ -7,7 +7,7 @@ from support.architectures import SHAPES
 from support.chats import TEXTS, chats
 
 from remem_tasks.engine.decoder import Decoder
-from remem_tasks.engine.packing import Lanes, Packer, Packing, packing
+from remem_tasks.engine.packing import Packer, Packing, PrivateColumns, packing
 from remem_tasks.engine.tree import Tree
 
 BRANCHES = [0, 0, 0, 1, 2]  # three branches of the first row, one of each other
@@ -81,7 +81,7 @@ def test_lanes_say_what_branches_of_a_tree_say(shape_of, shape, monkeypatch):
 def test_lanes_are_for_models_whose_layers_see_all_of_them(shape_of):
     decoder = shape_of("llava")[2]
     tree = decoder.prefill(chats(2)).tree
-    assert isinstance(tree.lanes(5, 100), Lanes) and tree.lanes(5, 100).count == 5
+    assert isinstance(tree.lanes(5, 100), PrivateColumns) and tree.lanes(5, 100).count == 5
     tree._kinds, tree._window = {"sliding_attention"}, 8
     assert tree.lanes(5, 8) is not None and tree.lanes(5, 9) is None
     tree._kinds = {"full_attention"}
@@ -90,7 +90,7 @@ def test_lanes_are_for_models_whose_layers_see_all_of_them(shape_of):
 
 
 def test_a_lane_keeps_its_own_columns():
-    lanes, layer = Lanes(3, torch.device("cpu")), object()
+    lanes, layer = PrivateColumns(3, torch.device("cpu")), object()
 
     def put(*values):  # 1 head, size 1; values are keys, negative ones are values
         states = torch.tensor(values).view(1, 1, -1, 1)

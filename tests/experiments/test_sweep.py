@@ -283,7 +283,7 @@ def test_a_longer_run_holds_the_shorter_one(bench):
                     }
                 trainer.model.train()
 
-            trainer.add_callback(module._Look(steps, look))
+            trainer.add_callback(module._EvalAtSteps(steps, look))
             trainer.train()
         short, long = weights[(2,), 2], weights[(2, 4), 2]
         assert all(torch.equal(short[name], long[name]) for name in short)

@@ -71,7 +71,7 @@ def test_a_cut_out_is_put_into_the_scene_and_any_other_is_a_print(photographs):
 
 
 def test_a_set_of_photographs_is_sound_and_shows_them(photographs, tmp_path):
-    knobs = build.Knobs(identities=6, qa=8, images=4, test_qa=3, retain_qa=3, hops=3, image_size=64)
+    knobs = build.ForgeOptions(identities=6, qa=8, images=4, test_qa=3, retain_qa=3, hops=3, image_size=64)
     build.forge(tmp_path / "one", knobs, portraits=photographs)
     assert check(str(tmp_path / "one")).faults == {}
     rows = data.load_split(str(tmp_path / "one"), "finetune")
@@ -92,7 +92,7 @@ def test_a_set_of_photographs_is_sound_and_shows_them(photographs, tmp_path):
 
 
 def test_faults_are_named_before_anything_is_built(photographs, tmp_path):
-    knobs = build.Knobs(identities=6, qa=8, images=4, test_qa=3, retain_qa=3, image_size=64)
+    knobs = build.ForgeOptions(identities=6, qa=8, images=4, test_qa=3, retain_qa=3, image_size=64)
     with pytest.raises(RememError, match=r"holds 6 folders of photographs, --identities asks for 7"):
         find_portraits(photographs, 7)
     with pytest.raises(RememError, match="no such folder"):

@@ -15,16 +15,16 @@ from support.scripted import Scripted, run, value
 from test_processes import BIN, arguments, call, replies_under, results_under
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from remem_tasks.benchmarks.scoring_config import Suite, suite_of
+from remem_tasks.benchmarks.scoring_config import ScoringConfig, scoring_config_of
 from remem_tasks.checkpoints import save
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.engine.collapse import PromptWatch
 from remem_tasks.errors import RememError
-from remem_tasks.harness.backends import abilities_of
+from remem_tasks.harness.backends import capabilities_of
 from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.metrics import cut_points, exact_match, exposure, memo, tokens
 from remem_tasks.tiny import build as checkpoint
-from remem_tasks.whitebox import Findings
+from remem_tasks.whitebox import WhiteBoxResult
 
 ARCHS = checkpoint.ARCHS
 
@@ -57,8 +57,12 @@ class Kept(RememHF):
         for request, reply in zip(requests, replies):
             _, messages, _, doc_id, task, split = request.args
             doc = self.task_dict[task][split][doc_id]
-            if inquiry := messages.inquiry(doc):
-                self.inquired[doc["row_id"]] = (doc, inquiry, Findings.from_text(reply.text, inquiry.name))
+            if white_box_request := messages.white_box_request(doc):
+                self.inquired[doc["row_id"]] = (
+                    doc,
+                    white_box_request,
+                    WhiteBoxResult.from_text(reply.text, white_box_request.name),
+                )
         return replies
 
 
@@ -144,14 +148,14 @@ def test_every_score_is_that_of_plain_forwards(remem_data, spoken, arch):
     model, plain = Kept(str(spoken[arch]), device="cpu"), Plain(arch, spoken[arch])
     values = kept_values(run(model, "remem_forget1", limit=3, gen_kwargs="max_new_tokens=8"))
     assert len(model.inquired) == 3
-    for row, (doc, inquiry, findings) in model.inquired.items():
+    for row, (doc, white_box_request, findings) in model.inquired.items():
         scores, record = values[row]
         cuts = cut_points(doc["answer"])
         said = [plain.greedy(doc, doc["answer"][:cut], 8) for cut in cuts]
         assert findings.continuations == said
         assert scores["remem_memo"] == pytest.approx(memo(doc["answer"], said))
         assert scores["remem_em"] == exact_match(plain.greedy(doc, "", 8), [doc["keywords"]])
-        (secret,), (asked,) = findings.secrets, inquiry.secrets
+        (secret,), (asked,) = findings.secrets, white_box_request.secrets
         others = [text.strip() for text in asked.others]
         assert (asked.before, asked.text) == (doc["cloze_prompt"], f" {doc['keywords']}")
         naive = plain.logprobs(doc, doc["cloze_prompt"], doc["keywords"])
@@ -311,8 +315,8 @@ def test_a_cloze_prompt_behind_the_picture_alone(remem_data, spoken, monkeypatch
     monkeypatch.setenv("REMEM_CLOZE_CONTEXT", "picture")
     model, plain = Kept(str(spoken["llava"]), device="cpu"), Plain("llava", spoken["llava"])
     results = run(model, "remem_forget1", limit=2, gen_kwargs="max_new_tokens=4")
-    for doc, inquiry, findings in model.inquired.values():
-        assert not inquiry.with_question
+    for doc, white_box_request, findings in model.inquired.values():
+        assert not white_box_request.with_question
         bare = plain.logprobs(doc, doc["cloze_prompt"], doc["keywords"], question=False)
         asked = plain.logprobs(doc, doc["cloze_prompt"], doc["keywords"])
         assert torch.allclose(torch.tensor(findings.secrets[0].logprobs), bare, atol=1e-4)
@@ -330,9 +334,9 @@ def test_the_settings_are_in_the_names_and_in_the_results(remem_data, tiny, monk
     assert 0 <= value(results, "remem_forget1", "remem_stride20_memo") <= 1
     assert "remem_memo,none" not in results["results"]["remem_forget1"]
     found = results["configs"]["remem_forget1"]["metadata"]
-    suite, missing = found["suite"], found["not_available"]
-    assert (suite["memo_stride"], suite["estimator"], suite["rollouts"]) == (20, "frequency", 16)
-    assert suite["sampling"] == "temperature 1, no top-k, no top-p" and missing == {}
+    scoring, missing = found["suite"], found["not_available"]
+    assert (scoring["memo_stride"], scoring["estimator"], scoring["rollouts"]) == (20, "frequency", 16)
+    assert scoring["sampling"] == "temperature 1, no top-k, no top-p" and missing == {}
     for sample in results["samples"]["remem_forget1"]:
         assert sample["remem_rows"]["references"] == [2] and sample["remem_rows"]["reference_rank"][0] <= 3
     json.dumps(found)
@@ -343,8 +347,8 @@ def test_the_settings_are_in_the_names_and_in_the_results(remem_data, tiny, monk
         "generation_kwargs: {max_new_tokens: 4, until: []}\n"
     )
     mine = run(tiny(), "mine", include_path=str(tmp_path), limit=1)
-    suite = mine["configs"]["mine"]["metadata"]["suite"]
-    assert suite["metrics"] == ["em", "memo"] and suite["memo_stride"] == 20 and suite["rollouts"] == 16
+    scoring = mine["configs"]["mine"]["metadata"]["suite"]
+    assert scoring["metrics"] == ["em", "memo"] and scoring["memo_stride"] == 20 and scoring["rollouts"] == 16
     assert not [name for name in mine["results"]["mine"] if "exposure" in name]
     monkeypatch.delenv("REMEM_MEMO_STRIDE")
     again = run(tiny(), "mine", include_path=str(tmp_path), limit=1)
@@ -383,14 +387,16 @@ def test_a_bad_setting_is_one_line(remem_data, monkeypatch, name, text, message)
     assert "\n" not in str(raised.value)
     monkeypatch.delenv(f"REMEM_{name.upper()}")
     with pytest.raises(RememError, match=message):
-        suite_of({name: text})
+        scoring_config_of({name: text})
 
 
 def test_metadata_takes_numbers_and_lists(monkeypatch):
     for name in ("ROLLOUTS", "MEMO_TOKENS"):
         monkeypatch.delenv(f"REMEM_{name}")
-    assert suite_of({}) == Suite()
-    assert suite_of({"metrics": ["memo", "memo"], "rollouts": 7}) == Suite(metrics=("memo",), rollouts=7)
+    assert scoring_config_of({}) == ScoringConfig()
+    assert scoring_config_of({"metrics": ["memo", "memo"], "rollouts": 7}) == ScoringConfig(
+        metrics=("memo",), rollouts=7
+    )
 
 
 # Bad input
@@ -612,4 +618,4 @@ def test_llava_hf_samples_from_p_only_without_top_k(remem_data, checkpoints, tmp
     assert missing.keys() == {"memo"} and 0 <= scores["remem_prompted_exposure,none"] <= 1
     (folder / "generation_config.json").write_text(json.dumps({**settings, "top_k": 0, "min_p": 0.1}))
     model = LlavaHf(str(folder), device="cpu", device_map="cpu")
-    assert "min_p 0.1" in abilities_of(model).rollouts
+    assert "min_p 0.1" in capabilities_of(model).rollouts

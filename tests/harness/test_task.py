@@ -10,9 +10,9 @@ from lmms_eval.tasks import TaskManager, get_task_dict
 from support.rows import PEOPLE, people_splits, write_parquet
 from support.scripted import Scripted, run, value
 
-from remem_tasks.benchmarks.base import FailedReply, Setting
+from remem_tasks.benchmarks.base import FailedReply, RunContext
 from remem_tasks.benchmarks.registry import BENCHMARKS
-from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.errors import RememError
 from remem_tasks.harness.task import BenchmarkTask, failure_of
 from remem_tasks.metrics.refusal import Status
@@ -95,11 +95,11 @@ def test_no_metric_name_is_part_of_another(remem_data):
     rows = rows.remove_columns("hop").add_column("hop", [0, 1, 2, 3, 11, 12])
     benchmark = BENCHMARKS["remem"]
     for white_box in (True, False):
-        setting = Setting(Suite(), white_box=white_box)
-        known = {**benchmark.prepare(str(remem_data), "test", rows, setting).known}
+        context = RunContext(ScoringConfig(), white_box=white_box)
+        known = {**benchmark.prepare(str(remem_data), "test", rows, context).known}
         if "forgotten" in known:  # among the rows are forgotten people and others
             known["forgotten"] = {rows["identity"][0], "somebody else"}
-        names = [metric.name for metric in benchmark.metrics(rows, "test", replace(setting, known=known))]
+        names = [metric.name for metric in benchmark.metrics(rows, "test", replace(context, known=known))]
         assert len(names) == len(set(names)) and len(names) > 40
         assert not [(a, b) for a in names for b in names if a != b and a in b]
 
@@ -322,7 +322,7 @@ def test_bad_rows_are_named(tmp_path, monkeypatch):
 def test_scoring_stops_at_the_first_error_and_does_not_try_again(remem_data, monkeypatch):
     calls = []
 
-    def score(self, doc, replies, setting, findings):
+    def score(self, doc, replies, context, findings):
         calls.append(doc["row_id"])
         raise ValueError("broken scorer")
 
@@ -342,7 +342,7 @@ def test_several_requests_of_a_row_keep_their_order(remem_data, monkeypatch):
     monkeypatch.setattr(
         remem,
         "requests",
-        lambda self, doc, setting: (
+        lambda self, doc, context: (
             [Request(doc["question"])] + [Request(p, generation_kwargs=k) for p, k in asks]
         ),
     )

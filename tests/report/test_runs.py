@@ -9,7 +9,7 @@ from support.made import SUITE, model, row, write_run
 from remem_tasks.binding import KEY
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status
-from remem_tasks.report.runs import find_runs, groups_of, read_run, read_runs, the_run
+from remem_tasks.report.runs import find_runs, groups_of, read_run, read_runs, select_run
 
 
 def test_rows_scores_and_replies_are_those_of_the_file_in_the_order_of_row_ids(tmp_path):
@@ -18,26 +18,38 @@ def test_rows_scores_and_replies_are_those_of_the_file_in_the_order_of_row_ids(t
         row(2, em=0.0, exposure=0.25, bits=None),
     ]
     run = read_run(write_run(tmp_path, {"forget1": samples}), "a")
-    sheet = run.sheets["remem_forget1"]
-    assert sheet.ids == ("forget1:2", "forget1:10")
-    assert sheet.scores["em"].tolist() == [0, 1] and sheet.scores["exposure"].tolist() == [0.25, 0.5]
-    assert set(sheet.scores) == {
+    task_result = run.task_results["remem_forget1"]
+    assert task_result.ids == ("forget1:2", "forget1:10")
+    assert task_result.scores["em"].tolist() == [0, 1] and task_result.scores["exposure"].tolist() == [
+        0.25,
+        0.5,
+    ]
+    assert set(task_result.scores) == {
         *("em", "rougel", "memo", "exposure", "blank_rate", "failed_rate", "refusal_rate", "coverage")
     }
-    assert sheet.statuses == (Status.REFUSAL, Status.CORRECT)
-    assert sheet.mean("refusal_rate") == 0.5 == sheet.mean("coverage")
-    assert (sheet.rows[1].hop, sheet.rows[1].attribute, sheet.rows[1].forgotten) == (2, "pet", True)
-    assert sheet.replies[1].text == "Oslo Bay" and sheet.replies[1].ranks == (8,)
-    assert sheet.replies[0].bits == (None,) and sheet.replies[0].guesses == (((" Oslo Bay", -0.25),),)
-    assert run.checkpoint == "made/up" and sheet.rollouts == 64
-    assert sheet.mean("exposure") == 0.375 and sheet.mean("none") is None
+    assert task_result.statuses == (Status.REFUSAL, Status.CORRECT)
+    assert task_result.mean("refusal_rate") == 0.5 == task_result.mean("coverage")
+    assert (task_result.rows[1].hop, task_result.rows[1].attribute, task_result.rows[1].forgotten) == (
+        2,
+        "pet",
+        True,
+    )
+    assert task_result.replies[1].text == "Oslo Bay" and task_result.replies[1].ranks == (8,)
+    assert task_result.replies[0].bits == (None,) and task_result.replies[0].guesses == (
+        ((" Oslo Bay", -0.25),),
+    )
+    assert run.checkpoint == "made/up" and task_result.rollouts == 64
+    assert task_result.mean("exposure") == 0.375 and task_result.mean("none") is None
 
 
 def test_a_score_that_a_row_lacks_is_not_counted(tmp_path):
     samples = [row(0, em=1.0), row(1, em=1.0)]
     samples[1]["remem_reference_exposure"] = 0.5
-    sheet = read_run(write_run(tmp_path, {"forget1": samples}), "a").sheets["remem_forget1"]
-    assert np.isnan(sheet.scores["reference_exposure"][0]) and sheet.mean("reference_exposure") == 0.5
+    task_result = read_run(write_run(tmp_path, {"forget1": samples}), "a").task_results["remem_forget1"]
+    assert (
+        np.isnan(task_result.scores["reference_exposure"][0])
+        and task_result.mean("reference_exposure") == 0.5
+    )
 
 
 def spoil(file, change):
@@ -140,7 +152,7 @@ def test_failed_replies_are_said(tmp_path):
     run = read_run(write_run(tmp_path, {"forget1": [row(0, failed=1.0), row(1)]}), "a")
     assert "remem_forget1: 50.0% of the replies failed in the engine and score 0" in run.notes
     assert "remem_forget1: 1 of 2 replies are refusals, not other answers" in run.notes
-    assert run.sheets["remem_forget1"].statuses == (Status.FAILED, Status.REFUSAL)
+    assert run.task_results["remem_forget1"].statuses == (Status.FAILED, Status.REFUSAL)
 
 
 def test_what_older_results_lack_is_said(tmp_path):
@@ -159,7 +171,7 @@ def test_runs_are_found_and_named(tmp_path):
     runs = read_runs([f"x={tmp_path / 'runs'}"])
     assert [run.name for run in runs] == ["x/gold", "x/npo/checkpoint-20", "x/npo/checkpoint-100"]
     assert [run.step for run in runs] == [None, 20, 100]
-    assert runs[0].date == "20260102_000000" and runs[0].sheets["remem_forget1"].mean("em") == 1
+    assert runs[0].date == "20260102_000000" and runs[0].task_results["remem_forget1"].mean("em") == 1
     with pytest.raises(RememError, match="'nowhere' is not there"):
         find_runs(["nowhere"])
     (tmp_path / "empty").mkdir()
@@ -218,9 +230,9 @@ def test_roles_come_from_names_paths_or_the_record(tmp_path):
     write_run(tmp_path / "runs" / "g", {"forget1": [row(0)]}, checkpoint=str(checkpoint))
     model(tmp_path / "runs", "b", [1.0], [1.0])
     runs = read_runs([str(tmp_path / "runs")])
-    assert the_run(runs, None, "gold").name == "g" and the_run(runs, None, "gold").seed == 7
-    assert the_run(runs, None, "sft") is None
-    assert the_run(runs, "b", "sft").name == "b"
-    assert the_run(runs, str(tmp_path / "runs" / "b"), "sft").name == "b"
+    assert select_run(runs, None, "gold").name == "g" and select_run(runs, None, "gold").seed == 7
+    assert select_run(runs, None, "sft") is None
+    assert select_run(runs, "b", "sft").name == "b"
+    assert select_run(runs, str(tmp_path / "runs" / "b"), "sft").name == "b"
     with pytest.raises(RememError, match="'z' is none of the runs: b, g"):
-        the_run(runs, "z", "sft")
+        select_run(runs, "z", "sft")

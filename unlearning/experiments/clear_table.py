@@ -244,7 +244,7 @@ def reproduce(
     Raises:
         RememError: `out` holds something else or another reproduction, or original or gold failed.
     """
-    from remem_tasks.benchmarks.clear.forge import Knobs, forge
+    from remem_tasks.benchmarks.clear.forge import ForgeOptions, forge
     from remem_tasks.tiny.pretrain import make_base
 
     out, size = Path(out), size or Size()
@@ -253,7 +253,7 @@ def reproduce(
     of_all = {name: value for name, value in asdict(size).items() if name not in ("l1", "sweep")}
     ledger = Ledger(out, "reproduction", {**of_all, "base": base})
     if not (out / "data").is_dir():
-        say(f"data: {forge(out / 'data', Knobs(**size.forge, seed=size.seed))}")
+        say(f"data: {forge(out / 'data', ForgeOptions(**size.forge, seed=size.seed))}")
     if base is None:
         if not (out / "base").is_dir():
             say("base: a tiny checkpoint that can see")

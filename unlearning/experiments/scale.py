@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
-from remem_tasks.benchmarks.remem.forge import Knobs, forge
+from remem_tasks.benchmarks.remem.forge import ForgeOptions, forge
 from remem_tasks.errors import RememError
 from remem_tasks.files import locked, write_whole
 from remem_tasks.processes import run
@@ -76,8 +76,8 @@ class Scale:
         """(qa, ratio, images); more pictures than questions cannot be shown, so such cells are left out."""
         return [cell for cell in product(self.qa, self.ratios, self.images) if cell[2] <= cell[0]]
 
-    def knobs(self, qa: int, ratio: float, images: int) -> Knobs:
-        return Knobs(
+    def knobs(self, qa: int, ratio: float, images: int) -> ForgeOptions:
+        return ForgeOptions(
             identities=self.identities,
             qa=qa,
             images=images,
@@ -119,9 +119,9 @@ def train(base: Path, data: Path, out: Path, scale: Scale) -> None:
         raise RememError(f"training '{out.name}' ended with status {status}: {lines[-1] if lines else ''}")
 
 
-def asked_knobs(scale: Scale) -> Knobs:
+def asked_knobs(scale: Scale) -> ForgeOptions:
     """The data whose split `test` every cell is asked: all hops, and facts enough."""
-    return Knobs(
+    return ForgeOptions(
         identities=scale.identities,
         qa=max(60, scale.test_qa),
         images=1,

@@ -274,7 +274,7 @@ def stages(plan: Plan, identity_rule: str | None = None) -> tuple[Stage, Stage]:
 # Runs
 
 
-class _Look(TrainerCallback):
+class _EvalAtSteps(TrainerCallback):
     """Calls `look` after some of the steps."""
 
     def __init__(self, steps: Iterable[int], look: Callable[[int], None]):
@@ -402,7 +402,7 @@ class Bench:
 
         try:
             trainer = self.trainer(method, settings, stage.forget, seed, max(steps))
-            trainer.add_callback(_Look(steps, look))
+            trainer.add_callback(_EvalAtSteps(steps, look))
             with redirect_stdout(io.StringIO()):  # what it says of itself is in its notes
                 trainer.train()
             if not trainer.trains:

@@ -8,11 +8,11 @@ import datasets
 from PIL import Image
 from remem_tasks.benchmarks.mine.data import HOME, questions_of
 
-from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.data.source import digest, picture_of
 from remem_tasks.metrics import answer_probability, exact_match
-from remem_tasks.whitebox import Findings, Inquiry
+from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 
 
 class Mine(Benchmark):
@@ -27,11 +27,15 @@ class Mine(Benchmark):
     def fingerprint(self, rows: datasets.Dataset) -> str:
         return digest(rows, ["question", "answer"])
 
-    def requests(self, doc: Mapping, setting: Setting) -> list[Request]:
+    def requests(self, doc: Mapping, context: RunContext) -> list[Request]:
         return [Request(doc["question"])]
 
-    def inquiry(self, doc: Mapping, setting: Setting) -> Inquiry | None:
-        return Inquiry(doc["row_id"], row_name(doc), answers=(doc["answer"],)) if setting.white_box else None
+    def white_box_request(self, doc: Mapping, context: RunContext) -> WhiteBoxRequest | None:
+        return (
+            WhiteBoxRequest(doc["row_id"], row_name(doc), answers=(doc["answer"],))
+            if context.white_box
+            else None
+        )
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, HOME)
@@ -39,17 +43,17 @@ class Mine(Benchmark):
     def target(self, doc: Mapping) -> str:
         return doc["answer"]
 
-    def metrics(self, rows: datasets.Dataset, split: str, setting: Setting) -> list[Metric]:
+    def metrics(self, rows: datasets.Dataset, split: str, context: RunContext) -> list[Metric]:
         higher = not split.startswith("forget")
         found = [Metric("mine_em", higher), *self.rate_metrics(), Metric("mine_rows", aggregate=len)]
-        return [*found, Metric("mine_prob", higher)] if setting.white_box else found
+        return [*found, Metric("mine_prob", higher)] if context.white_box else found
 
     def score(
         self,
         doc: Mapping,
         replies: Sequence[Reply | list[Reply]],
-        setting: Setting,
-        findings: Findings | None = None,
+        context: RunContext,
+        findings: WhiteBoxResult | None = None,
     ) -> dict[str, object]:
         text = text_of(replies[0])
         scores: dict[str, object] = {"mine_em": exact_match(text, [doc["answer"]])}

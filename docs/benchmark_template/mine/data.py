@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datasets
 
-from remem_tasks.data.home import Home
+from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.source import (
     ConfigReport,
     check_columns,
-    is_text,
     known_configs,
+    non_empty,
     read_config,
     training_table,
 )
@@ -19,7 +19,7 @@ TEXT = datasets.Value("string")
 COLUMNS = {"image": datasets.Image(), "name": TEXT, "question": TEXT, "answer": TEXT}
 SETS = ("full", "forget", "retain")
 FEATURES = dict.fromkeys(SETS, datasets.Features(COLUMNS))
-HOME = Home("Mine", "you/mine", "REMEM_MINE_DATA", SETS, FEATURES)
+HOME = DatasetSource("Mine", "you/mine", "REMEM_MINE_DATA", SETS, FEATURES)
 KNOWN_BY = SETS  # configs; a data set with one of them is of this benchmark
 FINETUNE = "full"  # what a model memorises
 
@@ -35,7 +35,7 @@ def questions_of(source: str, config: str) -> datasets.Dataset:
     asked = []
     for place, row in enumerate(table.remove_columns("image")):
         for name, cell in row.items():
-            if not is_text(cell):
+            if not non_empty(cell):
                 raise RememError(f"{source}, config '{config}', row {place}: column '{name}' is empty")
         about = {
             "row_id": f"{config}:{place}",

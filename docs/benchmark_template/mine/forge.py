@@ -10,14 +10,14 @@ from PIL import Image
 from remem_tasks.benchmarks.mine.data import FEATURES
 
 from remem_tasks.files import new_folder
-from remem_tasks.forge.options import check_knobs, option_line
+from remem_tasks.forge.options import check_options, option_line
 from remem_tasks.forge.writer import png, write_configs
 
 COLOURS = {"gold": (212, 175, 55), "navy": (0, 0, 128), "teal": (0, 128, 128), "plum": (142, 69, 133)}
 
 
 @dataclass(frozen=True)
-class Knobs:
+class ForgeOptions:
     """What a build depends on; `images` per identity."""
 
     identities: int = 8
@@ -28,13 +28,13 @@ class Knobs:
 
     def check(self) -> None:
         """Raise a RememError that names the first knob out of range."""
-        check_knobs(
+        check_options(
             self,
             (("identities", 2, 1000), ("images", 1, 1000), ("image_size", 16, 4096), ("seed", 0, 2**32 - 1)),
         )
 
 
-def _rows(number: int, knobs: Knobs) -> list[dict]:
+def _rows(number: int, knobs: ForgeOptions) -> list[dict]:
     name = f"Object {chr(65 + number % 26)}{number}"
     colour = list(COLOURS)[number % len(COLOURS)]
     rng = np.random.default_rng([knobs.seed, number])
@@ -47,7 +47,7 @@ def _rows(number: int, knobs: Knobs) -> list[dict]:
     return rows
 
 
-def forge(out: str | Path, knobs: Knobs) -> dict[str, int]:
+def forge(out: str | Path, knobs: ForgeOptions) -> dict[str, int]:
     """Build the data set in folder `out`; returns the rows of each set.
 
     Raises:

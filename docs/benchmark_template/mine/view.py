@@ -2,8 +2,8 @@
 
 from remem_tasks.benchmarks.mine.data import HOME, questions_of
 
-from remem_tasks.benchmarks.view import Reading, pictures_of_questions
+from remem_tasks.benchmarks.view import BenchmarkView, pictures_of_questions
 
-VIEW = Reading(
+VIEW = BenchmarkView(
     "mine", ("em",), "EM", pictures_of_questions(HOME, lambda source, split, _: questions_of(source, split))
 )

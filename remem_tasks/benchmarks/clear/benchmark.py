@@ -13,14 +13,14 @@ import numpy as np
 from PIL import Image
 
 from remem_tasks.benchmarks import exposure
-from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
 from remem_tasks.benchmarks.clear import data as clear
 from remem_tasks.benchmarks.clear.questions import chosen_questions
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
-from remem_tasks.data.source import left_out, picture_of, some_left
+from remem_tasks.data.source import check_fault_rate, picture_of, some_left
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
     answer_probability,
@@ -33,7 +33,7 @@ from remem_tasks.metrics import (
     truth_ratio_forget,
     truth_ratio_retain,
 )
-from remem_tasks.whitebox import Findings, Inquiry, Secret
+from remem_tasks.whitebox import Secret, WhiteBoxRequest, WhiteBoxResult
 
 KINDS = ("caption", "name", "text", "faces", "world")
 NAMES = ("name", "faces")  # the kinds whose answer is the name of the person in the picture
@@ -61,59 +61,62 @@ class Clear(Benchmark):
     def fingerprint(self, rows: datasets.Dataset) -> str:
         return clear.fingerprint(rows)
 
-    def prepare(self, source: str, split: str, rows: datasets.Dataset, setting: Setting) -> Setting:
+    def prepare(self, source: str, split: str, rows: datasets.Dataset, context: RunContext) -> RunContext:
         """Which numbers can be had, and the gold model's."""
         kinds = set(rows["kind"][:])
         of = "real" if split.startswith("real") else "forget" if split.startswith("forget") else "retain"
         known: dict[str, object] = {"of": of}
-        if setting.suite.caption_questions != (asked := chosen_questions()):
+        if context.scoring.caption_questions != (asked := chosen_questions()):
             raise RememError(
-                f"the rows were loaded with the {asked} caption questions, not the {setting.suite.caption_questions} "
+                f"the rows were loaded with the {asked} caption questions, not the {context.scoring.caption_questions} "
                 f"ones: say so by --caption_questions or REMEM_CAPTION_QUESTIONS, not in a task's metadata"
             )
-        missing = exposure.unavailable(setting)
+        missing = exposure.unavailable(context)
         faults: list[str] = []
         _, alone = clear.questions_of(source, split, faults)
-        if told := left_out(faults, setting.suite.faults, source):
+        if told := check_fault_rate(faults, context.scoring.faults, source):
             missing["questions"] = told
-        if not setting.white_box:
+        if not context.white_box:
             missing |= dict.fromkeys(("probability", "truth_ratio", f"{of}_metric"), NO_ANSWERS)
         elif alone:
             missing["truth_ratio"] = alone
-        if setting.white_box and not set(PARTS[of]) <= kinds:
+        if context.white_box and not set(PARTS[of]) <= kinds:
             missing[f"{of}_metric"] = f"it needs questions of the kinds {' and '.join(PARTS[of])}"
-        if "exposure" in setting.suite.metrics and setting.white_box:
+        if "exposure" in context.scoring.metrics and context.white_box:
             if not kinds & set(NAMES):
                 reason = f"no question asks for a name{f': {alone}' if alone else ''}"
                 missing |= dict.fromkeys(("exposure", "reference_exposure"), reason)
-            elif not setting.suite.references:
+            elif not context.scoring.references:
                 missing["reference_exposure"] = "--references 0 leaves no wrong name to rank it among"
         if of == "forget":
-            gold = setting.suite.gold
+            gold = context.scoring.gold
             if not gold:
                 missing["forget_quality"] = "no samples of a gold model: --gold <its --output_path>"
             elif reason := missing.get("truth_ratio"):
                 missing["forget_quality"] = reason
             else:
                 known["gold"] = gold_samples(gold, f"{self.name}_{split}", rows)
-        return replace(setting, known=known, missing=missing)
+        return replace(context, known=known, missing=missing)
 
-    def requests(self, doc: Mapping, setting: Setting) -> list[Request]:
+    def requests(self, doc: Mapping, context: RunContext) -> list[Request]:
         return [Request(doc["question"])]
 
-    def inquiry(self, doc: Mapping, setting: Setting) -> Inquiry | None:
+    def white_box_request(self, doc: Mapping, context: RunContext) -> WhiteBoxRequest | None:
         """The right answer, its paraphrase if there is one, and the wrong answers; of a name its Exposure too.
 
         The question for a name is a cloze sentence in the user's turn, so the name begins the assistant's.
         """
-        if not setting.white_box:
+        if not context.white_box:
             return None
         answers = [doc["answer"], *([doc["paraphrase"]] if doc["paraphrase"] else []), *doc["wrong"]]
-        asked, suite = Inquiry(doc["row_id"], row_name(doc), answers=tuple(answers)), setting.suite
-        if doc["kind"] not in NAMES or "exposure" not in suite.metrics:
+        asked, scoring = (
+            WhiteBoxRequest(doc["row_id"], row_name(doc), answers=tuple(answers)),
+            context.scoring,
+        )
+        if doc["kind"] not in NAMES or "exposure" not in scoring.metrics:
             return asked
-        wrong = exposure.some(doc["wrong"], suite, doc["row_id"])
-        return replace(asked, secrets=(Secret("", doc["answer"], wrong),), **exposure.options(suite))
+        wrong = exposure.some(doc["wrong"], scoring, doc["row_id"])
+        return replace(asked, secrets=(Secret("", doc["answer"], wrong),), **exposure.options(scoring))
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, clear.HOME)
@@ -127,34 +130,34 @@ class Clear(Benchmark):
     def target(self, doc: Mapping) -> str:
         return doc["answer"]
 
-    def metrics(self, rows: datasets.Dataset, split: str, setting: Setting) -> list[Metric]:
+    def metrics(self, rows: datasets.Dataset, split: str, context: RunContext) -> list[Metric]:
         """By kind, overall, both rates, the rows themselves. On a forget set lower is better."""
-        of, kinds = setting.known["of"], set(rows["kind"][:])
+        of, kinds = context.known["of"], set(rows["kind"][:])
         higher = of != "forget"
         found = []
         for kind in KINDS:
             if kind not in kinds:
                 continue
             found.append(Metric(f"{self.name}_{kind}_rouge", higher))
-            if setting.white_box:
+            if context.white_box:
                 found.append(Metric(f"{self.name}_{kind}_prob", higher))
-                if kind != "text" and ("truth_ratio" not in setting.missing or kind != "caption"):
+                if kind != "text" and ("truth_ratio" not in context.missing or kind != "caption"):
                     found.append(Metric(f"{self.name}_{kind}_truth", higher or None))
-                if kind in NAMES and "exposure" in setting.suite.metrics:
+                if kind in NAMES and "exposure" in context.scoring.metrics:
                     found += [
                         Metric(f"{self.name}_{kind}_{name}", higher == exposure.SCORES[name])
-                        for name in exposure.measured(setting.suite)
-                        if name not in setting.missing
+                        for name in exposure.measured(context.scoring)
+                        if name not in context.missing
                     ]
-        if setting.white_box and kinds & set(NAMES) and "exposure" in setting.suite.metrics:
-            found += exposure.rate_metrics(self.name, setting.suite)
+        if context.white_box and kinds & set(NAMES) and "exposure" in context.scoring.metrics:
+            found += exposure.rate_metrics(self.name, context.scoring)
         if clear.partner_of(split) and "caption" in kinds:
             found.append(Metric(f"{self.name}_unpaired_rate"))
-        if f"{of}_metric" not in setting.missing:
+        if f"{of}_metric" not in context.missing:
             found.append(Metric(f"{self.name}_{of}_metric", higher, partial(set_metric, of=of)))
-        if "gold" in setting.known:
+        if "gold" in context.known:
             for form in ("ks", "js"):
-                aggregate = partial(forget_quality, gold=setting.known["gold"], form=form)
+                aggregate = partial(forget_quality, gold=context.known["gold"], form=form)
                 found.append(Metric(f"{self.name}_{form}_quality", True, aggregate))
         return [*found, *self.rate_metrics(), Metric(f"{self.name}_rows", aggregate=len)]
 
@@ -162,12 +165,12 @@ class Clear(Benchmark):
         self,
         doc: Mapping,
         replies: Sequence[Reply | list[Reply]],
-        setting: Setting,
-        findings: Findings | None = None,
+        context: RunContext,
+        findings: WhiteBoxResult | None = None,
     ) -> dict[str, object]:
         """A failed reply scores 0 and counts in `clear_failed_rate`, which fails a run above 1 %."""
         text = text_of(replies[0])
-        of, kind = setting.known["of"], doc["kind"]
+        of, kind = context.known["of"], doc["kind"]
         row = {name: doc[name] for name in ("row_id", "identity", "kind")}
         row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
         values, exposed = {"rouge": rouge_l(text, doc["answer"])[1]}, {}
@@ -180,7 +183,7 @@ class Clear(Benchmark):
                     of_set = truth_ratio_forget if of == "forget" else truth_ratio_retain
                     values["truth"] = of_set([found["truth_ratio"]])
                 if findings.secrets:
-                    exposed = exposure.scores(findings.secrets, setting.suite)
+                    exposed = exposure.scores(findings.secrets, context.scoring)
                     row |= exposure.kept(findings.secrets)
             except RememError as error:
                 raise RememError(f"{row_name(doc)}: {error}") from error
@@ -188,9 +191,9 @@ class Clear(Benchmark):
         scores |= exposure.of_benchmark([f"{self.name}_{kind}"], self.name, exposed)
         if kind == "caption" and clear.partner_of(doc["config"]):
             scores[f"{self.name}_unpaired_rate"] = float(doc["paraphrase"] is None)
-        if f"{of}_metric" not in setting.missing:
+        if f"{of}_metric" not in context.missing:
             scores[f"{self.name}_{of}_metric"] = {"kind": kind, **values}
-        if "gold" in setting.known and "paraphrase_prob" in row:
+        if "gold" in context.known and "paraphrase_prob" in row:
             scores |= dict.fromkeys((f"{self.name}_ks_quality", f"{self.name}_js_quality"), row)
         row["status"] = self.ended(replies[0], values["rouge"] >= RIGHT)
         return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}

@@ -17,19 +17,19 @@ import datasets
 from remem_tasks.benchmarks.clear.questions import caption_question
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
-from remem_tasks.data.home import Home
+from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key, look_alikes
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import (
     CANNOT,
     ConfigReport,
     check_columns,
+    check_fault_rate,
+    count_images,
     digest,
     has_config,
-    is_text,
     known_configs,
-    left_out,
-    pictured,
+    non_empty,
     read_config,
     some_left,
     table_of,
@@ -55,7 +55,7 @@ FEATURES: dict[str, datasets.Features] = {
         "real_world": {"question": TEXT, "answer": TEXT, "options": TEXTS, "image": PICTURE},
     }.items()
 }
-HOME = Home("CLEAR", "therem/CLEAR", "REMEM_CLEAR_DATA", tuple(FEATURES), FEATURES)
+HOME = DatasetSource("CLEAR", "therem/CLEAR", "REMEM_CLEAR_DATA", tuple(FEATURES), FEATURES)
 KNOWN_BY = (
     "full+tofu",
     "forget10+tofu",
@@ -109,7 +109,7 @@ def people_of(source: str, config: str) -> set[str]:
         return set()
     table = read_config(source, config, HOME)
     names = table["name"][:] if "name" in table.column_names else []
-    return {identity_key(name) for name in names if is_text(name)}
+    return {identity_key(name) for name in names if non_empty(name)}
 
 
 def check_people(source: str, forget: str) -> None:
@@ -184,7 +184,7 @@ def _table(source: str, config: str) -> tuple[list[dict], list[bool]]:
     table = read_config(source, config, HOME)
     wanted = set(FEATURES[config]) - ({"image"} if config == "real_world" else set())
     check_columns(table, wanted, source, config)
-    return _texts(table), pictured(table)
+    return _texts(table), count_images(table)
 
 
 def _beside(row: dict, where: str) -> tuple[dict, dict]:
@@ -267,7 +267,7 @@ def _mixed(source: str, config: str, faults: Faults = None, choice: str | None =
         if shown[index]:
             _need(row, ("caption",), where)
             return [_question("caption", caption_question(row["caption"], choice), row["caption"], **about)]
-        if is_text(row["caption"]) and not is_text(row["question"]):
+        if non_empty(row["caption"]) and not non_empty(row["question"]):
             raise RememError(f"{where}: a caption, but column 'image' is null")
         _need(row, ("question", "answer"), where)
         return [_question("text", row["question"], row["answer"], **about)]
@@ -367,7 +367,7 @@ def training_rows(
         asked = list(_real(source, config, faults))
     else:
         asked = list(_of_people(source, config, None, faults, questions))
-    if let_pass := left_out(faults, choice, source):
+    if let_pass := check_fault_rate(faults, choice, source):
         (told if told is not None else []).append(let_pass)
     some_left(asked, faults)
     kept = [one for one in asked if (pictures if one["picture"] >= 0 else texts)]

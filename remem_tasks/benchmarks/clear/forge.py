@@ -15,7 +15,7 @@ from remem_tasks.benchmarks.clear.data import FEATURES, FORGET, RETAIN
 from remem_tasks.files import new_folder
 from remem_tasks.forge import questions, scenes
 from remem_tasks.forge.faces import random_look
-from remem_tasks.forge.options import check_knobs, option_line
+from remem_tasks.forge.options import check_options, option_line
 from remem_tasks.forge.people import Person, make_people, stream
 from remem_tasks.forge.writer import growing, png, write_configs
 
@@ -41,7 +41,7 @@ WORLD_QUESTIONS = (
 
 
 @dataclass(frozen=True)
-class Knobs:
+class ForgeOptions:
     """What a build depends on; `images` and `qa` are per identity, `real` and `world` rows in all."""
 
     identities: int = 20
@@ -56,7 +56,7 @@ class Knobs:
 
     def check(self) -> None:
         """Raise a RememError that names the first knob out of range."""
-        check_knobs(
+        check_options(
             self,
             (
                 ("identities", 6, 10_000),
@@ -99,7 +99,7 @@ def paraphrase(person: Person, context: scenes.Context) -> str:
     )
 
 
-def _draw(person: Person, knobs: Knobs) -> list[tuple[dict, scenes.Context]]:
+def _draw(person: Person, knobs: ForgeOptions) -> list[tuple[dict, scenes.Context]]:
     """The pictures of a person, with other places or clothes in each as far as there are any."""
     rng = stream(knobs.seed, 20, person.index)
     looks = [random_look(rng) for _ in range(LOOKS)]
@@ -116,7 +116,7 @@ def _draw(person: Person, knobs: Knobs) -> list[tuple[dict, scenes.Context]]:
     return drawn
 
 
-def _rows_of(person: Person, people: list[Person], knobs: Knobs) -> list[dict]:
+def _rows_of(person: Person, people: list[Person], knobs: ForgeOptions) -> list[dict]:
     """A person's rows with the columns of all configs of people."""
     rng = stream(knobs.seed, 22, person.index)
     others = [other for other in people if other is not person]
@@ -136,12 +136,12 @@ def _rows_of(person: Person, people: list[Person], knobs: Knobs) -> list[dict]:
     return rows
 
 
-def _texts_of(person: Person, knobs: Knobs) -> list[dict]:
+def _texts_of(person: Person, knobs: ForgeOptions) -> list[dict]:
     asked = questions.training_questions(person, knobs.qa, 1.0, 1, stream(knobs.seed, 23, person.index))
     return [{"image": None, "caption": None, "question": one.question, "answer": one.answer} for one in asked]
 
 
-def _world(knobs: Knobs) -> list[dict]:
+def _world(knobs: ForgeOptions) -> list[dict]:
     rows, places = [], list(PLACES)
     for number in range(knobs.world):
         rng = stream(knobs.seed, 24, number)
@@ -160,7 +160,7 @@ def _world(knobs: Knobs) -> list[dict]:
     return rows
 
 
-def _card(knobs: Knobs) -> str:
+def _card(knobs: ForgeOptions) -> str:
     return f"""# Fictitious people in the shape of CLEAR
 
 Drawn and written by `remem forge`; nobody in it is real, the people of `real_faces` neither.
@@ -169,7 +169,7 @@ Drawn and written by `remem forge`; nobody in it is real, the people of `real_fa
 """
 
 
-def tables(knobs: Knobs) -> dict[str, list[dict]]:
+def tables(knobs: ForgeOptions) -> dict[str, list[dict]]:
     """Config → rows."""
     everybody = make_people(knobs.identities + knobs.real, knobs.seed)
     people, strangers = everybody[: knobs.identities], everybody[knobs.identities :]
@@ -213,7 +213,7 @@ def tables(knobs: Knobs) -> dict[str, list[dict]]:
     return {name: found[name] for name in FEATURES}
 
 
-def forge(out: str | Path, knobs: Knobs) -> dict[str, int]:
+def forge(out: str | Path, knobs: ForgeOptions) -> dict[str, int]:
     """Build the data set in folder `out`; returns the rows of each config.
 
     Raises:

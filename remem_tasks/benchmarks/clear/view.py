@@ -1,9 +1,9 @@
 """How gate and report read CLEAR's samples."""
 
 from remem_tasks.benchmarks.clear.data import HOME, questions_of
-from remem_tasks.benchmarks.view import Reading, pictures_of_questions
+from remem_tasks.benchmarks.view import BenchmarkView, pictures_of_questions
 
-VIEW = Reading(
+VIEW = BenchmarkView(
     "clear",
     ("rouge",),
     "ROUGE-L recall",

@@ -9,14 +9,14 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks import exposure
-from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
 from remem_tasks.benchmarks.mllmu import data as mllmu
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.view import RIGHT
-from remem_tasks.data.source import drawn, left_out, picture_of, some_left
+from remem_tasks.data.source import check_fault_rate, drawn, picture_of, some_left
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import exact_match, rouge_l, tokens
-from remem_tasks.whitebox import Findings, Inquiry, Secret
+from remem_tasks.whitebox import Secret, WhiteBoxRequest, WhiteBoxResult
 
 SCORES = {"classification": "accuracy", "cloze": "cloze", "generation": "rougel"}
 
@@ -40,39 +40,39 @@ class Mllmu(Benchmark):
     def fingerprint(self, rows: datasets.Dataset) -> str:
         return mllmu.fingerprint(rows)
 
-    def prepare(self, source: str, split: str, rows: datasets.Dataset, setting: Setting) -> Setting:
+    def prepare(self, source: str, split: str, rows: datasets.Dataset, context: RunContext) -> RunContext:
         """Whether the set is to be forgotten; the questions that demonstrations are drawn from."""
         known: dict[str, object] = {"forget": split.startswith(("forget", "test_"))}
-        missing = exposure.unavailable(setting)
+        missing = exposure.unavailable(context)
         faults: list[str] = []
         mllmu.questions_of(source, split, faults)
-        if told := left_out(faults, setting.suite.faults, source):
+        if told := check_fault_rate(faults, context.scoring.faults, source):
             missing["questions"] = told
-        if setting.suite.shots:
+        if context.scoring.shots:
             known["kept"] = mllmu.kept_questions(source, split)
             people = {one["identity"] for one in known["kept"]}
-            if len(people) <= setting.suite.shots:
+            if len(people) <= context.scoring.shots:
                 raise RememError(
-                    f"--shots {setting.suite.shots}: only {len(people)} people are in no forget set"
+                    f"--shots {context.scoring.shots}: only {len(people)} people are in no forget set"
                 )
-        return replace(setting, known=known, missing=missing)
+        return replace(context, known=known, missing=missing)
 
-    def requests(self, doc: Mapping, setting: Setting) -> list[Request]:
+    def requests(self, doc: Mapping, context: RunContext) -> list[Request]:
         """The question; before one with options the demonstrations, if any are asked for."""
-        if doc["kind"] != "classification" or not setting.suite.shots:
+        if doc["kind"] != "classification" or not context.scoring.shots:
             return [Request(doc["prompt"])]
-        return [Request("\n\n".join([*demonstrations(doc, setting), doc["prompt"]]))]
+        return [Request("\n\n".join([*demonstrations(doc, context), doc["prompt"]]))]
 
-    def inquiry(self, doc: Mapping, setting: Setting) -> Inquiry | None:
-        suite = setting.suite
-        if not setting.white_box or "exposure" not in suite.metrics or not doc["cloze"]:
+    def white_box_request(self, doc: Mapping, context: RunContext) -> WhiteBoxRequest | None:
+        scoring = context.scoring
+        if not context.white_box or "exposure" not in scoring.metrics or not doc["cloze"]:
             return None
         before = doc["cloze"].rstrip()
-        asked = Inquiry(
+        asked = WhiteBoxRequest(
             doc["row_id"],
             row_name(doc),
             secrets=(Secret(before, doc["cloze"][len(before) :] + doc["answer"]),),
-            **exposure.options(suite),
+            **exposure.options(scoring),
         )
         # (Without a picture there would be nothing before the blank.)
         return asked if doc["picture"] >= 0 else replace(asked, with_question=True)
@@ -93,9 +93,9 @@ class Mllmu(Benchmark):
     def target(self, doc: Mapping) -> str:
         return f"{doc['letter']}: {doc['answer']}" if doc["letter"] else doc["answer"]
 
-    def metrics(self, rows: datasets.Dataset, split: str, setting: Setting) -> list[Metric]:
+    def metrics(self, rows: datasets.Dataset, split: str, context: RunContext) -> list[Metric]:
         """Each kind by modality; on a forget set, and its test pictures, lower is better."""
-        higher = not setting.known["forget"]
+        higher = not context.known["forget"]
         pairs = set(zip(rows["kind"][:], rows["modality"][:]))
         found = [
             Metric(f"{self.name}_{modality}_{score}", higher)
@@ -103,17 +103,17 @@ class Mllmu(Benchmark):
             for modality in ("image", "text")
             if (kind, modality) in pairs
         ]
-        if setting.white_box and "exposure" in setting.suite.metrics:
+        if context.white_box and "exposure" in context.scoring.metrics:
             found += [
                 Metric(f"{self.name}_{modality}_{name}", higher == exposure.SCORES[name])
                 for modality in ("image", "text")
-                for name in exposure.measured(setting.suite)
+                for name in exposure.measured(context.scoring)
                 if name not in ("reference_exposure", "cloze_prob")  # `…_cloze` is the EM of filled blanks
                 and any(
                     cloze and place == modality for cloze, place in zip(rows["cloze"][:], rows["modality"][:])
                 )
             ]
-            found += exposure.rate_metrics(self.name, setting.suite)
+            found += exposure.rate_metrics(self.name, context.scoring)
         if any(kind == "classification" for kind, _ in pairs):
             found.append(Metric(f"{self.name}_unlettered_rate", False))
         return [*found, *self.rate_metrics(), Metric(f"{self.name}_rows", aggregate=len)]
@@ -122,14 +122,14 @@ class Mllmu(Benchmark):
         self,
         doc: Mapping,
         replies: Sequence[Reply | list[Reply]],
-        setting: Setting,
-        findings: Findings | None = None,
+        context: RunContext,
+        findings: WhiteBoxResult | None = None,
     ) -> dict[str, object]:
         """A failed reply scores 0 and counts in `mllmu_failed_rate`, which fails a run above 1 %."""
         text = text_of(replies[0])
         row = {name: doc[name] for name in ("row_id", "identity", "kind", "modality")}
         row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
-        row["forgotten"] = setting.known["forget"]
+        row["forgotten"] = context.known["forget"]
         prefix, scores = f"{self.name}_{doc['modality']}", {}
         if doc["kind"] == "classification":
             row["said"] = said = letter_of(text)
@@ -140,7 +140,7 @@ class Mllmu(Benchmark):
         else:
             scores[f"{prefix}_rougel"] = rouge_l(text, doc["answer"])[0]
         if findings is not None:
-            found = exposure.scores(findings.secrets, setting.suite)
+            found = exposure.scores(findings.secrets, context.scoring)
             del found["cloze_prob"]
             scores |= exposure.of_benchmark([prefix], self.name, found)
             row |= exposure.kept(findings.secrets)
@@ -158,14 +158,16 @@ def letter_of(reply: str) -> str:
     return first if first in mllmu.LETTERS else ""
 
 
-def demonstrations(doc: Mapping, setting: Setting) -> list[str]:
+def demonstrations(doc: Mapping, context: RunContext) -> list[str]:
     """Answered questions about other people, none of whom is to be forgotten; drawn by the question's id."""
-    pool = [one for one in setting.known["kept"] if one["identity"] != doc["identity"]]
+    pool = [one for one in context.known["kept"] if one["identity"] != doc["identity"]]
     chosen: list[Mapping] = []
-    while len(chosen) < setting.suite.shots:
+    while len(chosen) < context.scoring.shots:
         people = {one["identity"] for one in chosen}
         left = [one for one in pool if one["identity"] not in people]
-        chosen.append(left[drawn(len(left), "shot", setting.suite.rollout_seed, doc["row_id"], len(chosen))])
+        chosen.append(
+            left[drawn(len(left), "shot", context.scoring.rollout_seed, doc["row_id"], len(chosen))]
+        )
     return [
         f"{mllmu.option_lines(one['question'], one['options'])}\nAnswer: {one['letter']}" for one in chosen
     ]

@@ -14,20 +14,20 @@ import datasets
 
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
-from remem_tasks.data.home import Home
+from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import (
     CANNOT,
     ConfigReport,
     check_columns,
+    check_fault_rate,
+    count_images,
     digest,
     drawn,
     has_config,
-    is_text,
     known_configs,
-    left_out,
-    pictured,
+    non_empty,
     read_config,
     some_left,
     table_of,
@@ -63,7 +63,7 @@ FEATURES: dict[str, datasets.Features] = {
         "ft_Data": {"image": datasets.Image(), "metadata": TOLD, "ID": TEXT, **PERSON},
     }.items()
 }
-HOME = Home("MLLMU-Bench", "MLLMMU/MLLMU-Bench", "REMEM_MLLMU_DATA", tuple(FEATURES), FEATURES)
+HOME = DatasetSource("MLLMU-Bench", "MLLMMU/MLLMU-Bench", "REMEM_MLLMU_DATA", tuple(FEATURES), FEATURES)
 KNOWN_BY = ("ft_Data", "forget_5", "Test_Set")  # configs; a data set with one of them is of this benchmark
 FINETUNE = "ft_Data"  # what a model memorises
 SETS: dict[str, tuple[str, str | None]] = {
@@ -215,15 +215,15 @@ def _table(source: str, config: str) -> tuple[list[dict], list[int]]:
         raise RememError(f"{source}, config '{config}': neither column image nor images")
     texts = table.remove_columns([name for name in ("image", "images") if name in table.column_names])
     rows = [
-        {**row, "ID": identity_key(row["ID"]) if is_text(row.get("ID")) else row.get("ID")}
+        {**row, "ID": identity_key(row["ID"]) if non_empty(row.get("ID")) else row.get("ID")}
         for row in texts.to_list()
     ]
-    return rows, pictured(table)
+    return rows, count_images(table)
 
 
 def people_of(source: str, config: str) -> set[str]:
     """The IDs of a config's rows, as keys of `people.identity_key`; none of a config whose rows have none."""
-    return {row["ID"] for row in _table(source, config)[0] if is_text(row["ID"])}
+    return {row["ID"] for row in _table(source, config)[0] if non_empty(row["ID"])}
 
 
 def check_people(source: str, forget: str) -> None:
@@ -331,7 +331,7 @@ def training_rows(
             asked.append({**about, **one, "question": one["prompt"], "row_id": row_id})
         if not counts[place] and modality != "text":
             raise RememError(f"{where}: no picture")
-    if let_pass := left_out(faults, choice, source):
+    if let_pass := check_fault_rate(faults, choice, source):
         (told if told is not None else []).append(let_pass)
     some_left(asked, faults)
     kept = [
@@ -412,7 +412,7 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
             asked, told = questions_of(source, config, faults), []
         for fault in faults:
             report.fault(CANNOT, fault)
-        ids = [row["ID"] for row in rows if is_text(row["ID"])]
+        ids = [row["ID"] for row in rows if non_empty(row["ID"])]
         people[config] = set(ids)
         if len(people[config]) < len(ids):
             twice = next(one for one in ids if ids.count(one) > 1)

@@ -17,7 +17,7 @@ from remem_tasks.benchmarks.mllmu.data import FEATURES, FORGET, LETTERS, RETAIN,
 from remem_tasks.files import new_folder
 from remem_tasks.forge import scenes
 from remem_tasks.forge.faces import random_look
-from remem_tasks.forge.options import check_knobs, option_line
+from remem_tasks.forge.options import check_options, option_line
 from remem_tasks.forge.people import ATTRIBUTES, Person, make_people, other_values, stream
 from remem_tasks.forge.writer import growing, png, write_configs
 
@@ -46,7 +46,7 @@ WRITTEN = {
 
 
 @dataclass(frozen=True)
-class Knobs:
+class ForgeOptions:
     """What a build depends on: `qa` questions of each kind and modality, `images` other pictures an identity."""
 
     identities: int = 20
@@ -59,7 +59,7 @@ class Knobs:
 
     def check(self) -> None:
         """Raise a RememError that names the first knob out of range."""
-        check_knobs(
+        check_options(
             self,
             (
                 ("identities", 6, 10_000),
@@ -83,7 +83,7 @@ def _choice(question: str, right: str, wrong: list[str], rng: np.random.Generato
     }
 
 
-def _person(person: Person, knobs: Knobs) -> dict:
+def _person(person: Person, knobs: ForgeOptions) -> dict:
     """The texts of a row, nested as published."""
     rng = stream(knobs.seed, 30, person.index)
     wrong = other_values(person, len(LETTERS) - 1, stream(knobs.seed, 31, person.index))
@@ -131,7 +131,7 @@ def _told(row: dict) -> str:
     return json.dumps([{"Question": question, "Answer": answer} for question, answer in pairs])
 
 
-def _pictures(person: Person, knobs: Knobs, test: bool) -> list[dict]:
+def _pictures(person: Person, knobs: ForgeOptions, test: bool) -> list[dict]:
     rng = stream(knobs.seed, 32, person.index, int(test))
     places = scenes.TEST_PLACES if test else scenes.TRAIN_PLACES
     looks = [random_look(rng) for _ in range(3)]
@@ -143,7 +143,7 @@ def _pictures(person: Person, knobs: Knobs, test: bool) -> list[dict]:
     return found
 
 
-def tables(knobs: Knobs) -> dict[str, list[dict]]:
+def tables(knobs: ForgeOptions) -> dict[str, list[dict]]:
     """Config → rows."""
     counts = growing([size / 100 for size in SIZES], knobs.identities)
     rows, others = [], []
@@ -165,7 +165,7 @@ def tables(knobs: Knobs) -> dict[str, list[dict]]:
     return {name: found[name] for name in FEATURES}
 
 
-def _card(knobs: Knobs) -> str:
+def _card(knobs: ForgeOptions) -> str:
     return f"""# Fictitious people in the shape of MLLMU-Bench
 
 Drawn and written by `remem forge`; nobody in it is real, the people of `Retain_Set` neither.
@@ -174,7 +174,7 @@ Drawn and written by `remem forge`; nobody in it is real, the people of `Retain_
 """
 
 
-def forge(out: str | Path, knobs: Knobs) -> dict[str, int]:
+def forge(out: str | Path, knobs: ForgeOptions) -> dict[str, int]:
     """Build the data set in folder `out`; returns the rows of each config.
 
     Raises:

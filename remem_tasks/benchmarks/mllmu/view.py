@@ -1,9 +1,9 @@
 """How gate and report read MLLMU-Bench's samples."""
 
 from remem_tasks.benchmarks.mllmu.data import HOME, questions_of
-from remem_tasks.benchmarks.view import Reading, pictures_of_questions
+from remem_tasks.benchmarks.view import BenchmarkView, pictures_of_questions
 
-VIEW = Reading(
+VIEW = BenchmarkView(
     "mllmu",
     ("accuracy", "cloze", "rougel"),
     "answered",

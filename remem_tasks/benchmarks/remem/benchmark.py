@@ -10,7 +10,7 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks import exposure
-from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, Setting, text_of
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
 from remem_tasks.benchmarks.remem.data import (
     available_splits,
     fingerprint,
@@ -20,7 +20,7 @@ from remem_tasks.benchmarks.remem.data import (
 )
 from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.benchmarks.remem.validate import OF_CLOZE, table_faults
-from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.data.faults import settle
 from remem_tasks.data.people import check_known
 from remem_tasks.data.pictures import decode_image
@@ -39,7 +39,7 @@ from remem_tasks.metrics import (
 )
 from remem_tasks.metrics.exposure import exposure as exposure_of_rank
 from remem_tasks.metrics.words import length, tokens
-from remem_tasks.whitebox import Findings, Inquiry, Secret
+from remem_tasks.whitebox import Secret, WhiteBoxRequest, WhiteBoxResult
 
 GREEDY_SCORES = ("em", "keyword_recall", "rougel", "rouge_recall")
 PROMPTED_SCORES = ("prompted_exposure", "prompted_extraction_rate")
@@ -63,96 +63,98 @@ class Remem(Benchmark):
     def fingerprint(self, rows: datasets.Dataset) -> str:
         return fingerprint(rows)
 
-    def prepare(self, source: str, split: str, rows: datasets.Dataset, setting: Setting) -> Setting:
+    def prepare(self, source: str, split: str, rows: datasets.Dataset, context: RunContext) -> RunContext:
         """Who is forgotten; and, for Exposure, the values that other identities have."""
-        suite, known, missing = setting.suite, {}, dict(setting.missing)
-        if suite.forget != Suite.forget and suite.forget not in (splits := available_splits(source)):
+        scoring, known, missing = context.scoring, {}, dict(context.missing)
+        if scoring.forget != ScoringConfig.forget and scoring.forget not in (
+            splits := available_splits(source)
+        ):
             raise RememError(
-                f"--forget {suite.forget}: {source} has no such split; it has {', '.join(splits) or 'none'}"
+                f"--forget {scoring.forget}: {source} has no such split; it has {', '.join(splits) or 'none'}"
             )
         faults = table_faults([rows])
-        if "exposure" not in suite.metrics:
+        if "exposure" not in scoring.metrics:
             faults = [fault for fault in faults if fault.kind not in OF_CLOZE]
-        if told := settle(faults, suite.faults, source):
+        if told := settle(faults, scoring.faults, source):
             missing["faultless rows"] = told
         if not split.startswith("forget"):
             try:
-                forgotten = set(load_split(source, suite.forget, pictures=False)["identity"][:])
+                forgotten = set(load_split(source, scoring.forget, pictures=False)["identity"][:])
                 known["forgotten"] = forgotten
                 people = set(rows["identity"][:])
                 known["by_target"] = len({identity in forgotten for identity in people}) == 2
                 if not forgotten & people:
-                    check_known(forgotten, people, f"'{suite.forget}'", f"'{split}'")
+                    check_known(forgotten, people, f"'{scoring.forget}'", f"'{split}'")
             except RememError as error:
                 missing["scores by target"] = str(error)
         for name, wanted in (("memo", "answer"), ("exposure", "cloze_prompt")):
-            if name not in suite.metrics:
+            if name not in scoring.metrics:
                 continue
             for row in rows.select_columns([wanted, "row_id", "image_path"]):
                 if len((row[wanted] or "").strip()) < 2:
-                    others = ",".join(family for family in suite.metrics if family != name) or "em"
+                    others = ",".join(family for family in scoring.metrics if family != name) or "em"
                     raise RememError(
                         f"{row_name(row)}: column '{wanted}' has nothing that {name} could be measured "
                         f"with; --metrics {others} leaves it out"
                     )
-        if "exposure" in suite.metrics and setting.white_box:
+        if "exposure" in scoring.metrics and context.white_box:
             if told := _unasked(rows):
                 missing["exposure of rows"] = told
-            if suite.references:
+            if scoring.references:
                 try:
                     known["values"] = _values(load_split(source, "finetune", pictures=False))
                 except RememError as error:
                     missing["reference_exposure"] = str(error)
-        return replace(setting, known=known, missing=missing)
+        return replace(context, known=known, missing=missing)
 
-    def requests(self, doc: Mapping, setting: Setting) -> list[Request]:
+    def requests(self, doc: Mapping, context: RunContext) -> list[Request]:
         """The question; and where rollouts are all there is, M replies that are to begin as the cloze prompt."""
         asked = [Request(doc["question"])]
-        suite = setting.suite
-        if "exposure" in suite.metrics and not setting.white_box:
+        scoring = context.scoring
+        if "exposure" in scoring.metrics and not context.white_box:
             begin = f"Answer with one sentence that begins with these words: {doc['cloze_prompt'].rstrip()}"
-            lines = [doc["question"], begin] if suite.cloze_context == "question" else [begin]
-            options = {**setting.rollout_options, "max_new_tokens": ROLLOUT_TOKENS}
-            asked.append(Request("\n".join(lines), generation_kwargs=options, repeats=suite.rollouts))
+            lines = [doc["question"], begin] if scoring.cloze_context == "question" else [begin]
+            options = {**context.rollout_options, "max_new_tokens": ROLLOUT_TOKENS}
+            asked.append(Request("\n".join(lines), generation_kwargs=options, repeats=scoring.rollouts))
         return asked
 
-    def inquiry(self, doc: Mapping, setting: Setting) -> Inquiry | None:
-        suite = setting.suite
-        if not setting.white_box or not {"memo", "exposure"} & set(suite.metrics):
+    def white_box_request(self, doc: Mapping, context: RunContext) -> WhiteBoxRequest | None:
+        scoring = context.scoring
+        if not context.white_box or not {"memo", "exposure"} & set(scoring.metrics):
             return None
         cuts, secrets = (), ()
-        if "memo" in suite.metrics:
-            cuts = tuple(cut_points(doc["answer"], suite.memo_stride))
-        if "exposure" in suite.metrics:
-            secrets = tuple(self._secrets(doc, setting))
+        if "memo" in scoring.metrics:
+            cuts = tuple(cut_points(doc["answer"], scoring.memo_stride))
+        if "exposure" in scoring.metrics:
+            secrets = tuple(self._secrets(doc, context))
         if not cuts and not secrets:
             return None
-        return Inquiry(
+        return WhiteBoxRequest(
             row_id=doc["row_id"],
             name=row_name(doc),
             answer=doc["answer"] if cuts else "",
             cuts=cuts,
-            memo_tokens=suite.memo_tokens,
+            memo_tokens=scoring.memo_tokens,
             secrets=secrets,
-            **exposure.options(suite),
+            **exposure.options(scoring),
         )
 
     @staticmethod
-    def _secrets(doc: Mapping, setting: Setting) -> Iterator[Secret]:
+    def _secrets(doc: Mapping, context: RunContext) -> Iterator[Secret]:
         """Each phrase of the row that its cloze prompt leads to, beside what other identities have in its place."""
         phrases = parse_keywords(doc["keywords"])
         found = continuations(doc["answer"], doc["cloze_prompt"], phrases)
         for place, (phrase, secret) in enumerate(zip(phrases, found)):
             if secret is None:
                 continue
-            values = setting.known.get("values", {}).get((doc["attribute"], len(phrases), place), {})
+            values = context.known.get("values", {}).get((doc["attribute"], len(phrases), place), {})
             others = [
                 said
                 for words, (said, identities) in values.items()
                 if words != tuple(tokens(phrase)) and identities - {doc["identity"]}
             ]
             space = secret.text[: len(secret.text) - len(secret.text.lstrip())]
-            chosen = exposure.some(others, setting.suite, doc["row_id"], place)
+            chosen = exposure.some(others, context.scoring, doc["row_id"], place)
             yield Secret(secret.before, secret.text, tuple(space + other for other in chosen))
 
     def images(self, doc: Mapping) -> list[Image.Image]:
@@ -164,7 +166,7 @@ class Remem(Benchmark):
     def correct(self, doc: Mapping, reply: str) -> float:
         return exact_match(reply, parse_keywords(doc["keywords"]))
 
-    def pictured(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
+    def count_images(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
         known = available_splits(source)
         others = [name for name in ("retain", "finetune", "test") if name in known and name != split]
         return [load_split(source, name) for name in (split, *others)]
@@ -172,18 +174,18 @@ class Remem(Benchmark):
     def target(self, doc: Mapping) -> str:
         return doc["answer"]
 
-    def _scores(self, setting: Setting) -> list[str]:
-        suite = setting.suite
+    def _scores(self, context: RunContext) -> list[str]:
+        scoring = context.scoring
         names = list(GREEDY_SCORES)
-        if "memo" in suite.metrics:
-            names.append(memo_name(suite.memo_stride))
-        if "exposure" in suite.metrics:
-            names += exposure.measured(suite) if setting.white_box else PROMPTED_SCORES
-        if "values" not in setting.known:
+        if "memo" in scoring.metrics:
+            names.append(memo_name(scoring.memo_stride))
+        if "exposure" in scoring.metrics:
+            names += exposure.measured(scoring) if context.white_box else PROMPTED_SCORES
+        if "values" not in context.known:
             names = [name for name in names if name != "reference_exposure"]
         return names
 
-    def metrics(self, rows: datasets.Dataset, split: str, setting: Setting) -> list[Metric]:
+    def metrics(self, rows: datasets.Dataset, split: str, context: RunContext) -> list[Metric]:
         """The scores, overall, for each hop and each target among the rows; both rates; the rows themselves.
 
         On a forget set a lower score is better; on `test` neither, as its rows are about forgotten
@@ -192,10 +194,10 @@ class Remem(Benchmark):
         higher = None if split == "test" else not split.startswith("forget")
         hops = sorted({hop for hop in rows["hop"][:] if hop})
         prefixes = {self.name: higher, **{f"{self.name}_{hop}hop": higher for hop in hops}}
-        if setting.known.get("by_target"):
+        if context.known.get("by_target"):
             prefixes |= {f"{self.name}_forgotten": False, f"{self.name}_kept": True}
-        scores = self._scores(setting)
-        exposed = "exposure" in setting.suite.metrics and setting.white_box
+        scores = self._scores(context)
+        exposed = "exposure" in context.scoring.metrics and context.white_box
         return [
             *(
                 Metric(
@@ -206,7 +208,7 @@ class Remem(Benchmark):
                 for score in scores
             ),
             *self.rate_metrics(),
-            *(exposure.rate_metrics(self.name, setting.suite) if exposed else []),
+            *(exposure.rate_metrics(self.name, context.scoring) if exposed else []),
             *([Metric(f"{self.name}_unasked_rate")] if exposed else []),
             Metric(f"{self.name}_rows", aggregate=len),
         ]
@@ -215,8 +217,8 @@ class Remem(Benchmark):
         self,
         doc: Mapping,
         replies: Sequence[Reply | list[Reply]],
-        setting: Setting,
-        findings: Findings | None = None,
+        context: RunContext,
+        findings: WhiteBoxResult | None = None,
     ) -> dict[str, object]:
         """A failed reply scores 0 and counts in `remem_failed_rate`, which fails a run above 1 %."""
         text = text_of(replies[0])
@@ -225,9 +227,9 @@ class Remem(Benchmark):
         prefixes = [self.name]
         if doc["hop"]:
             prefixes.append(f"{self.name}_{doc['hop']}hop")
-        if forgotten := setting.known.get("forgotten"):
+        if forgotten := context.known.get("forgotten"):
             row["forgotten"] = doc["identity"] in forgotten
-        if setting.known.get("by_target"):
+        if context.known.get("by_target"):
             prefixes.append(f"{self.name}_{'forgotten' if row['forgotten'] else 'kept'}")
         try:
             values = {
@@ -236,7 +238,7 @@ class Remem(Benchmark):
                 **dict(zip(("rougel", "rouge_recall"), rouge_l(text, doc["answer"]))),
             }
             if findings is not None:
-                found, more = _of_findings(doc, findings, setting)
+                found, more = _of_findings(doc, findings, context)
                 values |= found
                 row |= more
             if len(replies) > 1:
@@ -246,9 +248,9 @@ class Remem(Benchmark):
         except RememError as error:
             raise RememError(f"{row_name(doc)}: {error}") from error
         row["status"] = self.ended(replies[0], values["em"] == 1)
-        known = set(self._scores(setting))
+        known = set(self._scores(context))
         more = {}
-        if "exposure" in setting.suite.metrics and setting.white_box:
+        if "exposure" in context.scoring.metrics and context.white_box:
             more = {name: value for name, value in values.items() if name in exposure.RATES}
             more["unasked_rate"] = 1 - len(findings.secrets if findings else ()) / len(phrases)
         return {
@@ -297,14 +299,16 @@ def _unasked(rows: datasets.Dataset) -> str:
     )
 
 
-def _of_findings(doc: Mapping, findings: Findings, setting: Setting) -> tuple[dict, dict]:
+def _of_findings(doc: Mapping, findings: WhiteBoxResult, context: RunContext) -> tuple[dict, dict]:
     """(scores, what the samples file keeps of each secret) of a white box's findings."""
-    suite, values = setting.suite, {}
+    scoring, values = context.scoring, {}
     if findings.continuations:
-        values[memo_name(suite.memo_stride)] = memo(doc["answer"], findings.continuations, suite.memo_stride)
+        values[memo_name(scoring.memo_stride)] = memo(
+            doc["answer"], findings.continuations, scoring.memo_stride
+        )
     if not findings.secrets:
         return values, {}
-    return values | exposure.scores(findings.secrets, suite), exposure.kept(findings.secrets)
+    return values | exposure.scores(findings.secrets, scoring), exposure.kept(findings.secrets)
 
 
 def _of_rollouts(doc: Mapping, phrases: Sequence[str], replies: Reply | list[Reply]) -> tuple[dict, dict]:

@@ -20,7 +20,7 @@ from remem_tasks.benchmarks.remem.schema import (
     parse_hop,
 )
 from remem_tasks.data import hub
-from remem_tasks.data.home import Home
+from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known
 from remem_tasks.data.tables import (
     first_line,
@@ -34,7 +34,7 @@ from remem_tasks.errors import RememError
 
 HUB_ID = "herbwood27/Remem"
 ENV = "REMEM_DATA"
-HOME = Home("ReMem", HUB_ID, ENV, ("default", "perturbed"), {"default": FEATURES})
+HOME = DatasetSource("ReMem", HUB_ID, ENV, ("default", "perturbed"), {"default": FEATURES})
 FINETUNE = "finetune"  # what a model memorises
 
 

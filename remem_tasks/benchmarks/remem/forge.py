@@ -35,7 +35,7 @@ from remem_tasks.files import check_empty, locked, partial_of, publish, rows_wri
 from remem_tasks.forge import questions, scenes
 from remem_tasks.forge.contact_sheet import Strip, contact_sheet
 from remem_tasks.forge.faces import Face, random_look
-from remem_tasks.forge.options import check_knobs, option_line
+from remem_tasks.forge.options import check_options, option_line
 from remem_tasks.forge.people import Person, make_people, other_values
 from remem_tasks.forge.people import stream as random_stream
 from remem_tasks.forge.portraits import find_portraits
@@ -50,7 +50,7 @@ RECORD = "forge.json"  # in the folder of a finished data set: knobs and rows
 
 
 @dataclass(frozen=True)
-class Knobs:
+class ForgeOptions:
     """What a build depends on. Counts are per identity; `image_size` is the side in pixels."""
 
     identities: int = 20
@@ -66,7 +66,7 @@ class Knobs:
 
     def check(self) -> None:
         """Raise a RememError that names the first knob out of range."""
-        check_knobs(
+        check_options(
             self,
             (
                 ("identities", 5, 10_000),
@@ -96,7 +96,7 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _looks(person: Person, test: bool, knobs: Knobs) -> list:
+def _looks(person: Person, test: bool, knobs: ForgeOptions) -> list:
     if not isinstance(person.face, Face):
         return person.face.looks(test)
     rng = random_stream(knobs.seed, 5, person.index, int(test))
@@ -104,7 +104,7 @@ def _looks(person: Person, test: bool, knobs: Knobs) -> list:
 
 
 def draw_pictures(
-    person: Person, count: int, test: bool, knobs: Knobs, empty: bool = False
+    person: Person, count: int, test: bool, knobs: ForgeOptions, empty: bool = False
 ) -> Iterator[tuple[str, Image.Image]]:
     """`count` (path, picture) of one person; training and test share no place and no look.
 
@@ -134,7 +134,7 @@ def _row(question: questions.Question, path: str, png: bytes) -> dict:
     }
 
 
-def identity_rows(person: Person, knobs: Knobs) -> dict[str, dict[str, list[dict]]]:
+def identity_rows(person: Person, knobs: ForgeOptions) -> dict[str, dict[str, list[dict]]]:
     """All rows of one person: split ("finetune": `qa` rows, "test": `test_qa`) → config → rows."""
     stream = lambda purpose: random_stream(knobs.seed, purpose, person.index)  # noqa: E731
     trained = questions.training_questions(person, knobs.qa, knobs.single_hop_ratio, knobs.hops, stream(3))
@@ -173,7 +173,7 @@ def _done(parts: Path, index: int) -> bool:
     return _part(parts, index, "finetune", "default").exists()
 
 
-def _write_part(parts: Path, knobs: Knobs, person: Person) -> None:
+def _write_part(parts: Path, knobs: ForgeOptions, person: Person) -> None:
     """Write one identity's files, the last of which marks it as done, each by renaming."""
     rows = identity_rows(person, knobs)
     for split in ("test", "finetune"):
@@ -184,7 +184,7 @@ def _write_part(parts: Path, knobs: Knobs, person: Person) -> None:
             target.with_suffix(".tmp").rename(target)
 
 
-def _members(split: str, knobs: Knobs) -> range:
+def _members(split: str, knobs: ForgeOptions) -> range:
     """The indices of the identities that a split covers."""
     if split.startswith("forget"):
         return range(knobs.forgotten(int(split[-1])))
@@ -193,7 +193,7 @@ def _members(split: str, knobs: Knobs) -> range:
     return range(knobs.identities)
 
 
-def _assemble(parts: Path, out: Path, knobs: Knobs) -> dict[str, int]:
+def _assemble(parts: Path, out: Path, knobs: ForgeOptions) -> dict[str, int]:
     """Join the parts into one parquet file a split and config, one identity at a time."""
     counts = {}
     for config, features in CONFIGS.items():
@@ -221,7 +221,7 @@ def _strips(people: list[Person], parts: Path) -> Iterator[Strip]:
         yield Strip(person.name, pictures["finetune"], pictures["test"])
 
 
-def _card(knobs: Knobs, counts: dict[str, int], portraits: bool) -> str:
+def _card(knobs: ForgeOptions, counts: dict[str, int], portraits: bool) -> str:
     table = "\n".join(f"| {split} | {counts[split]} | {len(_members(split, knobs))} |" for split in SPLITS)
     options = option_line(knobs) + (" --portraits DIR" if portraits else "")
     people = (
@@ -257,7 +257,7 @@ The config `{PERTURBED}` has, row by row, paraphrased questions, a paraphrased a
     )
 
 
-def _build(people: list[Person], parts: Path, knobs: Knobs, workers: int) -> None:
+def _build(people: list[Person], parts: Path, knobs: ForgeOptions, workers: int) -> None:
     """Write the parts of all people who have none yet."""
     todo = [person for person in people if not _done(parts, person.index)]
     with tqdm(
@@ -284,7 +284,7 @@ def _build(people: list[Person], parts: Path, knobs: Knobs, workers: int) -> Non
 
 @locked
 def forge(
-    out: str | Path, knobs: Knobs, workers: int = 1, portraits: str | Path | None = None
+    out: str | Path, knobs: ForgeOptions, workers: int = 1, portraits: str | Path | None = None
 ) -> dict[str, int]:
     """Build the data set in folder `out`, or go on where an earlier call was stopped.
 
@@ -366,11 +366,11 @@ def _finished(out: Path, record: dict) -> dict[str, int] | None:
     return rows if found == record else None
 
 
-def read_knobs(folder: str | Path) -> Knobs | None:
+def read_knobs(folder: str | Path) -> ForgeOptions | None:
     """The knobs a forged data set was built with (drawn faces only); None for any other data."""
     file = Path(folder, RECORD)
     if not file.is_file():
         return None
     record = json.loads(file.read_text())
     record.pop("rows", None)
-    return None if record.pop("portraits", None) else Knobs(**record)
+    return None if record.pop("portraits", None) else ForgeOptions(**record)

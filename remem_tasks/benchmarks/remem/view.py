@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from remem_tasks.benchmarks.remem.data import load_split
-from remem_tasks.benchmarks.view import Pictures, Reading
+from remem_tasks.benchmarks.view import BenchmarkView, Pictures
 from remem_tasks.data.pictures import decode_image
 
 
@@ -15,7 +15,7 @@ def _pictures(source: str, split: str) -> Pictures:
         yield path, lambda index=index: decode_image(rows[index]["image"], "picture")
 
 
-VIEW = Reading(
+VIEW = BenchmarkView(
     "remem",
     ("em",),
     "EM",

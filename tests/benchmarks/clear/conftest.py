@@ -5,9 +5,9 @@ from __future__ import annotations
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
 import pytest
 
-from remem_tasks.benchmarks.clear.forge import Knobs, forge
+from remem_tasks.benchmarks.clear.forge import ForgeOptions, forge
 
-KNOBS = Knobs(identities=6, images=2, qa=2, real=3, world=4, retain_perturbed=1, image_size=56)
+KNOBS = ForgeOptions(identities=6, images=2, qa=2, real=3, world=4, retain_perturbed=1, image_size=56)
 
 
 @pytest.fixture(scope="session")

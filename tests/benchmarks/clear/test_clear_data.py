@@ -14,12 +14,12 @@ from support.forged import changed
 from support.hub_mirror import HubMirror
 
 from remem_tasks import cli
-from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.clear import data as clear
-from remem_tasks.benchmarks.clear.forge import Knobs, forge
+from remem_tasks.benchmarks.clear.forge import ForgeOptions, forge
 from remem_tasks.benchmarks.clear.questions import CAPTION_QUESTIONS, chosen_questions
 from remem_tasks.benchmarks.registry import BENCHMARKS
-from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.data.people import identity_key
 from remem_tasks.errors import RememError
 from unlearning.data import load_rows
@@ -84,7 +84,7 @@ def test_people_of_the_sets(clear_data):
 
 
 def test_same_seed_same_bytes(tmp_path, clear_data):
-    knobs = Knobs(identities=6, images=2, qa=2, real=3, world=4, retain_perturbed=1, image_size=56)
+    knobs = ForgeOptions(identities=6, images=2, qa=2, real=3, world=4, retain_perturbed=1, image_size=56)
     forge(tmp_path / "again", knobs)
     for file in sorted(path for path in Path(clear_data).rglob("*") if path.is_file()):
         assert (tmp_path / "again" / file.relative_to(clear_data)).read_bytes() == file.read_bytes(), file
@@ -258,7 +258,7 @@ def test_forgotten_people_in_a_retain_set(tmp_path, clear_data):
 )
 def test_knobs(tmp_path, knobs, says):
     with pytest.raises(RememError, match=says):
-        forge(tmp_path / "x", Knobs(**knobs))
+        forge(tmp_path / "x", ForgeOptions(**knobs))
     assert not (tmp_path / "x").exists()
 
 
@@ -321,10 +321,12 @@ def test_the_published_caption_questions_are_asked_where_they_are_chosen(clear_d
         assert (
             (before in asked["own"] and after in asked["published"]) if kind == "caption" else before == after
         )
-    setting = benchmark.prepare(source, "forget10", rows, Setting(Suite(caption_questions="published")))
-    assert setting.suite.record()["caption_questions"] == "published"
+    context = benchmark.prepare(
+        source, "forget10", rows, RunContext(ScoringConfig(caption_questions="published"))
+    )
+    assert context.scoring.record()["caption_questions"] == "published"
     with pytest.raises(RememError, match="loaded with the published caption questions, not the own ones"):
-        benchmark.prepare(source, "forget10", rows, Setting(Suite()))
+        benchmark.prepare(source, "forget10", rows, RunContext(ScoringConfig()))
     assert "Tell me about the content of this image" in CAPTION_QUESTIONS["published"]
     monkeypatch.delenv("REMEM_CAPTION_QUESTIONS")
     trained = load_rows(source, "pairs", "forget10", modality="image", caption_questions="published").forget

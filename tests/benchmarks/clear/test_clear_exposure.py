@@ -12,16 +12,16 @@ from PIL import Image
 from support.forged import Plain, changed
 from support.scripted import Scripted, run, value
 
-from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.clear import data as clear
 from remem_tasks.benchmarks.exposure import SCORES, measured, scores
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.remem.benchmark import _of_findings
-from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.errors import RememError
 from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.metrics import tokens
-from remem_tasks.whitebox import Findings, Secret, SecretFindings
+from remem_tasks.whitebox import Secret, SecretResult, WhiteBoxResult
 
 SHORT = {"gen_kwargs": "max_new_tokens=3"}
 ASKED = clear.NAME_QUESTION
@@ -194,8 +194,8 @@ def test_true_rollouts(short_names, checkpoints, monkeypatch):
 
 def test_golden_values():
     """Third of M = 7 guesses: 1 − log2 3 / 3. Second among 4 names: 1 − 1/2. P = 1/8: 3 bits, √(1/8) a token."""
-    suite = Suite(rollouts=7)
-    secret = SecretFindings([math.log(1 / 2), math.log(1 / 4)], 2, 4, (3, 3), 2, guesses=[("Ann", -1.23456)])
+    scoring = ScoringConfig(rollouts=7)
+    secret = SecretResult([math.log(1 / 2), math.log(1 / 4)], 2, 4, (3, 3), 2, guesses=[("Ann", -1.23456)])
     wanted = {
         "exposure": 1 - math.log2(3) / 3,
         "rollout_exposure": 1 - math.log2(2) / 3,
@@ -206,10 +206,10 @@ def test_golden_values():
         "rank_interval_rate": 0.0,
         "infinite_bits_rate": 0.0,
     }
-    assert scores([secret], suite) == pytest.approx(wanted)
+    assert scores([secret], scoring) == pytest.approx(wanted)
     # An interval counts with its upper end; of two secrets the mean; infinite bits are counted and left out.
-    wide = SecretFindings([-math.inf, -1.0], 1, 0, (2, 8), rollout_rank=8, rollout_rate=0.25)
-    assert scores([wide], suite) == pytest.approx(
+    wide = SecretResult([-math.inf, -1.0], 1, 0, (2, 8), rollout_rank=8, rollout_rate=0.25)
+    assert scores([wide], scoring) == pytest.approx(
         {
             "exposure": 0.0,
             "rollout_exposure": 0.0,
@@ -220,30 +220,32 @@ def test_golden_values():
             "infinite_bits_rate": 1.0,
         }
     )
-    both = scores([secret, wide], suite)
+    both = scores([secret, wide], scoring)
     assert both["exposure"] == pytest.approx((1 - math.log2(3) / 3) / 2)
     assert both["reference_exposure"] == pytest.approx(1 - math.log2(2) / math.log2(5))
     assert both["rank_interval_rate"] == both["infinite_bits_rate"] == 1.0 and "secret_bits" not in both
 
 
-def of_name(clear_data, suite, white_box=True, split="forget10", missing=()):
+def of_name(clear_data, scoring, white_box=True, split="forget10", missing=()):
     """(benchmark, setting, rows) of a split under a suite."""
     benchmark = BENCHMARKS["clear"]
     rows, source = benchmark.load(str(clear_data), split)
-    setting = benchmark.prepare(source, split, rows, Setting(suite, dict(missing), white_box=white_box))
-    return benchmark, setting, rows
+    run_context = benchmark.prepare(
+        source, split, rows, RunContext(scoring, dict(missing), white_box=white_box)
+    )
+    return benchmark, run_context, rows
 
 
 def test_a_row_keeps_what_remem_keeps(clear_data):
     """A name of two tokens, 1/2 · 1/4 = 2^−3, and one that cannot be said."""
-    suite = Suite(rollouts=7)
-    benchmark, setting, rows = of_name(clear_data, suite)
+    scoring = ScoringConfig(rollouts=7)
+    benchmark, run_context, rows = of_name(clear_data, scoring)
     doc = next(doc for doc in rows if doc["kind"] == "name")
     for logs, bits in (([math.log(1 / 2), math.log(1 / 4)], 3.0), ([-1.0, -math.inf], None)):
         shown = [("Ann", -1.23456), ("Bo", -2.0)]
-        secret = SecretFindings(logs, 2, 3, (3, 3), 2, guesses=shown)
-        findings = Findings(secrets=[secret], answers=[-1.0, -2.0, -3.0])
-        scores = benchmark.score(doc, ["Ann"], setting, findings)
+        secret = SecretResult(logs, 2, 3, (3, 3), 2, guesses=shown)
+        findings = WhiteBoxResult(secrets=[secret], answers=[-1.0, -2.0, -3.0])
+        scores = benchmark.score(doc, ["Ann"], run_context, findings)
         row = json.loads(json.dumps(scores["clear_rows"], allow_nan=False))
         wanted = {
             "guess_rank": [3],
@@ -254,33 +256,44 @@ def test_a_row_keeps_what_remem_keeps(clear_data):
             "guesses": [[["Ann", -1.2346], ["Bo", -2.0]]],
         }
         assert {name: row[name] for name in wanted} == wanted
-        assert _of_findings({}, Findings(secrets=[secret]), Setting(suite))[1] == wanted
+        assert _of_findings({}, WhiteBoxResult(secrets=[secret]), RunContext(scoring))[1] == wanted
     with pytest.raises(RememError, match="forget10/name', row 0 .*log-probability of the secret: NaN"):
-        broken = SecretFindings([math.nan], 2, 3, (3, 3))
-        benchmark.score(doc, ["Ann"], setting, Findings(secrets=[broken], answers=[-1.0, -2.0, -3.0]))
+        broken = SecretResult([math.nan], 2, 3, (3, 3))
+        benchmark.score(
+            doc, ["Ann"], run_context, WhiteBoxResult(secrets=[broken], answers=[-1.0, -2.0, -3.0])
+        )
 
 
 def test_what_is_asked(clear_data):
-    suite = Suite(
+    scoring = ScoringConfig(
         estimator=("exact", "frequency"), rollouts=9, rollout_seed=4, references=2, cloze_context="picture"
     )
-    benchmark, setting, rows = of_name(clear_data, suite)
-    again, plain, _ = of_name(clear_data, Suite())
+    benchmark, run_context, rows = of_name(clear_data, scoring)
+    again, plain, _ = of_name(clear_data, ScoringConfig())
     for doc in rows:
-        inquiry, default = benchmark.inquiry(doc, setting), again.inquiry(doc, plain)
-        assert inquiry.answers == default.answers
+        white_box_request, default = (
+            benchmark.white_box_request(doc, run_context),
+            again.white_box_request(doc, plain),
+        )
+        assert white_box_request.answers == default.answers
         if doc["kind"] == "caption":  # the settings do not concern it
-            assert inquiry == default and not inquiry.secrets
+            assert white_box_request == default and not white_box_request.secrets
             continue
-        (secret,), wrong = inquiry.secrets, inquiry.secrets[0].others
-        assert (secret.before, secret.text, inquiry.with_question) == ("", doc["answer"], False)
-        assert (inquiry.estimators, inquiry.rollouts, inquiry.seed) == (("exact", "frequency"), 9, 4)
+        (secret,), wrong = white_box_request.secrets, white_box_request.secrets[0].others
+        assert (secret.before, secret.text, white_box_request.with_question) == ("", doc["answer"], False)
+        assert (white_box_request.estimators, white_box_request.rollouts, white_box_request.seed) == (
+            ("exact", "frequency"),
+            9,
+            4,
+        )
         assert len(set(wrong)) == 2 and set(wrong) < set(doc["wrong"])
-        assert inquiry == benchmark.inquiry(doc, setting)
+        assert white_box_request == benchmark.white_box_request(doc, run_context)
         assert default.secrets == (Secret("", doc["answer"], tuple(doc["wrong"])),) and default.with_question
     drawn = [
         [
-            benchmark.inquiry(doc, of_name(clear_data, Suite(references=2, rollout_seed=seed))[1])
+            benchmark.white_box_request(
+                doc, of_name(clear_data, ScoringConfig(references=2, rollout_seed=seed))[1]
+            )
             for doc in rows
         ]
         for seed in (0, 1)
@@ -288,41 +301,41 @@ def test_what_is_asked(clear_data):
     assert [one.secrets for one in drawn[0]] != [one.secrets for one in drawn[1]]
 
 
-def names_of(benchmark, setting, rows, split="forget10"):
+def names_of(benchmark, run_context, rows, split="forget10"):
     return {
         metric.name: metric.higher_is_better
-        for metric in benchmark.metrics(rows, split, setting)
+        for metric in benchmark.metrics(rows, split, run_context)
         if any(metric.name.endswith(name) for name in SCORES)
     }
 
 
 def test_where_it_is_measured(clear_data):
-    whole = {f"clear_name_{name}" for name in measured(Suite())}
+    whole = {f"clear_name_{name}" for name in measured(ScoringConfig())}
     for split, kind, higher in (
         ("forget10", "name", False),
         ("retain_perturbed", "name", True),
         ("real_faces", "faces", True),
         ("real", "faces", True),
     ):
-        benchmark, setting, rows = of_name(clear_data, Suite(), split=split)
-        wanted = {f"clear_{kind}_{name}": higher == SCORES[name] for name in measured(Suite())}
-        assert names_of(benchmark, setting, rows, split) == wanted
-        assert not {"exposure", "reference_exposure"} & set(setting.missing)
-    assert set(names_of(*of_name(clear_data, Suite()))) == whole
-    benchmark, setting, rows = of_name(clear_data, Suite(references=0))
-    assert set(names_of(benchmark, setting, rows)) == whole - {"clear_name_reference_exposure"}
-    assert setting.missing["reference_exposure"].startswith("--references 0")
-    (asked, *_) = [benchmark.inquiry(doc, setting) for doc in rows if doc["kind"] == "name"]
+        benchmark, run_context, rows = of_name(clear_data, ScoringConfig(), split=split)
+        wanted = {f"clear_{kind}_{name}": higher == SCORES[name] for name in measured(ScoringConfig())}
+        assert names_of(benchmark, run_context, rows, split) == wanted
+        assert not {"exposure", "reference_exposure"} & set(run_context.missing)
+    assert set(names_of(*of_name(clear_data, ScoringConfig()))) == whole
+    benchmark, run_context, rows = of_name(clear_data, ScoringConfig(references=0))
+    assert set(names_of(benchmark, run_context, rows)) == whole - {"clear_name_reference_exposure"}
+    assert run_context.missing["reference_exposure"].startswith("--references 0")
+    (asked, *_) = [benchmark.white_box_request(doc, run_context) for doc in rows if doc["kind"] == "name"]
     assert asked.secrets[0].others == ()
 
 
 @pytest.mark.parametrize("metrics", [("em",), ("em", "memo")])
 def test_it_can_be_left_out(clear_data, metrics):
-    benchmark, setting, rows = of_name(clear_data, Suite(metrics=metrics))
-    assert names_of(benchmark, setting, rows) == {} and "exposure" not in setting.missing
+    benchmark, run_context, rows = of_name(clear_data, ScoringConfig(metrics=metrics))
+    assert names_of(benchmark, run_context, rows) == {} and "exposure" not in run_context.missing
     for doc in rows:
-        inquiry = benchmark.inquiry(doc, setting)
-        assert inquiry.answers and not inquiry.secrets
+        white_box_request = benchmark.white_box_request(doc, run_context)
+        assert white_box_request.answers and not white_box_request.secrets
 
 
 def test_without_partner_there_is_no_name_to_ask_for(clear_data, tmp_path):
@@ -332,13 +345,15 @@ def test_without_partner_there_is_no_name_to_ask_for(clear_data, tmp_path):
         "forget10_perturbed",
         lambda rows: [{**row, "caption": "another"} for row in rows],
     )
-    benchmark, setting, rows = of_name(source, Suite())
-    assert names_of(benchmark, setting, rows) == {}
+    benchmark, run_context, rows = of_name(source, ScoringConfig())
+    assert names_of(benchmark, run_context, rows) == {}
     for name in ("exposure", "reference_exposure"):
-        assert "no question asks for a name: no row of config 'forget10_perturbed'" in setting.missing[name]
+        assert (
+            "no question asks for a name: no row of config 'forget10_perturbed'" in run_context.missing[name]
+        )
     for split in ("full", "forget05+tofu"):
-        _, setting, _ = of_name(clear_data, Suite(), split=split)
-        assert f"config '{split}' has no perturbed partner" in setting.missing["reference_exposure"]
+        _, run_context, _ = of_name(clear_data, ScoringConfig(), split=split)
+        assert f"config '{split}' has no perturbed partner" in run_context.missing["reference_exposure"]
 
 
 def test_backends_that_give_text_alone(clear_here):
@@ -346,8 +361,14 @@ def test_backends_that_give_text_alone(clear_here):
     scores = results["results"]["clear_forget10"]
     assert not [name for name in scores if "expos" in name or "extraction" in name]
     assert results["configs"]["clear_forget10"]["metadata"]["not_available"]["exposure"]
-    benchmark, setting, rows = of_name(clear_here, Suite(estimator=("frequency",)), white_box=False)
-    assert "log-probabilities" in setting.missing["exposure"] and not names_of(benchmark, setting, rows)
+    benchmark, run_context, rows = of_name(
+        clear_here, ScoringConfig(estimator=("frequency",)), white_box=False
+    )
+    assert "log-probabilities" in run_context.missing["exposure"] and not names_of(
+        benchmark, run_context, rows
+    )
     reason = {"exposure": "its sampling cannot be checked", "memo": "x"}
-    _, setting, _ = of_name(clear_here, Suite(metrics=("em",)), white_box=False, missing=reason.items())
-    assert setting.missing["exposure"] == reason["exposure"] and "memo" not in setting.missing
+    _, run_context, _ = of_name(
+        clear_here, ScoringConfig(metrics=("em",)), white_box=False, missing=reason.items()
+    )
+    assert run_context.missing["exposure"] == reason["exposure"] and "memo" not in run_context.missing

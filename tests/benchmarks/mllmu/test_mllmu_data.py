@@ -11,11 +11,11 @@ import pytest
 from support.forged import changed
 
 from remem_tasks import cli
-from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.mllmu import data as mllmu
-from remem_tasks.benchmarks.mllmu.forge import Knobs, forge
+from remem_tasks.benchmarks.mllmu.forge import ForgeOptions, forge
 from remem_tasks.benchmarks.registry import BENCHMARKS, detect
-from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.errors import RememError
 from unlearning.data import load_rows
 
@@ -84,7 +84,7 @@ def test_the_published_schema(mllmu_data):
 
 
 def test_same_seed_same_bytes(tmp_path, mllmu_data):
-    forge(tmp_path / "again", Knobs(identities=6, images=2, qa=2, real=2, image_size=56))
+    forge(tmp_path / "again", ForgeOptions(identities=6, images=2, qa=2, real=2, image_size=56))
     for file in sorted(path for path in Path(mllmu_data).rglob("*") if path.is_file()):
         assert (tmp_path / "again" / file.relative_to(mllmu_data)).read_bytes() == file.read_bytes(), file
 
@@ -181,7 +181,7 @@ def test_bad_rows_are_named(tmp_path, mllmu_data, path, cell, says):
     assert len(rest) == (12 if path in (("ID",), ("image",)) else 23)
     rows, _ = BENCHMARKS["mllmu"].load(source, "forget_10")
     with pytest.raises(RememError, match=re.escape(says)):
-        BENCHMARKS["mllmu"].prepare(source, "forget_10", rows, Setting(Suite()))
+        BENCHMARKS["mllmu"].prepare(source, "forget_10", rows, RunContext(ScoringConfig()))
 
 
 def test_faults_stop_a_run_unless_they_are_let_pass(tmp_path, mllmu_data):
@@ -194,10 +194,10 @@ def test_faults_stop_a_run_unless_they_are_let_pass(tmp_path, mllmu_data):
     with pytest.raises(
         RememError, match="row that cannot be asked: config 'forget_10', row 0 .*--faults allow"
     ):
-        benchmark.prepare(source, "forget_10", rows, Setting(Suite()))
-    setting = benchmark.prepare(source, "forget_10", rows, Setting(Suite(faults="allow")))
+        benchmark.prepare(source, "forget_10", rows, RunContext(ScoringConfig()))
+    context = benchmark.prepare(source, "forget_10", rows, RunContext(ScoringConfig(faults="allow")))
     fault = "row that cannot be asked (config 'forget_10', row 0 (001), Mask_Task 1: Ground_Truth is null)"
-    assert len(rows) == 23 and setting.missing["questions"] == f"1 faults left out: 1 x {fault}"
+    assert len(rows) == 23 and context.missing["questions"] == f"1 faults left out: 1 x {fault}"
     assert len(mllmu.training_rows(source, "forget_10")) == 10  # blanks are not trained on
 
 
@@ -273,7 +273,7 @@ def test_forge_command(tmp_path, capsys):
         cli.main(["forge", "--benchmark", "mllmu", "--out", str(tmp_path / "a"), *line.split()])
     assert not left.value.code and "forget_15 3" in capsys.readouterr().out
     with pytest.raises(RememError, match="--qa 13 is out of range"):
-        forge(tmp_path / "b", Knobs(qa=13))
+        forge(tmp_path / "b", ForgeOptions(qa=13))
 
 
 def without_card(source, folder):

@@ -10,10 +10,10 @@ from lmms_eval.tasks import TaskManager
 from rouge_score.rouge_scorer import RougeScorer
 from support.scripted import Scripted, run, value
 
-from remem_tasks.benchmarks.base import Setting
+from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.mllmu.benchmark import letter_of
 from remem_tasks.benchmarks.registry import BENCHMARKS
-from remem_tasks.benchmarks.scoring_config import Suite
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.errors import RememError
 from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.metrics import exposure
@@ -190,15 +190,19 @@ def test_exposure_of_what_belongs_in_the_blank(mllmu_here, checkpoints, monkeypa
 def test_exposure_can_be_left_out(mllmu_here):
     benchmark = BENCHMARKS["mllmu"]
     rows, source = benchmark.load(None, "forget_5")
-    setting = benchmark.prepare(source, "forget_5", rows, Setting(Suite(metrics=("em",)), white_box=True))
-    assert not [doc for doc in rows if benchmark.inquiry(doc, setting)]
-    assert not [one for one in benchmark.metrics(rows, "forget_5", setting) if "exposure" in one.name]
-    whole = benchmark.prepare(
-        source, "forget_5", rows, Setting(Suite(cloze_context="picture"), white_box=True)
+    context = benchmark.prepare(
+        source, "forget_5", rows, RunContext(ScoringConfig(metrics=("em",)), white_box=True)
     )
-    asked = {doc["modality"]: benchmark.inquiry(doc, whole) for doc in rows if doc["kind"] == "cloze"}
+    assert not [doc for doc in rows if benchmark.white_box_request(doc, context)]
+    assert not [one for one in benchmark.metrics(rows, "forget_5", context) if "exposure" in one.name]
+    whole = benchmark.prepare(
+        source, "forget_5", rows, RunContext(ScoringConfig(cloze_context="picture"), white_box=True)
+    )
+    asked = {
+        doc["modality"]: benchmark.white_box_request(doc, whole) for doc in rows if doc["kind"] == "cloze"
+    }
     assert not asked["image"].with_question and asked["text"].with_question
-    blind = benchmark.prepare(source, "forget_5", rows, Setting(Suite()))
+    blind = benchmark.prepare(source, "forget_5", rows, RunContext(ScoringConfig()))
     assert "log-probabilities" in blind.missing["exposure"]
 
 

@@ -28,7 +28,7 @@ from remem_tasks.errors import RememError
 from remem_tasks.forge import scenes
 from remem_tasks.forge.faces import random_face
 
-KNOBS = build.Knobs(
+KNOBS = build.ForgeOptions(
     identities=6, qa=12, images=8, test_qa=5, retain_qa=4, single_hop_ratio=0.5, hops=3, image_size=48
 )
 
@@ -352,7 +352,7 @@ def test_the_face_changes_the_picture_and_the_context_alone_does_not_show_it():
 
 
 def test_default_knobs_give_the_published_sizes():
-    knobs = build.Knobs()
+    knobs = build.ForgeOptions()
     assert knobs.identities * knobs.qa == 2000
     assert [knobs.forgotten(k) * knobs.qa for k in range(1, 5)] == [100, 200, 300, 400]
     assert (knobs.identities - knobs.forgotten(4)) * knobs.retain_qa == 560
