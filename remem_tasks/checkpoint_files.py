@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -95,8 +96,20 @@ def _sharded(folder: Path, index: Path) -> dict[str, str]:
     return found
 
 
-def check_files(folder: str | Path) -> None:
+def weights_in(files: Iterable[Path]) -> int:
+    """How many numbers safetensors files hold; their headers alone are read."""
+    count = 0
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            count += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+    return count
+
+
+def check_files(folder: str | Path) -> int:
     """Look at a checkpoint's safetensors files (headers and index; no weight is read).
+
+    Returns:
+        How many weights they hold.
 
     Raises:
         RememError: none there, damaged, of a type that holds no plain weights where the configuration names
@@ -116,6 +129,7 @@ def check_files(folder: str | Path) -> None:
     else:
         raise RememError(f"checkpoint '{folder}' cannot be loaded: it holds no model.safetensors")
     check_types(stored, str(folder), bool(config.get("quantization_config")))
+    return weights_in(file for file in folder.glob("model*.safetensors"))
 
 
 def check_types(stored: dict[str, str], where: str, quantised: bool = False) -> None:

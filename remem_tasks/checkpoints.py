@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.utils import load_peft_weights
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PretrainedConfig
 from transformers.utils import cached_file
 
 from remem_tasks.chat_template import check_template
@@ -116,6 +116,35 @@ def load_processor(
     return processor
 
 
+def _check_size(name: str, config: PretrainedConfig, stored: int) -> None:
+    """Refuse a config that describes a far larger model than its files hold, before memory is taken for it.
+
+    A part of a config that is missing or misread falls back on its class's defaults, which are of 7 billion weights;
+    what the files lack would be made at random first, and reported afterwards.
+
+    Args:
+        stored: weights in the files.
+    """
+    if getattr(config, "quantization_config", None):
+        return  # packed: fewer numbers stored than there are weights
+    parts = [config, *(part for part in vars(config).values() if isinstance(part, PretrainedConfig))]
+    layers = [getattr(part, "num_hidden_layers", None) for part in parts]
+    most = max((count for count in layers if isinstance(count, int)), default=0)
+    described = f"{most} layers" if most > stored else ""
+    if not described:
+        try:
+            with torch.device("meta"):
+                model = AutoModelForImageTextToText.from_config(config)
+        except Exception:  # the loader says what is wrong with it
+            return
+        count = sum(weight.numel() for weight in model.parameters())
+        described = f"{count} weights" if count > 2 * stored else ""
+    if described:
+        raise RememError(
+            f"checkpoint '{name}': its config describes a model of {described}, its files hold {stored} weights"
+        )
+
+
 def load_model(name: str, **kwargs: Any):
     """An image-text-to-text model with all of its weights, and without a weight left over.
 
@@ -139,7 +168,7 @@ def load_model(name: str, **kwargs: Any):
         )
         raise RememError(f"checkpoint '{name}' {where} ({reason(error)})") from error
     if local:
-        check_files(name)
+        _check_size(name, config, check_files(name))
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
             name, output_loading_info=True, use_safetensors=True, **kwargs

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,11 @@ from remem_tasks.errors import RememError
 
 class Locked(RememError):
     """Another process is writing an output."""
+
+
+_HELD: set[Path] = set()
+"""Lock files that this process holds."""
+_CLAIMS = threading.Lock()
 
 
 def write_whole(path: str | Path, text: str, errors: str = "strict") -> None:
@@ -75,31 +81,49 @@ def publish(written: Path, out: Path) -> None:
 
 @contextmanager
 def lock(out: str | Path) -> Iterator[None]:
-    """Hold an output (a folder or a file) for this process: two that write to one would spoil each other's.
+    """Hold an output (a folder or a file) for this block: two that write to one would spoil each other's.
 
     The lock is `.<name>.lock` beside it, gone when the block ends; the system frees it if the process is killed.
+    Some file systems (NFS) lend a file's lock to every part of one process, so what this process holds is also
+    kept here.
 
     Raises:
-        Locked: another process holds it.
+        Locked: another process, or another part of this one, holds it.
         RememError: its folder cannot be written to.
     """
     out = Path(os.path.abspath(out))
     path = out.with_name(f".{out.name}.lock")
-    held = FileLock(path, timeout=0)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held.acquire()
-    except Timeout as error:
-        raise Locked(f"output '{out}' is being written by another process ('{path}' is locked)") from error
-    except OSError as error:
-        raise RememError(f"output '{out}' cannot be written: {error}") from error
+    taken = Locked(f"output '{out}' is being written by another process ('{path}' is locked)")
+    with _claimed(path, taken):
+        held = FileLock(path, timeout=0)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.acquire()
+        except Timeout as error:
+            raise taken from error
+        except OSError as error:
+            raise RememError(f"output '{out}' cannot be written: {error}") from error
+        try:
+            yield
+        finally:
+            path.unlink(
+                missing_ok=True
+            )  # while held: whoever opened it meanwhile finds it gone and tries again
+            held.release()
+
+
+@contextmanager
+def _claimed(path: Path, taken: Locked) -> Iterator[None]:
+    """Hold a lock's path within this process, or raise `taken`."""
+    with _CLAIMS:
+        if path in _HELD:
+            raise taken
+        _HELD.add(path)
     try:
         yield
     finally:
-        path.unlink(
-            missing_ok=True
-        )  # while it is held: whoever opened it meanwhile finds it gone and asks anew
-        held.release()
+        with _CLAIMS:
+            _HELD.discard(path)
 
 
 def locked(function: Callable) -> Callable:
