@@ -1,4 +1,4 @@
-"""Answers the inquiries of a batch of rows from the state that one prefill of their prompts gave."""
+"""Answers the white-box requests of a batch of rows from the state that one prefill of their prompts gave."""
 
 from __future__ import annotations
 

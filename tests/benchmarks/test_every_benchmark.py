@@ -73,7 +73,7 @@ def test_all_are_walked():
 
 @pytest.mark.parametrize("name", list(FORGES))
 def test_the_seam(generated, name):
-    """Rows of every task: ids, requests, pictures, an inquiry, scores that are among the metrics and JSON."""
+    """Rows of every task: ids, requests, pictures, an white-box request, scores that are among the metrics and JSON."""
     benchmark = BENCHMARKS[name]
     assert benchmark.name == name and task_splits(name)
     for task, split in task_splits(name):
