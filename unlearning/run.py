@@ -21,10 +21,10 @@ from trl import ModelConfig, get_peft_config
 
 from remem_tasks import checkpoints
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.checkpoint_files import digest
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_whole
 from unlearning import preflight as gate
+from unlearning import sharding
 from unlearning import weights as checkpoint
 from unlearning.card import card
 from unlearning.config import DataArguments, UnlearnConfig, parse
@@ -259,6 +259,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         RememError: says what is wrong.
     """
     method = METHODS[args.method]
+    sharding.check_launch()
     resume = {"true": True, "false": None}.get(
         str(args.resume_from_checkpoint).lower(), args.resume_from_checkpoint
     )
@@ -306,7 +307,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         "forget": data_args.forget if method.rows_from != "finetune" else None,
         "use_peft": model_args.use_peft,
         "seed": args.seed,
-        "weights": digest(models.trained),
+        "weights": sharding.digest(models.trained),
     }
     if resume:
         check_resumed(args.output_dir, identity)
