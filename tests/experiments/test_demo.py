@@ -155,7 +155,7 @@ def test_a_demo_that_did_not_come_out_right_says_so_and_keeps_its_scores(counted
     bad["memorised"]["remem_test"] = (0.3, 0.3)
     monkeypatch.setattr(demo, "read_scores", lambda name: scores(bad)[name])
     with pytest.raises(
-        RememError, match=r"missed 1 of 12 expectations: memorised: remem_em on remem_test is 0.300"
+        RememError, match=r"missed 1 of 13 expectations: memorised: remem_em on remem_test is 0.300"
     ):
         run()
     assert (out / "summary.json").is_file()
