@@ -112,13 +112,13 @@ def _tell_tasks_their_backend() -> None:
 
     @functools.wraps(evaluate)
     def told(*args, **kwargs):
-        from remem_tasks.harness.backends import capabilities_of
+        from remem_tasks.harness.backends import capabilities_of, computed_by
 
         given = dict(zip(("lm", "task_dict"), args), **kwargs)
         if tasks := _our_tasks(given["task_dict"]):
-            capabilities = capabilities_of(given["lm"])
+            capabilities, computed = capabilities_of(given["lm"]), computed_by(given["lm"])
             for task in tasks:
-                task.serve(capabilities)
+                task.serve(capabilities, computed)
             weights = digest_of_weights(getattr(given["lm"], "model", None))  # before the run lets go of them
         results = evaluate(*args, **kwargs)
         if tasks and results is not None:
