@@ -22,11 +22,12 @@ from trl import ModelConfig, get_peft_config
 
 from remem_tasks import checkpoints
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.checkpoint_files import check_files, digest, tensors_of
+from remem_tasks.checkpoint_files import check_files, tensors_of
 from remem_tasks.errors import RememError, Terminated
 from remem_tasks.files import lock, write_whole
 from remem_tasks.reading import read_object
 from unlearning import preflight as gate
+from unlearning import sharding
 from unlearning import weights as checkpoint
 from unlearning.card import card
 from unlearning.config import DataArguments, UnlearnConfig, parse
@@ -261,6 +262,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         RememError: says what is wrong.
     """
     method = METHODS[args.method]
+    sharding.check_launch()
     resume = {"true": True, "false": None}.get(
         str(args.resume_from_checkpoint).lower(), args.resume_from_checkpoint
     )
@@ -308,7 +310,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         "forget": data_args.forget if method.rows_from != "finetune" else None,
         "use_peft": model_args.use_peft,
         "seed": args.seed,
-        "weights": digest(models.trained),
+        "weights": sharding.digest(models.trained),
     }
     if resume:
         check_resumed(args.output_dir, identity)

@@ -198,7 +198,11 @@ def last_checkpoint(folder: str | Path, processes: int = 1) -> str | None:
 
 
 def check_resumable(
-    folder: str | Path, processes: int = 1, method_state: bool = False, lossy: bool = False
+    folder: str | Path,
+    processes: int = 1,
+    method_state: bool = False,
+    lossy: bool = False,
+    sharded: bool = False,
 ) -> list[str]:
     """Whether a run can go on from a checkpoint of its own to the same end.
 
@@ -207,6 +211,7 @@ def check_resumable(
         processes: of the run; each has its own state of random numbers.
         method_state: whether the method keeps a state beside the optimizer's.
         lossy: whether it may go on without what is missing (`--resume_without_state`).
+        sharded: whether it was trained with FSDP2, whose files have other names.
 
     Returns:
         The files that are missing.
@@ -216,7 +221,8 @@ def check_resumable(
     """
     folder = Path(folder)
     states = [f"rng_state_{rank}.pth" for rank in range(processes)] if processes > 1 else ["rng_state.pth"]
-    needed = ["optimizer.pt", "scheduler.pt", *states, *(["method_state.json"] if method_state else [])]
+    named = ["pytorch_model_fsdp.bin", "optimizer.bin"] if sharded else ["optimizer.pt"]
+    needed = [*named, "scheduler.pt", *states, *(["method_state.json"] if method_state else [])]
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing and not lossy:
         raise RememError(

@@ -136,13 +136,13 @@ def answers(
 
     Args:
         model: the trained one; with an adapter it is itself the reference, with the adapter off.
-        frozen: the reference of a model without an adapter.
+        frozen: the reference of a model without an adapter, in eval mode and where the inputs are.
         wanted: for `forward.answers`.
     """
     if not is_peft_model(model):
         if frozen is None:
             raise RememError("this loss needs a reference model: none was given")
-        return forward_answers(frozen.to(inputs["input_ids"].device).eval(), inputs, **wanted)
+        return forward_answers(frozen, inputs, **wanted)
     trained = [(value, value.requires_grad) for value in model.parameters()]
     try:
         with evaluating(model), model.disable_adapter():
