@@ -23,7 +23,7 @@ from pathlib import Path
 from remem_tasks.benchmarks.registry import FOLDERS
 from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, scoring_config_of, variable
 from remem_tasks.binding import KEY, digest_of_weights, seal
-from remem_tasks.errors import COLLAPSED, INTERRUPTED, TERMINATED, RememError, Terminated, sigterm_raises
+from remem_tasks.errors import COLLAPSED, INTERRUPTED, TERMINATED, RememError, Terminated, refused, sigterm_raises
 from remem_tasks.files import Locked, lock
 from remem_tasks.terminal import say
 
@@ -201,9 +201,10 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
                     raise
                 failed.append(args)
                 told = isinstance(error, RememError) or (isinstance(error, ValueError) and bool(_unknown))
-                if not told or args.verbosity == "DEBUG":
+                line = str(error).strip() if told else refused(error)
+                if not line or args.verbosity == "DEBUG":
                     raise
-                lines.append(str(error).strip().splitlines()[0])
+                lines.append(line.splitlines()[0])
                 if int(os.environ.get("WORLD_SIZE", 1)) > 1:
                     leave()  # at once: the other ranks wait for this one, and end when it ends
                 return None, None
