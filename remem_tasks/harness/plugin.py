@@ -23,7 +23,15 @@ from pathlib import Path
 from remem_tasks.benchmarks.registry import FOLDERS
 from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, scoring_config_of, variable
 from remem_tasks.binding import KEY, digest_of_weights, seal
-from remem_tasks.errors import COLLAPSED, INTERRUPTED, TERMINATED, RememError, Terminated, refused, sigterm_raises
+from remem_tasks.errors import (
+    COLLAPSED,
+    INTERRUPTED,
+    TERMINATED,
+    RememError,
+    Terminated,
+    refused,
+    sigterm_raises,
+)
 from remem_tasks.files import Locked, lock
 from remem_tasks.terminal import say
 
