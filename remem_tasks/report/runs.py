@@ -162,6 +162,18 @@ class Run:
         return method if isinstance(method, str) else None
 
     @property
+    def steps(self) -> int | None:
+        """How many steps it was trained: of a checkpoint in the course of a training, up to it."""
+        steps = self.step if self.step is not None else self.record.get("steps")
+        return steps if isinstance(steps, int) else None
+
+    @property
+    def stopped(self) -> str | None:
+        """Why its training ended, in the words of its record."""
+        stopped = self.record.get("stopped")
+        return stopped if isinstance(stopped, str) and self.step is None else None
+
+    @property
     def seed(self) -> int | None:
         seed = self.record.get("seed")
         return seed if isinstance(seed, int) else None

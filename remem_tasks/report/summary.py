@@ -278,6 +278,31 @@ def findings_of(
     return found
 
 
+@dataclass(frozen=True)
+class Fall:
+    """How a run came to answer less of a set than the start did.
+
+    Attributes:
+        lost: rows that the start answered and the run does not.
+        refused: those of them that it refuses.
+    """
+
+    lost: int
+    refused: int
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether (nearly) all of the fall is refusals."""
+        return self.lost > 0 and self.refused >= MOST * self.lost
+
+
+def fall_of(task_result: TaskResult, start: TaskResult) -> Fall:
+    """The rows that are no longer answered, and how many of them are refused."""
+    lost = (start.scores[start.main] >= RIGHT) & (task_result.scores[task_result.main] < RIGHT)
+    refused = sum(status == Status.REFUSAL for status, gone in zip(task_result.statuses, lost) if gone)
+    return Fall(int(lost.sum()), refused)
+
+
 def declined(found: Findings) -> list[str]:
     """A line for each run and set where the fall of the main score since the start is refusals, wholly or by half."""
     lines = []
@@ -285,23 +310,18 @@ def declined(found: Findings) -> list[str]:
         start = found.start.task_results.get(task) if found.start else None
         if start is None:
             continue
-        before = start.scores[start.main] >= RIGHT
         for run, task_result in task_results:
-            lost = before & (task_result.scores[task_result.main] < RIGHT)
-            refused = sum(
-                status == Status.REFUSAL for status, gone in zip(task_result.statuses, lost) if gone
-            )
-            total, word = int(lost.sum()), task_result.benchmark_view.word
-            if not total or run is found.start or 2 * refused < total:
+            fall, word = fall_of(task_result, start), task_result.benchmark_view.word
+            if not fall.lost or run is found.start or 2 * fall.refused < fall.lost:
                 continue
-            if refused >= MOST * total:
+            if fall.is_refusal:
                 lines.append(
-                    f"{run.name}, {task}: the fall of {word} is refusals ({refused} of the {total} rows that are no "
-                    "longer answered): the model declines, which does not show that it forgot"
+                    f"{run.name}, {task}: the fall of {word} is refusals ({fall.refused} of the {fall.lost} rows that "
+                    "are no longer answered): the model declines, which does not show that it forgot"
                 )
             else:
                 lines.append(
-                    f"{run.name}, {task}: {refused} of the {total} rows that are no longer answered are refused"
+                    f"{run.name}, {task}: {fall.refused} of the {fall.lost} rows that are no longer answered are refused"
                 )
     return lines
 

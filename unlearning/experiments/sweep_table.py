@@ -1,4 +1,4 @@
-"""The table of a sweep: one line a method, as JSON, CSV and Markdown."""
+"""The table of a sweep: one line per method, as JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         f"Settings chosen by forgetting `{plan['tune']}`: forget EM at most {level['tuning'] + plan['tolerance']:.3f} (gold "
         f"{level['tuning']:.3f} and {plan['tolerance']:g}) and then the highest retain EM, on {tuned['forget']} forget and "
-        f"{tuned['retain']} retain rows; at most {plan['budget']} runs a method, looked at after "
+        f"{tuned['retain']} retain rows; at most {plan['budget']} runs per method, looked at after "
         f"{', '.join(map(str, plan['steps']))} steps of {plan['batch']} pairs.",
         "",
         f"Reported: forgetting `{plan['report']}` with these settings and as many {told_unit}, seeds "
@@ -227,7 +227,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"forget EM of at most {100 * (level['reporting'] + plan['tolerance']):.1f}; collapsed, a retain EM below half of "
         "the start's.",
         "",
-        "![a line a method](results.png)",
+        "![a line per method](results.png)",
         "",
         "| " + " | ".join(heads) + " |",
         "|---|---|" + "---:|" * len(FIGURES) + "---|---|---:|",
@@ -237,7 +237,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """`results.csv`: a line a method, shares from 0 to 1."""
+    """`results.csv`: a line per method, shares from 0 to 1."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     measured = [f"{figure}{kind}" for figure in FIGURES for kind in ("", "_sd")]
@@ -266,7 +266,7 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
-    """A line a method, best on top: forget EM, exposure and retain EM with their deviation, as a PNG."""
+    """A line per method, best on top: forget EM, exposure and retain EM with their deviation, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
