@@ -29,7 +29,9 @@ from remem_tasks import checkpoints
 from remem_tasks.audit.push import refusal
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
-from remem_tasks.errors import NonFiniteError, RememError, Terminated
+from remem_tasks.errors import NonFiniteError, RememError
+from remem_tasks.files import write_whole
+from remem_tasks.reading import read_object
 from unlearning import evaluation, forward, losses
 from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
@@ -525,18 +527,12 @@ class UnlearnTrainer(SFTTrainer):
                     self.args.resume_without_state,
                 )
             self.resumed_from = {"checkpoint": str(resume_from_checkpoint), "lost": lost}
-        try:
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        except KeyboardInterrupt as error:
-            if self.is_world_process_zero():
-                why = "terminated" if isinstance(error, Terminated) else "interrupted"
-                checkpoint.mark_interrupted(self.args.output_dir, why)
-            raise
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.is_world_process_zero() and (state := self.method_state()):
-            (Path(output_dir) / "method_state.json").write_text(json.dumps(state) + "\n")
+            write_whole(Path(output_dir) / "method_state.json", json.dumps(state) + "\n")
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         try:
@@ -553,7 +549,7 @@ class UnlearnTrainer(SFTTrainer):
                 f"optimizer or scheduler of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
             ) from error
         if checkpoint and (path := Path(checkpoint) / "method_state.json").is_file():
-            self.load_method_state(json.loads(path.read_text()))
+            self.load_method_state(read_object(path))
 
     def _load_rng_state(self, checkpoint):
         try:
