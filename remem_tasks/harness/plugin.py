@@ -18,6 +18,7 @@ import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from remem_tasks.benchmarks.registry import FOLDERS
@@ -40,8 +41,8 @@ MAX_FAILED_SHARE = 0.01
 
 _last_tasks: list = []
 """The tasks of ours that the latest run loaded."""
-_unknown: list[str] = []
-"""The names among the latest run's tasks that no task has."""
+_unknown: dict[str, list[str]] = {}
+"""The names among the latest run's tasks that no task has, with those that are like them."""
 
 
 def register() -> list:
@@ -83,9 +84,10 @@ def install() -> None:
     @functools.wraps(match)
     def match_tasks(self, task_list):
         found = match(self, task_list)
-        _unknown[:] = [
-            name for name in task_list if name not in found and "*" not in name and not os.path.isfile(name)
-        ]
+        _unknown.clear()
+        for name in task_list:
+            if name not in found and "*" not in name and not os.path.isfile(name):
+                _unknown[name] = get_close_matches(name, self.all_tasks, n=4, cutoff=0.7)
         return found
 
     @functools.wraps(load_tasks)
@@ -238,7 +240,8 @@ def with_status(
                 told = isinstance(error, RememError) or (isinstance(error, ValueError) and bool(_unknown))
                 if not told or args.verbosity == "DEBUG":
                     raise
-                lines.append(str(error).strip().splitlines()[0])
+                first = str(error).strip().splitlines()[0]
+                lines.append(first if isinstance(error, RememError) else _no_task(_unknown))
                 if int(os.environ.get("WORLD_SIZE", 1)) > 1:
                     leave()  # at once: the other ranks wait for this one, and end when it ends
                 return None, None
@@ -303,6 +306,15 @@ def own_stamp(output_path: str | None) -> Iterator[None]:
 def _remove_if_empty(folder: str) -> None:
     with suppress(OSError):
         Path(folder).rmdir()
+
+
+def _no_task(unknown: Mapping[str, list[str]]) -> str:
+    """What is said of names that no task has."""
+    told = [
+        f"'{name}'" + (f" (there are {', '.join(sorted(like))})" if like else "")
+        for name, like in unknown.items()
+    ]
+    return f"no task {', '.join(told)}; all names: lmms_eval --tasks list"
 
 
 def _check_arguments(args) -> None:

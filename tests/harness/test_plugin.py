@@ -101,7 +101,11 @@ def test_bad_input_is_one_line_and_status_1(remem_data, checkpoints, command_lin
             tmp_path / "blind",
             "row 1 (images/ada_birch/0001.png): column 'image'",
         ),
-        (f"{good} --tasks remem_forget9", remem_data, "Tasks not found: remem_forget9"),
+        (
+            f"{good} --tasks remem_forget9",
+            remem_data,
+            "no task 'remem_forget9' (there are remem_forget1, remem_forget2, remem_forget3, remem_forget4); all names: lmms_eval --tasks list",
+        ),
         (good, remem_data, "no task"),
         (
             f"{good} --tasks remem_forget1 --output_path {tmp_path}/file/x",
@@ -244,7 +248,7 @@ def test_one_failed_run_of_a_config_does_not_stop_the_others(remem_data, scripte
         f"- {{model: remem_hf, tasks: remem_forget1, output_path: {tmp_path}/b}}\n"
     )
     status, _, err = command_line(f"--config {config}")
-    assert status == 1 and "Tasks not found: remem_nothing" in err
+    assert status == 1 and "no task 'remem_nothing'" in err
     assert len(list(tmp_path.rglob("*_results.json"))) == 1
 
 

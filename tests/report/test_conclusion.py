@@ -58,6 +58,16 @@ def test_of_equal_distances_the_nearer_mean_is_nearest(tmp_path):
     assert "is near:" in line and line.endswith("Farthest is far, at 1.00.")
 
 
+def test_nearest_by_exposure_may_still_tell_the_secret_from_others(tmp_path):
+    """Of 20 rows each: exposure is 0 for both, reference exposure 1 for the model and 0 for gold."""
+    for name, among in (("gold", 0.0), ("npo", 1.0)):
+        rows = [{**row(i, em=0.0, exposure=0.0), "remem_reference_exposure": among} for i in range(20)]
+        write_run(tmp_path / name, {"forget1": rows}, name)
+    (line,) = [line for line in told(tmp_path, gold="gold") if "Nearest" in line]
+    assert "20 rows cannot tell the two apart" in line
+    assert "still finds it more often than gold (reference exposure 100.0 % against 0.0 %)." in line
+
+
 def test_what_is_missing_is_said(tmp_path):
     model(tmp_path, "npo", [0.0] * 10, [1.0] * 10)
     lines = told(tmp_path)
