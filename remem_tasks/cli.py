@@ -392,7 +392,7 @@ def _report(args: argparse.Namespace) -> None:
     from remem_tasks.report.summary import report_of
 
     with beating("reading and comparing the runs"):
-        report = report_of(args.runs, args.gold, args.start, _thresholds(args))
+        report = report_of(args.runs, args.gold, args.start, _thresholds(args), attacks=args.attacks)
     with beating(f"writing {args.out}"):
         page = write_report(report, args.out, args.title, not args.no_pictures)
     screen = console()
@@ -416,6 +416,9 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--out", default="report", help="folder to write to (%(default)s)")
     _add_reference_runs(parser)
+    parser.add_argument(
+        "--attacks", metavar="DIR", help="a folder of `remem attack`: the report says what they recovered"
+    )
     parser.add_argument("--title", default="Unlearning report")
     parser.add_argument("--no-pictures", action="store_true", help="leave the thumbnails out")
     _add_thresholds(parser)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from remem_tasks.benchmarks.view import KNOWN, RIGHT, label_of
+from remem_tasks.report.attacked import recovered
 from remem_tasks.report.gate import UNCLEAR
 from remem_tasks.report.runs import Run, TaskResult
 from remem_tasks.report.summary import Findings, exposure_of, fall_of
@@ -69,7 +70,7 @@ def held_in_silence(task_result: TaskResult) -> tuple[int, int] | None:
 
 
 def conclusion(found: Findings) -> list[str]:
-    """Sentences on the first forget set: the gate, who is nearest to gold, who only refuses, who keeps silent.
+    """Sentences on the first forget set: the gate, who is nearest to gold, who only refuses or keeps silent, what attacks got.
 
     Steps of a training are left to their plot where there are final models.
     """
@@ -86,7 +87,8 @@ def conclusion(found: Findings) -> list[str]:
     lines += _nearest(found, task, judged, names)
     for run in judged:
         lines += _silence(found, task, run, names[run.name])
-    return lines
+    told = (recovered(found.attacks, run.checkpoint, run.name, names[run.name]) for run in judged)
+    return [*lines, *filter(None, told)]
 
 
 def _nearest(found: Findings, task: str, judged: list[Run], names: dict[str, str]) -> list[str]:
