@@ -142,6 +142,13 @@ def test_every_page_is_reached_from_the_index():
     assert pages <= seen, sorted(map(str, pages - seen))
 
 
+def test_every_page_is_in_the_site():
+    nav = (ROOT / ".ci" / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    pages = {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    pages = {page for page in pages if not page.startswith("benchmark_template/")}
+    assert pages == set(re.findall(r"[\w/-]+\.md", nav))
+
+
 @pytest.mark.slow
 def test_the_readmes_commands_work_in_sequence(tmp_path):
     """As printed, but for the sizes: the demo is the quick one, whose start no gate would pass."""
