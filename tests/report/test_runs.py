@@ -267,3 +267,19 @@ def test_roles_come_from_names_paths_or_the_record(tmp_path):
     assert select_run(runs, str(tmp_path / "runs" / "b"), "sft").name == "b"
     with pytest.raises(RememError, match="'z' is none of the runs: b, g"):
         select_run(runs, "z", "sft")
+
+
+def test_the_record_is_found_from_another_folder(tmp_path, monkeypatch):
+    """A relative checkpoint is looked for where we are, then above its results."""
+    (tmp_path / "project" / "models" / "npo").mkdir(parents=True)
+    (tmp_path / "project" / "models" / "npo" / "run.json").write_text(
+        '{"method": "npo", "steps": 31, "stopped": "rule"}'
+    )
+    file = write_run(tmp_path / "project" / "results" / "npo", {"forget1": [row(0)]}, "models/npo")
+    monkeypatch.chdir(tmp_path)
+    run = read_run(file, "npo")
+    assert (run.method, run.steps, run.stopped) == ("npo", 31, "rule")
+    (tmp_path / "models" / "npo").mkdir(parents=True)  # one that is here comes first, and it has no record
+    assert read_run(file, "npo").method is None
+    (tmp_path / "run.json").write_text('{"method": "not ours"}')
+    assert read_run(write_run(tmp_path / "b", {"forget1": [row(0)]}, ""), "b").method is None
