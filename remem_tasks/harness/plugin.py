@@ -23,9 +23,17 @@ from pathlib import Path
 from remem_tasks.benchmarks.registry import FOLDERS
 from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, scoring_config_of, variable
 from remem_tasks.binding import KEY, digest_of_weights, seal
-from remem_tasks.errors import COLLAPSED, INTERRUPTED, TERMINATED, RememError, Terminated, refused, sigterm_raises
+from remem_tasks.errors import (
+    COLLAPSED,
+    INTERRUPTED,
+    TERMINATED,
+    RememError,
+    Terminated,
+    refused,
+    sigterm_raises,
+)
 from remem_tasks.files import Locked, lock
-from remem_tasks.terminal import say
+from remem_tasks.terminal import say, short
 
 TASKS_FOLDERS = tuple(map(str, FOLDERS))
 """Indexed with all folders below them: the tasks of each benchmark."""
@@ -183,7 +191,7 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
 
         def leave():
             for line in [*lines, *empty]:
-                say(f"{program}: error: {line}", file=sys.stderr)
+                say(f"{program}: error: {short(line)}", file=sys.stderr)
             raise SystemExit(1 if failed else COLLAPSED)
 
         @functools.wraps(run_one)
@@ -364,7 +372,7 @@ def run_lmms_eval() -> int:
         try:
             sys.argv = [arguments[0], *_take_flags(arguments[1:])]
         except RememError as error:
-            say(f"lmms_eval: error: {error}", file=sys.stderr)
+            say(f"lmms_eval: error: {short(error)}", file=sys.stderr)
             return 2
         with sigterm_raises():
             dispatch.main()
