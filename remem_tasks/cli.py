@@ -9,7 +9,7 @@ import sys
 from dataclasses import fields
 from inspect import signature
 
-from remem_tasks import __version__
+from remem_tasks import __version__, attack_command, stream_command
 from remem_tasks.benchmarks.registry import DEFAULT, NAMES
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.report.thresholds import Thresholds
@@ -353,6 +353,8 @@ def _report(args: argparse.Namespace) -> None:
     from remem_tasks.render.text import tables, write_report
     from remem_tasks.report.summary import report_of
 
+    if args.attacks and not args.audit:
+        raise RememError("--attacks is for --audit MODEL")
     report = report_of(args.runs, args.gold, args.start, _thresholds(args))
     page = write_report(report, args.out, args.title, not args.no_pictures)
     screen = console()
@@ -361,6 +363,10 @@ def _report(args: argparse.Namespace) -> None:
     for table in tables(report, screen.width):
         screen.print(table)
     say(f"the report: {page} (beside it report.md and results.csv)")
+    if args.audit:
+        from remem_tasks.attacks.audit import write
+
+        say(f"to print: {write(report, args.audit, args.attacks, args.out)}")
 
 
 def _add_report(commands: argparse._SubParsersAction) -> None:
@@ -378,6 +384,8 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
     _add_reference_runs(parser)
     parser.add_argument("--title", default="Unlearning report")
     parser.add_argument("--no-pictures", action="store_true", help="leave the thumbnails out")
+    parser.add_argument("--audit", metavar="RUN", help="also write audit.html: one page about this model")
+    parser.add_argument("--attacks", metavar="DIR", help="for the audit: the folder of `remem attack`")
     _add_thresholds(parser)
     parser.set_defaults(run=_report)
 
@@ -663,6 +671,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_study,
         _add_reproduce,
         _add_sweep,
+        attack_command.add,
+        stream_command.add,
     ):
         add(commands)
     return parser
