@@ -24,11 +24,13 @@ class Secret:
         before: that beginning, without space at its end; empty where the secret begins the turn.
         text: the secret as it follows, with the space between them, if there is one.
         others: values of other identities in its place, written alike.
+        after: what the answer says behind it, with which its last token may have merged.
     """
 
     before: str
     text: str
     others: tuple[str, ...] = ()
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,5 +139,5 @@ class WhiteBoxResult:
             values: Mapping = json.loads(text)
             secrets = [SecretResult(**secret) for secret in values["secrets"]]
             return cls(values["continuations"], secrets, values["answers"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RememError(f"{name}: the engine's findings cannot be read ({error})") from error

@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(config, items):
 
 @contextmanager
 def _no_model_and_no_process():
-    """Within, a test that reaches for a model, a process or drawn people is skipped there, and says so."""
+    """Within, a test that reaches for a model, a training, a process or drawn people is skipped there, and says so."""
 
     def refuse(what):
         def skip(*args, **kwargs):
@@ -80,6 +80,7 @@ def _no_model_and_no_process():
         patch.setattr(multiprocessing.process.BaseProcess, "start", refuse("it starts a process"))
         patch.setattr(resvg_py, "svg_to_bytes", refuse("it draws people"))
         patch.setattr(PreTrainedModel, "__init__", refuse("it makes a model"))
+        patch.setattr(torch.optim.Optimizer, "__init__", refuse("it trains"))
         yield
 
 

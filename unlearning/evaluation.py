@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from accelerate.utils import extract_model_from_parallel
 
 from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.errors import RememError
-from remem_tasks.files import write_json
+from remem_tasks.files import replaced, write_json
 from remem_tasks.metrics import exact_match
 from unlearning.data import Encoder, Example, Examples, stack
 from unlearning.forward import Forward
@@ -32,7 +31,7 @@ class StopRule:
 
     Attributes:
         figure: `forget_nll` (reached from below) or `forget_em` (reached from above).
-        value: the gold model's level, in nats a token or as a share of the rows.
+        value: the gold model's level, in nats per token or as a share of the rows.
     """
 
     figure: str
@@ -51,7 +50,7 @@ class StopRule:
         except ValueError:
             rule = cls("", 0.0)
         if rule.figure not in ("forget_nll", "forget_em"):
-            raise RememError(f"--stop_on '{text}': write forget_nll=<nats a token> or forget_em=<share>")
+            raise RememError(f"--stop_on '{text}': write forget_nll=<nats per token> or forget_em=<share>")
         return rule
 
     def reached(self, found: float) -> bool:
@@ -163,9 +162,8 @@ def write(folder: str | Path, points: Sequence[dict[str, float]]) -> None:
     folder = Path(folder)
     write_json(folder / FILE, points)
     if len(points) > 1:
-        temporary = folder / "trajectory.tmp"
-        plot(points, temporary)
-        os.replace(temporary, folder / PLOT)
+        with replaced(folder / PLOT) as file:
+            plot(points, file)
 
 
 def plot(points: Sequence[dict[str, float]], path: Path) -> None:
@@ -175,7 +173,7 @@ def plot(points: Sequence[dict[str, float]], path: Path) -> None:
 
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.subplots(2, sharex=True)
-    for axis, kind, label in zip(axes, ("em", "nll"), ("exact match", "NLL (nats a token)")):
+    for axis, kind, label in zip(axes, ("em", "nll"), ("exact match", "NLL (nats per token)")):
         for rows, colour in (("forget", "tab:red"), ("retain", "tab:blue")):
             line = [(point["step"], point[f"{rows}_{kind}"]) for point in points if f"{rows}_{kind}" in point]
             axis.plot(*zip(*line) if line else ([], []), marker="o", markersize=3, color=colour, label=rows)

@@ -8,8 +8,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,12 @@ from trl import ModelConfig, get_peft_config
 
 from remem_tasks import checkpoints
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.checkpoint_files import digest
-from remem_tasks.errors import RememError
-from remem_tasks.files import write_whole
+from remem_tasks.checkpoint_files import check_files, tensors_of
+from remem_tasks.errors import RememError, Terminated
+from remem_tasks.files import lock, write_whole
+from remem_tasks.reading import read_object
 from unlearning import preflight as gate
+from unlearning import sharding
 from unlearning import weights as checkpoint
 from unlearning.card import card
 from unlearning.config import DataArguments, UnlearnConfig, parse
@@ -58,7 +62,7 @@ def check_resumed(folder: str, identity: dict[str, Any]) -> None:
     path = Path(folder) / RECORD
     if not path.is_file():
         return
-    earlier = json.loads(path.read_text())
+    earlier = read_object(path)
     for name, value in identity.items():
         if name in earlier.get("identity", {}) and earlier["identity"][name] != value:
             raise RememError(
@@ -95,6 +99,19 @@ def check_targets(model: PreTrainedModel, peft_config: PeftConfig) -> None:
     ):
         named = targets if isinstance(targets, str) else ", ".join(sorted(targets))
         raise RememError(f"LoRA targets '{named}' are no modules of this model; see --lora_target_modules")
+
+
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
+"""Packages of which one is needed for a `--report_to`."""
+
+
+def check_trackers(report_to: Sequence[str] | str) -> None:
+    """Raise a RememError for a tracker of `--report_to` that is not installed."""
+    for name in [report_to] if isinstance(report_to, str) else report_to:
+        if name in TRACKERS and not any(find_spec(package) for package in TRACKERS[name]):
+            raise RememError(
+                f"--report_to {name}: it is not installed; pip install {name}, or --report_to none"
+            )
 
 
 def eval_rows(rows: TrainingRows, args: UnlearnConfig) -> dict[str, Any] | None:
@@ -259,6 +276,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         RememError: says what is wrong.
     """
     method = METHODS[args.method]
+    sharding.check_launch()
     resume = {"true": True, "false": None}.get(
         str(args.resume_from_checkpoint).lower(), args.resume_from_checkpoint
     )
@@ -268,6 +286,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
             f"--resume_from_checkpoint '{resume}' is no checkpoint of a run (no trainer_state.json)"
         )
     checkpoint.check_path(model_args.model_name_or_path)
+    check_trackers(args.report_to)
     rows = load_rows(
         data_args.data,
         method.rows_from,
@@ -281,11 +300,13 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
     )
     check_pictures(rows.tables)
     base = os.path.abspath(path) if os.path.isdir(path := model_args.model_name_or_path) else path
+    remote = {"revision": model_args.model_revision, "trust_remote_code": args.trust_remote_code}
+    processor = checkpoints.load_processor(
+        base, **remote
+    )  # before the gate: a wrong path has no scores either
     asked = None
     if method.stage == 2:
         asked = gate.ask(args.gate_results, base, data_args.forget, rows, args.no_gate)
-    remote = {"revision": model_args.model_revision, "trust_remote_code": args.trust_remote_code}
-    processor = checkpoints.load_processor(base, **remote)
     options = {
         **remote,
         "dtype": model_args.dtype or "float32",
@@ -306,7 +327,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         "forget": data_args.forget if method.rows_from != "finetune" else None,
         "use_peft": model_args.use_peft,
         "seed": args.seed,
-        "weights": digest(models.trained),
+        "weights": sharding.digest(models.trained),
     }
     if resume:
         check_resumed(args.output_dir, identity)
@@ -365,6 +386,19 @@ def record_of(run: Prepared, trainer: UnlearnTrainer) -> dict[str, Any]:
     }
 
 
+def check_written(folder: str) -> None:
+    """Read back the weights that a run has saved, or its adapter's.
+
+    Raises:
+        RememError: a file is missing or cut short.
+    """
+    adapter = Path(folder, "adapter_model.safetensors")
+    if adapter.is_file():
+        tensors_of(adapter)
+    elif Path(folder, "config.json").is_file():
+        check_files(folder)
+
+
 def train(trainer: UnlearnTrainer, resume: str | bool | None) -> dict[str, Any]:
     """Train to the end and let the method finish; what the record says of it."""
     begun = time.time()
@@ -391,11 +425,20 @@ def train(trainer: UnlearnTrainer, resume: str | bool | None) -> dict[str, Any]:
 
 
 def run(argv: list[str]) -> int:
-    """One run, from arguments to a saved model; the exit status."""
+    """One run, from arguments to a saved model; the exit status.
+
+    Raises:
+        RememError: says what is wrong; another run that writes to the same folder too.
+    """
     parsed = parse(argv)
     if parsed is None:
         return 0
-    prepared = prepare(*parsed)
+    args = parsed[1]
+    with lock(args.output_dir) if args.process_index == 0 else nullcontext():
+        return _run(prepare(*parsed))
+
+
+def _run(prepared: Prepared) -> int:
     args, begun = prepared.args, time.time()
     # All processes have checked by now; the first one may write.
     args.distributed_state.wait_for_everyone()
@@ -416,19 +459,29 @@ def run(argv: list[str]) -> int:
         tell(gate.told(prepared.gate))
     try:
         record |= train(trainer, prepared.resume)
+        trainer.save_model(args.output_dir, _internal_call=True)  # pushed when its record is complete
+        if prepared.models.peft_config and first:
+            trainer.model.generation_config.save_pretrained(args.output_dir)
+        if first and not trainer.sharded:
+            check_written(args.output_dir)
+    except KeyboardInterrupt as error:
+        if first:
+            why = "terminated" if isinstance(error, Terminated) else "interrupted"
+            checkpoint.mark_interrupted(args.output_dir, why)
+        raise
     except Exception as error:
         # Whichever process it is: the others are ended, and could not tell.
         kept = checkpoint.last_checkpoint(args.output_dir, trainer.accelerator.num_processes)
         failed = {"status": "failed", "stopped": checkpoints.reason(error), "last_checkpoint": kept}
-        write_record(args.output_dir, {**record, **failed})
+        with suppress(RememError):  # what filled the disk is told, not that it is full
+            write_record(args.output_dir, {**record, **failed})
+        if (line := checkpoint.unwritten(error)) is not None:
+            raise RememError(f"output folder '{args.output_dir}': {line}") from error
         raise
-    trainer.save_model(args.output_dir, _internal_call=True)  # pushed when its record is complete
-    if prepared.models.peft_config and first:
-        trainer.model.generation_config.save_pretrained(args.output_dir)
     if first:
         record["seconds"] = round(time.time() - begun, 2)
         write_record(args.output_dir, record)
-        Path(args.output_dir, "README.md").write_text(card(record), encoding="utf-8")
+        write_whole(Path(args.output_dir) / "README.md", card(record))
         print(f"saved to {args.output_dir}")
     if args.push_to_hub:
         trainer.push_to_hub()

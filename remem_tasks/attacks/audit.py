@@ -5,21 +5,21 @@ what attacks bring back and with which budget, and what was not tried. One page 
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from remem_tasks.attacks.outcome import ATTACKS, NEVER, SETS
-from remem_tasks.binding import parse_json, read_text
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_whole
+from remem_tasks.reading import read_object
+from remem_tasks.report.attacked import NOTABLE, read_attacks
 from remem_tasks.report.gate import WHOLE
 from remem_tasks.report.summary import Findings, Report
 from remem_tasks.terminal import clean
 
 SHOWN = ("em", "memo", "exposure", "refusal_rate")
-NOTABLE = 0.05
-"""Above gold by so much is a leak where there is no interval, or its lower bound is above 0."""
 ANSWERED = 0.5
 """Below this share of answers, right or wrong, a low score says nothing."""
 STYLE = """
@@ -31,28 +31,32 @@ th:first-child, td:first-child { text-align: left } p, ul { margin: .3em 0 } .cl
 """
 
 
-def read_attacks(folder: str | Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """(what `attacks.json` of a folder of `remem attack` holds, model → what was not run and why).
+def checked(
+    attacks: Mapping[str, Mapping[str, Mapping[str, Any]]], where: str
+) -> Mapping[str, Mapping[str, Any]]:
+    """Attacks whose figures are finite numbers, and reasons texts: what is neither would be above nothing.
 
     Raises:
-        RememError: there is none, or it cannot be read.
+        RememError: names the first that is neither.
     """
-    file = Path(folder) / "attacks.json"
-    found = parse_json(read_text(file), f"'{file}'")
-    fits = isinstance(found, dict) and all(
-        isinstance(by_attack, dict) and all(isinstance(values, dict) for values in by_attack.values())
-        for by_attack in found.values()
-    )
-    if not fits:
-        raise RememError(f"'{file}' is no attacks.json of `remem attack`")
-    missing: dict[str, list[str]] = {}
-    for place in sorted((Path(folder) / "records").glob("*/*.json")):
-        record = parse_json(read_text(place), f"'{place}'")
-        for kind, why in record.get("missing", {}).items():
-            line = f"{record.get('attack')}, {kind}: {why}"
-            if line not in missing.setdefault(place.parent.name, []):
-                missing[place.parent.name].append(line)
-    return found, missing
+    for model, by_attack in attacks.items():
+        for attack, values in by_attack.items():
+            for name, value in values.items():
+                number = (
+                    isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+                )
+                if not (isinstance(value, str) if name == "not_available" else number):
+                    raise RememError(f"{where}: {model}, {attack}: {name} is {value!r}")
+    return attacks
+
+
+def untried(folder: str | Path, model: str) -> list[str]:
+    """What was asked for of a model and not run, and why, by the records of a folder of `remem attack`."""
+    lines = []
+    for place in sorted((Path(folder) / "records" / model).glob("*.json")):
+        record = read_object(place)
+        lines += [f"{record.get('attack')}, {kind}: {why}" for kind, why in record.get("missing", {}).items()]
+    return list(dict.fromkeys(lines))
 
 
 def leaks(by_attack: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -161,14 +165,15 @@ def sheet(report: Report, model: str, attacks: str | Path | None) -> str:
         known = ", ".join(run.name for one in report.groups for run in one.group.runs)
         raise RememError(f"--audit '{model}' is none of the runs: {known}")
     run = next(one for one in found.group.runs if one.name == model)
-    by_attack, gold, missing = None, {}, {}
+    by_attack, gold, missing = None, {}, []
     if attacks is not None:
-        everyone, missing = read_attacks(attacks)
+        everyone = checked(read_attacks(attacks), f"'{Path(attacks) / 'attacks.json'}'")
         if model not in everyone:
             raise RememError(
                 f"--attacks '{attacks}' holds no attack on '{model}', only on {', '.join(everyone)}"
             )
         by_attack, gold = everyone[model], everyone.get("gold", {})
+        missing = untried(attacks, model)
     asked = []
     for task, result in run.task_results.items():
         if result.split.startswith("forget"):
@@ -189,8 +194,8 @@ def sheet(report: Report, model: str, attacks: str | Path | None) -> str:
         + ", ".join(f"{one.name} {one.mean:.2f} (needed {one.threshold:.2f})" for one in cell.findings)
         for cell in cells
     ]
-    untried = [f"{name} was not asked for" for name in ATTACKS if name not in (by_attack or {})]
-    untried += [*missing.get(model, []), NEVER]
+    left = [f"{name} was not asked for" for name in ATTACKS if name not in (by_attack or {})]
+    left += [*missing, NEVER]
 
     def bullets(lines: Sequence[str]) -> str:
         return "<ul>" + "".join(f"<li>{html.escape(clean(line))}</li>" for line in lines) + "</ul>"
@@ -226,7 +231,7 @@ def sheet(report: Report, model: str, attacks: str | Path | None) -> str:
             + " ".join(f"worst_{name}: over {', '.join(one)}." for name, one in SETS.items())
             + " relearn_all trains on what it asks: gold's column is what it is to be held against.</p>",
         ]
-    parts += ["<h2>Not tried</h2>", bullets(untried)]
+    parts += ["<h2>Not tried</h2>", bullets(left)]
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src 'unsafe-inline'\">"

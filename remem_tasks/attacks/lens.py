@@ -62,8 +62,8 @@ def ranks(model: Any, processor: Any, asked: Sequence[tuple[Chat, Secret]]) -> l
     device, found = next(model.parameters()).device, []
     for chat, secret in asked:
         inputs = dict(prompts.encode([chat]))
-        (said,) = prompts.said([(chat, [secret.before])])[0]
-        ((first, *_),) = prompts.continued([(chat, secret.before, [secret.text])])[0]
+        (part,) = prompts.parts([(chat, secret.before, [secret.text], secret.after)])
+        said, first = part.given.tokens, part.candidates[0][0]
         states = model(
             **_longer(inputs, said, model.dtype, device), output_hidden_states=True, logits_to_keep=1
         )

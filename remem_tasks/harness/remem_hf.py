@@ -278,7 +278,7 @@ class RememHF(lmms):
     def _set_batch_size(self, batch_size: int | str, limit: int | None) -> None:
         if str(batch_size).startswith("auto"):
             self.batch_size = MOST_ROWS
-        elif not str(batch_size).isdigit() or int(batch_size) < 1:
+        elif not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise RememError(f"batch_size '{batch_size}' is neither a number above 0 nor auto")
         else:
             self.batch_size = int(batch_size)

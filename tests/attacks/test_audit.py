@@ -135,9 +135,13 @@ def test_what_is_not_there_is_told(report, tmp_path):
     place = folder(tmp_path, {})
     with pytest.raises(RememError, match="holds no attack on 'start', only on gold"):
         audit.sheet(report, "start", place)
-    for text in ("[]", '{"npo": {"none": 3}}', "{", '{"npo": {"none": {"em": NaN}}}'):
+    for text in ("[]", '{"npo": {"none": 3}}', "{", '{"npo": 3}'):
         (tmp_path / "attacks.json").write_text(text)
         with pytest.raises(RememError, match="attacks.json"):
-            audit.read_attacks(tmp_path)
+            audit.sheet(report, "<b>npo", tmp_path)
+    for value in ("NaN", '"0.1"', "true", "null", "Infinity"):
+        (tmp_path / "attacks.json").write_text(f'{{"<b>npo": {{"none": {{"leak_em": {value}}}}}}}')
+        with pytest.raises(RememError, match="none: leak_em is"):
+            audit.sheet(report, "<b>npo", tmp_path)
     with pytest.raises(RememError, match="cannot be read"):
-        audit.read_attacks(tmp_path / "nowhere")
+        audit.sheet(report, "<b>npo", tmp_path / "nowhere")

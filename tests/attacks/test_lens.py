@@ -42,9 +42,9 @@ def test_the_last_layer_is_what_the_model_says(checkpoints, arch):
     decoder = Decoder(model, processor)
     decoder.banned[:] = False  # the lens looks at all tokens
     for (chat, secret), ranks in zip(asked, found):
-        said = decoder.prompts.said([(chat, [secret.before])])[0]
-        state = decoder.extend(decoder.prefill([chat]), [0], said)
-        first = decoder.prompts.continued([(chat, secret.before, [secret.text])])[0][0][0]
+        (part,) = decoder.prompts.parts([(chat, secret.before, [secret.text], secret.after)])
+        state = decoder.extend(decoder.prefill([chat]), [0], [part.given.tokens])
+        first = part.candidates[0][0]
         assert ranks == {2: int((state.logp[0] >= state.logp[0, first]).sum())}
 
 

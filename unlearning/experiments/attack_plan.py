@@ -14,9 +14,9 @@ from remem_tasks.attacks.outcome import ATTACKS
 from remem_tasks.benchmarks.registry import DEFAULT
 from remem_tasks.benchmarks.remem.data import available_splits, load_split
 from remem_tasks.benchmarks.scoring_config import SETTINGS, variable
-from remem_tasks.checkpoint_files import read_json
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import score_here
+from remem_tasks.reading import read_object
 from remem_tasks.report.runs import read_runs
 from unlearning import preflight
 from unlearning.data import load_rows
@@ -141,7 +141,7 @@ def check_model(path: str, plan: Plan, source: str) -> None:
 
 def _record(path: str) -> dict[str, Any]:
     file = Path(path) / RECORD
-    return read_json(file) if file.is_file() else {}
+    return read_object(file) if file.is_file() else {}
 
 
 def _forget_of(record: Mapping[str, Any]) -> Any:
