@@ -106,7 +106,7 @@ def execute(step: demo.Step) -> None:
         RememError: it failed.
     """
     if step.training is not None:
-        from unlearning.train import run
+        from unlearning.run import run
 
         status = run([*step.training, "--disable_tqdm", "true"])
     elif step.name.startswith("score_"):

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,8 +22,10 @@ from trl import ModelConfig, get_peft_config
 
 from remem_tasks import checkpoints
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.errors import RememError
-from remem_tasks.files import write_whole
+from remem_tasks.checkpoint_files import check_files, tensors_of
+from remem_tasks.errors import RememError, Terminated
+from remem_tasks.files import lock, write_whole
+from remem_tasks.reading import read_object
 from unlearning import preflight as gate
 from unlearning import sharding
 from unlearning import weights as checkpoint
@@ -58,7 +61,7 @@ def check_resumed(folder: str, identity: dict[str, Any]) -> None:
     path = Path(folder) / RECORD
     if not path.is_file():
         return
-    earlier = json.loads(path.read_text())
+    earlier = read_object(path)
     for name, value in identity.items():
         if name in earlier.get("identity", {}) and earlier["identity"][name] != value:
             raise RememError(
@@ -366,6 +369,19 @@ def record_of(run: Prepared, trainer: UnlearnTrainer) -> dict[str, Any]:
     }
 
 
+def check_written(folder: str) -> None:
+    """Read back the weights that a run has saved, or its adapter's.
+
+    Raises:
+        RememError: a file is missing or cut short.
+    """
+    adapter = Path(folder, "adapter_model.safetensors")
+    if adapter.is_file():
+        tensors_of(adapter)
+    elif Path(folder, "config.json").is_file():
+        check_files(folder)
+
+
 def train(trainer: UnlearnTrainer, resume: str | bool | None) -> dict[str, Any]:
     """Train to the end and let the method finish; what the record says of it."""
     begun = time.time()
@@ -392,11 +408,20 @@ def train(trainer: UnlearnTrainer, resume: str | bool | None) -> dict[str, Any]:
 
 
 def run(argv: list[str]) -> int:
-    """One run, from arguments to a saved model; the exit status."""
+    """One run, from arguments to a saved model; the exit status.
+
+    Raises:
+        RememError: says what is wrong; another run that writes to the same folder too.
+    """
     parsed = parse(argv)
     if parsed is None:
         return 0
-    prepared = prepare(*parsed)
+    args = parsed[1]
+    with lock(args.output_dir) if args.process_index == 0 else nullcontext():
+        return _run(prepare(*parsed))
+
+
+def _run(prepared: Prepared) -> int:
     args, begun = prepared.args, time.time()
     # All processes have checked by now; the first one may write.
     args.distributed_state.wait_for_everyone()
@@ -417,19 +442,29 @@ def run(argv: list[str]) -> int:
         tell(gate.told(prepared.gate))
     try:
         record |= train(trainer, prepared.resume)
+        trainer.save_model(args.output_dir, _internal_call=True)  # pushed when its record is complete
+        if prepared.models.peft_config and first:
+            trainer.model.generation_config.save_pretrained(args.output_dir)
+        if first and not trainer.sharded:
+            check_written(args.output_dir)
+    except KeyboardInterrupt as error:
+        if first:
+            why = "terminated" if isinstance(error, Terminated) else "interrupted"
+            checkpoint.mark_interrupted(args.output_dir, why)
+        raise
     except Exception as error:
         # Whichever process it is: the others are ended, and could not tell.
         kept = checkpoint.last_checkpoint(args.output_dir, trainer.accelerator.num_processes)
         failed = {"status": "failed", "stopped": checkpoints.reason(error), "last_checkpoint": kept}
-        write_record(args.output_dir, {**record, **failed})
+        with suppress(RememError):  # what filled the disk is told, not that it is full
+            write_record(args.output_dir, {**record, **failed})
+        if (line := checkpoint.unwritten(error)) is not None:
+            raise RememError(f"output folder '{args.output_dir}': {line}") from error
         raise
-    trainer.save_model(args.output_dir, _internal_call=True)  # pushed when its record is complete
-    if prepared.models.peft_config and first:
-        trainer.model.generation_config.save_pretrained(args.output_dir)
     if first:
         record["seconds"] = round(time.time() - begun, 2)
         write_record(args.output_dir, record)
-        Path(args.output_dir, "README.md").write_text(card(record), encoding="utf-8")
+        write_whole(Path(args.output_dir) / "README.md", card(record))
         print(f"saved to {args.output_dir}")
     if args.push_to_hub:
         trainer.push_to_hub()

@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from accelerate.utils import is_peft_model
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import TrainerCallback
-from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import SFTTrainer
 
 from remem_tasks import checkpoints
 from remem_tasks.audit.push import refusal
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.errors import NonFiniteError, RememError, Terminated
+from remem_tasks.errors import NonFiniteError, RememError
+from remem_tasks.files import write_whole
+from remem_tasks.reading import read_object
 from unlearning import evaluation, forward, losses, sharding
 from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
@@ -520,6 +520,11 @@ class UnlearnTrainer(SFTTrainer):
         }
         with reference.kept(Path(args.output_dir) / reference.FILE, made_from, "nll") as file:
             if file.value is None:
+                if self.is_deepspeed_enabled and self.resumed_from:
+                    raise RememError(
+                        f"'{args.output_dir}' has lost its {reference.FILE}, which DeepSpeed cannot make again once it has "
+                        "loaded a checkpoint; start anew"
+                    )
                 size = args.per_device_eval_batch_size
                 file.value = reference.sequence_nll(self.forward, self.train_dataset, entries, size)
         return file.value
@@ -530,27 +535,20 @@ class UnlearnTrainer(SFTTrainer):
 
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         """As the base class; a sharded model is set up when it is placed, before a checkpoint is loaded into it."""
-        if not self.sharded:
-            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-        if self.is_fsdp_enabled:
+        fsdp = self.is_fsdp_enabled
+        if fsdp:
             sharding.choose_layers(self.model, self.accelerator)
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
-        self.set_up()
-        sharding.reshard(self.model)
-        if resume_from_checkpoint is not None:
-            self._load_sharded(resume_from_checkpoint)
+        resumed = None if fsdp else resume_from_checkpoint
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, resumed)
+        if self.sharded:
+            self.set_up()
+        if fsdp:
+            sharding.reshard(self.model)
+            if resume_from_checkpoint is not None:
+                self._load_from_checkpoint(resume_from_checkpoint, self.model_wrapped)
+                self._load_optimizer_and_scheduler(resume_from_checkpoint)
+                self._load_scaler(resume_from_checkpoint)
         return prepared
-
-    def _load_sharded(self, checkpoint: str) -> None:
-        """Weights, optimizer and scheduler of a checkpoint into a model that is placed."""
-        if self.is_deepspeed_enabled:
-            deepspeed_load_checkpoint(
-                self.model_wrapped, checkpoint, load_module_strict=not is_peft_model(self.model)
-            )
-        else:
-            self._load_from_checkpoint(checkpoint, self.model_wrapped)
-        self._load_optimizer_and_scheduler(checkpoint)
-        self._load_scaler(checkpoint)
 
     def train(self, resume_from_checkpoint=None, **kwargs):
         """As the base class; what is made from the model before unlearning is made first."""
@@ -574,18 +572,12 @@ class UnlearnTrainer(SFTTrainer):
                     self.is_fsdp_enabled,
                 )
             self.resumed_from = {"checkpoint": str(resume_from_checkpoint), "lost": lost}
-        try:
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        except KeyboardInterrupt as error:
-            if self.is_world_process_zero():
-                why = "terminated" if isinstance(error, Terminated) else "interrupted"
-                checkpoint.mark_interrupted(self.args.output_dir, why)
-            raise
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.is_world_process_zero() and (state := self.method_state()):
-            (Path(output_dir) / "method_state.json").write_text(json.dumps(state) + "\n")
+            write_whole(Path(output_dir) / "method_state.json", json.dumps(state) + "\n")
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         try:
@@ -607,7 +599,7 @@ class UnlearnTrainer(SFTTrainer):
                 f"optimizer or scheduler of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
             ) from error
         if checkpoint and (path := Path(checkpoint) / "method_state.json").is_file():
-            self.load_method_state(json.loads(path.read_text()))
+            self.load_method_state(read_object(path))
 
     def _load_rng_state(self, checkpoint):
         try:

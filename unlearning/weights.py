@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -14,12 +13,13 @@ from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from remem_tasks import checkpoints
-from remem_tasks.checkpoint_files import read_json
-from remem_tasks.errors import RememError
+from remem_tasks.errors import RememError, refused
 from remem_tasks.files import write_json
+from remem_tasks.reading import read_object
 
 logger = logging.getLogger(__name__)
 
@@ -187,11 +187,11 @@ def last_checkpoint(folder: str | Path, processes: int = 1) -> str | None:
         states = (
             [f"rng_state_{rank}.pth" for rank in range(processes)] if processes > 1 else ["rng_state.pth"]
         )
-        if not number.isdigit() or not all((path / name).is_file() for name in states):
+        if not number.isdecimal() or not all((path / name).is_file() for name in states):
             continue
         try:
-            json.loads((path / "trainer_state.json").read_text())
-        except (OSError, ValueError):
+            read_object(path / "trainer_state.json")
+        except RememError:
             continue
         found[int(number)] = str(path)
     return found[max(found)] if found else None
@@ -233,7 +233,7 @@ def check_resumable(
         if name in missing:
             continue
         if name.endswith(".json"):
-            read_json(folder / name)
+            read_object(folder / name)
             continue
         try:
             with zipfile.ZipFile(folder / name) as archive:
@@ -247,12 +247,24 @@ def check_resumable(
     return missing
 
 
+UNWRITTEN = ("PytorchStreamWriter failed", "unexpected pos", "os error 27", "os error 28", "os error 122")
+"""How torch and safetensors say that a file could not be written: no room, or a limit on its size."""
+
+
+def unwritten(error: BaseException) -> str | None:
+    """A line for weights or a state that could not be written; None for any other error."""
+    text = str(error)
+    if isinstance(error, (RuntimeError, SafetensorError)) and any(told in text for told in UNWRITTEN):
+        return f"a file could not be written ({checkpoints.reason(error)})"
+    return refused(error)
+
+
 def mark_interrupted(folder: str | Path, why: str) -> None:
     """Note in a run's record, if it has one, that it was interrupted, and the checkpoint it can go on from."""
     path = Path(folder) / "run.json"
     if path.is_file():
         found = {"status": "interrupted", "stopped": why, "last_checkpoint": last_checkpoint(folder)}
-        write_json(path, {**read_json(path), **found})
+        write_json(path, {**read_object(path), **found})
 
 
 def clear(folder: str | Path) -> None:

@@ -22,6 +22,7 @@ from rich.table import Table
 from remem_tasks.errors import COLLAPSED, RememError
 from remem_tasks.files import locked, write_json, write_whole
 from remem_tasks.processes import run
+from remem_tasks.reading import read_object
 from remem_tasks.render.text import write_report
 from remem_tasks.report.results import Scores, newest_results, read_scores
 from remem_tasks.report.summary import report_of
@@ -176,8 +177,8 @@ def _done(step: Step, out: Path) -> float | None:
     record = out / "steps" / f"{step.name}.json"
     if not record.exists() or not (out / step.folder).is_dir():
         return None
-    done = json.loads(record.read_text())
-    return done["seconds"] if done["command"] == step.command else None
+    done = read_object(record, "remove it, and the step is done again")
+    return done.get("seconds") if done.get("command") == step.command else None
 
 
 def _run(step: Step, out: Path, console: Console, number: str) -> float:
@@ -238,7 +239,7 @@ def unexpected(models: dict[str, Scores]) -> list[str]:
 
 def ended(out: Path, names: Iterable[str]) -> list[str]:
     """Which rule ended each training, of its `run.json`, a line each."""
-    records = {name: json.loads((out / "models" / name / "run.json").read_text()) for name in names}
+    records = {name: read_object(out / "models" / name / "run.json") for name in names}
     return [f"{name}: {record['stopped']}, {record['steps']} steps" for name, record in records.items()]
 
 

@@ -34,6 +34,7 @@ from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
 from remem_tasks.errors import NonFiniteError, RememError
 from remem_tasks.files import locked
+from remem_tasks.reading import read_object
 from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
@@ -542,7 +543,7 @@ def ends(plan: Plan, bench: Bench, ledger: Ledger) -> tuple[dict, dict | None, f
     except ValueError:
         checkpoint.check_path(plan.gold)
         run = Path(plan.gold) / "run.json"
-        made = json.loads(run.read_text()).get("data", {}).get("forget") if run.is_file() else None
+        made = (read_object(run).get("data") or {}).get("forget") if run.is_file() else None
         if made not in (None, plan.report):
             raise RememError(
                 f"gold '{plan.gold}' was trained without '{made}'; reporting needs one without '{plan.report}' "

@@ -21,7 +21,7 @@ from remem_tasks.data.cells import emptiness, text_of, texts_of
 from remem_tasks.data.people import check_known, identity_key, look_alikes
 from remem_tasks.data.pictures import to_rgb
 from remem_tasks.errors import RememError
-from remem_tasks.files import new_folder
+from remem_tasks.files import new_folder, write_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 TEST_SHARE = 0.25  # of a person's pictures: shown in test only
@@ -313,7 +313,7 @@ def make(
                 }
             )
             datasets.Dataset.from_list(of_split, features=features).to_parquet(file)
-        (folder / "README.md").write_text(_card(splits, len(known), names, consent), encoding="utf-8")
+        write_whole(folder / "README.md", _card(splits, len(known), names, consent))
         faults = check(str(folder)).faults
         if faults:
             kind, places = next(iter(faults.items()))
