@@ -115,7 +115,9 @@ def test_every_command_has_flags_that_exist(page, command):
                 pytest.fail(said.getvalue()[-300:])
 
 
-def test_pages_made_from_code_are_up_to_date():
+def test_pages_made_from_code_are_up_to_date(monkeypatch):
+    """Without the benchmark of the template, which only tests know."""
+    monkeypatch.setattr(cli, "NAMES", tuple(name for name in cli.NAMES if name != "mine"))
     spec = importlib.util.spec_from_file_location("docs_cli", ROOT / "docs" / "cli.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
