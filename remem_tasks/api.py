@@ -7,7 +7,6 @@ results into a dataframe (`remem.read_results`, `remem.read_rows`), and a task o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from remem_tasks import metrics
 from remem_tasks.benchmarks.base import Benchmark, Metric, Request, RunContext
 from remem_tasks.errors import RememError
+from remem_tasks.reading import read_object
 from remem_tasks.training import find_ours
 
 find_ours()
@@ -95,8 +95,7 @@ def train(
     from unlearning.run import run
 
     run(_arguments(method, model, out, data, flags))
-    record: dict[str, Any] = json.loads((Path(out) / "run.json").read_text(encoding="utf-8"))
-    return record
+    return read_object(Path(out) / "run.json")
 
 
 def score(

@@ -37,6 +37,13 @@ def clean(text: object, lines: bool = False) -> str:
     return text if lines else text.replace("\n", " ").replace("\t", " ")
 
 
+def short(text: object, most: int = 900) -> str:
+    """`clean` text of at most `most` characters: its beginning and its end, where it is longer."""
+    text = clean(text)
+    end = most // 3
+    return text if len(text) <= most else f"{text[: most - end - 5]} ... {text[-end:]}"
+
+
 def foreign(text: str) -> bool:
     """Whether a text holds what `clean` takes out."""
     return text != clean(text)

@@ -35,7 +35,7 @@ from remem_tasks.errors import (
 )
 from remem_tasks.files import Locked, lock
 from remem_tasks.harness.ending import ending
-from remem_tasks.terminal import say
+from remem_tasks.terminal import say, short
 
 TASKS_FOLDERS = tuple(map(str, FOLDERS))
 """Indexed with all folders below them: the tasks of each benchmark."""
@@ -228,7 +228,7 @@ def with_status(
 
         def leave():
             for line in [*lines, *empty]:
-                say(f"{program}: error: {line}", file=sys.stderr)
+                say(f"{program}: error: {short(line)}", file=sys.stderr)
             raise SystemExit(1 if failed else COLLAPSED)
 
         @functools.wraps(run_one)
@@ -424,7 +424,7 @@ def run_lmms_eval() -> int:
         try:
             others = _take_flags(arguments[1:])
         except RememError as error:
-            say(f"lmms_eval: error: {error}", file=sys.stderr)
+            say(f"lmms_eval: error: {short(error)}", file=sys.stderr)
             return 2
         long_table = LONG_TABLE in others
         sys.argv = [arguments[0], *(one for one in others if one != LONG_TABLE)]
