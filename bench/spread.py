@@ -75,14 +75,15 @@ def commands(job: Job, out: Path) -> list[demo.Step]:
     """The demo's steps of a run, scored on what the demo expects something of."""
     todo = []
     for step in demo.steps(out / job.name, "llava", 1, demo.FULL, job.seed):
-        if (step.name in STAGE1) != (job.stage == 1) or step.name == "forge":
+        if (step.name in STAGE1) != (job.stage == 1) or step.name in ("forge", "attack"):
             continue
         command = step.command
         if step.name.startswith("score_"):
             model = step.name.removeprefix("score_")
             asked = [(task, metric) for name, task, metric, _, _ in demo.EXPECTED if name == model]
             tasks = ",".join(dict.fromkeys(task for task, _ in asked))
-            metrics = ",".join(dict.fromkeys(metric.removeprefix("remem_") for _, metric in asked))
+            families = (metric.rpartition("_")[2] for _, metric in asked)  # reference_exposure is of exposure
+            metrics = ",".join(dict.fromkeys(families))
             command = [*command, "--metrics", metrics]
             command[command.index("--tasks") + 1] = tasks
         todo.append(demo.Step(step.name, command, step.folder))

@@ -358,7 +358,7 @@ class UnlearnTrainer(SFTTrainer):
         return Batch.of(answers, inputs)
 
     def losses_of(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """`loss`, and the figures that are logged beside it (scalars; NLL in nats a token)."""
+        """`loss`, and the figures that are logged beside it (scalars; NLL in nats per token)."""
         if batch.plain is not None:
             return {"loss": batch.plain.token_nll}
         figures = {}
