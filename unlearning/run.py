@@ -355,6 +355,7 @@ def record_of(run: Prepared, trainer: UnlearnTrainer) -> dict[str, Any]:
             "alpha": args.alpha,
             "retain_loss": args.retain_loss,
             "l1_lora": args.l1_lora,
+            "wrap": args.wrap,
         },
         "reference": reference.kind(trainer.references(args), adapted),
         "notes": trainer.notes,
