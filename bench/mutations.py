@@ -80,7 +80,7 @@ BREAKS = (
     ),
     Break(
         "a method's state is not taken up after a kill", "unlearning/trainer.py",
-        "self.load_method_state(json.loads(path.read_text()))", "json.loads(path.read_text())", COURSE,
+        "self.load_method_state(read_object(path))", "read_object(path)", COURSE,
     ),
     Break(
         "branches of a row share a slot", "remem_tasks/engine/frontiers.py",

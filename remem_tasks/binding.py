@@ -17,52 +17,11 @@ from typing import Any
 
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_whole
+from remem_tasks.reading import parse_json, read_text
 
 KEY = "remem_binding"
 """Where a results file holds its digests; beside them `weights`, put there while the model is in memory."""
 FORMAT = 1
-DIGITS = 300  # no float has more
-
-
-def _integer(text: str) -> int:
-    if len(text) > DIGITS:
-        raise ValueError(f"a number of {len(text)} digits")
-    return int(text)
-
-
-def _constant(text: str) -> float:
-    raise ValueError(f"{text} is no score")
-
-
-def parse_json(text: str, where: str, constants: bool = False) -> Any:
-    """JSON of others.
-
-    Args:
-        where: how the message begins; it names the file, and the line where there are several.
-        constants: whether NaN and Infinity pass (for files where only some numbers are scores).
-
-    Raises:
-        RememError: half written, no JSON, nested too deep, or a number of more than DIGITS digits.
-    """
-    try:
-        return json.loads(text, parse_constant=None if constants else _constant, parse_int=_integer)
-    except (ValueError, RecursionError) as error:
-        why = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise RememError(f"{where}: half written or no JSON ({why})") from error
-
-
-def read_text(file: str | Path) -> str:
-    """A text file of others.
-
-    Raises:
-        RememError: it is not there, cannot be read, or is no UTF-8.
-    """
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise RememError(f"'{file}' cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise RememError(f"'{file}' cannot be read: byte {error.start} is no UTF-8") from error
 
 
 def read_results(file: str | Path) -> dict:
@@ -245,6 +204,8 @@ def verify(file: str | Path, raw: Mapping, task: str | None = None) -> str:
         RememError: they were changed, or are another run's.
     """
     bound = bound_of(raw)
+    if raw.get(KEY) is not None and not isinstance(raw[KEY], Mapping):
+        raise RememError(f"'{file}': its digests are {_short(raw[KEY])}")
     if "results" not in bound:
         return "no digests in the results file, so only the scores say whether samples and results belong together"
     if bound.get("format") != FORMAT:

@@ -7,7 +7,6 @@ from a type that holds no plain weights, or never open is told here, in one line
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from remem_tasks.errors import RememError
+from remem_tasks.reading import read_object
 
 PLAIN_TYPES = ("F64", "F32", "F16", "BF16")
 """Stored types that hold weights as they are. Others (int8, fp8, packed) need a configuration that says so."""
@@ -44,21 +44,6 @@ def may_be_dropped(name: str) -> bool:
     return any(re.search(pattern, name) for pattern in DROPPED)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a checkpoint's folder.
-
-    Raises:
-        RememError: it cannot be read, is no JSON, or no object.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RememError(f"'{path}' cannot be read: {type(error).__name__}: {error}") from error
-    if not isinstance(found, dict):
-        raise RememError(f"'{path}' holds no JSON object, but a {type(found).__name__}")
-    return found
-
-
 def tensors_of(file: Path) -> dict[str, str]:
     """{tensor: stored type, such as F32} of a safetensors file; its header alone is read.
 
@@ -74,7 +59,7 @@ def tensors_of(file: Path) -> dict[str, str]:
 
 def _sharded(folder: Path, index: Path) -> dict[str, str]:
     """The tensors of a checkpoint in shards, each found where the index says."""
-    placed = read_json(index).get("weight_map")
+    placed = read_object(index).get("weight_map")
     if not isinstance(placed, dict) or not all(isinstance(file, str) for file in placed.values()):
         raise RememError(f"'{index}' has no weight_map of tensors to files")
     found: dict[str, str] = {}
@@ -116,7 +101,7 @@ def check_files(folder: str | Path) -> int:
             no quantisation, or not exactly those that the index names.
     """
     folder = Path(folder)
-    config = read_json(folder / "config.json")
+    config = read_object(folder / "config.json")
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file() and index.is_file():
         raise RememError(

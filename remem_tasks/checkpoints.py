@@ -23,12 +23,12 @@ from remem_tasks.checkpoint_files import (
     check_types,
     digest,
     may_be_dropped,
-    read_json,
     some,
     tensors_of,
 )
 from remem_tasks.errors import RememError
 from remem_tasks.files import check_empty, new_folder
+from remem_tasks.reading import read_object
 
 HUB_ID = r"\w[\w.-]*(/\w[\w.-]*)?"
 
@@ -58,7 +58,7 @@ def base_of_adapter(folder: str) -> str | None:
     config = Path(folder, "adapter_config.json")
     if not config.is_file() or Path(folder, "config.json").is_file():
         return None
-    base = read_json(config).get("base_model_name_or_path")
+    base = read_object(config).get("base_model_name_or_path")
     if not isinstance(base, str) or not (Path(base).is_dir() or re.fullmatch(HUB_ID, base)):
         raise RememError(
             f"adapter '{folder}' names the base checkpoint '{base}', which is not there; "
@@ -200,7 +200,7 @@ def _adapter_weights(name: str) -> dict[str, torch.Tensor]:
         config, file = Path(name, "adapter_config.json"), Path(name, "adapter_model.safetensors")
         if not config.is_file():
             raise RememError(f"adapter '{name}' has no adapter_config.json")
-        read_json(config)
+        read_object(config)
         if not file.is_file():
             raise RememError(f"adapter '{name}' has no adapter_model.safetensors")
         check_types(tensors_of(file), name)
@@ -217,7 +217,7 @@ def _check_base(model, name: str) -> None:
     record = Path(name, "run.json")
     if not record.is_file():
         return
-    run = read_json(record)
+    run = read_object(record)
     identity, arguments = run.get("identity"), run.get("arguments")
     made_on = identity.get("weights") if isinstance(identity, dict) else None
     given = arguments.get("model") if isinstance(arguments, dict) else None

@@ -173,12 +173,17 @@ def _data_probe(args: argparse.Namespace) -> None:
 def _data_sheet(args: argparse.Namespace) -> None:
     from pathlib import Path
 
+    from PIL import Image
+
+    from remem_tasks.files import replaced
     from remem_tasks.forge.contact_sheet import sheet_of
 
     _only_remem(args.source, "sheet")
     if Path(args.out).suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise RememError(f"--out '{args.out}' is no picture file (.png, .jpg)")
-    sheet_of(args.source).save(args.out)
+    sheet = sheet_of(args.source)
+    with replaced(args.out) as file:
+        sheet.save(file, format=Image.registered_extensions()[Path(args.out).suffix.lower()])
     say(f"look at it: {args.out}")
 
 
@@ -388,7 +393,7 @@ def _gate(args: argparse.Namespace) -> None:
 
     verdict = gate_of(args.results, _thresholds(args), args.forget)
     console().print(table_of(verdict, args.attributes))
-    for line in (*verdict.missing, *verdict.reasons):
+    for line in (*verdict.notes, *verdict.missing, *verdict.reasons):
         say(line)
     verdict.check()
     say(f"passed: '{verdict.model}' had memorised what is to be forgotten")

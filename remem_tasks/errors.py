@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import threading
@@ -37,6 +38,13 @@ class TooFewRows(RememError):
     status = 3
 
 
+LIMITS = {
+    errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+    errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.EIO, errno.ENOMEM, errno.ELOOP,
+}  # fmt: skip
+"""What a system refuses: room, size, rights, names. No defect of this package."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a command as Ctrl-C does."""
 
@@ -58,14 +66,36 @@ def sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
+def refused(error: BaseException) -> str | None:
+    """A line for what the system refused (LIMITS), or for memory that was not there; None for anything else."""
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error})" if str(error) else "out of memory"
+    if not isinstance(error, OSError) or error.errno not in LIMITS:
+        return None
+    where = (
+        f"'{error.filename}' cannot be written or read"
+        if error.filename
+        else "a file cannot be written or read"
+    )
+    return f"{where}: {error.strerror or error}"
+
+
 def exit_on_error(main: Callable[[], int | None], program: str) -> int:
-    """Run `main`; a RememError becomes one line on stderr and its status, an interrupt 130, SIGTERM 143."""
+    """Run `main`; a RememError becomes one line on stderr and its status, an interrupt 130, SIGTERM 143.
+
+    So does what the system refuses (LIMITS) or memory that is not there.
+    """
     try:
         with sigterm_raises():
             return main() or 0
     except RememError as error:
         say(f"{program}: error: {clean(error)}", file=sys.stderr)
         return error.status
+    except (OSError, MemoryError) as error:
+        if (line := refused(error)) is None:
+            raise
+        say(f"{program}: error: {clean(line)}", file=sys.stderr)
+        return 1
     except Terminated:
         say(f"{program}: terminated", file=sys.stderr)
         return TERMINATED

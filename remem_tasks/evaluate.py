@@ -17,6 +17,7 @@ from typing import Any
 
 from remem_tasks.binding import seal
 from remem_tasks.errors import COLLAPSED, RememError
+from remem_tasks.files import locked
 from remem_tasks.processes import run
 from remem_tasks.report.results import newest_results
 
@@ -38,6 +39,7 @@ def arguments(
     return flags + (["--metrics", metrics] if metrics else [])
 
 
+@locked
 def score(
     checkpoint: str | Path,
     tasks: Sequence[str],
@@ -119,8 +121,7 @@ def save(results: Mapping[str, Any], out: str | Path, model: str) -> Path:
     """
     from remem_tasks.harness.in_process import write
 
-    write(results, out, model)
-    file = newest_results(out)
+    file = write(results, out, model)
     seal(file, logged=True)
     return file
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,21 +37,31 @@ def write_whole(path: str | Path, text: str, errors: str = "strict") -> None:
     Raises:
         RememError: it cannot be written (no room, no permission); what was there stays.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RememError(f"'{path}' cannot be written: {error}") from error
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     raw = text.encode(errors=errors)
-    try:
+    with replaced(path) as temporary:
         temporary.write_bytes(raw)
         if temporary.stat().st_size != len(raw):  # a limit cut it without an error
             raise OSError(f"{temporary.stat().st_size} of {len(raw)} bytes were written")
+
+
+@contextmanager
+def replaced(path: str | Path) -> Iterator[Path]:
+    """Where a file is written within the block, which then takes its place in one move; its folder is made.
+
+    Raises:
+        RememError: it cannot be written (no room, no permission); what was there stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise RememError(f"'{path}' cannot be written: {error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: object) -> None:
@@ -80,25 +90,30 @@ def publish(written: Path, out: Path) -> None:
 
 
 @contextmanager
-def lock(out: str | Path) -> Iterator[None]:
+def lock(out: str | Path, patience: float = 0) -> Iterator[None]:
     """Hold an output (a folder or a file) for this block: two that write to one would spoil each other's.
 
-    The lock is `.<name>.lock` beside it, gone when the block ends; the system frees it if the process is killed.
-    Some file systems (NFS) lend a file's lock to every part of one process, so what this process holds is also
-    kept here.
+    The lock is `.<name>.lock` beside it (within it, where it is a folder and nothing can be put beside it), gone
+    when the block ends; the system frees it if the process is killed. Some file systems (NFS) lend a file's lock to
+    every part of one process, so what this process holds is also kept here.
+
+    Args:
+        patience: seconds to wait for another process.
 
     Raises:
         Locked: another process, or another part of this one, holds it.
         RememError: its folder cannot be written to.
     """
-    out = Path(os.path.abspath(out))
+    out = Path(os.path.realpath(out))  # two names of one folder are one output
     path = out.with_name(f".{out.name}.lock")
+    if out.is_dir() and not os.access(out.parent, os.W_OK):
+        path = out / ".writing.lock"
     taken = Locked(f"output '{out}' is being written by another process ('{path}' is locked)")
     with _claimed(path, taken):
-        held = FileLock(path, timeout=0)
+        held, made = FileLock(path), [one for one in path.parents if not one.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.acquire()
+            held.acquire(timeout=patience)
         except Timeout as error:
             raise taken from error
         except OSError as error:
@@ -110,6 +125,9 @@ def lock(out: str | Path) -> Iterator[None]:
                 missing_ok=True
             )  # while held: whoever opened it meanwhile finds it gone and tries again
             held.release()
+            for folder in made:  # of a block that wrote nothing
+                with suppress(OSError):
+                    folder.rmdir()
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def launch_command(argv: Sequence[str]) -> list[str]:
         file, on_cpu = launch_config(given.accelerate)
         command += ["--config_file", str(file)]
         if on_cpu:  # accelerate gives a process one thread unless told
-            of_file = 2 if file.stem == "cpu2" else 1
+            of_file = 2 if file.stem.startswith("cpu2") else 1
             command += ["--num_cpu_threads_per_process", str(_threads(processes or of_file))]
     if processes is not None:
         command += ["--num_processes", str(processes)]
@@ -130,7 +130,7 @@ def launch_command(argv: Sequence[str]) -> list[str]:
 LAUNCH_HELP = """usage: remem train [--accelerate NAME|FILE] [--num_processes N] --method M --model_name_or_path CKPT --output_dir OUT [...]
 
 how it is launched
-  --accelerate     gpu, ddp, fsdp2, zero2, zero3, cpu, cpu2 or a file of `accelerate config`; default: accelerate's own
+  --accelerate     gpu, ddp, fsdp2, zero2, zero3, cpu, cpu2, cpu2_fsdp2 or a file of `accelerate config`; default: accelerate's own
   --num_processes  in place of that file's
 
 All else goes to the training script:

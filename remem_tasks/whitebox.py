@@ -24,11 +24,13 @@ class Secret:
         before: that beginning, without space at its end; empty where the secret begins the turn.
         text: the secret as it follows, with the space between them, if there is one.
         others: values of other identities in its place, written alike.
+        after: what the answer says behind it, with which its last token may have merged.
     """
 
     before: str
     text: str
     others: tuple[str, ...] = ()
+    after: str = ""
 
 
 @dataclass(frozen=True)

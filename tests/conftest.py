@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 # No test may look for a hub, send telemetry, or leave anything in the user's cache.
@@ -64,11 +65,9 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in gone]
 
 
-def pytest_configure(config):
-    """With `--unit`, a test that reaches for a model, a process or drawn people after all is skipped there, and says so."""
-    starts_workers = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
-    if not config.getoption("--unit") or starts_workers:
-        return
+@contextmanager
+def _no_model_and_no_process():
+    """Within, a test that reaches for a model, a training, a process or drawn people is skipped there, and says so."""
 
     def refuse(what):
         def skip(*args, **kwargs):
@@ -76,12 +75,25 @@ def pytest_configure(config):
 
         return skip
 
-    patch = pytest.MonkeyPatch()
-    patch.setattr(subprocess.Popen, "__init__", refuse("it starts a process"))
-    patch.setattr(multiprocessing.process.BaseProcess, "start", refuse("it starts a process"))
-    patch.setattr(resvg_py, "svg_to_bytes", refuse("it draws people"))
-    patch.setattr(PreTrainedModel, "__init__", refuse("it makes a model"))
-    config.add_cleanup(patch.undo)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", refuse("it starts a process"))
+        patch.setattr(multiprocessing.process.BaseProcess, "start", refuse("it starts a process"))
+        patch.setattr(resvg_py, "svg_to_bytes", refuse("it draws people"))
+        patch.setattr(PreTrainedModel, "__init__", refuse("it makes a model"))
+        patch.setattr(torch.optim.Optimizer, "__init__", refuse("it trains"))
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    with _no_model_and_no_process() if item.config.getoption("--unit") else nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    with _no_model_and_no_process() if item.config.getoption("--unit") else nullcontext():
+        return (yield)
 
 
 def pytest_report_header():

@@ -71,7 +71,11 @@ def test_launch_configurations_go_by_name(name, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     command = launch_command(["--accelerate", name, "--method", "npo", "--seed", "3"])
     file = ROOT / "unlearning" / "configs" / "accelerate" / f"{name}.yaml"
-    threads = {"cpu": ["--num_cpu_threads_per_process", "6"], "cpu2": ["--num_cpu_threads_per_process", "3"]}
+    threads = {
+        "cpu": ["--num_cpu_threads_per_process", "6"],
+        "cpu2": ["--num_cpu_threads_per_process", "3"],
+        "cpu2_fsdp2": ["--num_cpu_threads_per_process", "3"],
+    }
     script = [str(ROOT / "unlearning" / "train.py"), "--method", "npo", "--seed", "3"]
     launch = [sys.executable, "-P", "-m", "accelerate.commands.launch", "--quiet", "--config_file", str(file)]
     assert command == [*launch, *threads.get(name, []), *script]
@@ -98,7 +102,10 @@ def test_a_file_of_accelerate_and_a_number_of_processes(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--accelerate", "tpu"], "--accelerate 'tpu' is neither a file nor one of cpu, cpu2, ddp"),
+        (
+            ["--accelerate", "tpu"],
+            "--accelerate 'tpu' is neither a file nor one of cpu, cpu2, cpu2_fsdp2, ddp",
+        ),
         (["--num_processes", "0"], "--num_processes 0: at least 1"),
     ],
 )

@@ -7,10 +7,9 @@ Labels are answer tokens and the end-of-turn token, nothing else.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -25,9 +24,9 @@ from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.training_rows import MODALITIES, TrainingRows, Wanted
 from remem_tasks.data.faults import ALLOW, REFUSE
 from remem_tasks.data.pictures import check_image, decode_image
+from remem_tasks.engine.prompts import Chat, Prompts
 from remem_tasks.errors import RememError
 
-logger = logging.getLogger(__name__)
 IGNORE = -100
 
 REFUSALS = (
@@ -161,93 +160,37 @@ class Encoder:
     """
 
     def __init__(self, processor: Any, stop_ids: Sequence[int] = (), cache_mb: float = 256):
-        self.processor = processor
-        self.tokenizer = processor.tokenizer
-        self.stop_ids = {int(token) for token in stop_ids} | {self.tokenizer.eos_token_id}
+        self.prompts = Prompts(processor, list(stop_ids))
+        self.processor, self.tokenizer = processor, self.prompts.tokenizer
+        self.stop_ids = set(self.prompts.ends)
         self.room = int(cache_mb * 2**20)
-        self._prompts: OrderedDict[str, tuple[str, dict[str, torch.Tensor]]] = OrderedDict()
+        self._prompts: OrderedDict[str, dict[str, torch.Tensor]] = OrderedDict()
         self._answers: dict[tuple[str, str | None], torch.Tensor] = {}
         self._held = 0
-        self._warned = False
 
-    def prompt_text(self, question: str, picture: bool = True) -> str:
-        """The user's turn with its picture, up to where the assistant begins."""
-        content = [{"type": "image"}] * picture + [{"type": "text", "text": question}]
-        return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-
-    def completion_text(self, question: str, answer: str, picture: bool = True) -> str:
-        """What follows `prompt_text` when the assistant gives this answer, ended by a stop token.
-
-        Everything after the template's own end-of-turn token is cut (ChatML puts a line break
-        there), and a template without one (LLaVA-1.5) gets the tokenizer's EOS: a model that never
-        sees it never learns to stop.
-        """
-        content = [{"type": "image"}] * picture + [{"type": "text", "text": question}]
-        prompt = self.prompt_text(question, picture)
-        full = self.processor.apply_chat_template(
-            [
-                {"role": "user", "content": content},
-                {"role": "assistant", "content": [{"type": "text", "text": answer.strip()}]},
-            ],
-            tokenize=False,
-        )
-        completion = full[len(prompt) :] if full.startswith(prompt) else " " + answer.strip()
-        completion = completion.rstrip()
-        found = [
-            (completion.index(stop), stop)
-            for stop in self.tokenizer.convert_ids_to_tokens(sorted(self.stop_ids))
-            if stop in completion
-        ]
-        if found:
-            position, stop = min(found)
-            return completion[: position + len(stop)]
-        return completion + self.tokenizer.eos_token
-
-    def _special(self, text: str) -> bool:
-        """Whether the tokenizer should add its special tokens: not where the template wrote BOS itself."""
-        bos = self.tokenizer.bos_token
-        return not (bos and text.startswith(bos))
-
-    def processed(self, text: str, picture: Image.Image | None) -> dict[str, torch.Tensor]:
-        """One processor call on one text with its picture, or without one."""
-        images = {} if picture is None else {"images": [[picture]]}
-        return dict(
-            self.processor(text=[text], return_tensors="pt", add_special_tokens=self._special(text), **images)
-        )
-
-    def without_picture(self, row: dict) -> Example:
-        """A row as text alone: the same question and answer, no picture."""
-        text = self.prompt_text(row["question"], picture=False)
-        answer = self.encode_answer(text, row["question"], row["answer"], picture=False)
-        return Example(Role.PLAIN, row["row_id"], self.processed(text, None), answer)
-
-    def encode_prompt(self, row: dict) -> tuple[str, dict[str, torch.Tensor]]:
-        """(prompt text, processor output) of one row, uncached."""
+    @staticmethod
+    def chat(row: Mapping) -> Chat:
+        """A row's question, with its picture if it has one, as the scores ask it."""
         picture = picture_of(row)
-        text = self.prompt_text(row["question"], picture is not None)
-        return text, self.processed(text, picture)
+        content: list[dict] = [] if picture is None else [{"type": "image", "image": picture}]
+        content.append({"type": "text", "text": row["question"]})
+        return Chat([{"role": "user", "content": content}], row_name(row))
 
-    def encode_answer(self, prompt: str, question: str, answer: str, picture: bool = True) -> torch.Tensor:
-        """Ids of an answer as they stand in the joint text, [A].
+    def encode_prompt(self, row: Mapping) -> dict[str, torch.Tensor]:
+        """The processor's output for one row, up to where the assistant begins, uncached."""
+        return dict(self.prompts.encode([self.chat(row)]))
 
-        Tokenising the answer alone can differ from tokenising it behind its prompt (SentencePiece
-        adds a space, BPE may merge over the border), so the joint text is tokenised and the
-        prompt's ids are cut off where they are a prefix of it.
-        """
-        completion = self.completion_text(question, answer, picture)
-        head = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        joint = self.tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
-        if joint[: len(head)] == head:
-            return torch.tensor(joint[len(head) :])
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "answers are tokenised apart from their prompts, whose last token they would merge with: %r",
-                prompt[-20:] + completion[:20],
-            )
-        return torch.tensor(self.tokenizer(completion, add_special_tokens=False)["input_ids"])
+    def encode_answer(self, row: Mapping, answer: str | None = None) -> torch.Tensor:
+        """[A] ids of a row's answer, or of another, with the end of its turn (`Prompts.labels`)."""
+        content: list[dict] = [] if row.get("text_only") else [{"type": "image"}]
+        content.append({"type": "text", "text": row["question"]})
+        asked = Chat([{"role": "user", "content": content}], row_name(row))
+        return torch.tensor(self.prompts.labels(asked, [answer or row["answer"]])[0])
+
+    def without_picture(self, row: Mapping) -> Example:
+        """A row as text alone: the same question and answer, no picture."""
+        bare = {**row, "text_only": True}
+        return Example(Role.PLAIN, row["row_id"], self.encode_prompt(bare), self.encode_answer(bare))
 
     def __call__(
         self, role: Role, row_id: str, get_row: Callable[[], dict], answer: str | None = None
@@ -264,16 +207,13 @@ class Encoder:
             if kept is None:
                 kept = self.encode_prompt(row)
                 self._keep(row_id, kept)
-            shown = not row.get("text_only")
-            self._answers[key] = self.encode_answer(
-                kept[0], row["question"], answer or row["answer"], picture=shown
-            )
+            self._answers[key] = self.encode_answer(row, answer)
         self._prompts.move_to_end(row_id) if row_id in self._prompts else None
-        return Example(role, row_id, kept[1], self._answers[key], answer)
+        return Example(role, row_id, kept, self._answers[key], answer)
 
-    def _keep(self, row_id: str, kept: tuple[str, dict[str, torch.Tensor]]) -> None:
+    def _keep(self, row_id: str, kept: dict[str, torch.Tensor]) -> None:
         def size(entry):
-            return sum(value.nbytes for value in entry[1].values())
+            return sum(value.nbytes for value in entry.values())
 
         self._prompts[row_id] = kept
         self._held += size(kept)
@@ -281,22 +221,10 @@ class Encoder:
             _, dropped = self._prompts.popitem(last=False)
             self._held -= size(dropped)
 
-    def check(self, row: dict) -> None:
-        """Warn if prompt and answer put together differ from what the processor makes of the whole turn.
-
-        Args:
-            row: any row of the training data.
-        """
-        text, prompt = self.encode_prompt(row)
-        picture = picture_of(row)
-        answer = self.encode_answer(text, row["question"], row["answer"], picture is not None)
-        joint_text = text + self.completion_text(row["question"], row["answer"], picture is not None)
-        joint = self.processed(joint_text, picture)["input_ids"][0]
-        if not torch.equal(torch.cat([prompt["input_ids"][0], answer]), joint):
-            logger.warning(
-                "prompt and answer tokenised apart differ from the joint text; the model trains on the former (%r)",
-                joint_text[-80:],
-            )
+    def check(self, row: Mapping) -> None:
+        """Encode a row, so that a processor that cannot serve it says so."""
+        self.encode_prompt(row)
+        self.encode_answer(row)
 
 
 class Examples(Dataset):
@@ -492,23 +420,3 @@ def stop_ids(model: Any) -> list[int]:
     """The token ids at which a model's generation stops, by its generation config."""
     stops = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     return [] if stops is None else [stops] if isinstance(stops, int) else list(stops)
-
-
-def check_encoding(encoder: Encoder, tables: Sequence[datasets.Dataset], limit: int = 4) -> None:
-    """Encode the first rows, so that a processor that cannot serve them fails before a run begins.
-
-    Raises:
-        RememError: the chat template or the processor refuses a row.
-    """
-    for table in tables:
-        for index in range(min(limit, len(table))):
-            row = table[index]
-            try:
-                encoder.check(row)
-            except RememError:
-                raise
-            except Exception as error:
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                raise RememError(
-                    f"the checkpoint's processor cannot encode {row_name(row)}: {type(error).__name__}: {reason}"
-                ) from error

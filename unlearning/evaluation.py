@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from accelerate.utils import extract_model_from_parallel
 
 from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.errors import RememError
-from remem_tasks.files import write_json
+from remem_tasks.files import replaced, write_json
 from remem_tasks.metrics import exact_match
 from unlearning.data import Encoder, Example, Examples, stack
 from unlearning.forward import Forward
@@ -163,9 +162,8 @@ def write(folder: str | Path, points: Sequence[dict[str, float]]) -> None:
     folder = Path(folder)
     write_json(folder / FILE, points)
     if len(points) > 1:
-        temporary = folder / "trajectory.tmp"
-        plot(points, temporary)
-        os.replace(temporary, folder / PLOT)
+        with replaced(folder / PLOT) as file:
+            plot(points, file)
 
 
 def plot(points: Sequence[dict[str, float]], path: Path) -> None:

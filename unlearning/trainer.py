@@ -20,17 +20,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from accelerate.utils import is_peft_model
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import TrainerCallback
+from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import SFTTrainer
 
 from remem_tasks import checkpoints
 from remem_tasks.audit.push import refusal
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.checkpoint_files import digest
-from remem_tasks.errors import NonFiniteError, RememError, Terminated
-from unlearning import evaluation, forward, losses
+from remem_tasks.errors import NonFiniteError, RememError
+from remem_tasks.files import write_whole
+from remem_tasks.reading import read_object
+from unlearning import evaluation, forward, losses, sharding
 from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
 from unlearning.forward import Answers, Batch, Forward
@@ -103,6 +106,7 @@ class UnlearnTrainer(SFTTrainer):
         logits: whether the forget loss needs the logits at the answer tokens.
         trains: False for a method that edits the weights once, in `finish`.
         adapters: False for a method that cannot run with `--use_peft`.
+        whole: True for a method that reads or edits whole weights: neither FSDP nor DeepSpeed.
         options: flags of its own, each with its default.
         defaults: other defaults than the shared ones, by name of a config field.
         grid: values that a sweep tries beside learning rates and steps, by name of a config field; None:
@@ -134,6 +138,7 @@ class UnlearnTrainer(SFTTrainer):
     logits: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     adapters: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
     options: ClassVar[Mapping[str, Option]] = {}
     defaults: ClassVar[Mapping[str, Any]] = {}
     grid: ClassVar[Mapping[str, Sequence[Any]] | None] = None
@@ -162,7 +167,7 @@ class UnlearnTrainer(SFTTrainer):
         self.encoder = encoder or Encoder(processing_class, stop_ids(model), args.picture_cache_mb)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.rows = rows
-        self.start = digest(model)
+        self.start = sharding.digest(model)
         self.resumed_from: dict[str, Any] | None = None
         super().__init__(
             model=model,
@@ -189,6 +194,8 @@ class UnlearnTrainer(SFTTrainer):
             raise RememError("--l1_lora is a term over LoRA matrices: it needs --use_peft")
         if type(self).finish is not UnlearnTrainer.finish:
             vectors.check_editable(self.name, self.model, self.sharded, load_start is not None)
+        if self.sharded:
+            self.check_sharded()
         self.restrict()
 
     @classmethod
@@ -227,6 +234,18 @@ class UnlearnTrainer(SFTTrainer):
         return Forward(
             self.model, self.data_collator, self._prepare_inputs, self.compute_loss_context_manager
         )
+
+    def check_sharded(self) -> None:
+        """Raise a RememError if the run asks for what weights spread over processes do not give."""
+        args = self.args
+        if self.whole:
+            raise RememError(f"{self.name} needs whole weights: neither FSDP nor DeepSpeed")
+        if any(rule.figure == "forget_em" for rule in args.stop_rules):
+            raise RememError("--stop_on forget_em: a sharded model gives no replies; use forget_nll")
+        if Role.ALT in self.roles and not alternatives.given(args.alternatives, self.rows):
+            raise RememError(
+                f"{self.name}: a sharded model invents no other answers; give them beside the rows (config 'perturbed')"
+            )
 
     # What a method may add, each empty here
 
@@ -305,8 +324,8 @@ class UnlearnTrainer(SFTTrainer):
             "logits": self.logits or "logits" in needed,
             "layer": self.layer if "hidden" in needed else None,
         }
-        # The fused head scores all positions on a CPU.
-        fused = inputs["labels"].device.type != "cpu"
+        # The fused head scores all positions on a CPU, and reads its weight past the hooks that put it together.
+        fused = inputs["labels"].device.type != "cpu" and not self.sharded
         answers = forward.answers(model, inputs, **wanted, fused=fused)
         answers = replace(answers, reference_nll=inputs.get("reference_nll"))
         if self.needs_model(self.args):
@@ -344,7 +363,7 @@ class UnlearnTrainer(SFTTrainer):
         figures = self.losses_of(self.batch(model, inputs))
         loss = figures.pop("loss")
         if self.args.l1_lora:
-            figures["l1_lora"] = losses.l1(self.lora_weights)
+            figures["l1_lora"] = sharding.whole(losses.l1(self.lora_weights))
             loss = loss + self.args.l1_lora * figures["l1_lora"]
         for name, value in figures.items():
             self._metrics["train"][name].append(value.detach())
@@ -458,6 +477,8 @@ class UnlearnTrainer(SFTTrainer):
 
     def set_up(self) -> None:
         """What is made once from the model before unlearning: other answers, N_ref, a method's own."""
+        if self.reference_model is not None:
+            self.reference_model = sharding.placed(self.reference_model, self.accelerator)
         if Role.ALT in self.roles:
             self.train_dataset.alternatives, self.notes["alternatives"] = self.other_answers()
         if "nll" in self.references(self.args):
@@ -505,9 +526,38 @@ class UnlearnTrainer(SFTTrainer):
                 file.value = reference.sequence_nll(self.forward, self.train_dataset, entries, size)
         return file.value
 
+    def create_accelerator_and_postprocess(self):
+        sharding.allow_on_cpu()
+        super().create_accelerator_and_postprocess()
+
+    def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
+        """As the base class; a sharded model is set up when it is placed, before a checkpoint is loaded into it."""
+        if not self.sharded:
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        if self.is_fsdp_enabled:
+            sharding.choose_layers(self.model, self.accelerator)
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        self.set_up()
+        sharding.reshard(self.model)
+        if resume_from_checkpoint is not None:
+            self._load_sharded(resume_from_checkpoint)
+        return prepared
+
+    def _load_sharded(self, checkpoint: str) -> None:
+        """Weights, optimizer and scheduler of a checkpoint into a model that is placed."""
+        if self.is_deepspeed_enabled:
+            deepspeed_load_checkpoint(
+                self.model_wrapped, checkpoint, load_module_strict=not is_peft_model(self.model)
+            )
+        else:
+            self._load_from_checkpoint(checkpoint, self.model_wrapped)
+        self._load_optimizer_and_scheduler(checkpoint)
+        self._load_scaler(checkpoint)
+
     def train(self, resume_from_checkpoint=None, **kwargs):
         """As the base class; what is made from the model before unlearning is made first."""
-        self.set_up()
+        if not self.sharded:
+            self.set_up()
         if not self.trains:
             return TrainOutput(0, 0.0, {})
         if resume_from_checkpoint is True:
@@ -517,30 +567,30 @@ class UnlearnTrainer(SFTTrainer):
             )
         if resume_from_checkpoint:
             lost = []
-            if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            if not self.is_deepspeed_enabled:
                 lost = checkpoint.check_resumable(
                     resume_from_checkpoint,
                     self.accelerator.num_processes,
                     bool(self.method_state()),
-                    self.args.resume_without_state,
+                    self.args.resume_without_state and not self.is_fsdp_enabled,
+                    self.is_fsdp_enabled,
                 )
             self.resumed_from = {"checkpoint": str(resume_from_checkpoint), "lost": lost}
-        try:
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        except KeyboardInterrupt as error:
-            if self.is_world_process_zero():
-                why = "terminated" if isinstance(error, Terminated) else "interrupted"
-                checkpoint.mark_interrupted(self.args.output_dir, why)
-            raise
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.is_world_process_zero() and (state := self.method_state()):
-            (Path(output_dir) / "method_state.json").write_text(json.dumps(state) + "\n")
+            write_whole(Path(output_dir) / "method_state.json", json.dumps(state) + "\n")
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         try:
-            super()._load_optimizer_and_scheduler(checkpoint)
+            if checkpoint and self.is_fsdp_enabled:
+                sharding.load_optimizer(self.model, self.optimizer, checkpoint, self.accelerator)
+                scheduler = torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True)
+                self.lr_scheduler.load_state_dict(scheduler)
+            else:
+                super()._load_optimizer_and_scheduler(checkpoint)
         except (
             RuntimeError,
             ValueError,
@@ -553,7 +603,7 @@ class UnlearnTrainer(SFTTrainer):
                 f"optimizer or scheduler of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
             ) from error
         if checkpoint and (path := Path(checkpoint) / "method_state.json").is_file():
-            self.load_method_state(json.loads(path.read_text()))
+            self.load_method_state(read_object(path))
 
     def _load_rng_state(self, checkpoint):
         try:

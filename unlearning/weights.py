@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -14,12 +13,13 @@ from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from remem_tasks import checkpoints
-from remem_tasks.checkpoint_files import read_json
-from remem_tasks.errors import RememError
+from remem_tasks.errors import RememError, refused
 from remem_tasks.files import write_json
+from remem_tasks.reading import read_object
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +153,8 @@ def check_output_dir(folder: str | Path, resume: bool, overwrite: bool) -> None:
     folder = Path(folder)
     if folder.is_file():
         raise RememError(f"output folder '{folder}' is a file")
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise RememError(f"output folder '{folder}' cannot be written to")
     # A process that was killed while it replaced a file leaves the new one under a .tmp name.
     if not folder.is_dir() or all(entry.suffix == ".tmp" for entry in folder.iterdir()):
         return
@@ -187,18 +189,22 @@ def last_checkpoint(folder: str | Path, processes: int = 1) -> str | None:
         states = (
             [f"rng_state_{rank}.pth" for rank in range(processes)] if processes > 1 else ["rng_state.pth"]
         )
-        if not number.isdigit() or not all((path / name).is_file() for name in states):
+        if not number.isdecimal() or not all((path / name).is_file() for name in states):
             continue
         try:
-            json.loads((path / "trainer_state.json").read_text())
-        except (OSError, ValueError):
+            read_object(path / "trainer_state.json")
+        except RememError:
             continue
         found[int(number)] = str(path)
     return found[max(found)] if found else None
 
 
 def check_resumable(
-    folder: str | Path, processes: int = 1, method_state: bool = False, lossy: bool = False
+    folder: str | Path,
+    processes: int = 1,
+    method_state: bool = False,
+    lossy: bool = False,
+    sharded: bool = False,
 ) -> list[str]:
     """Whether a run can go on from a checkpoint of its own to the same end.
 
@@ -207,6 +213,7 @@ def check_resumable(
         processes: of the run; each has its own state of random numbers.
         method_state: whether the method keeps a state beside the optimizer's.
         lossy: whether it may go on without what is missing (`--resume_without_state`).
+        sharded: whether it was trained with FSDP2, whose files have other names.
 
     Returns:
         The files that are missing.
@@ -216,7 +223,8 @@ def check_resumable(
     """
     folder = Path(folder)
     states = [f"rng_state_{rank}.pth" for rank in range(processes)] if processes > 1 else ["rng_state.pth"]
-    needed = ["optimizer.pt", "scheduler.pt", *states, *(["method_state.json"] if method_state else [])]
+    named = ["pytorch_model_fsdp.bin", "optimizer.bin"] if sharded else ["optimizer.pt"]
+    needed = [*named, "scheduler.pt", *states, *(["method_state.json"] if method_state else [])]
     missing = [name for name in needed if not (folder / name).is_file()]
     if missing and not lossy:
         raise RememError(
@@ -227,7 +235,7 @@ def check_resumable(
         if name in missing:
             continue
         if name.endswith(".json"):
-            read_json(folder / name)
+            read_object(folder / name)
             continue
         try:
             with zipfile.ZipFile(folder / name) as archive:
@@ -241,12 +249,24 @@ def check_resumable(
     return missing
 
 
+UNWRITTEN = ("PytorchStreamWriter failed", "unexpected pos", "os error 27", "os error 28", "os error 122")
+"""How torch and safetensors say that a file could not be written: no room, or a limit on its size."""
+
+
+def unwritten(error: BaseException) -> str | None:
+    """A line for weights or a state that could not be written; None for any other error."""
+    text = str(error)
+    if isinstance(error, (RuntimeError, SafetensorError)) and any(told in text for told in UNWRITTEN):
+        return f"a file could not be written ({checkpoints.reason(error)})"
+    return refused(error)
+
+
 def mark_interrupted(folder: str | Path, why: str) -> None:
     """Note in a run's record, if it has one, that it was interrupted, and the checkpoint it can go on from."""
     path = Path(folder) / "run.json"
     if path.is_file():
         found = {"status": "interrupted", "stopped": why, "last_checkpoint": last_checkpoint(folder)}
-        write_json(path, {**read_json(path), **found})
+        write_json(path, {**read_object(path), **found})
 
 
 def clear(folder: str | Path) -> None:

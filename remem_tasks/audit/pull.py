@@ -14,7 +14,7 @@ from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_fil
 from remem_tasks.benchmarks.remem.schema import COLUMNS
 from remem_tasks.data.card import by_split, card
 from remem_tasks.errors import RememError
-from remem_tasks.files import locked
+from remem_tasks.files import locked, replaced, write_whole
 
 FOLDERS = {"default": "data", PERTURBED: PERTURBED}  # of each config's files
 
@@ -34,9 +34,8 @@ def _there(out: Path) -> dict[str, list[str]]:
 
 
 def _write(rows: datasets.Dataset, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(target.with_suffix(".tmp"))
-    target.with_suffix(".tmp").rename(target)
+    with replaced(target) as file:
+        rows.to_parquet(file)
 
 
 @locked
@@ -71,6 +70,6 @@ def pull(source: str | None, splits: Sequence[str], out: str | Path) -> dict[str
         rows = load.load_split(source, split).select_columns(list(COLUMNS))
         # Back to the published feature type: pictures that any reader decodes.
         _write(load.with_decoded_images(rows), out / file_of("default", split))
-        (out / "README.md").write_text(card(by_split(FOLDERS, _there(out))), encoding="utf-8")
+        write_whole(out / "README.md", card(by_split(FOLDERS, _there(out))))
         written[split] = len(rows)
     return written

@@ -171,7 +171,7 @@ class Benchmark(abc.ABC):
 
         Args:
             replies: one a request; a list where the request asks for several.
-            findings: the answer to the row's inquiry, if it had one.
+            findings: the answer to the row's white-box request, if it had one.
         """
 
     def reply_rates(self, replies: Sequence[Reply], status: Status) -> dict[str, float]:

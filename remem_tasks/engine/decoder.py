@@ -24,7 +24,7 @@ from remem_tasks.checkpoints import reason
 from remem_tasks.engine.beams import Beams
 from remem_tasks.engine.draw import generator, uniforms
 from remem_tasks.engine.frontiers import Front, Lone, slots_of
-from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
+from remem_tasks.engine.prompts import Chat, Given, Prompts, text_tokens
 from remem_tasks.engine.search import Beam, BestFirst, Rank
 from remem_tasks.engine.state import Continuations, Known, Reply, State, apart, picked, widened
 from remem_tasks.engine.tree import Tree
@@ -50,6 +50,11 @@ class _GreedyCursor:
     tokens: list[int]
     values: list[float]
     open: bool = True
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """What goes on from here goes on alike."""
+        return self.node, self.next[0]
 
     def say(self) -> None:
         self.tokens.append(self.next[0])
@@ -79,7 +84,6 @@ class Decoder:
 
     def __init__(self, model: Any, processor: Any, budget: int | None = None) -> None:
         self.model = model
-        self.prompts = Prompts(processor)
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         text = base.config.get_text_config()
         self.device = next(model.parameters()).device
@@ -87,6 +91,7 @@ class Decoder:
         self.context_length: int | None = getattr(text, "max_position_embeddings", None)
         self.vocabulary = int(text.vocab_size)
         banned, self.ends = text_tokens(base, processor, self.vocabulary)
+        self.prompts = Prompts(processor, self.ends)
         self.banned = banned.to(self.device)
         self._ends = torch.tensor(self.ends, device=self.device)
         if getattr(text, "_attn_implementation", "eager") not in ("eager", "sdpa"):
@@ -284,6 +289,53 @@ class Decoder:
             logp[long] = behind[[order[ends[branch]] for branch in long]]
         return State(state.tree, rows, visible, positions, logp, [scores[path] for path in paths], known)
 
+    def _allowed(self, text: bytes) -> torch.Tensor:
+        """Ids of the tokens that can be said where a text is to come: those that begin with it or that it begins with."""
+        spelling = self.prompts.spelling
+        found = [*spelling.covering(text), *spelling.within(text)]
+        return torch.tensor([token for token in found if token < self.vocabulary], device=self.device)
+
+    @torch.inference_mode()
+    def begun(
+        self, state: State, branches: Sequence[int], beginnings: Sequence[Given]
+    ) -> tuple[State, list[int], list[Given]]:
+        """Branches that have read beginnings; where one ends inside a token, the likeliest that says its end.
+
+        Args:
+            branches: N indices of branches of the state.
+            beginnings: N.
+
+        Returns:
+            (N branches as of `extend`, the token that each has to say first or −1, the beginnings with what was
+            read to come to their ends)
+        """
+        beginnings = list(beginnings)
+        while True:
+            behind = self.extend(state, branches, [one.tokens for one in beginnings])
+            first = [-1] * len(beginnings)
+            onward = False
+            for branch, one in enumerate(beginnings):
+                if one.open:
+                    allowed = self._allowed(one.open)
+                    first[branch] = token = int(allowed[behind.logp[branch, allowed].argmax()])
+                    (said,) = self.prompts.spelling.of([token])
+                    if len(said) < len(one.open):
+                        beginnings[branch] = Given([*one.tokens, token], one.open[len(said) :])
+                        onward = True
+            if not onward:
+                return behind, first, beginnings
+
+    @torch.inference_mode()
+    def conditioned(self, state: State, beginnings: Sequence[Given]) -> State:
+        """The state with p given that the next token says what each beginning, read in its branch, leaves open."""
+        for branch, one in enumerate(beginnings):
+            if one.open:
+                allowed = self._allowed(one.open)
+                values = state.logp[branch, allowed].log_softmax(-1)
+                state.logp[branch] = -torch.inf
+                state.logp[branch, allowed] = values
+        return state
+
     @torch.inference_mode()
     def logprobs(
         self, state: State, candidates: Sequence[Sequence[Sequence[int]]]
@@ -319,7 +371,9 @@ class Decoder:
     # Continuations
 
     @torch.inference_mode()
-    def greedy(self, state: State, max_new_tokens: int | Sequence[int]) -> list[Reply]:
+    def greedy(
+        self, state: State, max_new_tokens: int | Sequence[int], first: Sequence[int] | None = None
+    ) -> list[Reply]:
         """The likeliest token again and again, until an end token or the limit; one reply a branch.
 
         A branch that says what `extend` has read for another is not decoded again: it follows the
@@ -328,34 +382,42 @@ class Decoder:
 
         Args:
             max_new_tokens: at least 1, for all or for each branch.
+            first: the token that each branch says first; −1 for the likeliest.
         """
         limits = _for_each(max_new_tokens, len(state))
         if min(limits, default=1) < 1:
             raise ValueError(f"max_new_tokens is {min(limits)}; at least 1")
         self._check_room(state, torch.tensor(limits, device=self.device))
-        walks = self._follow(state, limits)
-        starts: dict[int, int] = {}  # node to the front's branch
+        walks = self._follow(state, limits, first)
+        starts: dict[tuple[int, int], int] = {}  # node and next token to the front's branch
         need: list[int] = []  # tokens wanted from each
         for walk, limit in zip(walks, limits):
             if walk.open:
-                if walk.node not in starts:
-                    starts[walk.node] = len(need)
+                if walk.place not in starts:
+                    starts[walk.place] = len(need)
                     need.append(0)
-                at = starts[walk.node]
+                at = starts[walk.place]
                 need[at] = max(need[at], limit - len(walk.tokens))
         tails = self._decode(state, walks, starts, need)
         replies = []
         for walk, limit in zip(walks, limits):
             tokens, values = walk.tokens, walk.values
             if walk.open:
-                more, extra = tails[starts[walk.node]]
+                more, extra = tails[starts[walk.place]]
                 tokens, values = (tokens + more)[:limit], (values + extra)[:limit]
             replies.append(Reply(tokens, tokens[-1] in self.ends, math.fsum(values)))
         return replies
 
-    def _follow(self, state: State, limits: Sequence[int]) -> list[_GreedyCursor]:
+    def _follow(
+        self, state: State, limits: Sequence[int], first: Sequence[int] | None
+    ) -> list[_GreedyCursor]:
         """What each branch says as long as it stays among what `extend` has read."""
-        value, token = (part.tolist() for part in state.logp.max(-1))
+        best, chosen = state.logp.max(-1)
+        if first is not None:
+            told = torch.tensor(first, dtype=torch.long, device=self.device)
+            chosen = torch.where(told < 0, chosen, told)
+            best = state.logp.gather(1, chosen[:, None])[:, 0]
+        value, token = best.tolist(), chosen.tolist()
         known = state.known
         walks = []
         for branch, limit in enumerate(limits):
@@ -376,12 +438,16 @@ class Decoder:
         return walks
 
     def _decode(
-        self, state: State, walks: Sequence[_GreedyCursor], starts: Mapping[int, int], need: Sequence[int]
+        self,
+        state: State,
+        walks: Sequence[_GreedyCursor],
+        starts: Mapping[tuple[int, int], int],
+        need: Sequence[int],
     ) -> list[tuple[list[int], list[float]]]:
         """Greedy tokens, and ln p of each, from the nodes where walks have left what is known.
 
         Args:
-            starts: node to index.
+            starts: node and next token to index.
             need: how many tokens are wanted from each.
         """
         if not starts:
@@ -389,7 +455,7 @@ class Decoder:
         first: dict[int, _GreedyCursor] = {}
         for walk in walks:
             if walk.open:
-                first.setdefault(starts[walk.node], walk)
+                first.setdefault(starts[walk.place], walk)
         from_ = [first[index] for index in range(len(need))]
         front, device = Lone(self.log_probabilities, state), self.device
         index = torch.tensor([walk.branch for walk in from_], device=device)
@@ -691,9 +757,7 @@ class Decoder:
         said = [self.prompts.split(chat)[1] for chat in chats]
         if not any(said):
             return state
-        tokens = [
-            texts[0] for texts in self.prompts.said([(chat, [text]) for chat, text in zip(chats, said)])
-        ]
+        tokens = [self.prompts.said(chat, text) for chat, text in zip(chats, said)]
         return self.extend(state, range(len(chats)), tokens)
 
 

@@ -1,14 +1,14 @@
-"""Answers the inquiries of a batch of rows from the state that one prefill of their prompts gave."""
+"""Answers the white-box requests of a batch of rows from the state that one prefill of their prompts gave."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from remem_tasks.engine.decoder import Decoder
 from remem_tasks.engine.draw import row_seed
-from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.prompts import Chat, Given
 from remem_tasks.engine.search import SHOWN, Rank
 from remem_tasks.engine.state import Continuations, Reply, State
 from remem_tasks.metrics import (
@@ -56,14 +56,15 @@ def secrets_of(
     found: list[list[SecretResult]] = [[] for _ in chats]
     if not asked:
         return found
-    said = decoder.prompts.said([(chats[row], [secret.before]) for row, _, secret in asked])
-    candidates = decoder.prompts.continued(
-        [(chats[row], secret.before, [secret.text, *secret.others]) for row, _, secret in asked]
+    parts = decoder.prompts.parts(
+        [(chats[row], secret.before, [secret.text, *secret.others], secret.after) for row, _, secret in asked]
     )
-    behind = decoder.extend(state, [row for row, _, _ in asked], [tokens for (tokens,) in said])
-    logprobs = decoder.logprobs(behind, candidates)
+    given = [part.given for part in parts]
+    behind = decoder.extend(state, [row for row, _, _ in asked], [one.tokens for one in given])
+    behind = decoder.conditioned(behind, given)
+    logprobs = decoder.logprobs(behind, [part.candidates for part in parts])
     sums = [float(tokens[0].double().sum()) for tokens in logprobs]
-    secrets = [tokens[0] for tokens in candidates]
+    secrets = [part.candidates[0] for part in parts]
     one = white_box_requests[asked[0][0]]
     m, ranks, drawn = one.rollouts, [None] * len(asked), [None] * len(asked)
     if "exact" in one.estimators:
@@ -80,8 +81,8 @@ def secrets_of(
                 if kind == "distinct"
                 else decoder.sample(behind, m, lengths, seeds)
             )
-    for (row, _, secret), values, tokens, total, rank, outcomes in zip(
-        asked, logprobs, secrets, sums, ranks, drawn
+    for (row, _, secret), begun, values, tokens, total, rank, outcomes in zip(
+        asked, given, logprobs, secrets, sums, ranks, drawn
     ):
         means = [float(of.double().mean()) for of in values]
         found[row].append(
@@ -90,8 +91,8 @@ def secrets_of(
                 reference_rank=reference_rank(means[0], means[1:]),
                 references=len(means) - 1,
                 ranks=rank and (rank.low, rank.high),
-                **_of_rollouts(decoder, secret, tokens, total, outcomes, "distinct" in one.estimators),
-                guesses=_guesses(decoder, rank, outcomes, one.estimators),
+                **_of_rollouts(decoder, secret, begun, tokens, total, outcomes, "distinct" in one.estimators),
+                guesses=_guesses(decoder, begun, rank, outcomes, one.estimators),
             )
         )
     return found
@@ -100,6 +101,7 @@ def secrets_of(
 def _of_rollouts(
     decoder: Decoder,
     secret: Secret,
+    given: Given,
     tokens: Sequence[int],
     logprob: float,
     outcomes: Continuations | None,
@@ -110,7 +112,7 @@ def _of_rollouts(
         return {}
     if distinct:
         return {"rollout_rank": guess_rank(logprob, outcomes.logprobs, tokens, outcomes.tokens)}
-    texts = [decoder.prompts.text(said) for said in outcomes.tokens]
+    texts = [decoder.prompts.text_behind(given, said) for said in outcomes.tokens]
     return {
         "rollout_rank": frequency_rank(secret.text, texts, whole_texts=True),
         "rollout_rate": extraction_rate(secret.text, texts),
@@ -118,7 +120,11 @@ def _of_rollouts(
 
 
 def _guesses(
-    decoder: Decoder, rank: Rank | None, outcomes: Continuations | None, estimators: Sequence[str]
+    decoder: Decoder,
+    given: Given,
+    rank: Rank | None,
+    outcomes: Continuations | None,
+    estimators: Sequence[str],
 ) -> list[tuple[str, float]]:
     """The likeliest outcomes that were met, with ln p; of rollouts alone, with their share."""
     met = {tuple(tokens): value for tokens, value in rank.outcomes} if rank else {}
@@ -126,11 +132,11 @@ def _guesses(
         likeliest = outcomes.logprobs.argsort(descending=True, stable=True)[:SHOWN].tolist()
         met = {tuple(outcomes.tokens[at]): float(outcomes.logprobs[at]) for at in likeliest} | met
     elif outcomes is not None and not met:
-        texts = Counter(decoder.prompts.text(said) for said in outcomes.tokens)
+        texts = Counter(decoder.prompts.text_behind(given, said) for said in outcomes.tokens)
         shares = [(text, count / texts.total()) for text, count in texts.items()]
         return sorted(shares, key=lambda guess: (-guess[1], guess[0]))[:SHOWN]
     best = sorted(met.items(), key=lambda guess: (-guess[1], guess[0]))[:SHOWN]
-    return [(decoder.prompts.text(tokens), value) for tokens, value in best]
+    return [(decoder.prompts.text_behind(given, tokens), value) for tokens, value in best]
 
 
 def answers_of(
@@ -145,9 +151,14 @@ def answers_of(
     ]
     if not any(texts):
         return [[] for _ in chats]
-    candidates = decoder.prompts.said(list(zip(chats, texts)))
+    candidates = decoder.prompts.answers(list(zip(chats, texts)))
     found = decoder.logprobs(state, candidates)
     return [[float(tokens.double().mean()) for tokens in of_row] for of_row in found]
+
+
+def _continued(decoder: Decoder, given: Given, reply: Reply) -> str:
+    """What a reply says behind the beginning of an answer."""
+    return decoder.prompts.text_behind(given, reply.tokens)
 
 
 def answer(
@@ -176,23 +187,27 @@ def answer(
         for row, found in zip(away, other):
             secrets[row] = found
     whole = answers_of(decoder, state, chats, white_box_requests)
-    texts = [[] if one is None else [one.answer[:cut] for cut in one.cuts] for one in white_box_requests]
-    branches, tokens, limits = [], [], []
-    for row, cuts in enumerate(decoder.prompts.said(list(zip(chats, texts)))):
+    cuts = [("", ()) if one is None else (one.answer, one.cuts) for one in white_box_requests]
+    branches, given, limits = [], [], []
+    for row, begun in enumerate(
+        decoder.prompts.beginnings([(chat, *of_row) for chat, of_row in zip(chats, cuts)])
+    ):
         white_box_request, limit = white_box_requests[row], max_new_tokens[row]
-        starts = [[]] * bool(limit) + cuts
+        starts = [Given([])] * bool(limit) + begun
         branches += [row] * len(starts)
-        tokens += starts
-        limits += [limit] * bool(limit) + [white_box_request.memo_tokens if white_box_request else 0] * len(
-            cuts
-        )
-    replies = iter(decoder.greedy(decoder.extend(state, branches, tokens), limits) if branches else [])
+        given += starts
+        limits += [limit] * bool(limit)
+        limits += [white_box_request.memo_tokens if white_box_request else 0] * len(begun)
+    replies: Iterator[tuple[Given, Reply]] = iter(())
+    if branches:
+        behind, first, given = decoder.begun(state, branches, given)
+        replies = iter(zip(given, decoder.greedy(behind, limits, first)))
     results: list[tuple[Reply | None, WhiteBoxResult | None]] = []
     for white_box_request, limit, found, answered in zip(white_box_requests, max_new_tokens, secrets, whole):
-        reply: Any = next(replies) if limit else None
+        reply = next(replies)[1] if limit else None
         if white_box_request is None:
             results.append((reply, None))
             continue
-        said = [decoder.prompts.text(next(replies).tokens) for _ in white_box_request.cuts]
+        said = [_continued(decoder, *next(replies)) for _ in white_box_request.cuts]
         results.append((reply, WhiteBoxResult(said, found, answered)))
     return results

@@ -14,6 +14,7 @@ from PIL import Image
 from remem_tasks.data.card import DRAWN, card
 from remem_tasks.data.source import SPLIT
 from remem_tasks.errors import RememError
+from remem_tasks.files import write_whole
 
 
 def png(image: Image.Image, path: str) -> dict:
@@ -61,7 +62,7 @@ def write_configs(
         places[name] = {SPLIT: f"{place}/{SPLIT}-*"}
     counted = sum(map(len, tables.values()))
     head = {**DRAWN, "language": ["en"], "tags": ["machine-unlearning", "synthetic"]}
-    (folder / "README.md").write_text(card(places, text, counted, **head), encoding="utf-8")
+    write_whole(folder / "README.md", card(places, text, counted, **head))
     return {name: len(rows) for name, rows in tables.items()}
 
 

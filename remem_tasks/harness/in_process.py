@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import lmms_eval.evaluator as upstream
+from lmms_eval import utils
 from lmms_eval.loggers import EvaluationTracker
 from lmms_eval.tasks import TaskManager
-from lmms_eval.utils import get_datetime_str
 
 from remem_tasks.errors import RememError
 from remem_tasks.harness import plugin
@@ -35,13 +35,28 @@ def run(checkpoint: str, tasks: Sequence[str], device: str, gen_kwargs: str | No
     return results
 
 
-def write(results: Mapping[str, Any], out: str | Path, model: str) -> None:
-    """Write them as `lmms_eval --log_samples --output_path` does. (The harness only logs it when it cannot.)"""
+def write(results: Mapping[str, Any], out: str | Path, model: str) -> Path:
+    """Write them as `lmms_eval --log_samples --output_path` does; returns where the results file is to be.
+
+    (The harness only logs it when it cannot write one.)
+
+    Raises:
+        RememError: none was written.
+    """
+    with plugin.own_stamp(str(out)):
+        return _write(results, out, model, utils.get_datetime_str())
+
+
+def _write(results: Mapping[str, Any], out: str | Path, model: str, stamp: str) -> Path:
     tracker = EvaluationTracker(str(out))
     tracker.general_config_tracker.log_experiment_args("remem_hf", f"pretrained={model}", "", "", False)
     samples = results["samples"]
     whole = {name: value for name, value in results.items() if name != "samples"}
     whole["config"] = {**results["config"], "model_args": f"pretrained={model}"}
-    tracker.save_results_aggregated(whole, samples, get_datetime_str())
+    tracker.save_results_aggregated(whole, samples, stamp)
     for task, rows in samples.items():
         tracker.save_results_samples(task, [dict(row) for row in rows])
+    written = list(Path(out).rglob(f"{stamp.replace(':', '-')}_results.json"))
+    if not written:
+        raise RememError(f"the results could not be written under '{out}'")
+    return written[0]

@@ -194,7 +194,7 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
             try:
                 if counts(args):
                     _check_arguments(args)
-                with _own_stamp(args.output_path if counts(args) else None):
+                with own_stamp(args.output_path if counts(args) else None):
                     results, samples = run_one(args)
             except Exception as error:
                 if not counts(args):
@@ -228,7 +228,7 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
 
 
 @contextmanager
-def _own_stamp(output_path: str | None) -> Iterator[None]:
+def own_stamp(output_path: str | None) -> Iterator[None]:
     """Within, lmms-eval names its files by a second that no other run into this folder has.
 
     It names them by the second alone and appends to what it finds: two runs of one second would double

@@ -51,7 +51,7 @@ class _Row:
     Attributes:
         request: the first of them; None for a chat without one.
         replies: places of the requests for a reply.
-        findings: places of the requests that hold the inquiry.
+        findings: places of the requests that hold the white-box request.
         white_box_request: or None.
     """
 
@@ -261,7 +261,7 @@ class RememHF(lmms):
     def _set_batch_size(self, batch_size: int | str, limit: int | None) -> None:
         if str(batch_size).startswith("auto"):
             self.batch_size = MOST_ROWS
-        elif not str(batch_size).isdigit() or int(batch_size) < 1:
+        elif not str(batch_size).isdecimal() or int(batch_size) < 1:
             raise RememError(f"batch_size '{batch_size}' is neither a number above 0 nor auto")
         else:
             self.batch_size = int(batch_size)
@@ -362,13 +362,13 @@ class RememHF(lmms):
         return results
 
     def _groups(self, requests: Sequence[Instance]) -> Iterator[list[_Row]]:
-        """Rows that can be in one batch: the same settings, and inquiries that draw in one way."""
+        """Rows that can be in one batch: the same settings, and white-box requests that draw in one way."""
         groups: dict[tuple, dict[tuple, _Row]] = {}
         for index, request in enumerate(requests):
             context, messages, settings, doc_id, task, split = request.args
             group = groups.setdefault((json.dumps(settings, sort_keys=True, default=str),), {})
             row = group.setdefault((task, split, doc_id, context), _Row(request))
-            if getattr(messages, "inquire", None) is None:
+            if getattr(messages, "white_box_request_of", None) is None:
                 row.replies.append(index)
             else:
                 row.findings.append(index)

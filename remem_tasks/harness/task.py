@@ -55,7 +55,7 @@ class Messages:
     Attributes:
         make: a row and the place of the request to its messages.
         index: the place of the request.
-        inquire: a row to its inquiry; None on requests for a reply.
+        inquire: a row to its white-box request; None on requests for a reply.
         pictures: a row to the pictures that are shown in place of its own; None for its own.
     """
 
@@ -328,7 +328,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         self.replies = self.failed_replies = 0
         self.said = Counter()
         for instance in self._instances:
-            if getattr(instance.args[1], "inquire", None):
+            if getattr(instance.args[1], "white_box_request_of", None):
                 task, split = instance.args[-2:]
                 name = f"task '{task}', split '{split}', row {instance.doc_id}"
                 findings = WhiteBoxResult.from_text(instance.resps[0], name)

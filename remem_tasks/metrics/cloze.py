@@ -24,10 +24,12 @@ class Continuation:
     Attributes:
         before: the beginning, without space at its end; empty where the secret begins the answer.
         text: what follows, with the space between them, if there is one.
+        after: the rest of the answer.
     """
 
     before: str
     text: str
+    after: str = ""
 
 
 def stem(cloze: str) -> str:
@@ -105,7 +107,8 @@ def continuations(answer: str, cloze: str, phrases: Sequence[str]) -> list[Conti
             continue
         before = answer[led[0] : place[0]]
         kept = before.rstrip()
-        found.append(Continuation(kept.lstrip(), before[len(kept) :] * bool(kept) + answer[slice(*place)]))
+        space = before[len(kept) :] * bool(kept)
+        found.append(Continuation(kept.lstrip(), space + answer[slice(*place)], answer[place[1] :]))
     return found
 
 

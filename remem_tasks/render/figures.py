@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 
+from remem_tasks.files import replaced
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
@@ -93,7 +95,8 @@ def draw_diagnosis(found: Diagnosis, out: str | Path) -> None:
     axes.set_xticks(range(len(found.pictures)), [one.name.replace(", ", "\n") for one in found.pictures])
     axes.set_xlabel("depth of the question, pictures of its fact", fontsize=8)
     figure.tight_layout()
-    figure.savefig(out)
+    with replaced(out) as file:
+        figure.savefig(file, format="png")
     plt.close(figure)
 
 
@@ -138,5 +141,6 @@ def draw_scale(cells: Sequence[dict], out: str | Path) -> None:
                 axes.set_ylabel("EM of facts in training", fontsize=9)
     panels[0, 0].legend(fontsize=8, frameon=False)
     figure.tight_layout()
-    figure.savefig(out)
+    with replaced(out) as file:
+        figure.savefig(file, format="png")
     plt.close(figure)

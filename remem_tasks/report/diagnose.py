@@ -20,8 +20,9 @@ from rich.text import Text
 from remem_tasks.benchmarks.remem.data import load_split, resolve_source
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import score
-from remem_tasks.files import write_json, write_whole
+from remem_tasks.files import locked, write_json, write_whole
 from remem_tasks.metrics.words import occurs, tokens
+from remem_tasks.reading import read_object
 from remem_tasks.report.gate import trained_on
 from remem_tasks.report.runs import Row, Run, read_runs
 from remem_tasks.report.statistics import wilson
@@ -328,7 +329,7 @@ def score_once(
     """EM of a checkpoint by this environment's lmms-eval, unless `out` holds a complete scoring of it."""
     asked = {"checkpoint": str(checkpoint), "data": str(data), "tasks": list(tasks), "metrics": "em"}
     done = Path(out) / "scored.json"
-    if done.is_file() and json.loads(done.read_text()) == asked:
+    if done.is_file() and read_object(done, "remove it, and the checkpoint is scored again") == asked:
         return
     score(checkpoint, tasks, out, {"REMEM_DATA": str(data)}, device, batch_size=64, metrics="em")
     write_whole(done, json.dumps(asked) + "\n")
@@ -383,6 +384,7 @@ def _splits(data: str) -> list[str]:
     return available_splits(data)
 
 
+@locked
 def diagnose_checkpoint(checkpoint: str, data: str | None, out: str | Path, device: str = "cpu") -> Diagnosis:
     """Score a checkpoint on finetune, test and both crossed sets in folder `out`, then `diagnose`.
 
@@ -458,6 +460,7 @@ def tables_of(found: Diagnosis, attributes: int = 10) -> list[Table]:
     return tables
 
 
+@locked
 def write_diagnosis(found: Diagnosis, out: str | Path) -> list[Path]:
     """`diagnosis.md`, `diagnosis.json` and `diagnosis.png` in a folder."""
     from remem_tasks.render.figures import draw_diagnosis

@@ -200,12 +200,14 @@ class Verdict:
     Attributes:
         cells: every set, hop and attribute.
         missing: what could not be judged, and why.
+        notes: what has to be known of the numbers: fewer rows than the set has, samples that nothing binds.
     """
 
     model: str
     thresholds: Thresholds
     cells: tuple[Cell, ...]
     missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -390,7 +392,9 @@ def judge(run: Run, thresholds: Thresholds | None = None) -> Verdict:
             cells += [
                 _cell(task_result, part, keep, limits, asked[part], tests) for part, keep in own.items()
             ]
-    return Verdict(run.name, limits, tuple(cell for cell in cells if cell is not None), tuple(missing))
+    return Verdict(
+        run.name, limits, tuple(cell for cell in cells if cell is not None), tuple(missing), run.notes
+    )
 
 
 def gate_of(

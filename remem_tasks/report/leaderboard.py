@@ -7,11 +7,9 @@ whose starting point failed the gate, one that is there already, and one whose n
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,8 +19,9 @@ from rich.text import Text
 
 from remem_tasks import __version__
 from remem_tasks.benchmarks.views import MAINS
-from remem_tasks.binding import parse_json, read_text
 from remem_tasks.errors import RememError
+from remem_tasks.files import lock, write_whole
+from remem_tasks.reading import parse_json, read_text
 from remem_tasks.report.gate import WHOLE, Kind
 from remem_tasks.report.runs import Run, TaskResult, shown
 from remem_tasks.report.settings import COMPARED, unlike
@@ -276,31 +275,19 @@ def read_board(file: str | Path) -> list[dict]:
 def append(file: str | Path, entries: Sequence[Mapping], no_gate: bool = False) -> int:
     """Append checked entries, all or none; returns how many the board then holds.
 
-    The file is locked meanwhile, so that two who append at once do not mix their lines.
+    The file is locked meanwhile, so that two who append at once do not mix their lines, and replaced in one move.
     """
-    file = Path(file)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return _appended(file, entries, no_gate)
-    except OSError as error:
-        raise RememError(f"'{file}' cannot be written ({error.strerror})") from error
-
-
-def _appended(file: Path, entries: Sequence[Mapping], no_gate: bool) -> int:
-    with file.open("a+", encoding="utf-8") as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX)
+    file = Path(file).resolve()
+    with lock(file, patience=60):
         board = read_board(file)
+        before = read_text(file) if file.exists() else ""
         for entry in entries:
             where = f"entry '{entry.get('name', '?')}'"
             check_beside(check_entry(parse_json(_line(entry, where), where), where), board, where, no_gate)
             board.append(dict(entry))
-        opened.seek(0, os.SEEK_END)
-        size = opened.tell()
-        if size:
-            opened.seek(0)
-            if not opened.read().endswith("\n"):
-                opened.write("\n")
-        opened.write("".join(_line(entry, "entry") + "\n" for entry in entries))
+        if before and not before.endswith("\n"):
+            before += "\n"
+        write_whole(file, before + "".join(_line(entry, "entry") + "\n" for entry in entries))
     return len(board)
 
 

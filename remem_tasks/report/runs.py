@@ -17,13 +17,15 @@ import numpy as np
 
 from remem_tasks.benchmarks.view import RATES, RIGHT, BenchmarkView
 from remem_tasks.benchmarks.views import view_for
-from remem_tasks.binding import bound_of, parse_json, read_results, read_text, verify
+from remem_tasks.binding import bound_of, read_results, verify
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status, rates_of, status_of
+from remem_tasks.reading import parse_json, read_object
 from remem_tasks.report.results import newest_results, read_scores
 from remem_tasks.report.settings import generation_of, option_of, unlike
 
 MOST_HOPS = 100
+MOST_DIGITS = 18  # of a row's number
 ANONYMOUS = "no row ids, so nothing can be told by person, hop or attribute; score again with these tasks"
 
 
@@ -254,6 +256,8 @@ def _check_ranks(reply: Reply, values: Mapping, rollouts: int, where: str) -> No
         if bit is not None and _number(bit, f"{where}: secret_bits") < -1e-6:
             raise RememError(f"{where}: secret_bits {bit} is below 0")
     among, others = values.get("reference_rank") or [], values.get("references") or []
+    if not isinstance(among, list) or not isinstance(others, list) or len(among) != len(others):
+        raise RememError(f"{where}: reference ranks {shown(among)} of {shown(others)} references")
     for rank, most in zip(among, others):
         if (
             isinstance(rank, bool)
@@ -379,7 +383,7 @@ def _status(reply: Reply, scores: Mapping[str, float], benchmark_view: Benchmark
 
 def _natural(row_id: str) -> tuple:
     split, _, index = row_id.rpartition(":")
-    return (split, int(index), "") if index.isdigit() else (split, -1, index)
+    return (split, int(index), "") if index.isdecimal() and len(index) <= MOST_DIGITS else (split, -1, index)
 
 
 def _record_of(checkpoint: str) -> dict:
@@ -387,11 +391,9 @@ def _record_of(checkpoint: str) -> dict:
     folder = Path(checkpoint)
     for place in (folder, folder.parent) if re.fullmatch(r"checkpoint-\d+", folder.name) else (folder,):
         try:
-            record = parse_json(read_text(place / "run.json"), "run.json", constants=True)
+            return read_object(place / "run.json")
         except RememError:
             continue
-        if isinstance(record, dict):
-            return record
     return {}
 
 
@@ -420,13 +422,21 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
             raise RememError(f"'{samples}' is not there: score with --log_samples, which the report reads")
         config = configs.get(task) or {}
         rows = (counts.get(task) or {}).get("effective", means[task][benchmark_view.rows])
-        if isinstance(rows, bool) or not isinstance(rows, int | float) or rows != int(rows) or rows < 1:
+        if (
+            isinstance(rows, bool)
+            or not isinstance(rows, int | float)
+            or not 1 <= rows < 2**53
+            or rows != int(rows)
+        ):
             raise RememError(f"'{file}': {task} has {shown(rows)} rows")
         task_result = read_samples(
             samples, task, benchmark_view, config, means[task], int(rows), generation_of(raw, task)
         )
         if unbound := verify(file, raw, task):
             notes.append(unbound)
+        whole = (counts.get(task) or {}).get("original")
+        if isinstance(whole, int) and whole > rows:
+            notes.append(f"{task}: scored on {int(rows)} of its {whole} rows")
         notes += status_notes(task, task_result)
         if failed := task_result.means.get(f"{benchmark_view.name}_failed_rate"):
             notes.append(f"{task}: {failed:.1%} of the replies failed in the engine and score 0")
@@ -480,7 +490,7 @@ def status_notes(task: str, task_result: TaskResult) -> list[str]:
 
 def _by_numbers(folder: Path) -> list:
     """`checkpoint-40` before `checkpoint-120`."""
-    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", str(folder))]
+    return [int(piece) if piece.isdecimal() else piece for piece in re.split(r"(\d+)", str(folder))]
 
 
 def _found_in(path: Path) -> list[tuple[str, Path]]:

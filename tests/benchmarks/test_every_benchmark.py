@@ -14,12 +14,14 @@ from support.trainers import trainer_of
 
 from remem_tasks import cli
 from remem_tasks.benchmarks.base import FailedReply, RunContext
-from remem_tasks.benchmarks.registry import BENCHMARKS, NAMES, part_of
+from remem_tasks.benchmarks.registry import BENCHMARKS, NAMES, data_of, part_of
 from remem_tasks.benchmarks.scoring_config import BackendCapabilities, ScoringConfig, fit
+from remem_tasks.checkpoints import load_processor
 from remem_tasks.data import source as configs
+from remem_tasks.engine.prompts import Chat, Prompts
 from remem_tasks.harness.plugin import TASKS_FOLDERS
 from remem_tasks.harness.remem_hf import RememHF
-from unlearning.data import load_rows
+from unlearning.data import Encoder, load_rows
 
 # What a forge is asked for here: benchmark → knobs.
 FORGES = {
@@ -73,7 +75,7 @@ def test_all_are_walked():
 
 @pytest.mark.parametrize("name", list(FORGES))
 def test_the_seam(generated, name):
-    """Rows of every task: ids, requests, pictures, an inquiry, scores that are among the metrics and JSON."""
+    """Rows of every task: ids, requests, pictures, an white-box request, scores that are among the metrics and JSON."""
     benchmark = BENCHMARKS[name]
     assert benchmark.name == name and task_splits(name)
     for task, split in task_splits(name):
@@ -148,6 +150,64 @@ def test_one_run_over_all(here, checkpoints, monkeypatch):
         assert metadata["data"] == str(here[name]) and len(metadata["fingerprint"]) == 16
         said = {key.split(",")[0] for key in scores if key.startswith(name) and "stderr" not in key}
         assert said <= set(results["higher_is_better"][task])
+
+
+IN_TURNS = {
+    "blank behind, no end": (
+        "{% for m in messages %}{{ m.role.upper() }}: {% for c in m.content if c.type == 'image' %}<image>\n"
+        "{% endfor %}{% for c in m.content if c.type == 'text' %}{{ c.text }} {% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    ),
+    "start, blanks and lines": (
+        "<s>{% for m in messages %}[{{ m.role }}]\n{% for c in m.content %}"
+        "{{ '<image>' if c.type == 'image' else c.text | trim }}{% endfor %} \n</s>\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+    ),
+    "asks with a blank": (
+        "{% for m in messages %}{{ m.role }}: {% for c in m.content %}"
+        "{{ '<image>' if c.type == 'image' else c.text }}{% endfor %}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("template", [None, *IN_TURNS])
+@pytest.mark.parametrize("name", list(FORGES))
+def test_training_and_scores_give_a_model_the_same_ids(generated, checkpoints, name, template):
+    """What is trained on, prompt and answer, is what scores ask for: the rows that both have, one by one."""
+    data, benchmark = str(generated[name]), BENCHMARKS[name]
+    sets = {"remem": "forget1", "clear": "forget10", "mllmu": "forget_5", "mine": "forget"}
+    rows = load_rows(data, "pairs", sets[name]).forget
+    taught = {
+        (row["question"], bool(row.get("text_only")), row["answer"]): row
+        for row in rows.select(range(len(rows)))
+    }
+    compared = 0
+    for arch in ("llava", "qwen2_5_vl") if template is None else ("llava",):
+        processor = load_processor(str(checkpoints[arch]))
+        if template is not None:
+            processor.chat_template = IN_TURNS[template]
+        encoder, prompts = Encoder(processor), Prompts(processor)
+        for split in data_of(name).scored_as(sets[name]):
+            docs, source = benchmark.load(data, split)
+            context = benchmark.prepare(source, split, docs, RunContext(ScoringConfig(), white_box=True))
+            for doc in docs:
+                (request, *_), pictures = benchmark.requests(doc, context), benchmark.images(doc)
+                row = taught.get((request.prompt, not pictures, benchmark.target(doc)))
+                if row is None or compared > 24:
+                    continue
+                content = [{"type": "image", "image": one} for one in pictures]
+                chat = Chat(
+                    [{"role": "user", "content": [*content, {"type": "text", "text": request.prompt}]}], "row"
+                )
+                ours, asked = encoder.encode_prompt(row), prompts.encode([chat])
+                assert ours["input_ids"].tolist() == asked["input_ids"].tolist()
+                (said,), labels = prompts.answers([(chat, [doc["answer"]])])[0], encoder.encode_answer(row)
+                assert labels[: len(said)].tolist() == said and labels[-1] in prompts.ends
+                whole = prompts.tokenizer.decode(said, skip_special_tokens=True)
+                assert whole.strip() == doc["answer"].strip()
+                compared += 1
+    assert compared, "no row is trained on and asked for"
 
 
 @pytest.mark.parametrize("name", list(FORGES))

@@ -62,6 +62,17 @@ FUNCTIONS = [
     ("trl", "SFTTrainer.log", ("logs", "start_time")),
     ("trl", "SFTTrainer.evaluation_loop", ()),
     ("trl", "SFTTrainer.init_hf_repo", ()),
+    ("trl", "SFTTrainer.create_accelerator_and_postprocess", ("self",)),
+    (
+        "trl",
+        "SFTTrainer._prepare_for_training",
+        ("self", "max_steps", "train_dataloader", "resume_from_checkpoint"),
+    ),
+    ("trl", "SFTTrainer._load_scaler", ("checkpoint",)),
+    # unlearning/sharding.py
+    ("accelerate.utils.fsdp_utils", "fsdp2_prepare_model", ("accelerator", "model")),
+    ("accelerate", "PartialState._shared_state", ()),
+    ("transformers.integrations.deepspeed", "deepspeed_load_checkpoint", ("load_module_strict",)),
     ("trl", "TrlParser.parse_args_and_config", ("args",)),
     ("peft.tuners.tuners_utils", "check_target_module_exists", ("config", "key")),
     ("accelerate.commands.launch", "launch_command_parser", ()),

@@ -74,7 +74,7 @@ def test_what_is_asked_beside_is_worked_on_alone(score, monkeypatch):
     plain, rows = score()
     monkeypatch.delenv("REMEM_METRICS")
     whole, more = score()
-    assert (rows, more) == (6, 6)  # the replies are there, the inquiries are not
+    assert (rows, more) == (6, 6)  # the replies are there, the white-box requests are not
     assert texts(plain, "remem_forget1") == texts(whole, "remem_forget1")
     monkeypatch.setenv("REMEM_METRICS", "em")
     assert score()[1] == 0

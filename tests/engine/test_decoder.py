@@ -247,7 +247,7 @@ def test_an_unfinished_turn_is_read_behind_the_prompt(shape_of):
     rows = [chat("Who?", said="It is"), chat("What is the city of Ada Birch?", "navy", row="row 1")]
     state = decoder.prefill(rows)
     plain = decoder.prefill([chat("Who?"), rows[1]])
-    said = decoder.prompts.said([(rows[0], ["It is"])])[0]
+    said = [decoder.prompts.said(rows[0], "It is")]
     assert len(said[0]) > 1
     cut = decoder.extend(plain, [0, 1], [said[0], []])
     assert torch.equal(state.logp, cut.logp)

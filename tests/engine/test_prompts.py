@@ -4,10 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.architectures import SHAPES
 from support.chats import TEXTS, chat
+from support.tokenizers_of import TOKENIZERS, processor_of
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
@@ -39,25 +38,21 @@ def metaspace():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_said_is_what_training_makes_of_an_answer(shape_of, shape):
+def test_labels_of_training_are_what_the_engine_asks_for(shape_of, shape):
     """A whole answer's tokens are the labels of training, less the end token."""
     _, processor, decoder = shape_of(shape)
-    question = "What is the city of Ada Birch?"
-    encoder = Encoder(processor, decoder.ends)
-    trained = encoder.encode_answer(encoder.prompt_text(question), question, ANSWER).tolist()
-    assert trained[-1] in decoder.ends
-    assert Prompts(processor).said([(chat(question), [ANSWER])]) == [[trained[:-1]]]
-
-
-@pytest.mark.parametrize("shape", [*SHAPES, "metaspace"])
-def test_said_then_continued_is_the_whole(shape_of, shape):
-    processor = metaspace() if shape == "metaspace" else shape_of(shape)[1]
-    prompts, row = Prompts(processor), chat("What is the city of Ada Birch?")
-    [[whole]] = prompts.said([(row, [ANSWER])])
-    for before in ("", "The city of Ada Birch is", "The city"):
-        [[rest]] = prompts.continued([(row, before, [ANSWER[len(before) :]])])
-        assert prompts.said([(row, [before])])[0][0] + rest == whole
-    assert processor.tokenizer.decode(whole).strip() == ANSWER
+    row = chat("What is the city of Ada Birch?")
+    picture = row.messages[0]["content"][0]["image"]
+    trained = Encoder(processor, decoder.ends)
+    doc = {
+        "question": "What is the city of Ada Birch?",
+        "answer": ANSWER,
+        "row_id": "finetune:0",
+        "image": picture,
+    }
+    taught = trained.encode_answer({**doc, "image_path": "images/ada_birch/0.png"}).tolist()
+    assert taught[-1] in decoder.ends
+    assert decoder.prompts.answers([(row, [ANSWER])]) == [[taught[:-1]]]
 
 
 def test_no_space_is_put_between_prompt_and_answer():
@@ -66,29 +61,20 @@ def test_no_space_is_put_between_prompt_and_answer():
     processor.apply_chat_template = lambda messages, tokenize, add_generation_prompt=False: (
         "USER:\n" + "".join("" if turn["role"] == "user" else turn["content"][0]["text"] for turn in messages)
     )
-    [[[first, *_]]] = Prompts(processor).said([(chat("Who?"), ["The city"])])
+    first, *_ = Prompts(processor).said(chat("Who?"), "The city")
     tokenizer = processor.tokenizer
     assert not tokenizer.convert_ids_to_tokens(first).startswith("▁")
     alone = tokenizer("The city", add_special_tokens=False)["input_ids"][0]
     assert tokenizer.convert_ids_to_tokens(alone).startswith("▁")
 
 
-@settings(max_examples=30, deadline=None)
-@given(cut=st.integers(0, len(ANSWER)))
-def test_every_cut_decodes_to_its_text(shape_of, cut):
-    _, processor, _ = shape_of("qwen2_5_vl")
-    [[ids]] = Prompts(processor).said([(chat("Who?"), [ANSWER[:cut]])])
-    assert processor.tokenizer.decode(ids) == ANSWER[:cut]
-
-
-def test_continued_where_the_cut_runs_through_a_token(shape_of):
-    """No token begins at the cut, so the rest is tokenised by itself, and is still the rest."""
-    _, processor, _ = shape_of("qwen2_5_vl")
-    prompts, row, before = Prompts(processor), chat("Who?"), ANSWER[:6]
-    [[joint], [head]] = prompts.said([(row, [ANSWER]), (row, [before])])
-    assert head != joint[: len(head)]
-    [[rest]] = prompts.continued([(row, before, [ANSWER[6:]])])
-    assert processor.tokenizer.decode(head + rest) == ANSWER
+def test_a_prompt_that_answers_would_merge_with_is_told_of_once(caplog):
+    prompts = Prompts(processor_of(TOKENIZERS["across_everything"](), "prompt ends in a blank"))
+    for _ in range(2):
+        for answer in ("The city", "She earns"):
+            [ids] = prompts.labels(chat("Who?"), [answer])
+            assert prompts.tokenizer.decode(ids, skip_special_tokens=True) == answer
+    assert len([record for record in caplog.records if "would merge with" in record.message]) == 1
 
 
 def test_split_and_plain_contents():

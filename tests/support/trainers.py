@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from remem_tasks.checkpoints import load_processor
+from unlearning import sharding
 from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Role, load_rows
@@ -47,11 +48,13 @@ def main(data: str, folder: str, output: str, methods: str, *flags: str) -> None
         trainer = trainer_of(data, folder, Path(output) / method, method, *flags, *lora)
         trainer.train()
         trainer.finish()
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        weights = {
+            name: sharding.whole(value.detach())
+            for name, value in model.named_parameters()
+            if value.requires_grad
+        }
         if trainer.is_world_process_zero():
-            model = trainer.accelerator.unwrap_model(trainer.model)
-            weights = {
-                name: value.detach() for name, value in model.named_parameters() if value.requires_grad
-            }
             processes = trainer.accelerator.num_processes
             torch.save({"weights": weights, "processes": processes}, Path(output) / f"{method}.pt")
         trainer.accelerator.wait_for_everyone()

@@ -78,9 +78,23 @@ def test_prompt_is_what_the_chat_template_gives_any_harness(encoder, tables):
     theirs = encoder.processor.apply_chat_template(
         [message], tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
     )
-    _, ours = encoder.encode_prompt(row)
+    ours = encoder.encode_prompt(row)
     assert torch.equal(ours["input_ids"], theirs["input_ids"])
     assert torch.equal(ours["pixel_values"], theirs["pixel_values"])
+
+
+def processed(encoder, texts, pictures, **options):
+    """One processor call, with its special tokens unless the template has written them."""
+    bos = encoder.tokenizer.bos_token
+    special = not (bos and texts[0].startswith(bos))
+    return encoder.processor(
+        images=pictures, text=texts, return_tensors="pt", add_special_tokens=special, **options
+    )
+
+
+def whole_text(encoder, row):
+    turn = encoder.prompts.turn(encoder.chat(row))
+    return turn.prompt + turn.lead + row["answer"] + turn.tail
 
 
 def test_prompt_and_answer_together_are_the_joint_tokens(encoder, tables, caplog):
@@ -88,13 +102,9 @@ def test_prompt_and_answer_together_are_the_joint_tokens(encoder, tables, caplog
         encoder.check(row)
     assert not caplog.records
     row = tables[0][0]
-    encoder_text, prompt = encoder.encode_prompt(row)
-    answer = encoder.encode_answer(encoder_text, row["question"], row["answer"])
-    joint = encoder.processed(
-        encoder_text + encoder.completion_text(row["question"], row["answer"]),
-        decode_image(row["image"], "row"),
-    )
-    assert torch.equal(torch.cat([prompt["input_ids"][0], answer]), joint["input_ids"][0])
+    joint = processed(encoder, [whole_text(encoder, row)], [[decode_image(row["image"], "row")]])
+    made = torch.cat([encoder.encode_prompt(row)["input_ids"][0], encoder.encode_answer(row)])
+    assert torch.equal(made, joint["input_ids"][0])
 
 
 def test_a_batch_is_what_one_processor_call_gives(encoder, tables):
@@ -103,13 +113,9 @@ def test_a_batch_is_what_one_processor_call_gives(encoder, tables):
     rows = [forget[index] for index in (0, 3, 5)]
     texts, pictures = [], []
     for row in rows:
-        texts.append(
-            encoder.prompt_text(row["question"]) + encoder.completion_text(row["question"], row["answer"])
-        )
+        texts.append(whole_text(encoder, row))
         pictures.append([decode_image(row["image"], "row")])
-    joint = encoder.processor(
-        images=pictures, text=texts, return_tensors="pt", padding=True, padding_side="right"
-    )
+    joint = processed(encoder, texts, pictures, padding=True, padding_side="right")
     examples = Examples(forget, Role.PLAIN, encoder)
     batch = Collator(encoder.tokenizer.pad_token_id)([examples[index] for index in (0, 3, 5)])
     assert set(joint) <= set(batch), (
@@ -182,16 +188,13 @@ def test_answers_end_once_under_any_template(checkpoints, tables, template):
     processor.chat_template = TEMPLATES[template]
     encoder = Encoder(processor)
     row = tables[0][0]
-    text, prompt = encoder.encode_prompt(row)
-    ids = torch.cat([prompt["input_ids"][0], encoder.encode_answer(text, row["question"], row["answer"])])
+    answer = encoder.encode_answer(row)
+    ids = torch.cat([encoder.encode_prompt(row)["input_ids"][0], answer])
     tokenizer = encoder.tokenizer
-    answer = encoder.encode_answer(text, row["question"], row["answer"])
     assert tokenizer.decode(answer).strip() == row["answer"] + "</s>"
     assert answer.tolist().count(tokenizer.eos_token_id) == 1 and answer[-1] == tokenizer.eos_token_id
     assert ids.tolist().count(tokenizer.bos_token_id) == (template == "bos")
-    joint = encoder.processed(
-        text + encoder.completion_text(row["question"], row["answer"]), decode_image(row["image"], "row")
-    )
+    joint = processed(encoder, [whole_text(encoder, row)], [[decode_image(row["image"], "row")]])
     assert torch.equal(ids, joint["input_ids"][0])
 
 
@@ -203,27 +206,24 @@ def test_an_answer_that_merges_with_its_prompt_is_tokenised_apart_with_one_warni
     processor.chat_template = TEMPLATES["bos"].replace("assistant:{%", "assistant: {%")
     encoder = Encoder(processor)
     for row in tables[0]:
-        text, _ = encoder.encode_prompt(row)
-        answer = encoder.encode_answer(text, row["question"], row["answer"])
+        answer = encoder.encode_answer(row)
         assert encoder.tokenizer.decode(answer) == row["answer"] + "</s>"
     assert len([record for record in caplog.records if "merge" in record.message]) == 1
 
 
-def test_an_answer_begins_as_it_does_in_the_joint_text(checkpoints, tables, monkeypatch):
+def test_an_answer_begins_as_it_does_in_the_joint_text(checkpoints, tables):
     """A SentencePiece-like tokenizer puts a space before whatever it is given: apart, the answer gets two."""
     from tokenizers import pre_tokenizers
 
     processor = load_processor(str(checkpoints["llava"]))
+    processor.chat_template = TEMPLATES["end-of-turn"]
     core = processor.tokenizer.backend_tokenizer
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     encoder = Encoder(processor)
     row = tables[0][0]
-    text, _ = encoder.encode_prompt(row)
-    completion = encoder.completion_text(row["question"], row["answer"]).strip()
-    monkeypatch.setattr(encoder, "completion_text", lambda question, answer, picture: completion)
-    joint = encoder.tokenizer(text + completion, add_special_tokens=False)["input_ids"]
-    apart = encoder.tokenizer(completion, add_special_tokens=False)["input_ids"]
-    answer = encoder.encode_answer(text, row["question"], row["answer"]).tolist()
+    joint = encoder.tokenizer(whole_text(encoder, row), add_special_tokens=False)["input_ids"]
+    apart = encoder.tokenizer(row["answer"] + "</s>", add_special_tokens=False)["input_ids"]
+    answer = encoder.encode_answer(row).tolist()
     assert joint[-len(answer) :] == answer and answer != apart
 
 

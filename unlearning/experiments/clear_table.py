@@ -8,6 +8,7 @@ whose training failed (a loss that is not finite) is a row that says so.
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import score_here
-from remem_tasks.files import locked, write_json
+from remem_tasks.files import locked, write_json, write_whole
 from unlearning.experiments.ledger import Ledger
 
 METHODS = ("retain_ft", "ga", "grad_diff", "kl", "idk", "dpo", "npo", "scrub", "llmu", "rmu")
@@ -339,16 +340,15 @@ def findings(found: dict[str, dict], size: Size) -> list[str]:
 def write(found: dict[str, dict], out: Path, size: Size) -> None:
     """clear.json, clear.csv and clear.md of the models that are done."""
     write_json(out / "clear.json", found)
-    with (out / "clear.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["model", "method", "l1", *NUMBERS, "failed", "seconds"])
-        for name, record in found.items():
-            numbers = record.get("numbers", {})
-            cells = [numbers.get(number, "") for number in NUMBERS]
-            job = record["job"]
-            writer.writerow(
-                [name, job["method"], job["l1"], *cells, record.get("failed", ""), record["seconds"]]
-            )
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["model", "method", "l1", *NUMBERS, "failed", "seconds"])
+    for name, record in found.items():
+        numbers = record.get("numbers", {})
+        cells = [numbers.get(number, "") for number in NUMBERS]
+        job = record["job"]
+        writer.writerow([name, job["method"], job["l1"], *cells, record.get("failed", ""), record["seconds"]])
+    write_whole(out / "clear.csv", table.getvalue())
     head = ["model", *HEADS.values(), *(f"published {HEADS[name]}" for name in list(NUMBERS)[:4])]
     lines = ["# CLEAR, forget10, at demo size", "", _line(head), "|---" + "|---:" * (len(head) - 1) + "|"]
 
@@ -370,4 +370,4 @@ def write(found: dict[str, dict], out: Path, size: Size) -> None:
     lines += ["", *(f"* {sentence}" for sentence in findings(found, size))]
     seconds = sum(record["seconds"] for record in found.values())
     lines += ["", f"{len(found)} models, {seconds:.0f} s of training and scoring."]
-    (out / "clear.md").write_text("\n".join(lines) + "\n")
+    write_whole(out / "clear.md", "\n".join(lines) + "\n")

@@ -16,6 +16,7 @@ from typing import Any
 
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_json
+from remem_tasks.reading import read_object
 
 Record = dict[str, Any]
 
@@ -73,12 +74,4 @@ class Ledger:
 
 
 def _read(file: Path) -> Record:
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RememError(
-            f"'{file}' cannot be read ({error}); remove it, and its work is done again"
-        ) from error
-    if not isinstance(record, dict):
-        raise RememError(f"'{file}' is not a record; remove it, and its work is done again")
-    return record
+    return read_object(file, "remove it, and its work is done again")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import matplotlib
 
+from remem_tasks.files import replaced
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
@@ -75,5 +77,6 @@ def draw_summary(
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper center", ncols=4, frameon=False, fontsize=9)
-    figure.savefig(out)
+    with replaced(out) as file:
+        figure.savefig(file, format="png")
     plt.close(figure)

@@ -8,6 +8,7 @@ model that saw single hops only is asked the others too. A cell that is done is 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import shlex
 import shutil
@@ -258,10 +259,11 @@ def write(results: Sequence[dict], out: Path) -> None:
     from remem_tasks.render.figures import draw_scale
 
     lines = list(_lines(results))
-    with (out / "scale.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(lines)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(lines)
+    write_whole(out / "scale.csv", table.getvalue())
     told = ["# Scale study: EM by hop on new pictures and words", "", "![EM by hop](scale.png)", ""]
     told += ["| " + " | ".join(COLUMNS) + " |", "|---:" * len(COLUMNS) + "|"]
     told += ["| " + " | ".join(map(str, line)) + " |" for line in lines]

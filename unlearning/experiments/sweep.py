@@ -34,9 +34,11 @@ from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
 from remem_tasks.errors import NonFiniteError, RememError
 from remem_tasks.files import locked
+from remem_tasks.reading import read_object
 from unlearning import weights as checkpoint
 from unlearning.config import parse
-from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
+from unlearning.data import Encoder, Role, check_pictures, load_rows, stop_ids
+from unlearning.encoding import check_encoding, limits_of
 from unlearning.experiments.ledger import Ledger
 from unlearning.experiments.sweep_table import ROUNDING, summary, write
 from unlearning.methods import METHODS, NAMES
@@ -336,7 +338,8 @@ class Bench:
             rows = self.rows("pairs", stage.forget, False)
             self.sizes[stage.forget] = len(rows.forget)
             check_pictures(rows.tables)
-            check_encoding(Encoder(self.processor, stop_ids(self.base), 0), rows.tables)
+            _, context = limits_of(plan.base, **remote)
+            check_encoding(Encoder(self.processor, stop_ids(self.base), 0), rows.tables, context)
         gc.collect()
         gc.freeze()  # what stays for the whole sweep is not looked through after each run
 
@@ -542,7 +545,7 @@ def ends(plan: Plan, bench: Bench, ledger: Ledger) -> tuple[dict, dict | None, f
     except ValueError:
         checkpoint.check_path(plan.gold)
         run = Path(plan.gold) / "run.json"
-        made = json.loads(run.read_text()).get("data", {}).get("forget") if run.is_file() else None
+        made = (read_object(run).get("data") or {}).get("forget") if run.is_file() else None
         if made not in (None, plan.report):
             raise RememError(
                 f"gold '{plan.gold}' was trained without '{made}'; reporting needs one without '{plan.report}' "

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from remem_tasks.files import write_whole
+from remem_tasks.files import replaced, write_whole
 
 if TYPE_CHECKING:
     from unlearning.experiments.sweep import Choice, Plan, Stage
@@ -303,6 +302,5 @@ def write(found: Mapping[str, Any], out: Path) -> None:
     texts = {"json": json.dumps(found, indent=1) + "\n", "csv": table(found), "md": markdown(found)}
     for kind, text in texts.items():
         write_whole(out / f"results.{kind}", text)
-    temporary = out / f"results.png.{os.getpid()}.tmp"
-    draw(found, temporary)
-    os.replace(temporary, out / "results.png")
+    with replaced(out / "results.png") as file:
+        draw(found, file)

@@ -55,7 +55,7 @@ def invented(
         RememError: the model gives none.
     """
     question = INSTRUCTION.format(question=row["question"], answer=row["answer"])
-    _, prompt = encoder.encode_prompt({**row, "question": question})
+    prompt = encoder.encode_prompt({**row, "question": question})
     prompt = {name: value.to(model.device) for name, value in prompt.items()}
     found: dict[str, None] = {}
     with torch.random.fork_rng(), evaluating(model):

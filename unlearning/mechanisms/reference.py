@@ -27,6 +27,7 @@ from torch import nn
 
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_whole
+from remem_tasks.reading import read_object
 from unlearning.data import EpochSampler, Pairs, Role
 from unlearning.forward import Answers, Forward, evaluating
 from unlearning.forward import answers as forward_answers
@@ -66,7 +67,7 @@ def kept(path: Path, made_from: Mapping[str, Any], name: str) -> Iterator[Kept]:
         made_from: data, weights, …; kept beside the value, and compared.
         name: of the value in the file.
     """
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    found = read_object(path, "remove it, and it is made again") if path.is_file() else {}
     same = {key: found.get(key) for key in made_from} == dict(made_from)
     file = Kept(found.get(name) if same else None)
     if read := file.value is not None:
@@ -135,13 +136,13 @@ def answers(
 
     Args:
         model: the trained one; with an adapter it is itself the reference, with the adapter off.
-        frozen: the reference of a model without an adapter.
+        frozen: the reference of a model without an adapter, in eval mode and where the inputs are.
         wanted: for `forward.answers`.
     """
     if not is_peft_model(model):
         if frozen is None:
             raise RememError("this loss needs a reference model: none was given")
-        return forward_answers(frozen.to(inputs["input_ids"].device).eval(), inputs, **wanted)
+        return forward_answers(frozen, inputs, **wanted)
     trained = [(value, value.requires_grad) for value in model.parameters()]
     try:
         with evaluating(model), model.disable_adapter():

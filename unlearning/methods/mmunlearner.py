@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from remem_tasks.errors import RememError
 from unlearning.mechanisms import saliency
 from unlearning.methods.grad_diff import GradDiff
 from unlearning.trainer import Option
@@ -12,6 +11,7 @@ class MMUnlearner(GradDiff):
     """grad_diff with each update multiplied by 1[(F_forget + e)/(F_keep + e) ≥ 1], F = mean squared gradient at the start."""
 
     name = "mmunlearner"
+    whole = True
     options: ClassVar = {
         "mm_rows": Option(64, "rows of each kind over which the squared gradients are averaged; 0: all"),
         "mm_keep_text": Option(False, "count the forget rows without their picture among what is kept"),
@@ -23,8 +23,6 @@ class MMUnlearner(GradDiff):
 
     def prepare(self):
         args, given = self.args, (self.forward, self.rows, self.encoder)
-        if self.sharded:
-            raise RememError(f"{self.name} needs whole weights: neither FSDP nor DeepSpeed")
         masks = saliency.masked_updates(*given, args.mm_rows, args.mm_keep_text, args.mm_epsilon)
         self.add_callback(masks)
         of = "; nothing of LoRA's A, which no gradient reaches at the start" if self.lora_weights else ""

@@ -19,7 +19,6 @@ from remem_tasks.benchmarks.clear.questions import chosen_questions
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
 from remem_tasks.benchmarks.view import RIGHT
-from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.source import check_fault_rate, picture_of, some_left
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
@@ -33,6 +32,7 @@ from remem_tasks.metrics import (
     truth_ratio_forget,
     truth_ratio_retain,
 )
+from remem_tasks.reading import parse_json, read_text
 from remem_tasks.whitebox import Secret, WhiteBoxRequest, WhiteBoxResult
 
 KINDS = ("caption", "name", "text", "faces", "world")

@@ -68,10 +68,11 @@ class Mllmu(Benchmark):
         if not context.white_box or "exposure" not in scoring.metrics or not doc["cloze"]:
             return None
         before = doc["cloze"].rstrip()
+        after = [*mllmu.BLANK.split(doc["question"]), ""][1]  # up to another blank
         asked = WhiteBoxRequest(
             doc["row_id"],
             row_name(doc),
-            secrets=(Secret(before, doc["cloze"][len(before) :] + doc["answer"]),),
+            secrets=(Secret(before, doc["cloze"][len(before) :] + doc["answer"], after=after),),
             **exposure.options(scoring),
         )
         # (Without a picture there would be nothing before the blank.)

@@ -155,7 +155,7 @@ class Remem(Benchmark):
             ]
             space = secret.text[: len(secret.text) - len(secret.text.lstrip())]
             chosen = exposure.some(others, context.scoring, doc["row_id"], place)
-            yield Secret(secret.before, secret.text, tuple(space + other for other in chosen))
+            yield Secret(secret.before, secret.text, tuple(space + other for other in chosen), secret.after)
 
     def images(self, doc: Mapping) -> list[Image.Image]:
         return [decode_image(doc["image"], row_name(doc))]

@@ -31,7 +31,7 @@ from remem_tasks.benchmarks.remem.perturbed import FEATURES as PERTURBED_FEATURE
 from remem_tasks.benchmarks.remem.schema import COLUMNS, SPLITS
 from remem_tasks.data.card import DRAWN, PHOTOGRAPHS, by_split, card
 from remem_tasks.errors import RememError
-from remem_tasks.files import check_empty, locked, partial_of, publish, rows_written, write_whole
+from remem_tasks.files import check_empty, locked, partial_of, publish, rows_written, write_json, write_whole
 from remem_tasks.forge import questions, scenes
 from remem_tasks.forge.contact_sheet import Strip, contact_sheet
 from remem_tasks.forge.faces import Face, random_look
@@ -39,6 +39,7 @@ from remem_tasks.forge.options import check_options, option_line
 from remem_tasks.forge.people import Person, make_people, other_values
 from remem_tasks.forge.people import stream as random_stream
 from remem_tasks.forge.portraits import find_portraits
+from remem_tasks.reading import read_object
 
 FEATURES = datasets.Features(
     {name: datasets.Image() if name == "image" else datasets.Value("string") for name in COLUMNS}
@@ -317,7 +318,7 @@ def forge(
             people[0], knobs.qa, knobs.single_hop_ratio, knobs.hops, random_stream(0)
         )
         started = work / "knobs.json"
-        if started.exists() and json.loads(started.read_text()) != record:
+        if started.exists() and read_object(started, f"remove '{work}'") != record:
             raise RememError(
                 f"'{work}' holds a stopped build with other knobs; remove it or repeat those knobs"
             )
@@ -328,8 +329,8 @@ def forge(
         shutil.rmtree(final, ignore_errors=True)
         counts = _assemble(parts, final, knobs)
         contact_sheet(_strips(people, parts), len(people)).save(final / "contact_sheet.png")
-        (final / "README.md").write_text(_card(knobs, counts, bool(portraits)))
-        (final / RECORD).write_text(json.dumps({**record, "rows": counts}, indent=1) + "\n")
+        write_whole(final / "README.md", _card(knobs, counts, bool(portraits)))
+        write_json(final / RECORD, {**record, "rows": counts})
         _check_written(final, counts)
         publish(final, out)
         shutil.rmtree(work)
@@ -358,10 +359,9 @@ def _check_written(folder: Path, counts: dict[str, int]) -> None:
 
 def _finished(out: Path, record: dict) -> dict[str, int] | None:
     """The rows of each split, if `out` holds a finished data set of these knobs."""
-    try:
-        found = json.loads((out / RECORD).read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    if not (out / RECORD).is_file():
         return None
+    found = read_object(out / RECORD)
     rows = found.pop("rows", None)
     return rows if found == record else None
 
@@ -371,6 +371,6 @@ def read_knobs(folder: str | Path) -> ForgeOptions | None:
     file = Path(folder, RECORD)
     if not file.is_file():
         return None
-    record = json.loads(file.read_text())
+    record = read_object(file)
     record.pop("rows", None)
     return None if record.pop("portraits", None) else ForgeOptions(**record)

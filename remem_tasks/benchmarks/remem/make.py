@@ -30,7 +30,7 @@ from remem_tasks.data.cells import emptiness, text_of, texts_of
 from remem_tasks.data.people import check_known, identity_key, look_alikes, nearest
 from remem_tasks.data.pictures import to_rgb
 from remem_tasks.errors import RememError
-from remem_tasks.files import new_folder
+from remem_tasks.files import new_folder, write_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 TEST_SHARE = 0.25  # of a person's pictures: shown in test only
@@ -384,7 +384,7 @@ def _write(folder: Path, splits: dict[str, list[dict]], card_of: Callable[[dict]
         if rows and (found := beside(rows, everybody)):
             save(PERTURBED, name, found, FEATURES)
             configs.setdefault(PERTURBED, []).append(name)
-    (folder / "README.md").write_text(card_of(by_split(FOLDERS, configs)), encoding="utf-8")
+    write_whole(folder / "README.md", card_of(by_split(FOLDERS, configs)))
 
 
 def make(
