@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from remem_tasks.terminal import clean, say
+from remem_tasks.terminal import say, short
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
@@ -39,7 +39,7 @@ class TooFewRows(RememError):
 
 
 LIMITS = {
-    errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+    errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
     errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.EIO, errno.ENOMEM, errno.ELOOP,
 }  # fmt: skip
 """What a system refuses: room, size, rights, names. No defect of this package."""
@@ -89,12 +89,12 @@ def exit_on_error(main: Callable[[], int | None], program: str) -> int:
         with sigterm_raises():
             return main() or 0
     except RememError as error:
-        say(f"{program}: error: {clean(error)}", file=sys.stderr)
+        say(f"{program}: error: {short(error)}", file=sys.stderr)
         return error.status
     except (OSError, MemoryError) as error:
         if (line := refused(error)) is None:
             raise
-        say(f"{program}: error: {clean(line)}", file=sys.stderr)
+        say(f"{program}: error: {short(line)}", file=sys.stderr)
         return 1
     except Terminated:
         say(f"{program}: terminated", file=sys.stderr)

@@ -14,6 +14,8 @@ from remem_tasks.errors import RememError
 
 MOST_BEGUN = 2**24
 """Characters of all beginnings of one answer together: an answer of 12,000 characters at every fifth."""
+MOST_SECRETS = 1000
+"""Of one row."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class WhiteBoxRequest:
             raise RememError(
                 f"{self.name}: its answer has {len(self.answer):,} characters, and MEMO would begin it "
                 f"{len(self.cuts):,} times: more than fits into memory"
+            )
+        if len(self.secrets) > MOST_SECRETS:
+            raise RememError(
+                f"{self.name}: {len(self.secrets):,} secrets in one row; at most {MOST_SECRETS:,} are asked for"
             )
 
     def content(self) -> dict:
@@ -139,5 +145,5 @@ class WhiteBoxResult:
             values: Mapping = json.loads(text)
             secrets = [SecretResult(**secret) for secret in values["secrets"]]
             return cls(values["continuations"], secrets, values["answers"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RememError(f"{name}: the engine's findings cannot be read ({error})") from error

@@ -6,9 +6,8 @@ python -m unlearning.flags > docs/flags.md
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from importlib.util import find_spec
 from typing import Any
 
 from trl import ModelConfig, SFTConfig
@@ -232,21 +231,6 @@ def page() -> str:
 def known() -> set[str]:
     """The flags that the installed releases of TRL and transformers have."""
     return {field.name for config in (SFTConfig, ModelConfig) for field in fields(config)}
-
-
-LOGGERS = {"tensorboard": ("tensorboard", "tensorboardX"), "azure_ml": ("azureml",), "flyte": ("flytekit",)}
-"""Name of a logger → packages of which one must be there, where that is not the name itself."""
-
-
-def check_loggers(names: str | Sequence[str] | None) -> None:
-    """Raise a RememError if `--report_to` names a logger whose package is not installed."""
-    for name in [names] if isinstance(names, str) else names or []:
-        packages = LOGGERS.get(name, (name,))
-        there = any(package.isidentifier() and find_spec(package) for package in packages)
-        if name not in ("none", "all") and not there:
-            raise RememError(
-                f"--report_to {name}: the package {packages[0]} is not installed (--report_to none logs to run.json alone)"
-            )
 
 
 if __name__ == "__main__":

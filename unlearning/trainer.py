@@ -20,10 +20,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from accelerate.utils import is_peft_model
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import TrainerCallback
-from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import SFTTrainer
 
@@ -335,7 +333,7 @@ class UnlearnTrainer(SFTTrainer):
         return Batch.of(answers, inputs)
 
     def losses_of(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """`loss`, and the figures that are logged beside it (scalars; NLL in nats a token)."""
+        """`loss`, and the figures that are logged beside it (scalars; NLL in nats per token)."""
         if batch.plain is not None:
             return {"loss": batch.plain.token_nll}
         figures = {}
@@ -522,6 +520,11 @@ class UnlearnTrainer(SFTTrainer):
         }
         with reference.kept(Path(args.output_dir) / reference.FILE, made_from, "nll") as file:
             if file.value is None:
+                if self.is_deepspeed_enabled and self.resumed_from:
+                    raise RememError(
+                        f"'{args.output_dir}' has lost its {reference.FILE}, which DeepSpeed cannot make again once it has "
+                        "loaded a checkpoint; start anew"
+                    )
                 size = args.per_device_eval_batch_size
                 file.value = reference.sequence_nll(self.forward, self.train_dataset, entries, size)
         return file.value
@@ -532,27 +535,20 @@ class UnlearnTrainer(SFTTrainer):
 
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         """As the base class; a sharded model is set up when it is placed, before a checkpoint is loaded into it."""
-        if not self.sharded:
-            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-        if self.is_fsdp_enabled:
+        fsdp = self.is_fsdp_enabled
+        if fsdp:
             sharding.choose_layers(self.model, self.accelerator)
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
-        self.set_up()
-        sharding.reshard(self.model)
-        if resume_from_checkpoint is not None:
-            self._load_sharded(resume_from_checkpoint)
+        resumed = None if fsdp else resume_from_checkpoint
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, resumed)
+        if self.sharded:
+            self.set_up()
+        if fsdp:
+            sharding.reshard(self.model)
+            if resume_from_checkpoint is not None:
+                self._load_from_checkpoint(resume_from_checkpoint, self.model_wrapped)
+                self._load_optimizer_and_scheduler(resume_from_checkpoint)
+                self._load_scaler(resume_from_checkpoint)
         return prepared
-
-    def _load_sharded(self, checkpoint: str) -> None:
-        """Weights, optimizer and scheduler of a checkpoint into a model that is placed."""
-        if self.is_deepspeed_enabled:
-            deepspeed_load_checkpoint(
-                self.model_wrapped, checkpoint, load_module_strict=not is_peft_model(self.model)
-            )
-        else:
-            self._load_from_checkpoint(checkpoint, self.model_wrapped)
-        self._load_optimizer_and_scheduler(checkpoint)
-        self._load_scaler(checkpoint)
 
     def train(self, resume_from_checkpoint=None, **kwargs):
         """As the base class; what is made from the model before unlearning is made first."""

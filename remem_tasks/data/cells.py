@@ -104,7 +104,7 @@ def _parsed(text: str) -> object:
     """The value of a text in brackets; the text itself where round or curly ones hold no texts."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         value = ast.literal_eval(_with_commas(ARRAY.sub(r"\1", text)))
@@ -132,9 +132,8 @@ def _with_commas(text: str) -> str:
             places.append(starts[token.start[0] - 1] + token.start[1])
         if token.type not in (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT):
             before = token.type
-    for place in reversed(places):
-        text = f"{text[:place]}, {text[place:]}"
-    return text
+    pieces = [text[start:end] for start, end in zip([0, *places], [*places, len(text)])]
+    return ", ".join(pieces)
 
 
 def is_written_list(text: object) -> bool:

@@ -212,7 +212,7 @@ def nested_column(
     for index, cell in enumerate(column.to_pylist()):
         try:
             found.append(pa.scalar(_in_texts(_read(cell), wanted), wanted))
-        except (ValueError, TypeError, SyntaxError, pa.ArrowException, RecursionError) as error:
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, pa.ArrowException) as error:
             raise RememError(
                 f"{where}, row {first + index}: column '{name}' holds nothing of the form {kind_in_words(wanted)} "
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
@@ -225,7 +225,7 @@ def _read(cell: object) -> object:
         return cell
     try:
         return json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ast.literal_eval(cell.strip())
 
 

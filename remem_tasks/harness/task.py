@@ -99,10 +99,16 @@ class BenchmarkTask(ConfigurableMessagesTask):
 
     request_style = "chat"
 
-    def __init__(self, config: dict | None = None, model_name: str | None = None, **unused) -> None:
+    def __init__(
+        self,
+        config: dict | None = None,
+        model_name: str | None = None,
+        benchmark: Benchmark | None = None,
+        **unused,
+    ) -> None:
         config = dict(config or {})
         config.pop("class", None)
-        self.benchmark = self._benchmark_of(config)
+        self.benchmark = benchmark or self._benchmark_of(config)
         self._system_instruction: str | None = None
         self.replies = self.failed_replies = 0
         self.said: Counter[str] = Counter()
@@ -153,7 +159,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         }
         self.serve(BackendCapabilities())
 
-    def serve(self, capabilities: BackendCapabilities) -> None:
+    def serve(self, capabilities: BackendCapabilities, computed: Mapping[str, str] | None = None) -> None:
         """Choose the scores that a backend can give; `remem_tasks.harness.plugin` calls it before a run.
 
         Without the call only what any backend can do is measured. The suite, and why a score is not
@@ -170,6 +176,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
             **self.config.metadata,
             "suite": scoring.record(),
             "not_available": dict(self.context.missing),
+            **({"computed": dict(computed)} if computed else {}),
         }
         if self.config.metric_list is None:
             for found in (

@@ -19,6 +19,7 @@ FUNCTIONS = [
     ("lmms_eval.evaluator", "evaluate", ("lm", "task_dict")),
     ("lmms_eval.__main__", "cli_evaluate", ()),
     ("lmms_eval.__main__", "cli_evaluate_single", ("args",)),
+    ("lmms_eval.__main__", "make_table", ("result_dict", "column")),
     ("lmms_eval.cli.dispatch", "main", ()),
     ("lmms_eval.cli.tasks_cmd", "run_tasks", ("args",)),
     ("lmms_eval.models.registry_v2", "ModelManifest", ("model_id", "simple_class_path", "chat_class_path")),
@@ -72,7 +73,6 @@ FUNCTIONS = [
     # unlearning/sharding.py
     ("accelerate.utils.fsdp_utils", "fsdp2_prepare_model", ("accelerator", "model")),
     ("accelerate", "PartialState._shared_state", ()),
-    ("transformers.integrations.deepspeed", "deepspeed_load_checkpoint", ("load_module_strict",)),
     ("trl", "TrlParser.parse_args_and_config", ("args",)),
     ("peft.tuners.tuners_utils", "check_target_module_exists", ("config", "key")),
     ("accelerate.commands.launch", "launch_command_parser", ()),

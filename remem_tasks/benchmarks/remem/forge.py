@@ -244,7 +244,7 @@ def _card(knobs: ForgeOptions, counts: dict[str, int], portraits: bool) -> str:
 `test` asks about everybody in new words, with pictures whose places and looks training never shows.
 The config `{PERTURBED}` has, row by row, paraphrased questions, a paraphrased answer, wrong answers and a refusal.
 
-![one row a person: training pictures, then test pictures](contact_sheet.png)
+![one row per person: training pictures, then test pictures](contact_sheet.png)
 """
     return card(
         by_split(FOLDERS, dict.fromkeys(CONFIGS, SPLITS)),
@@ -358,12 +358,24 @@ def _check_written(folder: Path, counts: dict[str, int]) -> None:
 
 
 def _finished(out: Path, record: dict) -> dict[str, int] | None:
-    """The rows of each split, if `out` holds a finished data set of these knobs."""
+    """The rows of each split, if `out` holds a finished data set of these knobs.
+
+    Raises:
+        RememError: it was finished, and is no longer whole.
+    """
     if not (out / RECORD).is_file():
         return None
     found = read_object(out / RECORD)
     rows = found.pop("rows", None)
-    return rows if found == record else None
+    if found != record:
+        return None
+    if not isinstance(rows, dict) or not all(type(count) is int for count in rows.values()):
+        raise RememError(f"'{out / RECORD}' does not say how many rows each split has; remove '{out}'")
+    try:
+        _check_written(out, rows)
+    except RememError as error:
+        raise RememError(f"{error}; remove '{out}', and it is built again") from error
+    return rows
 
 
 def read_knobs(folder: str | Path) -> ForgeOptions | None:
