@@ -178,7 +178,8 @@ class UnlearnConfig(SFTConfig):
     resume_without_state: bool = field(
         default=False,
         metadata={
-            "help": "Resume from a checkpoint that lost its optimizer, scheduler or random state; not exact."
+            "help": "Resume with other settings, or from a checkpoint that lost its optimizer, scheduler or random state; "
+            "not exact."
         },
     )
     picture_cache_mb: float = field(
