@@ -76,6 +76,7 @@ def sets_of_configs(
     training_rows: Callable[[str, str, str], datasets.Dataset],
     check_people: Callable[[str, str], None] | None = None,
     told: Sequence[str] = (),
+    alike: Sequence[str] = ("question", "answer"),
 ) -> TrainingRows:
     """The rows of a data set whose forget and retain sets are configs: a forget set has a retain set of its own.
 
@@ -85,6 +86,7 @@ def sets_of_configs(
         training_rows: (source, config, modality) to rows in the columns of ReMem.
         check_people: (source, forget set) raises a RememError if its people were never memorised, or are retained.
         told: to which `training_rows` adds what is to be told of faulty rows that it leaves out.
+        alike: columns in which no row to forget may be like one to retain.
     """
     if wanted.identity_rule:
         raise RememError("--identity_rule is for data in the shape of ReMem")
@@ -113,7 +115,7 @@ def sets_of_configs(
         kept_sets = [retain if name == usual else name for name in sets]
         return made(read(kept_sets))
     to_forget, kept = read([forget]), read([retain])
-    asked = [set(zip(rows["question"][:], rows["answer"][:])) for rows in (to_forget, kept)]
+    asked = [set(zip(*(rows[name][:] for name in alike))) for rows in (to_forget, kept)]
     if both := asked[0] & asked[1]:
         raise RememError(
             f"{source}: {len(both)} questions with one answer are in '{forget}' and in '{retain}', "
