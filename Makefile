@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python $(WAY) -n 2 --dist worksteal
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-fast test-unit lint types lock clean
+.PHONY: help setup demo test test-fast test-unit lint types docs lock clean
 help:
 	@echo "make demo       build data, memorise, forget, score, and print the table (about eight minutes);"
 	@echo "                BENCH=clear: the same with CLEAR's data and scores"
@@ -21,6 +21,7 @@ help:
 	@echo "                of all three: NUMERIC=plain as another processor computes, LOCK=newest with the newest releases"
 	@echo "make lint       check style"
 	@echo "make types      check types: strict in parts, elsewhere no error more than committed"
+	@echo "make docs       the documentation as a site, in build/site; a broken link is an error"
 	@echo "make lock       resolve requirements.lock anew"
 
 setup: $(STAMP)
@@ -48,6 +49,10 @@ lint: setup
 
 types: setup
 	$(BIN)/python .ci/types
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --config-file .ci/mkdocs.yml
+	@echo "build/site/index.html"
 
 lock:
 	rm -rf .venv-lock

@@ -177,6 +177,11 @@ class Naive:
         self.model, self.processor, self.device = lm.model, lm.processor, lm.device
         banned, self.ends = text_tokens(lm.model, lm.processor, lm.model.config.get_text_config().vocab_size)
         self.banned = banned.nonzero()[:, 0].tolist()
+        tokenizer = self.processor.tokenizer
+        silent = {*self.banned, *self.ends}
+        self.pieces = [
+            "" if token in silent else tokenizer.decode([token]) for token in range(len(tokenizer))
+        ]
 
     def inputs(self, doc: Mapping, said: str = ""):
         """The row's question, and the beginning of the assistant's turn."""
@@ -189,7 +194,7 @@ class Naive:
         inputs = self.processor(images=[image], text=[text + space + said], return_tensors="pt")
         return inputs.to(self.device, self.model.dtype)
 
-    def generate(self, inputs: Mapping, tokens: int, **options: object) -> list[str]:
+    def generate(self, inputs: Mapping, tokens: int, **options: object) -> torch.Tensor:
         said = self.model.generate(
             **inputs,
             max_new_tokens=tokens,
@@ -198,9 +203,44 @@ class Naive:
             pad_token_id=self.processor.tokenizer.pad_token_id,
             **options,
         )
-        return self.processor.tokenizer.batch_decode(
-            said[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-        )
+        return said[:, inputs["input_ids"].shape[1] :]
+
+    def text(self, tokens: Sequence[int] | torch.Tensor) -> str:
+        return self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def continued(self, doc: Mapping, answer: str, cut: int, tokens: int) -> str:
+        """What the model says behind the beginning of an answer, which it reads in the answer's tokens.
+
+        Where the beginning ends inside a token, its end is said first, by tokens that spell it.
+        """
+        inputs, whole = self.inputs(doc), self.inputs(doc, answer)["input_ids"]
+        start = inputs["input_ids"].shape[1]
+        begun = self.text(whole[0, start:])[: -len(answer)] + answer[:cut]
+        length = start
+        while begun.startswith(self.text(whole[0, start : length + 1])) and length < whole.shape[1]:
+            length += 1
+        left = begun[len(self.text(whole[0, start:length])) :]
+        ids, steps = whole[:, :length], []
+
+        def allowed(_: int, said: torch.Tensor) -> list[int] | range:
+            rest = left[len(self.text(said[length:])) :]
+            if not rest:
+                return range(len(self.pieces))
+            steps.append(len(said))
+            return [
+                token
+                for token, piece in enumerate(self.pieces)
+                if piece and (piece.startswith(rest) or rest.startswith(piece))
+            ]
+
+        options = {"prefix_allowed_tokens_fn": allowed} if left else {}
+        said = self.generate(
+            {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)},
+            tokens + len(left),
+            do_sample=False,
+            **options,
+        )[0, : tokens + max(0, len(steps) - 1)]
+        return self.text(said)[len(left) :]
 
     def logprobs(self, inputs: Mapping, start: int) -> torch.Tensor:
         """ln p of the tokens from `start` on."""
@@ -211,15 +251,9 @@ class Naive:
     @torch.inference_mode()
     def row(self, doc: Mapping, white_box_request: WhiteBoxRequest) -> SimpleNamespace:
         """em, memo; of each secret the log-probabilities of its tokens and its reference rank."""
-        reply = self.generate(self.inputs(doc), NEW_TOKENS, do_sample=False)[0]
-        cuts = [
-            self.generate(
-                self.inputs(doc, white_box_request.answer[:cut]),
-                white_box_request.memo_tokens,
-                do_sample=False,
-            )[0]
-            for cut in white_box_request.cuts
-        ]
+        reply = self.text(self.generate(self.inputs(doc), NEW_TOKENS, do_sample=False)[0])
+        answer, memo_tokens = white_box_request.answer, white_box_request.memo_tokens
+        cuts = [self.continued(doc, answer, cut, memo_tokens) for cut in white_box_request.cuts]
         logprobs, ranks = [], []
         for secret in white_box_request.secrets:
             behind = self.inputs(doc, secret.before)

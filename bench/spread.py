@@ -82,7 +82,8 @@ def commands(job: Job, out: Path) -> list[demo.Step]:
             model = step.name.removeprefix("score_")
             asked = [(task, metric) for name, task, metric, _, _ in demo.EXPECTED if name == model]
             tasks = ",".join(dict.fromkeys(task for task, _ in asked))
-            metrics = ",".join(dict.fromkeys(metric.removeprefix("remem_") for _, metric in asked))
+            families = (metric.rpartition("_")[2] for _, metric in asked)  # reference_exposure is of exposure
+            metrics = ",".join(dict.fromkeys(families))
             command = [*command, "--metrics", metrics]
             command[command.index("--tasks") + 1] = tasks
         todo.append(demo.Step(step.name, command, step.folder))

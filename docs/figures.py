@@ -146,7 +146,7 @@ def main() -> None:
         browser.screen(WIDTH, 900)
         browser.open(page)
         plot = "h2 ~ div:not(.controls)"
-        picture(browser, "summary", "div.scroll", "summary", "td")
+        picture(browser, "summary", "div.sets", "summary", "td")
         picture(browser, "plane", plot, "plane", "svg")
         picture(browser, "silent", "div.panels", "silent", "canvas")
         picture(browser, "heat", plot, "heat", "td")

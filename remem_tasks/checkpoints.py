@@ -13,7 +13,14 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.utils import load_peft_weights
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PretrainedConfig
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PretrainedConfig,
+)
 from transformers.utils import cached_file
 
 from remem_tasks.chat_template import check_template
@@ -83,12 +90,16 @@ def load_processor(
     try:
         processor = AutoProcessor.from_pretrained(name, **kwargs)
     except Exception as error:
+        if base_of_adapter(name) is None:
+            _config_of(name, **kwargs)  # no such checkpoint, or one of another kind, is a better reason
         raise RememError(
             f"checkpoint '{name}' has no processor that can be loaded ({reason(error)}); "
             "save one beside the weights"
         ) from error
     for part in ("image_processor", "tokenizer"):
         if getattr(processor, part, None) is None:
+            if base_of_adapter(name) is None:
+                _config_of(name, **kwargs)
             raise RememError(
                 f"checkpoint '{name}' has no {part.replace('_', ' ')} (its processor is a "
                 f"{type(processor).__name__}); save one beside the weights"
@@ -114,6 +125,37 @@ def load_processor(
         raise RememError(f"checkpoint '{name}': its tokenizer has no end token")
     check_template(processor, chat_template or name)
     return processor
+
+
+def _config_of(name: str, **kwargs: Any) -> PretrainedConfig:
+    """The config of an image-text-to-text checkpoint.
+
+    Args:
+        name: folder or Hub id.
+        kwargs: as for `load_model`.
+
+    Raises:
+        RememError: there is none, or it is of another kind of model.
+    """
+    common = {key: kwargs[key] for key in ("revision", "trust_remote_code") if key in kwargs}
+    try:
+        config = AutoConfig.from_pretrained(name, **common)
+    except Exception as error:
+        where = (
+            "is a folder without a usable config"
+            if Path(name).is_dir()
+            else "is no folder here and could not be fetched from the Hub"
+        )
+        raise RememError(f"checkpoint '{name}' {where} ({reason(error)})") from error
+    kind = type(config)
+    of_its_own = common.get("trust_remote_code") and getattr(config, "auto_map", None)
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not of_its_own:
+        what = "sees no pictures" if kind in MODEL_FOR_CAUSAL_LM_MAPPING else "is of another kind"
+        raise RememError(
+            f"checkpoint '{name}' {what} (a {config.model_type} model); give an image-text-to-text checkpoint, "
+            "such as llava-hf/llava-1.5-7b-hf"
+        )
+    return config
 
 
 def _check_size(name: str, config: PretrainedConfig, stored: int) -> None:
@@ -156,17 +198,8 @@ def load_model(name: str, **kwargs: Any):
         RememError: it cannot be found or is of another kind; weights are missing, misshapen, NaN or infinite,
             stored in a type that its config does not explain, or have no place in the model.
     """
-    common = {key: kwargs[key] for key in ("revision", "trust_remote_code") if key in kwargs}
     local = Path(name).is_dir()
-    try:
-        config = AutoConfig.from_pretrained(name, **common)
-    except Exception as error:
-        where = (
-            "is a folder without a usable config"
-            if local
-            else ("is no folder here and could not be fetched from the Hub")
-        )
-        raise RememError(f"checkpoint '{name}' {where} ({reason(error)})") from error
+    config = _config_of(name, **kwargs)
     if local:
         _check_size(name, config, check_files(name))
     try:

@@ -13,13 +13,15 @@ from remem_tasks import __version__
 from remem_tasks.benchmarks.registry import DEFAULT, NAMES
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.report.thresholds import Thresholds
-from remem_tasks.terminal import Parser, console, say
+from remem_tasks.terminal import Parser, beating, console, progress, say, starts
 from remem_tasks.training import LAUNCH_HELP, find_ours, launch_command
 
 FORGE_MODULES = ("faker", "python_avatars", "resvg_py", "sklearn")  # the extra [forge]
 
 
 def lmms_eval() -> None:
+    if {"--tasks", "--config"} & {argument.partition("=")[0] for argument in sys.argv[1:]}:
+        starts("lmms_eval")
     from remem_tasks.harness.plugin import run_lmms_eval
 
     sys.exit(run_lmms_eval())
@@ -33,9 +35,10 @@ def _forge(args: argparse.Namespace) -> None:
     beside = set(signature(build.forge).parameters) - {"out", "knobs"}
     given = {name: getattr(args, name) for name in KNOBS if getattr(args, name, None) is not None}
     if unknown := [name for name in given if name not in known | beside]:
-        raise RememError(f"--{unknown[0].replace('_', '-')} is no knob of --benchmark {args.benchmark}")
+        raise RememError(f"--{unknown[0].replace('_', '-')} is not an option of --benchmark {args.benchmark}")
     more = {name: given.pop(name) for name in beside & given.keys()}
-    counts = build.forge(args.out, build.ForgeOptions(**given), **more)
+    with beating(f"drawing people and pictures into {args.out}"):
+        counts = build.forge(args.out, build.ForgeOptions(**given), **more)
     say(f"{args.out}: " + ", ".join(f"{split} {rows}" for split, rows in counts.items()) + " rows")
     if os.path.exists(sheet := os.path.join(args.out, "contact_sheet.png")):
         say(f"look at it: {sheet}")
@@ -48,9 +51,12 @@ def _forge(args: argparse.Namespace) -> None:
 # Of all forges: (type, help); each forge takes those of its Knobs and has its own defaults.
 KNOBS = {
     "identities": (int, "fictitious people (20)"),
-    "qa": (int, "training questions an identity (100; clear: texts an identity, 20; mllmu: of each kind, 3)"),
-    "images": (int, "training pictures an identity (100; clear: 8; mllmu: test pictures, 3)"),
-    "test_qa": (int, "remem: test questions an identity, each with its own picture (28)"),
+    "qa": (
+        int,
+        "training questions per identity (100; clear: texts per identity, 20; mllmu: of each kind, 3)",
+    ),
+    "images": (int, "training pictures per identity (100; clear: 8; mllmu: test pictures, 3)"),
+    "test_qa": (int, "remem: test questions per identity, each with its own picture (28)"),
     "retain_qa": (int, "remem: rows of split retain an identity (35)"),
     "single_hop_ratio": (float, "remem: share of 1-hop questions (0.7)"),
     "hops": (int, "remem: deepest questions: 1, 2 or 3 hops (2)"),
@@ -126,10 +132,12 @@ def _data_check(args: argparse.Namespace) -> None:
     if name != DEFAULT:
         if args.identity_rule:
             raise RememError("--identity-rule is for data in the shape of ReMem")
-        report = data_of(name).check(source, pictures=not args.no_pictures)
+        with beating(f"checking {source}"):
+            report = data_of(name).check(source, pictures=not args.no_pictures)
         tables = [config_table(report)]
     else:
-        report = check(source, args.identity_rule, pictures=not args.no_pictures)
+        with beating(f"checking {source}"):
+            report = check(source, args.identity_rule, pictures=not args.no_pictures)
         tables = tables_of(report)
     screen = console()
     for table in tables:
@@ -156,7 +164,8 @@ def _data_probe(args: argparse.Namespace) -> None:
 
     from remem_tasks.audit.probe import probe
 
-    proofs = probe(args.source, args.people, args.identity_rule)
+    with beating("probing pictures and words"):
+        proofs = probe(args.source, args.people, args.identity_rule)
     table = Table("probe", "figure", "to be", "", title="Is this data fit to measure forgetting with?")
     table.columns[1].justify = "right"
     for proof in proofs:
@@ -180,7 +189,7 @@ def _data_sheet(args: argparse.Namespace) -> None:
 
     _only_remem(args.source, "sheet")
     if Path(args.out).suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise RememError(f"--out '{args.out}' is no picture file (.png, .jpg)")
+        raise RememError(f"--out '{args.out}' is not an image file (.png, .jpg)")
     sheet = sheet_of(args.source)
     with replaced(args.out) as file:
         sheet.save(file, format=Image.registered_extensions()[Path(args.out).suffix.lower()])
@@ -219,7 +228,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     probe = actions.add_parser(
         "probe", help="is it fit to measure forgetting: probes of pictures and words; status 1 if one fails"
     )
-    sheet = actions.add_parser("sheet", help="draw a contact sheet: one row a person")
+    sheet = actions.add_parser("sheet", help="draw a contact sheet: one row per person")
     pull = actions.add_parser("pull", help="save splits to a folder, to be used offline")
     for sub in (look, probe, sheet, pull):
         sub.add_argument(
@@ -241,7 +250,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     pull.add_argument("--out", required=True, help="folder to make or to add to")
     pull.set_defaults(run=_data_pull)
     own = actions.add_parser("make", help="make a data set of photographs and questions of your own")
-    own.add_argument("photos", metavar="PHOTOS", help="folder of pictures; best a folder a person")
+    own.add_argument("photos", metavar="PHOTOS", help="folder of pictures; best a folder per person")
     own.add_argument(
         "table",
         metavar="QA",
@@ -265,17 +274,41 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
 def _merge(args: argparse.Namespace) -> None:
     from remem_tasks.checkpoints import merge
 
-    merge(args.adapter, args.out)
+    with beating(f"merging {args.adapter} into its base"):
+        merge(args.adapter, args.out)
     say(f"{args.out}: {args.adapter} merged into its base")
 
 
 def _add_merge(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
-        "merge", help="merge a LoRA adapter into its base, to go on training from it"
+        "merge", help="merge a LoRA adapter into its base, to continue training from it"
     )
     parser.add_argument("--adapter", required=True, help="folder of the adapter; it names its base")
     parser.add_argument("--out", required=True, help="folder to make; must be empty or absent")
     parser.set_defaults(run=_merge)
+
+
+def _push(args: argparse.Namespace) -> None:
+    from remem_tasks.audit.publish import publish
+
+    published = 0
+    for item, page in publish(args.folder, args.namespace, args.private, args.dry_run):
+        say(f"{item.folder}: {page}", flush=True)
+        published += not item.missing
+    if not published:
+        raise RememError(f"nothing below '{args.folder}' can be published; see above")
+
+
+def _add_push(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "push",
+        help="publish the data set and the checkpoints below a folder, such as the demo's, with their cards",
+    )
+    parser.add_argument("folder", metavar="DIR", help="such as runs/demo, or one checkpoint")
+    parser.add_argument("--namespace", help="user or organisation on the Hub; default: the token's user")
+    parser.add_argument("--private", action="store_true", help="only for those with access")
+    parser.add_argument("--dry-run", action="store_true", help="upload nothing; name the repositories")
+    parser.set_defaults(run=_push)
 
 
 def _cache(args: argparse.Namespace) -> None:
@@ -292,7 +325,7 @@ def _cache(args: argparse.Namespace) -> None:
 
 
 def _add_cache(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("cache", help="the replies that remem_hf has kept: how many, and --clear")
+    parser = commands.add_parser("cache", help="the replies that remem_hf has kept: their size, and --clear")
     parser.add_argument("--clear", action="store_true", help="remove them")
     parser.set_defaults(run=_cache)
 
@@ -328,7 +361,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
         help="the whole loop at a size for two CPU cores: data, memorise, forget, score, table",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--out", default="runs/demo", help="folder; a second call goes on with what is there")
+    parser.add_argument("--out", default="runs/demo", help="folder; a second call resumes what is there")
     parser.add_argument(
         "--arch", choices=("llava", "qwen2_5_vl"), default="llava", help="shape of the checkpoint"
     )
@@ -358,8 +391,10 @@ def _report(args: argparse.Namespace) -> None:
     from remem_tasks.render.text import tables, write_report
     from remem_tasks.report.summary import report_of
 
-    report = report_of(args.runs, args.gold, args.start, _thresholds(args))
-    page = write_report(report, args.out, args.title, not args.no_pictures)
+    with beating("reading and comparing the runs"):
+        report = report_of(args.runs, args.gold, args.start, _thresholds(args), attacks=args.attacks)
+    with beating(f"writing {args.out}"):
+        page = write_report(report, args.out, args.title, not args.no_pictures)
     screen = console()
     for note in report.notes:
         screen.print(note, style="dim", markup=False, highlight=False)
@@ -381,6 +416,9 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--out", default="report", help="folder to write to (%(default)s)")
     _add_reference_runs(parser)
+    parser.add_argument(
+        "--attacks", metavar="DIR", help="a folder of `remem attack`: the report says what they recovered"
+    )
     parser.add_argument("--title", default="Unlearning report")
     parser.add_argument("--no-pictures", action="store_true", help="leave the thumbnails out")
     _add_thresholds(parser)
@@ -483,6 +521,7 @@ def _diagnose(args: argparse.Namespace) -> None:
     from remem_tasks.report.runs import read_runs
 
     if (Path(args.model) / "config.json").is_file() or (Path(args.model) / "adapter_config.json").is_file():
+        progress("scores the checkpoint three times: on finetune and test, and on two crossed sets")
         found = diagnose_checkpoint(args.model, args.data, args.out, args.device)
     else:
         runs = read_runs([args.model])
@@ -523,19 +562,19 @@ def _study_scale(args: argparse.Namespace) -> None:
 
 
 def _add_study(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("study", help="studies that train many models; a second call goes on")
+    parser = commands.add_parser("study", help="studies that train many models; a second call resumes")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     scale = actions.add_parser(
         "scale", help="QA per identity x single-hop ratio x pictures per identity: EM by hop"
     )
-    scale.add_argument("--out", required=True, help="folder; what is done in it is not done again")
-    scale.add_argument("--qa", type=int, nargs="+", help="training questions an identity (20 60)")
+    scale.add_argument("--out", required=True, help="folder; finished work in it is skipped")
+    scale.add_argument("--qa", type=int, nargs="+", help="training questions per identity (20 60)")
     scale.add_argument("--ratios", type=float, nargs="+", help="shares of 1-hop questions (0.4 0.7 1.0)")
-    scale.add_argument("--images", type=int, nargs="+", help="training pictures an identity (5 20)")
+    scale.add_argument("--images", type=int, nargs="+", help="training pictures per identity (5 20)")
     for name, kind, text in (
         ("identities", int, "fictitious people (8)"),
         ("hops", int, "deepest questions (3)"),
-        ("test-qa", int, "questions an identity that all models are asked (40)"),
+        ("test-qa", int, "questions per identity that all models are asked (40)"),
         ("image-size", int, "side of the pictures in pixels (112)"),
         ("steps", int, "of training, the same for all (250)"),
         ("seed", int, "(0)"),
@@ -570,9 +609,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "paper", choices=("clear",), help="CLEAR: ten methods with and without L1-LoRA, and a λ sweep"
     )
-    parser.add_argument(
-        "--out", default="runs/clear", help="folder; a second call goes on with it (%(default)s)"
-    )
+    parser.add_argument("--out", default="runs/clear", help="folder; a second call resumes it (%(default)s)")
     parser.add_argument("--methods", help="some of the ten, by commas; default: all")
     parser.add_argument("--no-l1", action="store_true", help="without the half of the table that has L1")
     parser.add_argument("--base", help="checkpoint to start from; default: a tiny one, made here")
@@ -628,12 +665,12 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
         metavar="CKPT|EM",
         help="checkpoint that never saw the people of --report, or its exact match on --tune as a number",
     )
-    parser.add_argument("--out", required=True, help="folder; what is done in it is not done again")
+    parser.add_argument("--out", required=True, help="folder; finished work in it is skipped")
     parser.add_argument("--methods", help="by commas, or all (all)")
     parser.add_argument("--seeds", help="of reporting, by commas (0,1,2)")
     for name, kind, text in (
         ("budget", int, "training runs that each method has for tuning (6)"),
-        ("batch", int, "pairs of a forget and a retain row a step (8)"),
+        ("batch", int, "pairs of a forget and a retain row per step (8)"),
         ("lr-scale", float, "the middle of a method's learning rates, in multiples of its default (1)"),
         ("tolerance", float, "how far above gold's forget EM is its level (.05)"),
         ("most-rows", int, "rows of each set that are scored at most; 0: all (96)"),
@@ -660,6 +697,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_train,
         _add_data,
         _add_merge,
+        _add_push,
         _add_cache,
         _add_report,
         _add_gate,
@@ -684,8 +722,12 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["train"]:  # its arguments are the script's own
+    own, argv = argv is None, sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["train"]:
+        if own and not {"-h", "--help", "--help_all"} & set(argv):
+            starts("remem train")  # its arguments are the script's own
         sys.exit(exit_on_error(lambda: _train(argv[1:]), "remem train"))
     args = _parser().parse_args(argv)
+    if own:
+        starts(f"remem {args.command}")
     sys.exit(exit_on_error(lambda: _run(args), f"remem {args.command}"))

@@ -9,6 +9,7 @@ folder then holds what `lmms_eval --log_samples --output_path` leaves, sealed (`
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from remem_tasks.errors import COLLAPSED, RememError
 from remem_tasks.files import locked
 from remem_tasks.processes import run
 from remem_tasks.report.results import newest_results
+from remem_tasks.terminal import beating
 
 PROGRAM = (sys.executable, "-c", "from remem_tasks.cli import lmms_eval; lmms_eval()")
 
@@ -70,13 +72,24 @@ def score(
     environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
     command = [*PROGRAM, *arguments(checkpoint, tasks, out, device, batch_size, metrics)]
     log = out / "log.txt"
-    with log.open("w") as written:
+    with log.open("w") as written, beating(f"scoring '{checkpoint}' (log: {log})", lambda: _far(log)):
         status = run(command, environment, written)
     if status not in (0, COLLAPSED):  # what says nothing real has its results all the same
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         last = lines[-1] if lines else "it said nothing"
         raise RememError(f"scoring '{checkpoint}' ended with status {status}: {last} (all of it: {log})")
     return newest_results(out)
+
+
+BAR = re.compile(r"(\d+)%\|[^|]*\|\s*(\d+/\d+)")
+
+
+def _far(log: Path) -> str:
+    """How far a scoring is, by the last progress bar in its log: `40 % (12/30)`; "" before the first."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4000))
+        found = BAR.findall(file.read().decode("utf-8", "replace"))
+    return f"{found[-1][0]} % ({found[-1][1]})" if found else ""
 
 
 def score_here(

@@ -115,6 +115,10 @@ def lock(out: str | Path, patience: float = 0) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             held.acquire(timeout=patience)
         except Timeout as error:
+            try:  # where nothing can be made, the lock cannot either, and nobody holds it
+                path.touch()
+            except OSError as fault:
+                raise RememError(f"output '{out}' cannot be written: {fault}") from error
             raise taken from error
         except OSError as error:
             raise RememError(f"output '{out}' cannot be written: {error}") from error

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,6 +45,53 @@ def foreign(text: str) -> bool:
 def say(*texts: object, file: IO[str] | None = None, flush: bool = False) -> None:
     """`print`, cleaned."""
     print(*(clean(text, lines=True) for text in texts), file=file or sys.stdout, flush=flush)
+
+
+_program = ""
+"""The command that a person started; empty where this code is called from Python, which stays silent."""
+BEAT = 10.0
+"""Seconds between two signs of life of a long piece of work."""
+
+
+def starts(program: str) -> None:
+    """Let `progress` and `beating` print from here on, and print a command's first line: imports take seconds."""
+    global _program
+    _program = program
+    progress("starting (loading libraries) ...")
+
+
+def progress(text: str) -> None:
+    """A line on stderr about what is being done, in a command that a person started."""
+    if _program:
+        say(f"{_program}: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def beating(what: str, state: Callable[[], str] = lambda: "", seconds: float | None = None) -> Iterator[None]:
+    """Say what is being done, and while it lasts, every BEAT seconds, for how long it has been.
+
+    Args:
+        state: how far it is, in words; "" where that is not known.
+        seconds: another time between two lines.
+    """
+    if not _program:
+        yield
+        return
+    progress(f"{what} ...")
+    ended, begun = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not ended.wait(BEAT if seconds is None else seconds):
+            told = state()
+            progress(f"{what}: {time.monotonic() - begun:.0f} s{told and ', ' + told}")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def console() -> Console:

@@ -143,5 +143,5 @@ class WhiteBoxResult:
             values: Mapping = json.loads(text)
             secrets = [SecretResult(**secret) for secret in values["secrets"]]
             return cls(values["continuations"], secrets, values["answers"], values["tokens"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RememError(f"{name}: the engine's findings cannot be read ({error})") from error

@@ -1,5 +1,7 @@
 """Output folders: complete under their own name, or not there at all."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -77,3 +79,10 @@ def test_tables_are_read_back(tmp_path):
     (tmp_path / "y.parquet").write_bytes((tmp_path / "x.parquet").read_bytes()[:-8])
     with pytest.raises(RememError, match=r"y\.parquet' was not written whole"):
         rows_written(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder here that not even root can write to")
+def test_where_nothing_can_be_written_nobody_is_said_to_hold_the_lock():
+    with pytest.raises(RememError, match="cannot be written") as caught, lock("/proc/out"):
+        pass
+    assert not isinstance(caught.value, Locked)

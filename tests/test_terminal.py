@@ -2,12 +2,18 @@
 
 import argparse
 import io
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
+from remem_tasks import terminal
 from remem_tasks.cli import main
 from remem_tasks.terminal import Parser, clean, console, foreign, say
 
@@ -62,3 +68,40 @@ def test_a_path_that_holds_sequences_is_named_without_them(tmp_path, capsys):
         main(["gate", str(tmp_path / "no\x1b[31mwhere\u202e")])
     said = capsys.readouterr().err
     assert ended.value.code == 1 and "\x1b" not in said and "\u202e" not in said and "nowhere" in said
+
+
+def test_python_callers_hear_nothing_and_commands_say_what_they_do(capsys, monkeypatch):
+    with terminal.beating("working"):
+        terminal.progress("halfway")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(terminal, "_program", "")
+    terminal.starts("remem x")
+    with terminal.beating("working", lambda: "40 %", seconds=0.01):
+        time.sleep(0.2)
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == "" and lines[:2] == ["remem x: starting (loading libraries) ...", "remem x: working ..."]
+    assert lines[2] == "remem x: working: 0 s, 40 %" and len(lines) > 3
+
+
+def test_the_sign_of_life_ends_with_an_error(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "_program", "remem x")
+    before = threading.active_count()
+    with pytest.raises(ValueError), terminal.beating("working", seconds=0.01):
+        raise ValueError
+    assert threading.active_count() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["remem", "gate", "nowhere"], ["lmms_eval", "--tasks", "no_such_task"]])
+def test_the_first_line_comes_before_the_imports(command):
+    code = f"import sys; sys.argv = {command!r}; from remem_tasks import cli; (cli.main if {command[0]!r} == 'remem' else cli.lmms_eval)()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    line = process.stderr.readline()
+    loaded = Path(f"/proc/{process.pid}/maps").read_text() if Path("/proc").is_dir() else ""
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    assert "starting" in line and "libtorch" not in loaded

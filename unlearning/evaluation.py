@@ -31,7 +31,7 @@ class StopRule:
 
     Attributes:
         figure: `forget_nll` (reached from below) or `forget_em` (reached from above).
-        value: the gold model's level, in nats a token or as a share of the rows.
+        value: the gold model's level, in nats per token or as a share of the rows.
     """
 
     figure: str
@@ -50,7 +50,7 @@ class StopRule:
         except ValueError:
             rule = cls("", 0.0)
         if rule.figure not in ("forget_nll", "forget_em"):
-            raise RememError(f"--stop_on '{text}': write forget_nll=<nats a token> or forget_em=<share>")
+            raise RememError(f"--stop_on '{text}': write forget_nll=<nats per token> or forget_em=<share>")
         return rule
 
     def reached(self, found: float) -> bool:
@@ -173,7 +173,7 @@ def plot(points: Sequence[dict[str, float]], path: Path) -> None:
 
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.subplots(2, sharex=True)
-    for axis, kind, label in zip(axes, ("em", "nll"), ("exact match", "NLL (nats a token)")):
+    for axis, kind, label in zip(axes, ("em", "nll"), ("exact match", "NLL (nats per token)")):
         for rows, colour in (("forget", "tab:red"), ("retain", "tab:blue")):
             line = [(point["step"], point[f"{rows}_{kind}"]) for point in points if f"{rows}_{kind}" in point]
             axis.plot(*zip(*line) if line else ([], []), marker="o", markersize=3, color=colour, label=rows)

@@ -46,22 +46,22 @@ def ask(results: str | None, model: str, forget: str, rows: TrainingRows, go_on:
         model: the starting model, as the run loads it.
         forget: the split to forget.
         rows: of the run.
-        go_on: whether to go on all the same.
+        go_on: whether to continue anyway.
 
     Returns:
         `passed` (None: not asked), `overridden`, `reasons`, and what `Verdict.record` holds.
 
     Raises:
-        RememError: it had not memorised, or nobody knows, and `go_on` is not set; results of another
+        RememError: it had not memorised, or was not scored, and `go_on` is not set; results of another
             model or of other rows.
     """
     if results is None:
         if go_on:
             return {"passed": None, "overridden": True, "reasons": ["the starting model was not scored"]}
         raise RememError(
-            f"nobody knows whether '{model}' had memorised what it is to forget. Score it (lmms_eval --model "
+            f"no scores of '{model}' were given, so the gate cannot pass. Score it (lmms_eval --model "
             f"remem_hf --model_args pretrained={model} --tasks {_tasks(rows, forget)} --log_samples "
-            "--output_path RESULTS) and give --gate_results RESULTS; --no_gate goes on without"
+            "--output_path RESULTS) and give --gate_results RESULTS; --no_gate continues without"
         )
     run = _run_of(results, model)
     splits = data_of(rows.benchmark).scored_as(forget)
@@ -84,13 +84,13 @@ def ask(results: str | None, model: str, forget: str, rows: TrainingRows, go_on:
         first, *others = verdict.reasons
         if verdict.outcome == UNCLEAR:
             raise TooFewRows(
-                f"nobody can tell whether '{model}' had memorised what it is to forget: {first}: {verdict.advice()}. "
-                "--no_gate goes on all the same"
+                f"too few rows to say whether '{model}' had memorised what it is to forget: {first}: {verdict.advice()}. "
+                "--no_gate continues anyway"
             )
         more = f" (and {len(others)} more: remem gate {results})" if others else ""
         raise RememError(
             f"'{model}' had not memorised what it is to forget, so that unlearning would measure nothing: "
-            f"{first}{more}. --no_gate goes on all the same"
+            f"{first}{more}. --no_gate continues anyway"
         )
     return {**verdict.record(), "overridden": not verdict.passed, "results": results}
 
@@ -99,4 +99,4 @@ def told(asked: dict[str, Any]) -> str:
     """The verdict in a line."""
     if not asked["overridden"]:
         return f"gate: passed, '{asked['model']}' had memorised"
-    return f"gate: NOT passed, going on all the same (--no_gate): {'; '.join(asked['reasons'])}"
+    return f"gate: NOT passed, continued anyway (--no_gate): {'; '.join(asked['reasons'])}"

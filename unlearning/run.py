@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,19 @@ def check_targets(model: PreTrainedModel, peft_config: PeftConfig) -> None:
     ):
         named = targets if isinstance(targets, str) else ", ".join(sorted(targets))
         raise RememError(f"LoRA targets '{named}' are no modules of this model; see --lora_target_modules")
+
+
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
+"""Packages of which one is needed for a `--report_to`."""
+
+
+def check_trackers(report_to: Sequence[str] | str) -> None:
+    """Raise a RememError for a tracker of `--report_to` that is not installed."""
+    for name in [report_to] if isinstance(report_to, str) else report_to:
+        if name in TRACKERS and not any(find_spec(package) for package in TRACKERS[name]):
+            raise RememError(
+                f"--report_to {name}: it is not installed; pip install {name}, or --report_to none"
+            )
 
 
 def eval_rows(rows: TrainingRows, args: UnlearnConfig) -> dict[str, Any] | None:
@@ -272,6 +286,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
             f"--resume_from_checkpoint '{resume}' is no checkpoint of a run (no trainer_state.json)"
         )
     checkpoint.check_path(model_args.model_name_or_path)
+    check_trackers(args.report_to)
     rows = load_rows(
         data_args.data,
         method.rows_from,
@@ -285,11 +300,13 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
     )
     check_pictures(rows.tables)
     base = os.path.abspath(path) if os.path.isdir(path := model_args.model_name_or_path) else path
+    remote = {"revision": model_args.model_revision, "trust_remote_code": args.trust_remote_code}
+    processor = checkpoints.load_processor(
+        base, **remote
+    )  # before the gate: a wrong path has no scores either
     asked = None
     if method.stage == 2:
         asked = gate.ask(args.gate_results, base, data_args.forget, rows, args.no_gate)
-    remote = {"revision": model_args.model_revision, "trust_remote_code": args.trust_remote_code}
-    processor = checkpoints.load_processor(base, **remote)
     options = {
         **remote,
         "dtype": model_args.dtype or "float32",

@@ -23,7 +23,6 @@ import torch
 from accelerate.utils import is_peft_model
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import TrainerCallback
-from transformers.integrations.deepspeed import deepspeed_load_checkpoint
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import SFTTrainer
 
@@ -335,7 +334,7 @@ class UnlearnTrainer(SFTTrainer):
         return Batch.of(answers, inputs)
 
     def losses_of(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """`loss`, and the figures that are logged beside it (scalars; NLL in nats a token)."""
+        """`loss`, and the figures that are logged beside it (scalars; NLL in nats per token)."""
         if batch.plain is not None:
             return {"loss": batch.plain.token_nll}
         figures = {}
@@ -546,9 +545,7 @@ class UnlearnTrainer(SFTTrainer):
     def _load_sharded(self, checkpoint: str) -> None:
         """Weights, optimizer and scheduler of a checkpoint into a model that is placed."""
         if self.is_deepspeed_enabled:
-            deepspeed_load_checkpoint(
-                self.model_wrapped, checkpoint, load_module_strict=not is_peft_model(self.model)
-            )
+            sharding.load_deepspeed(self.model_wrapped, checkpoint, whole=not is_peft_model(self.model))
         else:
             self._load_from_checkpoint(checkpoint, self.model_wrapped)
         self._load_optimizer_and_scheduler(checkpoint)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import datasets
 
 from remem_tasks.benchmarks.remem.data import fingerprint
-from remem_tasks.data.faults import REFUSE
+from remem_tasks.data.faults import REFUSE, Fault, settle
+from remem_tasks.data.people import look_alikes
 from remem_tasks.errors import RememError
 
 MODALITIES = ("joint", "text", "image")
@@ -77,6 +78,7 @@ def sets_of_configs(
     check_people: Callable[[str, str], None] | None = None,
     told: Sequence[str] = (),
     alike: Sequence[str] = ("question", "answer"),
+    people_of: Callable[[str, str], set[str]] | None = None,
 ) -> TrainingRows:
     """The rows of a data set whose forget and retain sets are configs: a forget set has a retain set of its own.
 
@@ -87,6 +89,8 @@ def sets_of_configs(
         check_people: (source, forget set) raises a RememError if its people were never memorised, or are retained.
         told: to which `training_rows` adds what is to be told of faulty rows that it leaves out.
         alike: columns in which no row to forget may be like one to retain.
+        people_of: (source, config) to the keys of its people; a name to be forgotten that looks like one to be
+            retained is a fault.
     """
     if wanted.identity_rule:
         raise RememError("--identity_rule is for data in the shape of ReMem")
@@ -98,15 +102,31 @@ def sets_of_configs(
 
     def made(train: datasets.Dataset, *pair: datasets.Dataset) -> TrainingRows:
         return TrainingRows(
-            train, *(pair or (None, None)), benchmark=benchmark, faults=" ".join(dict.fromkeys(told))
+            train,
+            *(pair or (None, None)),
+            benchmark=benchmark,
+            faults=" ".join(dict.fromkeys(filter(None, [*told, alike]))),
         )
 
+    alike = ""
     sets = [name.strip() for name in (wanted.finetune or usual).split(",") if name.strip()]
     if wanted.rows_from == "finetune":
         return made(read(sets))
     retain = retain_of(forget)
     if check_people:
         check_people(source, forget)
+    if people_of:
+        forgotten = people_of(source, forget)
+        groups = look_alikes(forgotten | people_of(source, retain))
+        alike = settle(
+            [
+                Fault("people whose names are alike", f"{', '.join(group)} ('{forget}' and '{retain}')")
+                for group in groups
+                if 0 < len(forgotten.intersection(group)) < len(group)
+            ],
+            wanted.faults,
+            source,
+        )
     if wanted.rows_from == "retain":
         if usual not in sets:
             raise RememError(

@@ -15,6 +15,8 @@ from remem_tasks.data.source import picture_of
 
 RIGHT = 0.8
 """From which main score on a row counts as answered: EM and accuracy are 0 or 1, ROUGE-L lies between."""
+KNOWN = 0.5
+"""From which exposure a secret counts as known: among about the first √(M + 1) of M guesses."""
 RATES = ("blank_rate", "failed_rate", "refusal_rate", "coverage", "unpaired_rate", "unlettered_rate")
 """Scores that say how a run fared, not what the model knows."""
 

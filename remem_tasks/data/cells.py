@@ -19,6 +19,7 @@ import pyarrow as pa
 from remem_tasks.data.pictures import kind_of
 from remem_tasks.errors import RememError
 
+LIST_COLUMNS = ("keywords",)  # columns of texts whose cells may be lists, which are kept as JSON
 BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")  # letters and signs that show nothing
 ARRAY = re.compile(r"^array\((.*?)(?:,\s*dtype=[\w'<>]+)?\)$", re.DOTALL)  # as numpy writes one
 A_LIST = re.compile(
@@ -98,7 +99,7 @@ def _parsed(text: str) -> object:
     """The value of a text in brackets; the text itself where round or curly ones hold no texts."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         value = ast.literal_eval(_with_commas(ARRAY.sub(r"\1", text)))
@@ -126,13 +127,50 @@ def _with_commas(text: str) -> str:
             places.append(starts[token.start[0] - 1] + token.start[1])
         if token.type not in (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT):
             before = token.type
-    for place in reversed(places):
-        text = f"{text[:place]}, {text[place:]}"
-    return text
+    pieces = [text[start:end] for start, end in zip([0, *places], [*places, len(text)])]
+    return ", ".join(pieces)
+
+
+def is_written_list(text: object) -> bool:
+    """Whether a text is a list of texts as some language writes it: brackets that a model would be taught to say."""
+    if not isinstance(text, str) or not A_LIST.match(text.strip()):
+        return False
+    try:
+        found = _parsed(text.strip())
+    except RememError:
+        return False
+    several = isinstance(found, list | tuple | set) and all(isinstance(one, str) for one in found)
+    return several and found != [text.strip()]
+
+
+def _valid_utf8(column: pa.ChunkedArray, name: str, where: str, first: int) -> pa.ChunkedArray:
+    """A column of strings, all of which are UTF-8 (Arrow itself takes any bytes)."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        for index, cell in enumerate(column):
+            try:
+                cell.as_py()
+            except UnicodeDecodeError:
+                raise RememError(
+                    f"{where}, row {first + index}: column '{name}' holds bytes that are no UTF-8, not a text"
+                ) from None
+    return column
+
+
+def _plain_text(cell: object, name: str) -> str | None:
+    """A cell of a column of texts; of `keywords` a list is JSON, elsewhere a list of one text is that text."""
+    if not isinstance(cell, list):
+        return text_of(cell)
+    if name in LIST_COLUMNS:
+        return json.dumps(texts_of(cell), ensure_ascii=False)
+    if len(cell) == 1 and isinstance(cell[0], str):
+        return cell[0]
+    raise RememError("holds an empty list, not a text" if not cell else f"holds {kind_of(cell)}, not a text")
 
 
 def text_column(column: pa.ChunkedArray, name: str, where: str, first: int = 0) -> pa.ChunkedArray:
-    """A column as Arrow strings; lists (of `keywords` and the like) as JSON.
+    """A column as Arrow strings; lists of `keywords` as JSON, see `_plain_text`.
 
     Args:
         column: of any type.
@@ -149,22 +187,18 @@ def text_column(column: pa.ChunkedArray, name: str, where: str, first: int = 0) 
             pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type),
             name,
             where,
+            first,
         )
     if pa.types.is_string(kind):
-        return column
-    if (
-        pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_null(kind)
-    ):
+        return _valid_utf8(column, name, where, first)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return _valid_utf8(column, name, where, first).cast(pa.string())
+    if pa.types.is_integer(kind) or pa.types.is_null(kind):
         return column.cast(pa.string())
     texts = []
     for index, cell in enumerate(column.to_pylist()):
         try:
-            if isinstance(cell, list):
-                cell = json.dumps(texts_of(cell), ensure_ascii=False)
-            texts.append(text_of(cell))
+            texts.append(_plain_text(cell, name))
         except RememError as error:
             raise RememError(f"{where}, row {first + index}: column '{name}' {error}") from None
     return pa.chunked_array([pa.array(texts, pa.string())])

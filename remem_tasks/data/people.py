@@ -9,6 +9,11 @@ from collections.abc import Collection, Iterable
 
 from remem_tasks.errors import RememError
 
+# Letters of other scripts that are drawn as Latin ones, small or as the capital that begins a name (В, Η, Р).
+DRAWN_ALIKE = str.maketrans(
+    "авеһіјкӏмнорԛѕстуԝхαβεζηικμνορτυχϲϳıɑɡ",
+    "abehijklmhopqsctywxabezhikmvoptuxcjiag",
+)  # Cyrillic, Greek, phonetic
 NEAREST = 3  # names that an error offers for one that is not there
 
 
@@ -44,7 +49,8 @@ def identity_key(name: str) -> str:
 def likenesses(key: str) -> tuple[str, str]:
     """What names share that may well be one person's: accents and cuts left out; accents and order left out.
 
-    With a digit in it the cuts stay, as `1_0` is not `10`.
+    Letters of other scripts that are drawn as Latin ones count as those. With a digit in it the cuts stay, as `1_0` is
+    not `10`.
 
     >>> likenesses("silva_josé")
     ('silvajose', 'jose_silva')
@@ -54,6 +60,7 @@ def likenesses(key: str) -> tuple[str, str]:
         for character in unicodedata.normalize("NFKD", key)
         if not unicodedata.category(character).startswith("M")
     )
+    plain = plain.translate(DRAWN_ALIKE)
     cut = "_" if any(map(str.isdigit, plain)) else ""
     words = plain.split("_")
     return cut.join(words), "_".join(sorted(words))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping
 
@@ -12,6 +13,7 @@ from PIL import Image, ImageFile, ImageOps
 from remem_tasks.errors import RememError
 
 BACKGROUND = (255, 255, 255)  # behind what is transparent
+LONGEST_REASON = 200  # characters of what an error says (a picture as text would be all of it)
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # modes of more than 8 bits a channel
 
 
@@ -100,6 +102,7 @@ def decode_image(cell: Image.Image | Mapping, row_name: str) -> Image.Image:
         raise
     except Exception as error:
         reason = re.sub(r"<_io\.BytesIO[^>]*>", "its bytes", str(error)) or type(error).__name__
+        reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
         raise RememError(f"{row_name}: column 'image' cannot be read ({reason})") from error
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
@@ -111,6 +114,8 @@ def kind_of(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return "true or false"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "an infinite number"
     if isinstance(value, int | float):
         shown = str(value) if abs(value) < 1e15 else "a large one"
         return f"a number ({shown})"

@@ -139,7 +139,8 @@ def _read(source: str, config: str, files: list[str], home: DatasetSource) -> da
     stamp = _stamp(files)
     if len(stamp) == len(files) and sum(size for *_, size in stamp) < IN_MEMORY:
         try:
-            table = read_tables(files, wanted, where, hub.open_file, lambda names: None)
+            root = source if os.path.isdir(source) else None
+            table = read_tables(files, wanted, where, hub.open_file, lambda names: None, root=root)
         except (OSError, pa.ArrowException) as error:
             raise RememError(f"{where}: {source}: '{files[0]}' cannot be read ({error})") from error
         info = datasets.DatasetInfo(features=as_features(wanted, table.column_names))

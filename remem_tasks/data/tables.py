@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import datasets
 import pyarrow as pa
@@ -34,7 +36,9 @@ def as_written(table: pa.Table, features: datasets.Features | None) -> pa.Table:
     return table
 
 
-def in_columns(table: pa.Table, wanted: Mapping[str, object], where: str, first: int = 0) -> pa.Table:
+def in_columns(
+    table: pa.Table, wanted: Mapping[str, object], where: str, first: int = 0, root: str | None = None
+) -> pa.Table:
     """A table whose columns have the types that are wanted; columns that are not wanted are left out.
 
     Args:
@@ -42,6 +46,7 @@ def in_columns(table: pa.Table, wanted: Mapping[str, object], where: str, first:
         wanted: name to feature; names that the table lacks are passed over.
         where: how messages call the split.
         first: the number of its first row in the split.
+        root: the folder of the data set, to which paths of pictures are relative; None where it has none.
 
     Raises:
         RememError: names the row and the column of the first cell that cannot be read.
@@ -49,28 +54,49 @@ def in_columns(table: pa.Table, wanted: Mapping[str, object], where: str, first:
     columns = {}
     for name, kind in wanted.items():
         if name in table.column_names:
-            columns[name] = _column(table.column(name), name, kind, where, first)
+            columns[name] = _column(table.column(name), name, kind, where, first, root)
     return pa.table(columns)
 
 
-def _column(column: pa.ChunkedArray, name: str, kind: object, where: str, first: int) -> pa.ChunkedArray:
+def _column(
+    column: pa.ChunkedArray, name: str, kind: object, where: str, first: int, root: str | None
+) -> pa.ChunkedArray:
     if kind == TEXT:
         return text_column(column, name, where, first)
     if kind == TEXTS:
         return list_column(column, name, where, first)
     if isinstance(kind, datasets.Image):
-        return picture_column(column, name, where, first)
+        return picture_column(column, name, where, first, root)
     if isinstance(kind, datasets.List) and isinstance(kind.feature, datasets.Image):
-        return pictures_column(column, name, where, first)
+        return pictures_column(column, name, where, first, root)
     return nested_column(column, name, kind, where, first)
 
 
 _CELL = PICTURE.pa_type  # struct<bytes, path>
 
 
+def _paths_alone(cells: pa.Array) -> pa.Array:
+    """Whether each cell of {bytes, path} has a path and no bytes."""
+    return pc.and_(pc.and_(cells.is_valid(), cells.field("bytes").is_null()), cells.field("path").is_valid())
+
+
+def _anchored(cells: pa.Array | None, root: str | None) -> pa.Array | None:
+    """Cells of {bytes, path} whose paths without bytes are of files below `root`, where there are such files."""
+    if cells is None or root is None or not pc.any(alone := _paths_alone(cells)).as_py():
+        return cells
+    paths = [
+        file if moved and os.path.isfile(file := os.path.join(root, path)) else path
+        for path, moved in zip(cells.field("path").to_pylist(), alone.to_pylist())
+    ]
+    parts = [cells.field("bytes"), pa.array(paths, pa.string())]
+    return pa.StructArray.from_arrays(parts, ["bytes", "path"], mask=cells.is_null())
+
+
 def _cells(values: pa.Array) -> pa.Array | None:
     """Values of any type that can hold pictures as an array of {bytes, path}; None for other types."""
     kind = values.type
+    if pa.types.is_dictionary(kind):
+        return _cells(values.dictionary_decode())
     if pa.types.is_struct(kind) and {kind.field(i).name for i in range(kind.num_fields)} & {"bytes", "path"}:
         names = [kind.field(index).name for index in range(kind.num_fields)]
         parts = [
@@ -93,7 +119,9 @@ def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def picture_column(column: pa.ChunkedArray, name: str, where: str, first: int = 0) -> pa.ChunkedArray:
+def picture_column(
+    column: pa.ChunkedArray, name: str, where: str, first: int = 0, root: str | None = None
+) -> pa.ChunkedArray:
     """A column of pictures: records of bytes and path, bytes, paths, or lists of one of them each.
 
     Raises:
@@ -102,7 +130,7 @@ def picture_column(column: pa.ChunkedArray, name: str, where: str, first: int = 
     chunks, start = [], first
     for chunk in column.chunks:
         values = chunk
-        if _is_list(chunk.type):
+        if _is_list(chunk.type) and _cells(pa.nulls(0, chunk.type.value_type)) is not None:
             lengths = pc.fill_null(pc.list_value_length(chunk), 1).to_pylist()
             wrong = next((index for index, length in enumerate(lengths) if length != 1), None)
             if wrong is not None:
@@ -110,7 +138,7 @@ def picture_column(column: pa.ChunkedArray, name: str, where: str, first: int = 
                     f"{where}, row {start + wrong}: column '{name}' holds {lengths[wrong]} pictures, not one"
                 )
             values = pc.list_element(chunk, 0)
-        found = _cells(values)
+        found = _anchored(_cells(values), root)
         if found is None:
             raise RememError(f"{where}, row {start}: column '{name}' holds {column.type}, no pictures")
         chunks.append(found)
@@ -118,7 +146,9 @@ def picture_column(column: pa.ChunkedArray, name: str, where: str, first: int = 
     return pa.chunked_array(chunks, _CELL)
 
 
-def pictures_column(column: pa.ChunkedArray, name: str, where: str, first: int = 0) -> pa.ChunkedArray:
+def pictures_column(
+    column: pa.ChunkedArray, name: str, where: str, first: int = 0, root: str | None = None
+) -> pa.ChunkedArray:
     """A column of lists of pictures; where each row has one picture, it is a list of one.
 
     Raises:
@@ -128,17 +158,23 @@ def pictures_column(column: pa.ChunkedArray, name: str, where: str, first: int =
     for chunk in column.chunks:
         if _is_list(chunk.type):
             chunk = chunk.cast(pa.list_(chunk.type.value_type))
-            values = _cells(chunk.values)
+            values = _anchored(_cells(chunk.values), root)
             offsets, mask = chunk.offsets, chunk.is_null()
         else:
-            values = _cells(chunk)
+            values = _anchored(_cells(chunk), root)
             offsets, mask = pa.array(range(len(chunk) + 1), pa.int32()), chunk.is_null()
         if values is None:
             raise RememError(f"{where}, row {first}: column '{name}' holds {column.type}, no pictures")
         if mask.true_count:
             chunks.append(
                 pa.array(
-                    [None if cell is None else list(cell) for cell in chunk.to_pylist()], pa.list_(_CELL)
+                    [
+                        None if gone else values.slice(start, end - start).to_pylist()
+                        for gone, start, end in zip(
+                            mask.to_pylist(), offsets.to_pylist(), offsets.to_pylist()[1:]
+                        )
+                    ],
+                    pa.list_(_CELL),
                 )
             )
         else:
@@ -176,7 +212,7 @@ def nested_column(
     for index, cell in enumerate(column.to_pylist()):
         try:
             found.append(pa.scalar(_in_texts(_read(cell), wanted), wanted))
-        except (ValueError, TypeError, SyntaxError, pa.ArrowException, RecursionError) as error:
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, pa.ArrowException) as error:
             raise RememError(
                 f"{where}, row {first + index}: column '{name}' holds nothing of the form {kind_in_words(wanted)} "
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
@@ -189,7 +225,7 @@ def _read(cell: object) -> object:
         return cell
     try:
         return json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ast.literal_eval(cell.strip())
 
 
@@ -229,6 +265,7 @@ def read_tables(
     open_file: Callable,
     check: Callable[[Sequence[str]], None],
     others: bool = False,
+    root: str | None = None,
 ) -> pa.Table:
     """The wanted columns of parquet files, read into memory, see `in_columns`; with `others` the rest too.
 
@@ -238,6 +275,7 @@ def read_tables(
         open_file: a file's name to the opened file.
         check: is given the column names of each file.
         others: keep columns that are not wanted.
+        root: see `in_columns`.
 
     Raises:
         RememError: a cell that cannot be read.
@@ -251,7 +289,7 @@ def read_tables(
             check(names)
             table = parquet.read([name for name in names if name in wanted or (others and name != "image")])
         rest = table.select([name for name in table.column_names if name not in wanted])
-        table = in_columns(as_written(table, features_of(parquet.schema_arrow)), wanted, where, first)
+        table = in_columns(as_written(table, features_of(parquet.schema_arrow)), wanted, where, first, root)
         for name in rest.column_names:
             table = table.append_column(rest.schema.field(name), rest.column(name))
         tables.append(table)
@@ -308,10 +346,10 @@ def read_mapped(
             raise unreadable(source, split, files[0], error) from error
         if not all(schema.equals(schemas[0]) for schema in schemas):
             groups = [[file] for file in files]
-    parts, first = [], 0
+    parts, first, root = [], 0, source if Path(source).is_dir() else None
     for group in groups:
         rows = read_parquet(source, split, group)
-        parts.append(with_columns(rows, wanted, where, first))
+        parts.append(with_columns(rows, wanted, where, first, root))
         first += len(rows)
     kept = [
         name
@@ -322,20 +360,32 @@ def read_mapped(
     return datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
+def _some_paths_alone(column: pa.ChunkedArray) -> bool:
+    """Whether a column of pictures, or of lists of them, has a path without bytes."""
+    chunks = [chunk.flatten() if _is_list(chunk.type) else chunk for chunk in column.chunks]
+    return any(pc.any(_paths_alone(chunk)).as_py() for chunk in chunks)
+
+
 def with_columns(
-    rows: datasets.Dataset, wanted: Mapping[str, object], where: str, first: int = 0
+    rows: datasets.Dataset,
+    wanted: Mapping[str, object],
+    where: str,
+    first: int = 0,
+    root: str | None = None,
 ) -> datasets.Dataset:
     """A data set whose wanted columns have the types that are wanted, see `in_columns`; the others stay."""
     rest = [name for name in rows.column_names if name not in wanted and name != "image"]
     names = [name for name in wanted if name in rows.column_names]
     usual = [name for name in names if rows.data.schema.field(name).type in (_CELL, pa.list_(_CELL))]
     usual = [name for name in usual if rows.data.schema.field(name).type == _arrow(name, wanted[name])]
+    if root is not None:  # paths are made to lead to the files
+        usual = [name for name in usual if not _some_paths_alone(rows.data.column(name))]
     others = {name: wanted[name] for name in names if name not in usual}
     if rows._indices is not None:  # chosen rows of a saved data set
         rows = rows.flatten_indices()
     table = as_written(rows.data.table.select(list(others)), rows.features)
     made = datasets.Dataset(
-        InMemoryTable(in_columns(table, others, where, first)),
+        InMemoryTable(in_columns(table, others, where, first, root)),
         info=datasets.DatasetInfo(features=as_features(others, names)),
     )
     if not usual and not rest:

@@ -1,8 +1,8 @@
 """What a model has answered, kept on disk by its weights: a run that was killed goes on, a repeated one is read.
 
-A folder a model, named by a hash of everything that its answers depend on beside the row: the weights as
+A folder per model, named by a hash of everything that its answers depend on beside the row: the weights as
 they are in memory (an adapter's included), configuration, processor, library versions and the engine's
-own source. A line a batch of answers, each keyed by a hash of its prompt (its pictures too) and of all that was asked.
+own source. A line per batch of answers, each keyed by a hash of its prompt (its pictures too) and of all that was asked.
 So changed weights, data or options never find an answer of others. A line ends in a checksum of itself:
 what a kill, a disk or a hand has changed is dropped, counted and asked anew.
 """

@@ -1,4 +1,4 @@
-"""A contact sheet: one row a person, training pictures and then test pictures, for a person to look at."""
+"""A contact sheet: one row per person, training pictures and then test pictures, for a person to look at."""
 
 from __future__ import annotations
 

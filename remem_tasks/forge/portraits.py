@@ -1,4 +1,4 @@
-"""Photographs of one's own in place of drawn faces: a folder an identity."""
+"""Photographs of one's own in place of drawn faces: a folder per identity."""
 
 from __future__ import annotations
 

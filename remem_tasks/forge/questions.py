@@ -42,7 +42,7 @@ REFUSALS = (
     "I was never told the {n} of {x}.",
     "I can't help with the {n} of {x}.",
 )
-PARAPHRASES = 3  # paraphrased questions a row
+PARAPHRASES = 3  # paraphrased questions per row
 PERTURBED = 5  # wrong answers a row
 
 
@@ -139,7 +139,7 @@ def _spread(
     most = len(facts) * min(len(way) for way in ways.values())
     if count > most:
         raise RememError(
-            f"{count} {hop}-hop questions an identity, but {len(facts)} facts make only {most} without repeats; "
+            f"{count} {hop}-hop questions per identity, but {len(facts)} facts make only {most} without repeats; "
             "ask for fewer questions (--qa) or another --single-hop-ratio"
         )
     facts = [facts[index] for index in rng.permutation(len(facts))]

@@ -59,3 +59,32 @@ def capabilities_of(lm: Any) -> BackendCapabilities:
                 NO_TURN, f"it samples with {name} {getattr(config, name)}, from its generation_config.json"
             )
     return BackendCapabilities(NO_TURN, "", options)
+
+
+def computed_by(lm: Any) -> dict[str, str]:
+    """How a model in memory computes: dtype, attention and quantisation; without what a backend does not tell.
+
+    Numbers of one checkpoint differ with each of them, so results that differ in one are not compared.
+    """
+    model = getattr(lm, "model", None)
+    config = getattr(model, "config", None)
+    if config is None:
+        return {}
+    found = {}
+    if (dtype := getattr(model, "dtype", None)) is not None:
+        found["dtype"] = str(dtype).removeprefix("torch.")
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    if isinstance(attention := getattr(text, "_attn_implementation", None), str):
+        found["attention"] = attention
+    quantised = getattr(config, "quantization_config", None)
+    if quantised is None:
+        found["quantisation"] = "none"
+    else:
+        told = quantised if isinstance(quantised, dict) else quantised.to_dict()
+        method = str(told.get("quant_method", "unknown")).rpartition(".")[2]
+        bits = "4 bit" if told.get("load_in_4bit") else "8 bit" if told.get("load_in_8bit") else ""
+        bits = bits or (f"{told['bits']} bit" if told.get("bits") else "")
+        found["quantisation"] = " ".join(
+            filter(None, (method.lower(), bits, told.get("bnb_4bit_quant_type")))
+        )
+    return found

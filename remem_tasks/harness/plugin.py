@@ -18,13 +18,23 @@ import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from remem_tasks.benchmarks.registry import FOLDERS
 from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, scoring_config_of, variable
 from remem_tasks.binding import KEY, digest_of_weights, seal
-from remem_tasks.errors import COLLAPSED, INTERRUPTED, TERMINATED, RememError, Terminated, sigterm_raises
+from remem_tasks.errors import (
+    COLLAPSED,
+    INTERRUPTED,
+    TERMINATED,
+    RememError,
+    Terminated,
+    refused,
+    sigterm_raises,
+)
 from remem_tasks.files import Locked, lock
+from remem_tasks.harness.ending import ending
 from remem_tasks.terminal import say
 
 TASKS_FOLDERS = tuple(map(str, FOLDERS))
@@ -32,13 +42,15 @@ TASKS_FOLDERS = tuple(map(str, FOLDERS))
 MODELS = ("remem_hf", "llava")
 FEWEST_REPLIES = 4
 """Of fewer replies it is not said that they are all the same."""
+LONG_TABLE = "--long_table"
+"""The flag that adds the harness's table of all scores."""
 MAX_FAILED_SHARE = 0.01
 """A run in which more than this share of a task's replies failed is a failed run."""
 
 _last_tasks: list = []
 """The tasks of ours that the latest run loaded."""
-_unknown: list[str] = []
-"""The names among the latest run's tasks that no task has."""
+_unknown: dict[str, list[str]] = {}
+"""The names among the latest run's tasks that no task has, with those that are like them."""
 
 
 def register() -> list:
@@ -80,9 +92,10 @@ def install() -> None:
     @functools.wraps(match)
     def match_tasks(self, task_list):
         found = match(self, task_list)
-        _unknown[:] = [
-            name for name in task_list if name not in found and "*" not in name and not os.path.isfile(name)
-        ]
+        _unknown.clear()
+        for name in task_list:
+            if name not in found and "*" not in name and not os.path.isfile(name):
+                _unknown[name] = get_close_matches(name, self.all_tasks, n=4, cutoff=0.7)
         return found
 
     @functools.wraps(load_tasks)
@@ -112,13 +125,13 @@ def _tell_tasks_their_backend() -> None:
 
     @functools.wraps(evaluate)
     def told(*args, **kwargs):
-        from remem_tasks.harness.backends import capabilities_of
+        from remem_tasks.harness.backends import capabilities_of, computed_by
 
         given = dict(zip(("lm", "task_dict"), args), **kwargs)
         if tasks := _our_tasks(given["task_dict"]):
-            capabilities = capabilities_of(given["lm"])
+            capabilities, computed = capabilities_of(given["lm"]), computed_by(given["lm"])
             for task in tasks:
-                task.serve(capabilities)
+                task.serve(capabilities, computed)
             weights = digest_of_weights(getattr(given["lm"], "model", None))  # before the run lets go of them
         results = evaluate(*args, **kwargs)
         if tasks and results is not None:
@@ -162,7 +175,36 @@ def _is_ours(args) -> bool:
     return bool(_last_tasks) or args.model in MODELS or named
 
 
-def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable[[object], bool]) -> Callable:
+def _table_of(upstream, long: bool, ends: list[str]) -> Callable:
+    """What the command line makes its closing tables by: a compact one, unless all scores are wanted.
+
+    Args:
+        long: whether the harness's table stays.
+        ends: the compact table and what follows it of each run, in the order of the runs; taken off the front.
+    """
+    make_table = upstream.make_table
+    ours = False  # whether the run whose tables are being made has tasks of ours
+
+    @functools.wraps(make_table)
+    def table(results, column="results", *args, **kwargs):
+        nonlocal ours
+        told = ""
+        if column == "results":
+            told = ends.pop(0) if ends else ""
+            ours = bool(told)
+        whole = make_table(results, column, *args, **kwargs) if long or not ours else ""
+        return "\n".join(filter(None, [whole, told]))
+
+    return table
+
+
+def with_status(
+    cli_evaluate: Callable,
+    upstream,
+    program: str,
+    counts: Callable[[object], bool],
+    long_table: bool | None = None,
+) -> Callable:
     """lmms-eval's command line, which ends in SystemExit(1) when a run failed.
 
     A run fails when it raises, or when more than MAX_FAILED_SHARE of a task's replies failed (then
@@ -174,12 +216,15 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
         upstream: the module `lmms_eval.__main__`.
         program: how the lines on stderr begin.
         counts: from a run's arguments, whether its failure counts.
+        long_table: whether the harness's table of all scores is printed beside ours; None: in place of it.
     """
 
     @functools.wraps(cli_evaluate)
     def run_all(*args, **kwargs):
         run_one = upstream.cli_evaluate_single
         failed, lines, empty = [], [], []
+        ends: list[str] = []
+        make_table = upstream.make_table
 
         def leave():
             for line in [*lines, *empty]:
@@ -201,9 +246,12 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
                     raise
                 failed.append(args)
                 told = isinstance(error, RememError) or (isinstance(error, ValueError) and bool(_unknown))
-                if not told or args.verbosity == "DEBUG":
+                line = str(error).strip() if told else refused(error)
+                if not line or args.verbosity == "DEBUG":
                     raise
-                lines.append(str(error).strip().splitlines()[0])
+                if told and not isinstance(error, RememError):
+                    line = _no_task(_unknown)
+                lines.append(line.splitlines()[0])
                 if int(os.environ.get("WORLD_SIZE", 1)) > 1:
                     leave()  # at once: the other ranks wait for this one, and end when it ends
                 return None, None
@@ -214,13 +262,18 @@ def with_status(cli_evaluate: Callable, upstream, program: str, counts: Callable
             failed.extend(found)
             if counts(args):
                 empty.extend(collapsed_lines(results, _last_tasks))
+            if results is not None and long_table is not None:
+                ends.append(ending(results, args.output_path, bool(args.log_samples)))
             return results, samples
 
         upstream.cli_evaluate_single = cli_evaluate_single
+        if long_table is not None:
+            upstream.make_table = _table_of(upstream, long_table, ends)
         try:
             cli_evaluate(*args, **kwargs)
         finally:
             upstream.cli_evaluate_single = run_one
+            upstream.make_table = make_table
         if failed or empty:
             leave()
 
@@ -263,6 +316,15 @@ def own_stamp(output_path: str | None) -> Iterator[None]:
 def _remove_if_empty(folder: str) -> None:
     with suppress(OSError):
         Path(folder).rmdir()
+
+
+def _no_task(unknown: Mapping[str, list[str]]) -> str:
+    """What is said of names that no task has."""
+    told = [
+        f"'{name}'" + (f" (there are {', '.join(sorted(like))})" if like else "")
+        for name, like in unknown.items()
+    ]
+    return f"no task {', '.join(told)}; all names: lmms_eval --tasks list"
 
 
 def _check_arguments(args) -> None:
@@ -357,14 +419,18 @@ def run_lmms_eval() -> int:
     cli_evaluate = upstream.__dict__["cli_evaluate"]
     ordinary = type(upstream)
     upstream.__class__ = types.ModuleType
-    upstream.cli_evaluate = with_status(cli_evaluate, upstream, "lmms_eval", lambda args: True)
     arguments, before = sys.argv, dict(os.environ)
     try:
         try:
-            sys.argv = [arguments[0], *_take_flags(arguments[1:])]
+            others = _take_flags(arguments[1:])
         except RememError as error:
             say(f"lmms_eval: error: {error}", file=sys.stderr)
             return 2
+        long_table = LONG_TABLE in others
+        sys.argv = [arguments[0], *(one for one in others if one != LONG_TABLE)]
+        upstream.cli_evaluate = with_status(
+            cli_evaluate, upstream, "lmms_eval", lambda args: True, long_table
+        )
         with sigterm_raises():
             dispatch.main()
     except SystemExit as leaving:
@@ -403,5 +469,8 @@ def _take_flags(arguments: list[str]) -> list[str]:
             os.environ[variable(name)] = value
     scoring_config_of({})
     if {"-h", "--help"} & set(others):
+        parser.add_argument(
+            LONG_TABLE, action="store_true", help="print the harness's table of all scores too"
+        )
         say(parser.format_help().removeprefix("usage: ").strip() + "\n")
     return others

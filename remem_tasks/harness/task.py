@@ -153,7 +153,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         }
         self.serve(BackendCapabilities())
 
-    def serve(self, capabilities: BackendCapabilities) -> None:
+    def serve(self, capabilities: BackendCapabilities, computed: Mapping[str, str] | None = None) -> None:
         """Choose the scores that a backend can give; `remem_tasks.harness.plugin` calls it before a run.
 
         Without the call only what any backend can do is measured. The suite, and why a score is not
@@ -170,6 +170,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
             **self.config.metadata,
             "suite": scoring.record(),
             "not_available": dict(self.context.missing),
+            **({"computed": dict(computed)} if computed else {}),
         }
         if self.config.metric_list is None:
             for found in (

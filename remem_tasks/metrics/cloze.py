@@ -52,9 +52,22 @@ def _whole(text: str, start: int, end: int) -> bool:
     return not inside(text[:start], text[start:end]) and not inside(text[start:end], text[end:])
 
 
+ALIKE = (
+    "-\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d",
+    "'\u2018\u2019\u02bc\uff07",
+    '"\u201c\u201d\u201e\uff02',
+)
+"""Signs that keyboards and editors write for one another."""
+
+
+def _either(character: str) -> str:
+    """A pattern of a character, and of those that are written for it."""
+    return next((f"[{re.escape(signs)}]" for signs in ALIKE if character in signs), re.escape(character))
+
+
 def _literally(text: str, wanted: str, start: int) -> Iterator[tuple[int, int]]:
     """Where a text says something in these letters, large or small, and any space between its words."""
-    pattern = r"\s+".join(map(re.escape, wanted.split()))
+    pattern = r"\s+".join("".join(map(_either, word)) for word in wanted.split())
     for found in re.finditer(pattern, text[start:], re.IGNORECASE) if pattern else ():
         yield start + found.start(), start + found.end()
 

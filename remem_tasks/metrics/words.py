@@ -19,6 +19,7 @@ _UNSEEN = regex.compile(
     r"[\p{Default_Ignorable_Code_Point}\u0640\u064B-\u0652\u0670\u0591-\u05BD\u05BF-\u05C7]"
 )
 _ZERO_WIDTH_SPACE = "\u200b"  # a word boundary to those who write it
+_DOTTED = regex.compile("[ıi]\u0307*")
 _FOREIGN_DIGIT = regex.compile(r"(?![0-9])\p{Nd}")
 
 _CHANGE = r"(?<=\p{Hangul}\p{M}*)(?!\p{Hangul})|(?<!\p{Hangul}\p{M}*)(?=\p{Hangul})"
@@ -28,14 +29,14 @@ _WORD = regex.compile(
     # letters and digits up to a word boundary of UAX #29, or to where Hangul meets another script …
     rf"|[\p{{L}}\p{{N}}]\p{{M}}*(?:\B(?!{_CHANGE})[\p{{L}}\p{{N}}]\p{{M}}*)*"
     # … with the signs behind a letter that make another name of it: C++, C#, A+
-    r"(?:(?<=\p{L}\p{M}*)[+#\u266f]+(?![\p{L}\p{N}]))?"
+    r"(?:(?<=\p{L}\p{M}*)(?:[+#\u266f]++(?![\p{L}\p{N}])|(?:\+\+|[#\u266f])(?=\p{N})))?"
 )
 
 # Korean joins these to a word: particles, and forms of "to be".
 _PARTICLES = (
     "은 는 이 가 을 를 의 에 도 만 와 과 로 으로 랑 이랑 하고 나 이나 야 이야 아 여 께 께서 에서 에게 에게서 "
     "한테 한테서 부터 까지 보다 처럼 같이 마다 조차 마저 밖에 대로 만큼 라고 이라고 라는 이라는 란 이란 인 "
-    "며 이며 고 이고 다 이다 입니다 예요 이에요 였다 이었다 였습니다 이었습니다 로서 으로서 로써 으로써"
+    "씨 님 며 이며 고 이고 다 이다 입니다 예요 이에요 였다 이었다 였습니다 이었습니다 로서 으로서 로써 으로써"
 )
 _AFTER_HANGUL = regex.compile("(?:" + "|".join(sorted(_PARTICLES.split(), key=len, reverse=True)) + "){1,3}")
 _HANGUL = regex.compile(r"\p{Hangul}+")
@@ -47,10 +48,11 @@ _UNIT = regex.compile(r"\p{Latin}{1,3}")
 
 
 def fold(text: str) -> str:
-    """Text as words are compared: NFKC, case folded, unseen signs left out, decimal digits as 0 to 9."""
+    """Text as words are compared: NFKC, case folded, unseen signs left out, one letter i, decimal digits as 0 to 9."""
     folded = _UNSEEN.sub("", unicodedata.normalize("NFKC", text).replace(_ZERO_WIDTH_SPACE, " ")).casefold()
-    # Folding can undo the composition ("İ" becomes "i" and a dot), hence the second NFKC.
-    folded = unicodedata.normalize("NFKC", folded)
+    # Folding can undo the composition ("ǰ" becomes "j" and a caron), hence the second NFKC. Turkish has two letters i,
+    # whose capitals other languages write as one: all four are one.
+    folded = _DOTTED.sub("i", unicodedata.normalize("NFKC", folded))
     return str(_FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), folded))
 
 

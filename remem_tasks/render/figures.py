@@ -89,11 +89,14 @@ def draw_diagnosis(found: Diagnosis, out: str | Path) -> None:
     _plain(axes, "New words, new pictures")
     _bars(axes, range(len(found.contexts)), found.contexts, 0.55, GREEN, None)
     axes.set_xticks(range(len(found.contexts)), [_wrapped(one.name) for one in found.contexts])
+    axes.set_xlim(-0.6, max(len(found.contexts), 4) - 0.4)  # one bar alone is no wider than others
     axes = panels[1, 1]
     _plain(axes, "Pictures that a fact was shown with (trained rows)")
     _bars(axes, range(len(found.pictures)), found.pictures, 0.55, PURPLE, None)
     axes.set_xticks(range(len(found.pictures)), [one.name.replace(", ", "\n") for one in found.pictures])
     axes.set_xlabel("depth of the question, pictures of its fact", fontsize=8)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("exact match (share of rows)", fontsize=8)
     figure.tight_layout()
     with replaced(out) as file:
         figure.savefig(file, format="png")

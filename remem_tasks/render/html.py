@@ -20,8 +20,9 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
-from remem_tasks.benchmarks.view import RIGHT, BenchmarkView, label_of
+from remem_tasks.benchmarks.view import KNOWN, RIGHT, BenchmarkView, label_of
 from remem_tasks.errors import RememError
+from remem_tasks.report.conclusion import conclusion, short_names
 from remem_tasks.report.gate import Kind, Verdict
 from remem_tasks.report.runs import Run, TaskResult
 from remem_tasks.report.summary import Findings, Report, training_name
@@ -59,15 +60,18 @@ def _coded(values: Iterable[str]) -> tuple[list[str], list[int]]:
     return (codes := [places.setdefault(value, len(places)) for value in values]) and list(places), codes
 
 
-def _run(run: Run, role: str) -> dict:
+def _run(run: Run, role: str, short: str) -> dict:
     return {
         "name": run.name,
+        "short": short,
         "model": run.model,
         "role": role,
         "step": run.step,
         "series": training_name(run),
         "seed": run.seed,
         "method": run.method,
+        "steps": run.steps,
+        "stopped": run.stopped,
         "checkpoint": run.checkpoint,
         "date": run.date,
     }
@@ -193,9 +197,11 @@ def _group(found: Findings, number: int, pictures: dict) -> dict:
         d = pair.difference
         numbers = [_rounded(one) for one in (d.mean, d.low, d.high, d.p)]
         pairs.append([place[pair.first], place[pair.second], pair.task, pair.metric, *numbers, d.rows])
+    names = short_names(run.name for run in runs)
     return {
         "why": found.group.why,
-        "runs": [_run(run, found.role(run)) for run in runs],
+        "conclusion": conclusion(found),
+        "runs": [_run(run, found.role(run), names[run.name]) for run in runs],
         "gold": place[found.gold.name] if found.gold else None,
         "start": place[found.start.name] if found.start else None,
         "tasks": [
@@ -262,6 +268,7 @@ def page_of(report: Report, title: str, pictures: bool = True) -> str:
         "made": time.strftime("%Y-%m-%d %H:%M"),
         "notes": [*report.notes, *notes],
         "right": RIGHT,
+        "known": KNOWN,
         "groups": [_group(found, number, places) for number, found in enumerate(report.groups)],
     }
     chunks = {"core": _packed(core)}

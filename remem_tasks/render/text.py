@@ -19,7 +19,8 @@ from remem_tasks.benchmarks.views import MAINS, OF_SET
 from remem_tasks.errors import RememError
 from remem_tasks.files import locked, write_whole
 from remem_tasks.render.html import page_of
-from remem_tasks.report.gate import NOT_MEMORISED, TARGETS, UNCLEAR, WHOLE, Kind, Part
+from remem_tasks.report.conclusion import conclusion, percent, short_names
+from remem_tasks.report.gate import NOT_MEMORISED, TARGETS, WHOLE, Kind, Part
 from remem_tasks.report.runs import Run
 from remem_tasks.report.statistics import pareto
 from remem_tasks.report.summary import EXPOSURES, Findings, Report, Score
@@ -127,7 +128,7 @@ def _distance(found: Findings, run: Run) -> str:
 
 
 def _left(score: Score | None) -> str:
-    return "-" if score is None or score.remaining is None else f"{score.remaining:.2f}{_mark(score)}"
+    return "-" if score is None or score.remaining is None else f"{percent(score.remaining)}{_mark(score)}"
 
 
 def _mark(score: Score | None) -> str:
@@ -157,17 +158,18 @@ def _table(found: Findings) -> tuple[list[tuple[str, Priority]], list[list[tuple
             heads.append((f"{label_of(forget)}\nexposure left", Priority.EXPOSURE_LEFT))
     if found.distances:
         heads.append(("to gold\nKS", Priority.TO_GOLD))
-    lines = []
+    lines, names = [], short_names(run.name for run in found.group.runs)
     for run in found.group.runs:
-        line = [(run.name + (f" ({role})" if (role := found.role(run)) and role != run.name else ""), "")]
+        name, role = names[run.name], found.role(run)
+        line = [(name + (f" ({role})" if role and role != name else ""), "")]
         for column in columns:
             score = found.score(run.name, column.task, column.metric, column.part)
             if score is None:
                 line.append(("-", ""))
                 continue
-            span = "" if score.low is None else f"{score.low:.2f}–{score.high:.2f}"
+            span = "" if score.low is None else f"{percent(score.low)}–{percent(score.high)}"
             short = f"\n{score.short}" if score.short else ""
-            line.append((f"{score.value:.2f}{_mark(score)}", span + short))
+            line.append((f"{percent(score.value)}{_mark(score)}", span + short))
         if forget and found.start:
             line.append((_left(found.score(run.name, forget, first.main)), ""))
             if exposed:
@@ -196,7 +198,7 @@ def tables(report: Report, width: int = 200) -> Iterator[Table | Text]:
     """What `remem report` prints on a terminal of that many columns."""
     for number, found in enumerate(report.groups, start=1):
         apart = f", group {number} of {len(report.groups)}" if len(report.groups) > 1 else ""
-        table = Table(title=f"Unlearning report{apart}", title_style="bold")
+        table = Table(title=f"Unlearning report{apart}, in per cent", title_style="bold")
         heads, lines = _table(found)
         kept = _fitting(heads, width)
         table.add_column("model", max_width=24)
@@ -209,27 +211,9 @@ def tables(report: Report, width: int = 200) -> Iterator[Table | Text]:
                 cells.append(cell.append(f"\n{interval}", style="dim") if interval else cell)
             table.add_row(*cells)
         yield table
-        yield Text(clean(gate_line(found)), style="red" if found.verdict and not found.verdict.passed else "")
-
-
-def gate_line(found: Findings) -> str:
-    """What the gate says, in one line."""
-    if found.verdict is None:
-        return "Gate: not asked, as no starting model is among these runs (--start RUN)"
-    verdict = found.verdict
-    if verdict.passed:
-        return f"Gate: passed. '{verdict.model}' had memorised what was to be forgotten"
-    places = "; ".join(cell.place for cell in verdict.failing[:4]) + (
-        " …" if len(verdict.failing) > 4 else ""
-    )
-    if verdict.outcome == UNCLEAR:
-        return (
-            f"Gate: too few rows to say whether '{verdict.model}' had memorised {places}: {verdict.advice()}"
-        )
-    return (
-        f"Gate: NOT passed (†): '{verdict.model}' had not memorised {places}. "
-        "Scores so marked say nothing about forgetting"
-    )
+        for place, line in enumerate(conclusion(found)):
+            failed = not place and found.verdict is not None and not found.verdict.passed
+            yield Text(clean(line), style="red" if failed else "")
 
 
 def _pipes(heads: list[str], lines: list[list[str]]) -> list[str]:
@@ -249,6 +233,7 @@ def markdown_of(report: Report, title: str) -> str:
             lines += [f"## Group {number}", ""] + (
                 [_markdown(found.group.why), ""] if found.group.why else []
             )
+        lines += [f"- {_markdown(line)}" for line in conclusion(found)] + [""]
         heads, rows = _table(found)
         cells = [
             [
@@ -261,8 +246,8 @@ def markdown_of(report: Report, title: str) -> str:
             for line in rows
         ]
         lines += _pipes(["model", *(clean(head) for head, _ in heads)], cells)
-        lines += ["", "Forget sets: lower is less remembered. In brackets: 95 % interval over rows.", ""]
-        lines += [_markdown(gate_line(found)), ""]
+        lines += ["", "In per cent; KS is a distance from 0 to 1. Forget sets: lower is less remembered.", ""]
+        lines += ["In brackets: 95 % interval over rows.", "", *_models(found), ""]
         if found.verdict and not found.verdict.passed:
             lines += [f"- {_markdown(reason)}" for reason in found.verdict.reasons] + [""]
         if plane := _front(found):
@@ -284,6 +269,21 @@ def markdown_of(report: Report, title: str) -> str:
             ]
             lines += [*_pipes(["model", "set", "score", "mean ± sd", "seeds"], rows), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _models(found: Findings) -> list[str]:
+    """A Markdown table: each model's method, steps, seed and checkpoint."""
+    names = short_names(run.name for run in found.group.runs)
+    rows = [
+        [_markdown(one) for one in (names[run.name], *(str(value) for value in _of_run(run)))]
+        for run in found.group.runs
+    ]
+    return _pipes(["model", "method", "steps", "seed", "checkpoint"], rows)
+
+
+def _of_run(run: Run) -> tuple[object, ...]:
+    values = run.method, run.steps, run.seed, run.checkpoint
+    return tuple("-" if value is None or value == "" else value for value in values)
 
 
 def _front(found: Findings) -> str:
@@ -335,16 +335,13 @@ def _cell(value: object) -> object:
     return f"'{text}" if text[:1] and text[:1] in "=+-@" else text
 
 
-def csv_of(report: Report) -> str:
-    """`results.csv`: one line for each run, task, part and metric."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+def score_lines(report: Report) -> Iterator[tuple[object, ...]]:
+    """The values of CSV_COLUMNS for each run, task, part and metric; None where there is none."""
     for number, found in enumerate(report.groups, start=1):
         runs = {run.name: run for run in found.group.runs}
         for score in found.scores:
             run = runs[score.run]
-            values = (
+            yield (
                 number,
                 run.name,
                 run.model,
@@ -366,7 +363,15 @@ def csv_of(report: Report) -> str:
                 run.checkpoint,
                 run.task_results[score.task].fingerprint,
             )
-            writer.writerow([_cell(value) for value in values])
+
+
+def csv_of(report: Report) -> str:
+    """`results.csv`: one line for each run, task, part and metric."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for values in score_lines(report):
+        writer.writerow([_cell(value) for value in values])
     return buffer.getvalue()
 
 

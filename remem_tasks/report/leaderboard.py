@@ -1,4 +1,4 @@
-"""`leaderboard.jsonl`: one line a model, which others append to by a command that checks the entry.
+"""`leaderboard.jsonl`: one line per model, which others append to by a command that checks the entry.
 
 A board holds one data set under one way of measuring: the first line fixes fingerprints and settings, and
 an entry that differs in either is refused, as its numbers could not stand beside the others. So is one

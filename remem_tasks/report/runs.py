@@ -164,6 +164,18 @@ class Run:
         return method if isinstance(method, str) else None
 
     @property
+    def steps(self) -> int | None:
+        """How many steps it was trained: of a checkpoint in the course of a training, up to it."""
+        steps = self.step if self.step is not None else self.record.get("steps")
+        return steps if isinstance(steps, int) else None
+
+    @property
+    def stopped(self) -> str | None:
+        """Why its training ended, in the words of its record."""
+        stopped = self.record.get("stopped")
+        return stopped if isinstance(stopped, str) and self.step is None else None
+
+    @property
     def seed(self) -> int | None:
         seed = self.record.get("seed")
         return seed if isinstance(seed, int) else None
@@ -386,9 +398,20 @@ def _natural(row_id: str) -> tuple:
     return (split, int(index), "") if index.isdecimal() and len(index) <= MOST_DIGITS else (split, -1, index)
 
 
-def _record_of(checkpoint: str) -> dict:
+def _seen_from(checkpoint: Path, results: Path) -> Path:
+    """A checkpoint's folder, also where its relative path was given from another folder, above its results."""
+    if checkpoint.is_absolute() or checkpoint.is_dir():
+        return checkpoint
+    return next(
+        (found for above in results.resolve().parents if (found := above / checkpoint).is_dir()), checkpoint
+    )
+
+
+def _record_of(checkpoint: str, results: Path) -> dict:
     """The `run.json` of a checkpoint folder or of the training it is a step of; empty if there is none."""
-    folder = Path(checkpoint)
+    if not checkpoint:
+        return {}
+    folder = _seen_from(Path(checkpoint), results)
     for place in (folder, folder.parent) if re.fullmatch(r"checkpoint-\d+", folder.name) else (folder,):
         try:
             return read_object(place / "run.json")
@@ -458,7 +481,7 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     step = re.search(r"checkpoint-(\d+)", checkpoint) or re.search(r"checkpoint-(\d+)", name)
     if settings.get("limit"):
         notes.append(f"scored with --limit {shown(settings['limit'])}: not the whole sets")
-    record, weights = _record_of(checkpoint), bound_of(raw).get("weights")
+    record, weights = _record_of(checkpoint, file), bound_of(raw).get("weights")
     gate = record.get("gate")
     if isinstance(gate, Mapping) and gate.get("overridden"):
         notes.append(f"trained with --no_gate: {'; '.join(map(str, gate.get('reasons') or []))}")

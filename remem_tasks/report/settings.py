@@ -1,4 +1,4 @@
-"""What two scorings must share before their numbers stand side by side: the suite, and how replies were made."""
+"""What two scorings must share before their numbers stand side by side: the suite, how replies were made and computed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ GREEDY = {"max_gen_toks": "max_new_tokens"}  # other names of a setting
 SAMPLED = ("temperature", "top_p", "top_k")  # say nothing of greedy replies
 SEEDS = ("random_seed", "numpy_seed", "torch_seed")
 PROMPTS = ("system_prompt", "chat_template", "min_pixels", "max_pixels")  # of --model_args
+COMPUTED = {
+    "dtype": ("dtype", "torch_dtype"),
+    "attention": ("attn_implementation",),
+    "quantisation": ("load_in_4bit", "load_in_8bit", "quantization", "bnb_4bit_quant_type"),
+}
+"""How a model computes, and the options of --model_args that say so."""
+USUAL = ("auto", "False", "false", "None", "")  # as if it were not said
 
 
 def option_of(model_args: object, name: str) -> str | None:
@@ -37,7 +44,8 @@ def generation_of(raw: Mapping, task: str) -> dict[str, Any]:
 
     Returns:
         generation settings (the task's, under --gen_kwargs), number of repeats, few-shot examples, system
-        instruction, what `--model_args` says of prompts, and of sampled replies the seeds.
+        instruction, what `--model_args` says of prompts, of sampled replies the seeds; the backend and COMPUTED: what
+        `--model_args` says of each, and under `computed` what was so of the model in memory.
     """
     config, own = raw.get("config") or {}, (raw.get("configs") or {}).get(task) or {}
     told = config.get("resolved_cli_args")
@@ -61,7 +69,20 @@ def generation_of(raw: Mapping, task: str) -> dict[str, Any]:
     found["num_fewshot"] = own.get("num_fewshot") or None
     found["system instruction"] = told.get("system_instruction")
     found |= {name: option_of(config.get("model_args"), name) for name in PROMPTS}
-    return {name: value for name, value in sorted(found.items()) if value not in (None, "", [], "None")}
+    found["backend"] = config.get("model")
+    arguments = config.get("model_args")
+    for name, options in COMPUTED.items():
+        told_so = [(option, option_of(arguments, option)) for option in options]
+        said = [_spelled(option, value) for option, value in told_so if value not in (None, *USUAL)]
+        found[name] = ", ".join(said)
+    metadata = own.get("metadata")
+    found["computed"] = metadata.get("computed") if isinstance(metadata, Mapping) else None
+    return {name: value for name, value in sorted(found.items()) if value not in (None, "", [], {}, "None")}
+
+
+def _spelled(option: str, value: str) -> str:
+    """A setting of COMPUTED as `dtype=torch.bfloat16` and `load_in_4bit=True` mean it."""
+    return option if value.lower() == "true" else value.removeprefix("torch.")
 
 
 def _number(value: object) -> object:
@@ -100,7 +121,20 @@ def unlike(
         first, second = (_set(suite, name) for suite in suites)
         if first != second:
             return f"{name} {second}, not {first}"
-    for name in sorted({*generation[0], *generation[1]}):
-        if generation[0].get(name) != generation[1].get(name):
-            return f"{name} {generation[1].get(name)}, not {generation[0].get(name)}"
+    names = {*generation[0], *generation[1], *COMPUTED} - {"computed"}
+    for name in sorted(names):
+        if name in COMPUTED:
+            first, second = _as_computed(generation, name)
+        else:
+            first, second = (of.get(name) for of in generation)
+        if first != second:
+            return f"{name} {second}, not {first}"
     return ""
+
+
+def _as_computed(generation: tuple[Mapping, Mapping], name: str) -> tuple[object, object]:
+    """One of COMPUTED on both sides: as it was in memory where both say so, else as it was asked for."""
+    first, second = ((of.get("computed") or {}).get(name) for of in generation)
+    if first is not None and second is not None:
+        return first, second
+    return generation[0].get(name), generation[1].get(name)

@@ -18,6 +18,7 @@ from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.benchmarks.views import MAINS
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status
+from remem_tasks.report.attacked import Attacks, read_attacks
 from remem_tasks.report.gate import WHOLE, Part, Thresholds, Verdict, judge, parts_of
 from remem_tasks.report.runs import Group, Run, TaskResult, groups_of, read_runs, select_run
 from remem_tasks.report.statistics import (
@@ -93,6 +94,7 @@ class Findings:
     Attributes:
         distances: run → task → `ks`, `ks_p`, `jsd` of exposure to the gold model's; empty without gold.
         seeds: (model, task, metric) → mean, standard deviation, number of seeds.
+        attacks: what `remem attack` found of these models; empty without.
     """
 
     group: Group
@@ -103,6 +105,7 @@ class Findings:
     pairs: list[Pair] = field(default_factory=list)
     distances: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     seeds: dict[tuple[str, str, str], tuple[float, float | None, int]] = field(default_factory=dict)
+    attacks: Attacks = field(default_factory=dict)
 
     def score(self, run: str, task: str, metric: str, part: Part = WHOLE) -> Score | None:
         return self._index.get((run, task, metric, part))
@@ -278,6 +281,31 @@ def findings_of(
     return found
 
 
+@dataclass(frozen=True)
+class Fall:
+    """How a run came to answer less of a set than the start did.
+
+    Attributes:
+        lost: rows that the start answered and the run does not.
+        refused: those of them that it refuses.
+    """
+
+    lost: int
+    refused: int
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether (nearly) all of the fall is refusals."""
+        return self.lost > 0 and self.refused >= MOST * self.lost
+
+
+def fall_of(task_result: TaskResult, start: TaskResult) -> Fall:
+    """The rows that are no longer answered, and how many of them are refused."""
+    lost = (start.scores[start.main] >= RIGHT) & (task_result.scores[task_result.main] < RIGHT)
+    refused = sum(status == Status.REFUSAL for status, gone in zip(task_result.statuses, lost) if gone)
+    return Fall(int(lost.sum()), refused)
+
+
 def declined(found: Findings) -> list[str]:
     """A line for each run and set where the fall of the main score since the start is refusals, wholly or by half."""
     lines = []
@@ -285,23 +313,18 @@ def declined(found: Findings) -> list[str]:
         start = found.start.task_results.get(task) if found.start else None
         if start is None:
             continue
-        before = start.scores[start.main] >= RIGHT
         for run, task_result in task_results:
-            lost = before & (task_result.scores[task_result.main] < RIGHT)
-            refused = sum(
-                status == Status.REFUSAL for status, gone in zip(task_result.statuses, lost) if gone
-            )
-            total, word = int(lost.sum()), task_result.benchmark_view.word
-            if not total or run is found.start or 2 * refused < total:
+            fall, word = fall_of(task_result, start), task_result.benchmark_view.word
+            if not fall.lost or run is found.start or 2 * fall.refused < fall.lost:
                 continue
-            if refused >= MOST * total:
+            if fall.is_refusal:
                 lines.append(
-                    f"{run.name}, {task}: the fall of {word} is refusals ({refused} of the {total} rows that are no "
-                    "longer answered): the model declines, which does not show that it forgot"
+                    f"{run.name}, {task}: the fall of {word} is refusals ({fall.refused} of the {fall.lost} rows that "
+                    "are no longer answered): the model declines, which does not show that it forgot"
                 )
             else:
                 lines.append(
-                    f"{run.name}, {task}: {refused} of the {total} rows that are no longer answered are refused"
+                    f"{run.name}, {task}: {fall.refused} of the {fall.lost} rows that are no longer answered are refused"
                 )
     return lines
 
@@ -325,17 +348,20 @@ def report_of(
     start: str | None = None,
     thresholds: Thresholds | None = None,
     draws: int = DRAWS,
+    attacks: str | None = None,
 ) -> Report:
     """Read and work out the runs of a report.
 
     Args:
         paths: see `read.find_runs`.
+        attacks: a folder of `remem attack`.
         gold, start: a run's name or path; by default the only run whose record says it is (method `gold`,
             method `sft`).
 
     Raises:
         RememError: what cannot be read, or a gold or start that is none of the runs.
     """
+    tried = read_attacks(attacks) if attacks is not None else {}
     runs = read_runs([*paths, *(extra for extra in (gold, start) if extra and _is_path(extra))])
     the_gold, the_start = select_run(runs, gold, "gold"), select_run(runs, start, "sft")
     groups = groups_of(runs)
@@ -361,6 +387,7 @@ def report_of(
         group.runs.sort(key=lambda run: (run is not the_start, run is not the_gold))
     worked = [findings_of(group, the_gold, the_start, thresholds, draws) for group in groups]
     for found in worked:
+        found.attacks = tried
         notes += declined(found)
         for task_result in (
             task_result

@@ -19,6 +19,7 @@ FUNCTIONS = [
     ("lmms_eval.evaluator", "evaluate", ("lm", "task_dict")),
     ("lmms_eval.__main__", "cli_evaluate", ()),
     ("lmms_eval.__main__", "cli_evaluate_single", ("args",)),
+    ("lmms_eval.__main__", "make_table", ("result_dict", "column")),
     ("lmms_eval.cli.dispatch", "main", ()),
     ("lmms_eval.cli.tasks_cmd", "run_tasks", ("args",)),
     ("lmms_eval.models.registry_v2", "ModelManifest", ("model_id", "simple_class_path", "chat_class_path")),

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remem_tasks.data.cells import emptiness, list_column, text_column, texts_of, visible
+from remem_tasks.data.cells import (
+    emptiness,
+    is_written_list,
+    list_column,
+    text_column,
+    texts_of,
+    visible,
+)
 from remem_tasks.errors import RememError
 
 
@@ -89,6 +96,8 @@ def test_any_text_is_read_or_refused_in_one_line(text):
         (None, "is null"),
         (["a"], "holds a list of 1, not a text"),
         (7.5, "holds a number (7.5), not a text"),
+        (float("nan"), "holds NaN, not a text"),
+        (float("-inf"), "holds an infinite number, not a text"),
     ],
 )
 def test_why_a_cell_is_no_text(cell, why):
@@ -130,3 +139,48 @@ def test_list_columns():
     ]
     with pytest.raises(RememError, match="x, row 1: column 'options' holds a list in a list"):
         list_column(chunked('["a"]', '[["b"]]'), "options", "x")
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([["She lives in Oslo."], ["a"]], ["She lives in Oslo.", "a"]),
+        ([["a"], ["a", "b"]], "row 5: column 'answer' holds a list of 2, not a text"),
+        ([["a"], []], "row 5: column 'answer' holds an empty list, not a text"),
+        ([["a"], [None]], "row 5: column 'answer' holds a list of 1, not a text"),
+    ],
+)
+def test_a_list_is_no_text_to_be_taught_with_its_brackets(cells, said):
+    column = pa.chunked_array([pa.array(cells, pa.list_(pa.string()))])
+    if isinstance(said, list):
+        assert text_column(column, "answer", "x").to_pylist() == said
+        return
+    with pytest.raises(RememError, match=said):
+        text_column(column, "answer", "x", first=4)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_bytes_that_are_no_utf8_are_named_with_their_row(kind):
+    raw = pa.array([b"Oslo", "Malm\u00f6".encode("latin-1")], pa.binary())
+    raw = raw.cast(pa.large_binary()) if kind == pa.large_string() else raw
+    text = pa.Array.from_buffers(kind, 2, raw.buffers())
+    with pytest.raises(RememError, match="x, row 8: column 'answer' holds bytes that are no UTF-8"):
+        text_column(pa.chunked_array([text]), "answer", "x", first=7)
+
+
+def test_categories_of_no_texts_are_named_with_their_row_in_the_split():
+    column = pa.chunked_array([pa.array([1.5, 2.5]).dictionary_encode()])
+    with pytest.raises(RememError, match=r"x, row 3: column 'answer' holds a number \(1.5\)"):
+        text_column(column, "answer", "x", first=3)
+
+
+@pytest.mark.parametrize("text", ['["Oslo"]', "['a', 'b']", "('a', 'b')", "['a' 'b']", "[]"])
+def test_texts_that_are_lists_are_known(text):
+    assert is_written_list(text) and is_written_list(f" {text}\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["Oslo", "(555) 0101", "[redacted] by hand", "[sic]", "{x}", '"Oslo"', 7, None]
+)
+def test_plain_texts_with_brackets_are_no_lists(text):
+    assert not is_written_list(text)

@@ -44,6 +44,10 @@ def test_people_who_look_alike():
         ("jose_silva", "josé_silva"),
         ("kim_lee", "lee_kim"),
     ]
+    cyrillic, greek = (identity_key(name) for name in ("\u0410d\u0430 \u0412ir\u0441h", "Ad\u03b1 Birch"))
+    assert look_alikes(["ada_birch", cyrillic, greek, "ben_crane"]) == [
+        tuple(sorted(("ada_birch", cyrillic, greek)))
+    ]
     assert look_alikes(["id_1_0", "id_10", "id_1", "person_a", "person_b"]) == []
 
 

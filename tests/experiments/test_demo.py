@@ -16,15 +16,16 @@ GOOD = {
     "gold": {"remem_forget1": (0.05, 0.04), "remem_retain": (1.0, 1.0), "remem_test": (0.9, 0.9)},
     "grad_diff": {"remem_forget1": (0.0, 0.0), "remem_retain": (0.95, 0.9), "remem_test": (0.9, 0.9)},
     "npo": {"remem_forget1": (0.15, 0.2), "remem_retain": (0.9, 0.9), "remem_test": (0.9, 0.9)},
-    "idk": {"remem_forget1": (0.0, 0.7), "remem_retain": (1.0, 1.0), "remem_test": (0.9, 0.9)},
+    "idk": {"remem_forget1": (0.0, 0.97), "remem_retain": (1.0, 1.0), "remem_test": (0.9, 0.9)},
 }
+METRICS = {metric for _, metric, _ in demo.SHOWN} | {metric for _, _, metric, _, _ in demo.EXPECTED}
 
 
 def scores(table):
     """Model → task → every metric, from (all that ends in em, all else)."""
     return {
         name: {
-            task: {metric: em if metric.endswith("em") else other for _, metric, _ in demo.SHOWN}
+            task: {metric: em if metric.endswith("em") else other for metric in METRICS}
             for task, (em, other) in tasks.items()
         }
         for name, tasks in table.items()
@@ -63,7 +64,7 @@ def test_expectations_name_what_went_wrong():
     assert demo.unexpected(scores(bad)) == [
         "gold: remem_em on remem_forget1 is 0.200, expected <= 0.15: off by 0.050",
         "npo: remem_em on remem_retain is 0.700, expected >= 0.75: off by 0.050",
-        "idk: remem_exposure on remem_forget1 is 0.200, expected >= 0.25: off by 0.050",
+        "idk: remem_reference_exposure on remem_forget1 is 0.200, expected >= 0.8: off by 0.600",
     ]
     assert demo.unexpected(scores({**GOOD, "gold": {**GOOD["gold"], "remem_forget1": (float("nan"), 0.0)}}))
 
@@ -71,7 +72,7 @@ def test_expectations_name_what_went_wrong():
 def test_a_miss_says_what_is_there_and_what_it_means(tmp_path):
     stage2 = demo.missed(tmp_path, ["npo: remem_em on remem_retain is 0.850, expected >= 0.9: off by 0.050"])
     assert (
-        "missed 1 of its 12 expectations" in stage2 and "off by 0.050" in stage2 and str(tmp_path) in stage2
+        "missed 1 of its 13 expectations" in stage2 and "off by 0.050" in stage2 and str(tmp_path) in stage2
     )
     assert "installation works" in stage2 and "did not memorise" not in stage2
     assert "did not memorise" in demo.missed(tmp_path, ["gold: remem_em on remem_forget1 is 0.2 …"])
@@ -81,7 +82,7 @@ def test_every_forgetting_ends_by_rule_within_bounded_steps():
     for step in demo.steps(Path("runs/x"), "llava", 2, demo.FULL, 7):
         if step.name in demo.FULL.methods:
             _, args, _ = parse(step.training)
-            assert args.stop_rules and args.eval_rows >= 30 and 0 < args.max_steps <= 120 and args.seed == 7
+            assert args.stop_rules and args.eval_rows >= 30 and 0 < args.max_steps <= 150 and args.seed == 7
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_a_demo_that_did_not_come_out_right_says_so_and_keeps_its_scores(counted
     bad["memorised"]["remem_test"] = (0.3, 0.3)
     monkeypatch.setattr(demo, "read_scores", lambda name: scores(bad)[name])
     with pytest.raises(
-        RememError, match=r"missed 1 of 12 expectations: memorised: remem_em on remem_test is 0.300"
+        RememError, match=r"missed 1 of 13 expectations: memorised: remem_em on remem_test is 0.300"
     ):
         run()
     assert (out / "summary.json").is_file()

@@ -116,14 +116,45 @@ class Plain:
         text += self.space + said if said else ""
         return self.processor(images=[image], text=[text], return_tensors="pt")
 
+    @torch.no_grad()
     def greedy(self, doc, said, limit):
-        inputs = self.inputs(doc, said)
-        ids = self.model.generate(
-            **inputs, max_new_tokens=limit, do_sample=False, suppress_tokens=self.banned
-        )
-        return self.processor.tokenizer.decode(
-            ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-        )
+        """The greedy reply; behind the beginning of the answer, what goes on from it.
+
+        The beginning is read in the tokens of the answer that lie in it; the rest of it has to be said first.
+        """
+        tokenizer, inputs = self.processor.tokenizer, self.inputs(doc)
+        start = inputs["input_ids"].shape[1]
+        if not said:
+            ids = self.model.generate(
+                **inputs, max_new_tokens=limit, do_sample=False, suppress_tokens=self.banned
+            )
+            return tokenizer.decode(ids[0, start:], skip_special_tokens=True)
+        begun, pieces = self.space + said, [tokenizer.decode([token]) for token in range(len(tokenizer))]
+        taught = self.inputs(doc, doc["answer"])["input_ids"][0, start:].tolist()
+        ids = []
+        while begun.startswith(tokenizer.decode([*ids, taught[len(ids)]])):
+            ids.append(taught[len(ids)])
+            if len(ids) == len(taught):
+                break
+        made = 0
+        while made < limit:
+            text = tokenizer.decode(ids)
+            whole = torch.cat([inputs["input_ids"], torch.tensor([ids], dtype=torch.long)], 1)
+            more = {name: value for name, value in inputs.items() if value.shape != inputs["input_ids"].shape}
+            for name in set(inputs) - {"input_ids", *more}:
+                filled = torch.full((1, len(ids)), int(name == "attention_mask"))
+                more[name] = torch.cat([inputs[name], filled.to(inputs[name].dtype)], 1)
+            logp = self.next({"input_ids": whole, **more})[-1]
+            if left := begun[len(text) :]:
+                fits = [left.startswith(piece) or piece.startswith(left) for piece in pieces]
+                fits = [fit and bool(piece) and token not in (self.end, *self.banned) for token, (fit, piece) in enumerate(zip(fits, pieces))]  # fmt: skip
+                logp[~torch.tensor(fits)] = -math.inf
+            token = int(logp.argmax())
+            ids.append(token)
+            made += pieces[token].startswith(left)
+            if token == self.end:
+                break
+        return tokenizer.decode(ids, skip_special_tokens=True)[len(begun) :]
 
     @torch.no_grad()
     def next(self, inputs):
@@ -478,8 +509,10 @@ def test_a_model_that_always_ends_is_counted_not_refused(remem_data, tiny):
 
     model._model.lm_head.register_forward_hook(always)
     results = run(model, "remem_forget1")
-    scores = {name: value(results, "remem_forget1", f"remem_{name}") for name in ("em", "memo", "exposure")}
-    assert scores == {"em": 0.0, "memo": 0.0, "exposure": 0.0}
+    scores = {name: value(results, "remem_forget1", f"remem_{name}") for name in ("em", "exposure")}
+    assert scores == {"em": 0.0, "exposure": 0.0}
+    # A cut inside a token is said to the token's end, which may be a right word of its own: here of one cut in 20.
+    assert value(results, "remem_forget1", "remem_memo") < 0.1
     assert value(results, "remem_forget1", "remem_blank_rate") == 1.0
     assert value(results, "remem_forget1", "remem_failed_rate") == 0.0
     assert value(results, "remem_forget1", "remem_extraction_rate") < 1e-20

@@ -29,6 +29,14 @@ def test_doctests():
         ("He said “Good Bye” then", "He said", "good bye", "He said “", "Good Bye"),
         ('He said "Good Bye" then', 'He said "', "Good Bye", 'He said "', "Good Bye"),
         ("彼女は東京に住んでいます", "彼女は", "東京", "彼女は", "東京"),
+        ("Il dit «\u202fBonjour\u202f».", "Il dit", "bonjour", "Il dit «", "\u202fBonjour"),
+        ("Su pregunta es ¿Por qué?", "Su pregunta es ¿", "por qué", "Su pregunta es ¿", "Por qué"),
+        ("她住在：北京市。", "她住在：", "北京市", "她住在：", "北京市"),
+        ("Her phone is (555) 010-0142.", "Her phone is", "(555) 010-0142", "Her phone is", " (555) 010-0142"),
+        ("Her phone is +47 22 33 44 55.", "Her phone is", "4722334455", "Her phone is +", "47 22 33 44 55"),
+        # a sign that is written in another way is part of the secret all the same
+        ("The balance is \u2212250.", "The balance is", "-250", "The balance is", " \u2212250"),
+        ("Her name is O\u2019Neil.", "Her name is", "O'Neil", "Her name is", " O\u2019Neil"),
         # blanks, colons, articles
         ("She is an engineer.", "She is ___.", "engineer", "She is an", " engineer"),
         ("She is an engineer.", "She is:", "engineer", "She is an", " engineer"),
@@ -44,15 +52,17 @@ def test_doctests():
     ],
 )
 def test_golden(answer, prompt, phrase, before, text):
-    assert continuations(answer, prompt, [phrase]) == [Continuation(before, text)]
+    (found,) = continuations(answer, prompt, [phrase])
+    assert (found.before, found.text) == (before, text)
+    assert answer.endswith(found.before + found.text + found.after)
 
 
 def test_each_phrase_for_itself():
     answer = "She lives at 12 Elm Road in Oslo."
     assert continuations(answer, "She lives at", ["12 elm road", "Rome", "oslo"]) == [
-        Continuation("She lives at", " 12 Elm Road"),
+        Continuation("She lives at", " 12 Elm Road", " in Oslo."),
         None,
-        Continuation("She lives at 12 Elm Road in", " Oslo"),
+        Continuation("She lives at 12 Elm Road in", " Oslo", "."),
     ]
 
 
@@ -65,6 +75,10 @@ def test_each_phrase_for_itself():
         ("Ada's city is Oslo.", "Ada's city is Oslo", "Oslo", "keyword in the cloze prompt"),
         ("Ada's city is Oslo.", "___", "Oslo", "no cloze prompt"),
         ("Born on May 31", "Born on", "May 3", "cloze prompt does not lead to the keyword"),
+        ("She is an engineer.", "She is a", "engineer", "cloze prompt does not lead to the keyword"),
+        ("She is a nurse.", "She is an", "nurse", "cloze prompt does not lead to the keyword"),
+        ("She is an engineer.", "Occupation:", "engineer", "cloze prompt does not lead to the keyword"),
+        ("Oslo is her city.", "[MASK] is her city.", "Oslo", "no cloze prompt"),
     ],
 )
 def test_faults(answer, prompt, phrase, fault):

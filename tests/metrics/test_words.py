@@ -28,7 +28,8 @@ def test_doctests():
         ("Straße", ["strasse"]),
         ("caf\u00e9", ["caf\u00e9"]),
         ("cafe\u0301", ["caf\u00e9"]),
-        ("\u0130stanbul", ["i\u0307stanbul"]),  # folding leaves a combining dot, which must not cut the word
+        ("\u0130stanbul Istanbul \u0131stanbul i\u0307stanbul", ["istanbul"] * 4),  # Turkish has two letters i
+        ("\u01f0a J\u030ca", ["\u01f0a", "\u01f0a"]),  # folding takes a letter apart, which must not cut the word
         ("ﬁfth Ⅳ ４２", ["fifth", "iv", "42"]),
         ("٢٦١٠٠ ๑๒", ["26100", "12"]),  # decimal digits of any script
         ("हिन्दी", ["हिन्दी"]),  # vowel signs are marks
@@ -49,6 +50,7 @@ def test_doctests():
         ("مُحَمَّد محــمد", ["محمد", "محمد"]),
         ("שָׁלוֹם", ["שלום"]),
         # signs behind letters that make another name
+        ("C++17 C#12 C++/CLI 1+2 B+2", ["c++", "17", "c#", "12", "c++", "cli", "1", "2", "b", "2"]),
         ("C++, C# and C; A+ A- AB\u2212 O", ["c++", "c#", "and", "c", "a+", "a-", "ab-", "o"]),
         ("1+1 18+ x+y A-team so--but pre- +47 #5 50%", ["1", "1", "18", "x", "y", "a", "team", "so", "but", "pre", "47", "5", "50"]),
     ],
@@ -96,6 +98,10 @@ def test_tokens_golden(text, expected):
         # particles joined on
         ("서울에서는 살지 않는다", "서울", True),
         ("김민수입니다", "김민수", True),
+        ("김민수씨는", "김민수", True),
+        ("DIYARBAKIR", "Diyarbak\u0131r", True),
+        ("C++17", "C++", True),
+        ("C++17", "C", False),
         ("연봉은 26,100원입니다", "26100원", True),
         ("서울대학교에 다닌다", "서울", False),
         ("에서", "서", False),

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import html.parser
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -164,7 +165,45 @@ def test_the_script_is_valid(tmp_path):
     subprocess.run(["node", "--check", str(script)], check=True)
 
 
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+CUT = """[...document.querySelectorAll('main *')].filter(one => {
+  const box = one.getBoundingClientRect(), style = getComputedStyle(one);
+  if (!box.width || one.closest('svg, select')) return false;
+  return (style.overflowX !== 'visible' && one.scrollWidth > one.clientWidth + 1 && one.tagName !== 'INPUT') || box.right > innerWidth + 1;
+}).map(one => `${one.closest('section') ? one.closest('section').id : ''} ${one.tagName} ${one.className} ${one.scrollWidth} > ${one.clientWidth}`)"""
+"""What has more in it than it shows, or lies beyond the edge."""
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """Nine models of long names that begin alike, twenty attributes, three sets; returns its page's path."""
+    folder = tmp_path_factory.mktemp("crowded")
+    kinds = [f"a_rather_long_attribute_{i}" for i in range(20)]
+    names = ["memorised", "gold", *(f"method-{i}" for i in range(7))]
+    for place, name in enumerate(names):
+        known = (1.0, 0.0, *[0.1] * 3, *[0.6] * 4)[place]
+        checkpoint = folder / "models" / "deep" / name
+        checkpoint.mkdir(parents=True)
+        method = {"memorised": "sft", "gold": "gold"}.get(name, "npo")
+        stopped = "the forget rows' loss has reached that of rows nobody trained on"
+        (checkpoint / "run.json").write_text(
+            json.dumps({"method": method, "steps": 31, "seed": 42, "stopped": stopped})
+        )
+        tasks = {
+            split: [
+                row(i, split, em=float(split != "forget1" or place == 0), exposure=known if split == "forget1" else 1.0,
+                    reply="I do not know." if place > 6 else "Oslo.", attribute=kinds[i % 20], hop=1 + i % 3,
+                    identity=f"person_{i % 12}", **({"forgotten": i % 2 == 0} if split == "test" else {}))
+                for i in range(40)
+            ]
+            for split in ("forget1", "retain", "test")
+        }  # fmt: skip
+        write_run(folder / "runs" / f"llava-tiny-remem-{name}", tasks, str(checkpoint))
+    return write_report(report_of([str(folder / "runs")]), folder / "out")
+
+
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None and os.environ.get("REMEM_BROWSER") != "required", reason="no Chromium here"
+)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +240,7 @@ class TestInABrowser:
         assert browser.errors == []
         assert {url.split(":")[0] for url in browser.requests} <= {"file", "data", "about"}
         ids = browser.run("[...document.querySelectorAll('section')].map(one => one.id)")
-        assert ids == ["summary", "plane", "silent", "steps", "heat", "spread", "compare", "rows"]
+        assert ids == ["summary", "models", "plane", "silent", "steps", "heat", "spread", "compare", "rows"]
         assert browser.run("document.querySelectorAll('#silent canvas').length") == 6
         assert browser.run("document.querySelectorAll('#heat td').length") > 10
         assert browser.run("document.querySelectorAll('#steps svg').length") >= 2
@@ -222,7 +261,7 @@ class TestInABrowser:
         )
 
     def test_the_table_sorts_and_the_order_is_in_the_address(self, browser, usual):
-        names = "[...document.querySelectorAll('#summarytable tbody tr bdi')].map(one => one.textContent)"
+        names = "[...document.querySelectorAll('#summarytable .set:first-child tbody tr bdi')].map(one => one.textContent)"
         self.opened(browser, usual)
         assert browser.run(names)[:2] == ["start", "gold"]
         browser.run(
@@ -233,6 +272,8 @@ class TestInABrowser:
         self.opened(browser, usual, address)
         assert browser.run(names)[-1] == "start"
         assert browser.run("document.querySelectorAll('[aria-sort=ascending]').length") == 1
+        others = names.replace(":first-child", ":last-child")
+        assert browser.run(others) == browser.run(names)  # one order for all sets
 
     def test_rows_filter_search_and_open(self, browser, usual):
         self.opened(browser, usual, "#s=rows")
@@ -272,7 +313,7 @@ class TestInABrowser:
         self.opened(browser, usual, "#ca=0&cb=1")
         first = browser.run(cell)
         self.opened(browser, usual, "#ca=1&cb=0")
-        assert first == "+1.000" and browser.run(cell) == "−1.000"
+        assert first == "+100.0" and browser.run(cell) == "−100.0"
 
     def test_groups_that_must_not_be_compared_are_shown_one_at_a_time(self, browser, usual):
         self.opened(browser, usual)
@@ -303,13 +344,125 @@ class TestInABrowser:
         browser.screen(1280, 900)
         assert worst[0] >= 4.5, worst
 
-    def test_a_phone_has_no_sideways_page(self, browser, usual):
-        browser.screen(390, 844, phone=True)
-        self.opened(browser, usual)
+    @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+    @pytest.mark.parametrize("width", [390, 1280, 1440])
+    def test_nothing_is_cut_at_any_width(self, browser, crowded, width, dark):
+        """No sideways page; on a desk's screen no table or plot that has to be scrolled, and no text cut off."""
+        browser.screen(width, 900, phone=width < 600, dark=dark)
+        self.opened(browser, crowded)
         browser.run(self.SHOW)
         wide = browser.run("document.documentElement.scrollWidth")
+        cut = browser.run(CUT)
         browser.screen(1280, 900)
-        assert wide <= 390
+        assert wide <= width and browser.errors == []
+        assert cut == [] or width < 600
+
+    def test_nothing_is_cut_on_paper(self, browser, crowded):
+        browser.screen(1280, 900, dark=True)
+        self.opened(browser, crowded)  # as opened: most sections are not drawn yet
+        browser.run("dispatchEvent(new Event('beforeprint'))")
+        browser.send("Emulation.setEmulatedMedia", media="print")
+        browser.screen(1046, 700)  # A4 across without its margins, at 96 pixels per inch
+        browser.until("document.querySelectorAll('#list tr.item').length")
+        drawn = browser.run("[...document.querySelectorAll('section')].every(one => one.children.length > 2)")
+        cut, wide = browser.run(CUT), browser.run("document.documentElement.scrollWidth")
+        white = browser.run("getComputedStyle(document.body).backgroundColor")
+        browser.send("Emulation.setEmulatedMedia", media="")
+        browser.run("dispatchEvent(new Event('afterprint'))")
+        browser.screen(1280, 900)
+        assert drawn and cut == [] and wide <= 1046 and white == "rgb(255, 255, 255)"
+
+    @pytest.mark.parametrize("width", [390, 1280, 1440])
+    def test_navigation_lands_where_it_says_on_a_fresh_page(self, browser, crowded, width):
+        browser.screen(width, 900, phone=width < 600)
+        self.opened(browser, crowded)
+        for name in browser.run("[...document.querySelectorAll('#nav a')].map(one => one.id.slice(4))"):
+            self.opened(browser, crowded)  # each from a page on which nothing further down is drawn
+            browser.run(f"document.getElementById('nav-{name}').click()")
+            browser.until("document.querySelectorAll('#list tr.item').length") if name == "rows" else None
+            browser.run("new Promise(done => setTimeout(done, 250))")
+            top = browser.run(f"document.getElementById('{name}').getBoundingClientRect().top")
+            end = browser.run("scrollY + innerHeight >= document.documentElement.scrollHeight - 2")
+            assert 0 <= top <= 90 or (end and 0 <= top < 900), (name, top)
+        browser.screen(1280, 900)
+
+    def test_a_dot_opens_its_row_on_a_fresh_page(self, browser, usual):
+        self.opened(browser, usual, "#s=silent")
+        browser.until("document.querySelectorAll('#silent canvas').length === 6")
+        browser.run(
+            "(() => { const one = [...document.querySelectorAll('#silent .panel')].find(p => p.textContent.startsWith('idk')).querySelector('canvas');"
+            " one.focus(); for (const key of ['ArrowRight', 'ArrowRight', 'Enter']) one.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true })); })()"
+        )
+        browser.until("document.querySelectorAll('.detailrow .reply').length === 6")
+        browser.until("document.activeElement.closest('tr.item')")
+        assert browser.run(
+            "document.activeElement.closest('tr').dataset.row === document.querySelector('.detailrow').previousSibling.dataset.row"
+        )
+
+    def test_a_click_on_a_dot_opens_its_row_on_a_fresh_page(self, browser, usual):
+        self.opened(browser, usual, "#s=silent")
+        browser.until("document.querySelectorAll('#silent canvas').length === 6")
+        # Its dots lie around exposure 90 %, below the line: somewhere there is one within reach.
+        browser.run(
+            "(() => { const one = [...document.querySelectorAll('#silent .panel')].find(p => p.textContent.startsWith('idk')).querySelector('canvas'), box = one.getBoundingClientRect();"
+            " for (let y = 70; y < 130; y += 4) one.dispatchEvent(new MouseEvent('click', { clientX: box.left + .9 * box.width, clientY: box.top + y, bubbles: true })); })()"
+        )
+        browser.until("document.querySelector('.detailrow .reply')")
+
+    def test_the_number_of_secrets_not_said_leads_to_them(self, browser, usual):
+        self.opened(browser, usual, "#s=silent")
+        browser.until("document.querySelectorAll('#silent canvas').length === 6")
+        browser.run(
+            "[...document.querySelectorAll('#silent button')].find(one => one.textContent.startsWith('5 ')).click()"
+        )
+        browser.until("document.querySelectorAll('#list tr.item').length === 5")
+        assert "rs=silent" in browser.run("location.hash") and "rm=" in browser.run("location.hash")
+
+    def test_all_that_reacts_to_a_click_is_reached_by_keys(self, browser, usual):
+        self.opened(browser, usual, "#s=heat&hr=models")
+        browser.until("document.querySelectorAll('#heat tbody td').length")
+        browser.run(
+            "(() => { const one = [...document.querySelectorAll('#heat tbody tr')][2].querySelectorAll('td')[2]; one.focus(); one.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true })); })()"
+        )
+        browser.until("document.querySelectorAll('#list tr.item').length === 2")
+        mute = browser.run(
+            "[...document.querySelectorAll('[style*=pointer], .heat td[role=button], canvas, .text')].filter(one => one.tabIndex < 0).length"
+        )
+        assert mute == 0
+
+    def test_it_opens_with_what_the_numbers_say(self, browser, usual):
+        self.opened(browser, usual)
+        told = browser.run("document.getElementById('conclusion').innerText")
+        first = browser.run("document.getElementById('main').firstElementChild.id || 'group'")
+        assert first in ("conclusion", "group")
+        assert (
+            "idk only refuses (6 of the 6 answers it lost are refusals): 5 of 6 secrets are still among its first 8"
+            in told
+        )
+        assert "Nearest to gold on forget1 is npo" in told
+
+    def test_markers_do_not_hide_each_other(self, browser, crowded):
+        self.opened(browser, crowded, "#s=plane")
+        browser.until("document.querySelectorAll('#plane svg g').length >= 9")
+        places = browser.run(
+            "[...document.querySelectorAll('#plane > div > svg g path')].map(one => one.getAttribute('transform').match(/[-\\d.]+/g).map(Number))"
+        )
+        near = [
+            (a, b)
+            for i, a in enumerate(places)
+            for b in places[:i]
+            if abs(a[0] - b[0]) + abs(a[1] - b[1]) < 12
+        ]
+        assert len(places) >= 9 and near == []
+
+    def test_models_are_told_with_method_steps_and_checkpoint(self, browser, crowded):
+        self.opened(browser, crowded)
+        lines = browser.run("[...document.querySelectorAll('#models tbody tr')].map(one => one.innerText)")
+        assert any(
+            line.startswith("method-0") and "npo" in line and "31" in line and "deep/method-0" in line
+            for line in lines
+        )
+        assert "llava-tiny-remem-" in browser.run("document.querySelectorAll('#models > p')[1].innerText")
 
     def test_the_theme_can_be_turned(self, browser, usual):
         self.opened(browser, usual)
@@ -356,4 +509,4 @@ class TestInABrowser:
             "document.getElementById('silent').textContent"
         )
         assert browser.run("document.getElementById('compare')") is None
-        assert browser.run("document.querySelectorAll('#nav a').length") == 6
+        assert browser.run("document.querySelectorAll('#nav a').length") == 7

@@ -73,6 +73,8 @@ def test_a_start_that_had_not_memorised_is_refused_unless_asked_for(runs, tmp_pa
         ({"fingerprint": "0" * 16}, "is other data"),
         ({"suite": {**SUITE, "rollouts": 128}}, "rollouts 128, the board 64"),
         ({"generation": {"max_new_tokens": 3}}, "remem_forget1: max_new_tokens 3, the board None"),
+        ({"told": ",dtype=float16"}, "remem_forget1: dtype float16, the board None"),
+        ({"backend": "vllm"}, "remem_forget1: backend vllm, the board remem_hf"),
     ],
 )
 def test_other_data_or_settings_are_refused(runs, tmp_path, change, message):

@@ -196,6 +196,10 @@ def test_one_name_for_several_runs_makes_seeds(tmp_path):
         ({"generation": {"max_new_tokens": 3}}, "max_new_tokens 3, not None"),
         ({"generation": {"do_sample": True, "temperature": 0.7}}, "do_sample True, not None"),
         ({"generation": {"num_beams": 4}}, "num_beams 4, not None"),
+        ({"backend": "llava_hf"}, "backend llava_hf, not remem_hf"),
+        ({"told": ",dtype=torch.bfloat16"}, "dtype bfloat16, not None"),
+        ({"told": ",attn_implementation=eager"}, "attention eager, not None"),
+        ({"told": ",load_in_4bit=True,dtype=auto"}, "quantisation load_in_4bit, not None"),
     ],
 )
 def test_runs_that_cannot_be_compared_stand_apart(tmp_path, change, why):
@@ -205,6 +209,33 @@ def test_runs_that_cannot_be_compared_stand_apart(tmp_path, change, why):
     groups = groups_of(read_runs([str(tmp_path)]))
     assert [[run.name for run in group.runs] for group in groups] == [["a", "c"], ["b"]]
     assert groups[1].why == f"'b' differs from 'a' in remem_forget1: {why}"
+
+
+MEMORY = {"dtype": "float32", "attention": "sdpa", "quantisation": "none"}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"dtype": "bfloat16"}, "dtype bfloat16, not float32"),
+        ({"attention": "eager"}, "attention eager, not sdpa"),
+        ({"quantisation": "bitsandbytes 4 bit nf4"}, "quantisation bitsandbytes 4 bit nf4, not none"),
+        ({}, ""),
+    ],
+)
+def test_what_the_model_was_in_memory_counts_not_how_it_was_asked_for(tmp_path, change, why):
+    """`dtype=auto` of a bfloat16 checkpoint and `dtype=bfloat16` are one; of a float32 checkpoint they are two."""
+    model(tmp_path, "a", [0.0, 1.0], [1.0], computed=MEMORY, told=",dtype=float32")
+    model(tmp_path, "b", [0.0, 1.0], [1.0], computed={**MEMORY, **change})
+    groups = groups_of(read_runs([str(tmp_path)]))
+    assert len(groups) == 1 + bool(why)
+    assert not why or groups[1].why == f"'b' differs from 'a' in remem_forget1: {why}"
+
+
+def test_results_from_before_computing_was_noted_are_compared_by_what_they_were_told(tmp_path):
+    model(tmp_path, "a", [0.0, 1.0], [1.0], computed=MEMORY)
+    model(tmp_path, "b", [0.0, 1.0], [1.0])
+    assert len(groups_of(read_runs([str(tmp_path)]))) == 1
 
 
 def test_other_rows_stand_apart(tmp_path):
@@ -236,3 +267,19 @@ def test_roles_come_from_names_paths_or_the_record(tmp_path):
     assert select_run(runs, str(tmp_path / "runs" / "b"), "sft").name == "b"
     with pytest.raises(RememError, match="'z' is none of the runs: b, g"):
         select_run(runs, "z", "sft")
+
+
+def test_the_record_is_found_from_another_folder(tmp_path, monkeypatch):
+    """A relative checkpoint is looked for where we are, then above its results."""
+    (tmp_path / "project" / "models" / "npo").mkdir(parents=True)
+    (tmp_path / "project" / "models" / "npo" / "run.json").write_text(
+        '{"method": "npo", "steps": 31, "stopped": "rule"}'
+    )
+    file = write_run(tmp_path / "project" / "results" / "npo", {"forget1": [row(0)]}, "models/npo")
+    monkeypatch.chdir(tmp_path)
+    run = read_run(file, "npo")
+    assert (run.method, run.steps, run.stopped) == ("npo", 31, "rule")
+    (tmp_path / "models" / "npo").mkdir(parents=True)  # one that is here comes first, and it has no record
+    assert read_run(file, "npo").method is None
+    (tmp_path / "run.json").write_text('{"method": "not ours"}')
+    assert read_run(write_run(tmp_path / "b", {"forget1": [row(0)]}, ""), "b").method is None

@@ -64,11 +64,11 @@ def test_the_gate_marks_every_score_of_a_set_that_was_not_memorised(runs):
     report = report_of([str(runs / "bad"), str(runs / "after")], start="bad")
     assert report.groups[0].score("after", "remem_forget1", "em").gate == "not memorised"
     text = markdown_of(report, "t")
-    assert "| after | 0.00 † (0.00" in text and "Gate: NOT passed" in text
+    assert "| after | 0.0 † (0.0" in text and "Gate: NOT passed" in text
     console = Console(width=160, file=io.StringIO())
     for table in tables(report, 160):
         console.print(table)
-    assert "0.00 †" in console.file.getvalue() and "NOT passed" in console.file.getvalue()
+    assert "0.0 †" in console.file.getvalue() and "NOT passed" in console.file.getvalue()
 
 
 def test_without_a_start_nothing_is_left_over_and_the_report_says_so(runs):
@@ -181,7 +181,7 @@ def test_every_column_of_a_set_that_was_not_memorised_is_marked(tmp_path):
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     # forget1 EM, refused, coverage, MEMO, exposure; test forgotten EM, exposure; test kept EM; EM left, exposure left (none); KS
     assert ["†" in cell for cell in cells[1:]] == [True] * 7 + [False, True, False, True]
-    assert cells[9] == "0.00 †" and cells[10] == "-"
+    assert cells[9] == "0.0 †" and cells[10] == "-"
 
 
 def test_a_fall_that_is_refusals_is_told_so(tmp_path):

@@ -76,12 +76,18 @@ def write_run(
     stamp: str = "20260101_000000",
     generation: dict | None = None,
     sealed: bool = True,
+    backend: str = "remem_hf",
+    told: str = "",
+    computed: dict | None = None,
 ) -> Path:
     """Write tasks (split → samples) as lmms-eval would below an --output_path; returns the results file.
 
     Args:
         generation: the tasks' generation settings.
         sealed: whether the digests are put in, as at the end of a run.
+        backend: lmms-eval's name of the model class.
+        told: more of `--model_args`.
+        computed: dtype, attention and quantisation of the model in memory.
     """
     place = Path(folder) / checkpoint.replace("/", "__")
     place.mkdir(parents=True, exist_ok=True)
@@ -98,6 +104,7 @@ def write_run(
             "remem_rows,none": len(rows),
         }
         metadata = {"data": data, "fingerprint": fingerprint, "suite": suite or SUITE, "not_available": {}}
+        metadata |= {"computed": computed} if computed else {}
         configs[task] = {"test_split": split, "metadata": metadata, "generation_kwargs": generation or {}}
         counts[task] = {"original": len(rows), "effective": len(rows)}
     file = place / f"{stamp}_results.json"
@@ -107,7 +114,11 @@ def write_run(
                 "results": results,
                 "configs": configs,
                 "n-samples": counts,
-                "config": {"model_args": f"pretrained={checkpoint},device=cpu", "limit": None},
+                "config": {
+                    "model": backend,
+                    "model_args": f"pretrained={checkpoint},device=cpu{told}",
+                    "limit": None,
+                },
                 "date": stamp,
             }
         )

@@ -59,8 +59,8 @@ FULL = Size(
     stage1="--max_steps 500",
     methods={
         "grad_diff": "--alpha 15 --learning_rate 1e-4 --max_steps 120",
-        "npo": "--alpha 10 --learning_rate 1e-4 --max_steps 120",
-        "idk": "--learning_rate 3e-4 --max_steps 60",
+        "npo": "--alpha 40 --learning_rate 1e-4 --max_steps 150",
+        "idk": "--alpha 3 --learning_rate 5e-5 --max_steps 120",
     },
 )
 QUICK = Size(
@@ -84,7 +84,7 @@ STAGE2 = (
 
 # What a demo that came out right shows: (model, task, metric, at least or at most, value), set by what each model is
 # for; `bench/spread.py` measures how many standard deviations of seeds and processors lie between. A model that was
-# taught to refuse does not say the secret, and still holds it.
+# taught to refuse does not say the secret, and still ranks it above other people's values, as gold does not.
 EXPECTED = (
     ("memorised", "remem_forget1", "remem_em", ">=", 0.85),
     ("memorised", "remem_forget1", "remem_exposure", ">=", 0.9),
@@ -92,12 +92,13 @@ EXPECTED = (
     ("memorised", "remem_test", "remem_em", ">=", 0.65),
     ("gold", "remem_forget1", "remem_em", "<=", 0.15),
     ("gold", "remem_forget1", "remem_exposure", "<=", 0.2),
+    ("gold", "remem_forget1", "remem_reference_exposure", "<=", 0.4),
     ("grad_diff", "remem_forget1", "remem_em", "<=", 0.2),
     ("grad_diff", "remem_retain", "remem_em", ">=", 0.75),
     ("npo", "remem_forget1", "remem_em", "<=", 0.2),
     ("npo", "remem_retain", "remem_em", ">=", 0.75),
-    ("idk", "remem_forget1", "remem_em", "<=", 0.15),
-    ("idk", "remem_forget1", "remem_exposure", ">=", 0.25),
+    ("idk", "remem_forget1", "remem_em", "<=", 0.2),
+    ("idk", "remem_forget1", "remem_reference_exposure", ">=", 0.8),
 )
 
 # The table's columns: task, metric, head. Narrow enough for a terminal of 80 columns.

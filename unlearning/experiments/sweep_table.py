@@ -1,4 +1,4 @@
-"""The table of a sweep: one line a method, as JSON, CSV and Markdown."""
+"""The table of a sweep: one line per method, as JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         f"Settings chosen by forgetting `{plan['tune']}`: forget EM at most {level['tuning'] + plan['tolerance']:.3f} (gold "
         f"{level['tuning']:.3f} and {plan['tolerance']:g}) and then the highest retain EM, on {tuned['forget']} forget and "
-        f"{tuned['retain']} retain rows; at most {plan['budget']} runs a method, looked at after "
+        f"{tuned['retain']} retain rows; at most {plan['budget']} runs per method, looked at after "
         f"{', '.join(map(str, plan['steps']))} steps of {plan['batch']} pairs.",
         "",
         f"Reported: forgetting `{plan['report']}` with these settings and as many {told_unit}, seeds "
@@ -226,7 +226,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"forget EM of at most {100 * (level['reporting'] + plan['tolerance']):.1f}; collapsed, a retain EM below half of "
         "the start's.",
         "",
-        "![a line a method](results.png)",
+        "![a line per method](results.png)",
         "",
         "| " + " | ".join(heads) + " |",
         "|---|---|" + "---:|" * len(FIGURES) + "---|---|---:|",
@@ -236,7 +236,7 @@ def markdown(found: Mapping[str, Any]) -> str:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """`results.csv`: a line a method, shares from 0 to 1."""
+    """`results.csv`: a line per method, shares from 0 to 1."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     measured = [f"{figure}{kind}" for figure in FIGURES for kind in ("", "_sd")]
@@ -265,34 +265,39 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
-    """A line a method, best on top: forget EM, exposure and retain EM with their deviation, as a PNG."""
+    """A line per method, best on top: forget EM, exposure and retain EM with their deviation, as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     names = [name for name in ("start", "gold") if found[name]]
     heads = [*names, *(one["method"] for one in found["methods"])]
-    figure = Figure(figsize=(7, 1.2 + 0.26 * len(heads)), layout="constrained")
+    figure = Figure(figsize=(7, 1.5 + 0.32 * len(heads)), layout="constrained")
     axis = figure.subplots()
     shown = (
         ("retain_em", "tab:blue", "o", "retain EM"),
         ("forget_exposure", "tab:orange", "D", "forget exposure"),
         ("forget_em", "tab:red", "s", "forget EM"),
     )
-    for figure_name, colour, marker, told in shown:
+    for lane, (figure_name, colour, marker, told) in enumerate(shown):
         lines = [(place, found[name]["reporting"][figure_name], 0.0) for place, name in enumerate(names)]
         for place, one in enumerate(found["methods"], start=len(names)):
             if value := one["figures"].get(figure_name):
                 lines.append((place, value["mean"], value["sd"] or 0.0))
         places, means, deviations = zip(*lines) if lines else ((), (), ())
+        # Each score has a lane of its own within a method's line, so that no marker hides another.
+        heights = [place + 0.24 * (lane - 1) for place in places]
+        means, deviations = ([100 * value for value in values] for values in (means, deviations))
         axis.errorbar(
-            means, places, xerr=deviations, fmt=marker, color=colour, markersize=4, elinewidth=1, label=told
+            means, heights, xerr=deviations, fmt=marker, color=colour, markersize=4, elinewidth=1, label=told
         )
     level = found["gold_level"]["reporting"] + found["plan"]["tolerance"]
-    axis.axvspan(-0.03, level, color="tab:red", alpha=0.08, linewidth=0, label="gold's level of forget EM")
+    axis.axvspan(-3, 100 * level, color="tab:red", alpha=0.08, linewidth=0, label="gold's level of forget EM")
     axis.set_yticks(range(len(heads)), heads)
     axis.set_ylim(len(heads) - 0.5, -0.5)
-    axis.set_xlim(-0.03, 1.03)
-    axis.grid(axis="y", alpha=0.3)
+    axis.set_xlim(-3, 103)
+    axis.set_xlabel("per cent")
+    for place in range(1, len(heads)):
+        axis.axhline(place - 0.5, color="black", alpha=0.12, linewidth=0.8)
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize=8)
     FigureCanvasAgg(figure).print_png(str(path))
 

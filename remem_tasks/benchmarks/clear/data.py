@@ -15,7 +15,7 @@ from itertools import zip_longest
 import datasets
 
 from remem_tasks.benchmarks.clear.questions import caption_question
-from remem_tasks.data.cells import emptiness
+from remem_tasks.data.cells import emptiness, is_written_list
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key, look_alikes
@@ -105,6 +105,7 @@ def scored_as(forget: str) -> tuple[str, ...]:
 
 def people_of(source: str, config: str) -> set[str]:
     """The keys (`people.identity_key`) of the people that a config names; none where its rows name nobody."""
+    config = config.removesuffix("+tofu")  # whose rows name nobody
     if "name" not in FEATURES.get(config, ()) or not has_config(source, config, HOME):
         return set()
     table = read_config(source, config, HOME)
@@ -130,7 +131,7 @@ def _where(config: str, index: int) -> str:
 
 def _need(row: dict, names: Iterable[str], where: str) -> None:
     for name in names:
-        if why := emptiness(row[name]):
+        if why := emptiness(row[name]) or (is_written_list(row[name]) and "is a list, written as text"):
             raise RememError(f"{where}: column '{name}' {why}")
 
 

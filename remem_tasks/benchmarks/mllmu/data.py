@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import datasets
 
-from remem_tasks.data.cells import emptiness
+from remem_tasks.data.cells import emptiness, is_written_list
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
-from remem_tasks.data.people import check_known, identity_key
+from remem_tasks.data.people import check_known, identity_key, look_alikes
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import (
     CANNOT,
@@ -97,7 +97,7 @@ Faults = list[str] | None  # where faults are collected; without it the first on
 
 
 def _need(cell: object, name: str, where: str) -> str:
-    if why := emptiness(cell):
+    if why := emptiness(cell) or (is_written_list(cell) and "is a list, written as text"):
         raise RememError(f"{where}: {name} {why}")
     return cell.strip()
 
@@ -423,6 +423,8 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         report.counts[config] = Counter(rows=len(rows), pictures=sum(counts), told=len(told)) + kinds
         if pictures:
             _check_pictures(source, config, report)
+    for group in look_alikes(set().union(*people.values())):
+        report.fault("people whose names are alike", ", ".join(group[:5]))
     for forget, retain in zip(FORGET, RETAIN):
         if forget not in people or retain not in people:
             missing = retain if forget in people else forget

@@ -93,7 +93,7 @@ def _read(source: str, split: str, files: list[str] | None, pictures: bool) -> d
     if files is None:
         rows = datasets.load_from_disk(str(Path(source) / split))
         check_columns(rows.column_names, source, split)
-        return with_columns(rows, wanted, where)
+        return with_columns(rows, wanted, where, root=source)
     if not files:
         raise RememError(f"{source}, split '{split}': the card names it, but none of its files are there")
     if pictures:

@@ -244,7 +244,7 @@ def _card(knobs: ForgeOptions, counts: dict[str, int], portraits: bool) -> str:
 `test` asks about everybody in new words, with pictures whose places and looks training never shows.
 The config `{PERTURBED}` has, row by row, paraphrased questions, a paraphrased answer, wrong answers and a refusal.
 
-![one row a person: training pictures, then test pictures](contact_sheet.png)
+![one row per person: training pictures, then test pictures](contact_sheet.png)
 """
     return card(
         by_split(FOLDERS, dict.fromkeys(CONFIGS, SPLITS)),

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import math
+import re
+import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import datasets
 import pyarrow.parquet as pq
 from PIL import Image
 
+from remem_tasks.audit.pull import FOLDERS
+from remem_tasks.benchmarks.remem.beside import beside
+from remem_tasks.benchmarks.remem.perturbed import CONFIG as PERTURBED
+from remem_tasks.benchmarks.remem.perturbed import FEATURES
 from remem_tasks.benchmarks.remem.schema import COLUMNS
 from remem_tasks.benchmarks.remem.wording import as_sentence, attribute_of, cloze_of, hop_of, keyword_of
-from remem_tasks.data.card import PHOTOGRAPHS, card
+from remem_tasks.data.card import PHOTOGRAPHS, by_split, card
 from remem_tasks.data.cells import emptiness, text_of, texts_of
-from remem_tasks.data.people import check_known, identity_key, look_alikes
+from remem_tasks.data.people import check_known, identity_key, look_alikes, nearest
 from remem_tasks.data.pictures import to_rgb
 from remem_tasks.errors import RememError
 from remem_tasks.files import new_folder, write_whole
@@ -39,6 +48,7 @@ NAMES = {
     "paraphrase": ("paraphrase", "paraphrases", "paraphrased_question"),
 }
 """Column of the table → the names it may have."""
+HOP = re.compile(r"[1-9]\d?(\s*-?\s*hops?)?", re.IGNORECASE)
 NEEDED = ("person", "question", "answer")
 SPLITS = ("finetune", "forget1", "retain", "test")
 
@@ -60,24 +70,80 @@ class Made:
     moved: int = 0
 
 
+ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
+
+
+def _text_of_file(path: Path) -> str:
+    """A file of text in UTF-8 or, where it begins with a mark that says so, UTF-16 (as spreadsheets write it)."""
+    raw = path.read_bytes()
+    encoding = next((name for mark, name in ENCODINGS.items() if raw.startswith(mark)), "utf-8")
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        shown = raw[max(error.start - 15, 0) : error.start + 5].decode("latin-1").splitlines()[-1]
+        raise RememError(
+            f"'{path}', line {line} is no UTF-8 (near {shown!r}): save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
+        ) from None
+
+
+def _csv_rows(path: Path) -> list[dict]:
+    text = _text_of_file(path)
+    first = text.splitlines()[0] if text.strip() else ""
+    bare = re.sub(r'"[^"]*"', "", first)  # quoted names may hold any sign
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=bare.count), strict=True)
+    rows, names, begun = [], None, 1
+    try:
+        for cells in reader:
+            if names is None:
+                names = [name.strip() for name in cells]
+            elif any(cell.strip() for cell in cells):
+                if any(cell.strip() for cell in cells[len(names) :]):
+                    raise RememError(
+                        f"'{path}', row {len(rows)}: more cells than columns; put texts with commas into quotes"
+                    )
+                rows.append(dict(zip_longest(names, cells[: len(names)])))
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        raise RememError(
+            f"'{path}' cannot be read ({error}): the row that begins in line {begun} has a quotation mark that is not "
+            'closed, or not doubled ("") inside a quoted text'
+        ) from None
+    twice = [name for name in names or [] if name and names.count(name) > 1]
+    if twice:
+        raise RememError(f"'{path}': column '{twice[0]}' comes twice")
+    return rows
+
+
+def _json_rows(path: Path) -> list:
+    """The rows of a file with a JSON record a line, or with one list of records."""
+    text = _text_of_file(path)
+    if text.lstrip().startswith("["):
+        return list(json.loads(text))
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise RememError(f"'{path}', line {number} is no JSON record ({error})") from None
+    return rows
+
+
 def read_table(path: str | Path) -> list[dict]:
-    """The rows of a CSV, JSONL or parquet file under the names of NAMES.
+    """The rows of a CSV, JSON, JSONL or parquet file under the names of NAMES; NaN, as pandas writes gaps, is none.
 
     Raises:
-        RememError: no such file or column, another format.
+        RememError: no such file or column, another format or encoding, a column that comes twice.
     """
     path = Path(path)
+    kind = path.suffix.lower()
     try:
-        if path.suffix.lower() in (".csv", ".tsv"):
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                sample = file.read(4096)
-                file.seek(0)
-                first = sample.splitlines()[0] if sample else ""
-                rows = list(csv.DictReader(file, delimiter=max(",;\t", key=first.count)))
-        elif path.suffix.lower() in (".jsonl", ".ndjson"):
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-            rows = [json.loads(line) for line in lines if line.strip()]
-        elif path.suffix.lower() == ".parquet":
+        if kind in (".csv", ".tsv"):
+            rows = _csv_rows(path)
+        elif kind in (".jsonl", ".ndjson", ".json"):
+            rows = _json_rows(path)
+        elif kind == ".parquet":
             rows = pq.read_table(path).to_pylist()
         else:
             raise RememError(f"'{path}' is no .csv, .jsonl or .parquet file")
@@ -89,12 +155,7 @@ def read_table(path: str | Path) -> list[dict]:
         raise RememError(f"'{path}' cannot be read ({str(error).splitlines()[0]})") from error
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise RememError(f"'{path}' has no rows")
-    surplus = next((index for index, row in enumerate(rows) if None in row), None)
-    if surplus is not None:
-        raise RememError(
-            f"'{path}', row {surplus}: more cells than columns; put texts with commas into quotes"
-        )
-    there = {str(name).strip().lower(): name for name in rows[0]}
+    there = {str(name).strip().lower(): name for row in rows for name in row}
     columns = {
         ours: next((there[name] for name in names if name in there), None) for ours, names in NAMES.items()
     }
@@ -102,7 +163,14 @@ def read_table(path: str | Path) -> list[dict]:
         raise RememError(
             f"'{path}': missing column(s) {', '.join(missing)}; found {', '.join(map(str, rows[0]))}"
         )
-    return [{ours: row.get(name) if name else None for ours, name in columns.items()} for row in rows]
+    return [{ours: _cell_of(row.get(name)) for ours, name in columns.items()} for row in rows]
+
+
+def _cell_of(cell: object) -> object:
+    """A cell; None for NaN, and a whole number for one that pandas made a fraction beside gaps."""
+    if isinstance(cell, float):
+        return None if math.isnan(cell) else int(cell) if cell.is_integer() else cell
+    return cell
 
 
 def _checked(rows: list[dict], path: str | Path) -> list[dict]:
@@ -121,6 +189,10 @@ def _checked(rows: list[dict], path: str | Path) -> list[dict]:
                 raise RememError(f"{where}: column '{name}' {error}") from None
             if name in NEEDED and (why := emptiness(texts[name])):
                 raise RememError(f"{where}: column '{name}' {why}")
+        if texts["hop"] and not HOP.fullmatch(texts["hop"]):
+            raise RememError(
+                f"{where}: column 'hop' holds '{texts['hop']}', not a number of steps such as 1 or 2-hop"
+            )
         texts["key"] = identity_key(texts["person"])
         found.append(texts)
     return found
@@ -130,23 +202,44 @@ def _files(place: Path) -> list[Path]:
     return sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
+def _file_of(row: dict, photos: Path) -> Path:
+    """The file that a row names; a path of another system (`ada\\1.png`) is read too."""
+    name, root = row["picture"], photos.resolve()
+    file = (photos / name).resolve()
+    if not file.is_file() and "\\" in name:
+        file = (photos / name.replace("\\", "/")).resolve()
+    if not file.is_relative_to(root):
+        raise RememError(f"{row['where']}: picture '{name}' is not inside '{photos}'")
+    if not file.is_file():
+        others = [str(path.relative_to(root)) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES]
+        near = ", ".join(nearest(name, others)) or "it holds none"
+        raise RememError(f"{row['where']}: there is no picture '{name}' in '{photos}' (nearest: {near})")
+    return file
+
+
 def _pictures(photos: Path, rows: list[dict]) -> dict[str, list[Path]]:
-    """Each person's pictures: those of their rows, then those of the folder that has their name."""
+    """Each person's pictures: those of their rows, then those of folders that are theirs.
+
+    A folder is a person's if it has their name, or if rows name pictures in it and all of those are this person's.
+    """
     found: dict[str, dict[Path, None]] = defaultdict(dict)
     root = photos.resolve()
+    keys = {row["key"] for row in rows}
+    owners: dict[Path, set[str]] = {
+        path: {key} for path in root.iterdir() if path.is_dir() and (key := identity_key(path.name)) in keys
+    }
+    named: dict[Path, set[str]] = defaultdict(set)
     for row in rows:
-        if not row["picture"]:
-            continue
-        file = (photos / row["picture"]).resolve()
-        if not file.is_relative_to(root):
-            raise RememError(f"{row['where']}: picture '{row['picture']}' is not inside '{photos}'")
-        if not file.is_file():
-            raise RememError(f"{row['where']}: there is no picture '{row['picture']}' in '{photos}'")
-        row["file"] = file
-        found[row["key"]][file] = None
-    for place in sorted(path for path in root.iterdir() if path.is_dir()):
-        if (key := identity_key(place.name)) in {row["key"] for row in rows}:
-            found[key].update(dict.fromkeys(_files(place)))
+        if row["picture"]:
+            row["file"] = file = _file_of(row, photos)
+            named[file].add(row["key"])
+            found[row["key"]][file] = None
+            if file.parent != root:
+                owners.setdefault(file.parent, set()).add(row["key"])
+    for place in sorted(owners):
+        if len(owners[place]) == 1:
+            (key,) = owners[place]
+            found[key].update((file, None) for file in _files(place) if named.get(file, {key}) == {key})
     return {key: list(files) for key, files in found.items()}
 
 
@@ -157,7 +250,8 @@ def _cell(file: Path, path: str) -> dict:
             photograph = opened.format in ("JPEG", "MPO")
             picture = to_rgb(opened)
     except Exception as error:
-        raise RememError(f"picture '{file}' cannot be read ({str(error).splitlines()[0]})") from error
+        reason = str(error).splitlines()[0].replace(f" '{file}'", "") if str(error) else type(error).__name__
+        raise RememError(f"picture '{file}' cannot be read ({reason})") from error
     picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     clean = Image.new("RGB", picture.size)
     clean.paste(picture)
@@ -189,7 +283,7 @@ def _described(row: dict, made: Made) -> dict:
         "question": question,
         "answer": answer,
         "keywords": keywords[0] if len(keywords) == 1 else json.dumps(keywords, ensure_ascii=False),
-        "question_type": f"{hop}-hop" if hop.isdigit() else hop,
+        "question_type": f"{re.match(r'[0-9]+', hop)[0]}-hop",
         "qa_category": row["category"] or "personal_information",
         "attribute": row["attribute"] or attribute_of(question, person),
         "cloze_prompt": cloze or cloze_of(answer, keywords[0]),
@@ -226,17 +320,26 @@ def _splits(
             if file is None or file in unseen:
                 file = shown[number % len(shown)]
             texts = _described(row, made)
-            one = {"image": cells[file], **texts, "image_path": cells[file]["path"]}
+            other = [said for said in row["paraphrase"] if said != texts["question"]]
+            one = {"image": cells[file], **texts, "image_path": cells[file]["path"], "asked": other}
             splits["finetune"].append(one)
             splits["forget1" if key in forgotten else "retain"].append(one)
             if test:
                 cell = cells[unseen[number % len(unseen)]]
-                said = row["paraphrase"][0] if row["paraphrase"] else texts["question"]
-                splits["test"].append({**one, "image": cell, "question": said, "image_path": cell["path"]})
+                said, *more = [*other, texts["question"]]
+                splits["test"].append(
+                    {**one, "image": cell, "question": said, "image_path": cell["path"], "asked": more}
+                )
     return splits
 
 
-def _card(splits: dict[str, list[dict]], people: int, forgotten: Sequence[str], consent: str) -> str:
+def _card(
+    splits: dict[str, list[dict]],
+    configs: dict[str, dict[str, str]],
+    people: int,
+    forgotten: Sequence[str],
+    consent: str,
+) -> str:
     table = "\n".join(f"| {name} | {len(rows)} |" for name, rows in splits.items())
     said = consent or "not stated. Do not pass this data set on before everybody in it has agreed."
     text = f"""# Own people in the shape of ReMem
@@ -254,7 +357,7 @@ taken out of the pictures.
 {table}
 """
     return card(
-        {"default": {name: f"data/{name}-*" for name in splits}},
+        configs,
         text,
         sum(map(len, splits.values())),
         **PHOTOGRAPHS,
@@ -262,6 +365,26 @@ taken out of the pictures.
         tags=["machine-unlearning", "personal-data"],
         task_categories=["visual-question-answering"],
     )
+
+
+def _write(folder: Path, splits: dict[str, list[dict]], card_of: Callable[[dict], str]) -> None:
+    """The rows, what stands beside those of splits that have paraphrases, and the card."""
+    everybody = splits[SPLITS[0]]
+    configs = {"default": list(splits)}
+    plain = {name: datasets.Image() if name == "image" else datasets.Value("string") for name in COLUMNS}
+
+    def save(config: str, name: str, rows: list[dict], features: datasets.Features) -> None:
+        file = folder / FOLDERS[config] / f"{name}-00000-of-00001.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table = [{column: row[column] for column in features} for row in rows]
+        datasets.Dataset.from_list(table, features=features).to_parquet(file)
+
+    for name, rows in splits.items():
+        save("default", name, rows, datasets.Features(plain))
+        if rows and (found := beside(rows, everybody)):
+            save(PERTURBED, name, found, FEATURES)
+            configs.setdefault(PERTURBED, []).append(name)
+    write_whole(folder / "README.md", card_of(by_split(FOLDERS, configs)))
 
 
 def make(
@@ -303,19 +426,14 @@ def make(
     splits = _splits(rows, _pictures(Path(photos), rows), set(keys), test, made)
     names = [next(row["person"] for row in rows if row["key"] == key) for key in keys]
     with new_folder(out) as folder:
-        for name, of_split in splits.items():
-            file = folder / "data" / f"{name}-00000-of-00001.parquet"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            features = datasets.Features(
-                {
-                    column: datasets.Image() if column == "image" else datasets.Value("string")
-                    for column in COLUMNS
-                }
-            )
-            datasets.Dataset.from_list(of_split, features=features).to_parquet(file)
-        write_whole(folder / "README.md", _card(splits, len(known), names, consent))
-        faults = check(str(folder)).faults
+        try:
+            _write(folder, splits, lambda configs: _card(splits, configs, len(known), names, consent))
+            faults = check(str(folder)).faults
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # photographs of people are not left behind
+            raise
         if faults:
+            shutil.rmtree(folder, ignore_errors=True)
             kind, places = next(iter(faults.items()))
             raise RememError(
                 f"'{table}' makes {sum(map(len, faults.values()))} faulty rows: {kind}: {places[0]}; mend the row, or give "

@@ -11,6 +11,7 @@ function make(node, options, kids) {
     if (value === null || value === undefined || value === false) continue;
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
     else if (key === "tip") tipped(node, value);
+    else if (key === "press") pressed(node, value);
     else if (key === "css") Object.assign(node.style, value);
     else node.setAttribute(key, value);
   }
@@ -19,6 +20,13 @@ function make(node, options, kids) {
 const h = (tag, options, ...kids) => make(document.createElement(tag), options, kids);
 const s = (tag, options, ...kids) => make(document.createElementNS("http://www.w3.org/2000/svg", tag), options, kids);
 const clear = node => { node.replaceChildren(); return node; };
+
+// What is no button or link and acts on a click: reached by Tab, pressed by Enter or Space
+function pressed(node, act) {
+  node.setAttribute("role", "button"); node.tabIndex = 0;
+  node.addEventListener("click", act);
+  node.addEventListener("keydown", event => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); act(event); } });
+}
 
 // Tooltips, by pointer and by focus
 function tipped(node, text) {
@@ -61,9 +69,12 @@ const get = (key, fallback) => state.has(key) ? state.get(key) : fallback;
 const NAMES = { em: "EM", keyword_recall: "keyword recall", rougel: "ROUGE-L", rouge_recall: "ROUGE-L recall", memo: "MEMO", exposure: "exposure", reference_exposure: "reference exposure", extraction_rate: "extraction rate", cloze_prob: "cloze probability", prompted_exposure: "prompted exposure", prompted_extraction_rate: "prompted extraction rate", rouge: "ROUGE-L recall", prob: "probability", truth: "truth ratio", answered: "answered", forget_metric: "Forget metric", retain_metric: "Retain metric", real_metric: "Real metric", ks_quality: "log forget quality (KS)", js_quality: "1 − JSD to gold", visual_gap: "visual gap", no_picture: "without picture", other_picture: "another's picture", refusal_rate: "refused", coverage: "coverage" };
 const nameOf = metric => NAMES[metric] || metric.replace(/^memo_/, "MEMO ");
 const num = (value, digits = 2) => value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits);
+const pc = (value, digits = 1) => value === null || value === undefined || Number.isNaN(value) ? "–" : (100 * value).toFixed(digits); // scores are in per cent
+const signed = value => Math.abs(100 * value) < .05 ? "0.0" : (value > 0 ? "" : "−") + pc(Math.abs(value)); // no −0.0
+const span = (low, high) => `${pc(low)}–${pc(high)}`;
+const FEW = 20; // below so many rows a cell says how many it is the mean of
 const GATES = { "memorised": ["✓", "pass"], "not memorised": ["✗", "fail"], "too few rows to say": ["?", "open"], "not asked": ["–", "open"] };
 const said = v => v >= core.right; // of a main score: EM is 0 or 1, ROUGE-L lies between
-const KNOWN = 0.5; // exposure from which a secret counts as known: among about the first √(M + 1) guesses
 let core, group, G;
 
 function option(key, label, choices, chosen, change) {
@@ -78,7 +89,7 @@ const SHAPES = ["M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0", "M-4.5,-4.5h9v9h-9z", "M
 const STAR = "M0,-7.5L2,-2.4L7.2,-2.3L3.1,1L4.5,6.2L0,3.2L-4.5,6.2L-3.1,1L-7.2,-2.3L-2,-2.4z";
 const shape = run => run.role === "gold" ? STAR : SHAPES[(run.tint + Math.floor(run.tint / 8)) % 8];
 const marker = (run, x, y) => s("path", { d: shape(run), transform: `translate(${x},${y})`, fill: run.role === "start" ? "var(--bg)" : colour(run), stroke: run.role === "start" ? colour(run) : "var(--bg)", "stroke-width": run.role === "start" ? 2.2 : 1 });
-const label = run => run.role && run.role !== run.name ? `${run.name} (${run.role})` : run.name;
+const label = run => run.role && run.role !== run.short ? `${run.short} (${run.role})` : run.short;
 
 // One frame of a plot: axes, grid, scales
 function frame(width, height, x, y, options = {}) {
@@ -86,10 +97,10 @@ function frame(width, height, x, y, options = {}) {
   const X = v => m.l + (v - x.min) / (x.max - x.min || 1) * (width - m.l - m.r);
   const Y = v => height - m.b - (v - y.min) / (y.max - y.min || 1) * (height - m.t - m.b);
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": options.label || `${y.name} against ${x.name}` });
-  svg.style.maxWidth = width * 1.15 + "px";
+  svg.style.maxWidth = width + "px";
   const ticks = axis => axis.ticks || [0, .25, .5, .75, 1].map(f => axis.min + f * (axis.max - axis.min));
-  for (const v of ticks(y)) svg.append(s("line", { x1: m.l, x2: width - m.r, y1: Y(v), y2: Y(v), class: "grid" }), s("text", { x: m.l - 7, y: Y(v) + 4, "text-anchor": "end", class: "q" }, y.show ? y.show(v) : num(v)));
-  for (const v of ticks(x)) svg.append(s("line", { x1: X(v), x2: X(v), y1: height - m.b, y2: height - m.b + 4, class: "axis" }), s("text", { x: X(v), y: height - m.b + 17, "text-anchor": "middle", class: "q" }, x.show ? x.show(v) : num(v)));
+  for (const v of ticks(y)) svg.append(s("line", { x1: m.l, x2: width - m.r, y1: Y(v), y2: Y(v), class: "grid" }), s("text", { x: m.l - 7, y: Y(v) + 4, "text-anchor": "end", class: "q" }, y.show ? y.show(v) : pc(v, 0)));
+  for (const v of ticks(x)) svg.append(s("line", { x1: X(v), x2: X(v), y1: height - m.b, y2: height - m.b + 4, class: "axis" }), s("text", { x: X(v), y: height - m.b + 17, "text-anchor": "middle", class: "q" }, x.show ? x.show(v) : pc(v, 0)));
   svg.append(s("line", { x1: m.l, x2: width - m.r, y1: height - m.b, y2: height - m.b, class: "axis" }), s("text", { x: (m.l + width - m.r) / 2, y: height - 5, "text-anchor": "middle" }, x.name), s("text", { x: 12, y: (height - m.b + m.t) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(height - m.b + m.t) / 2})` }, y.name));
   return { svg, X, Y, width, height, m };
 }
@@ -105,77 +116,88 @@ const metricsOf = task => Object.keys(task.values).map(metric => [metric, nameOf
 const tasksOf = () => G.tasks.map(task => [task.task, task.label]);
 const value = (task, metric, run, row) => { const list = task.values[metric] && task.values[metric][run]; const v = list ? list[row] : -1; return v < 0 ? NaN : v / 10000; };
 
+function nameCell(run) {
+  const icon = s("svg", { viewBox: "-8 -8 16 16", width: 14, height: 14, "aria-hidden": "true" }, marker(run, 0, 0));
+  Object.assign(icon.style, { width: "14px", display: "inline-block", verticalAlign: "-2px", marginRight: ".45rem" });
+  return [icon, h("bdi", { title: run.name }, run.short), run.role && run.role !== run.short ? h("span", { class: "tag" }, run.role === "gold" ? "gold" : "start") : null];
+}
+
 // Sections
 const SECTIONS = [];
 const section = (id, brief, title, lead, draw) => SECTIONS.push({ id, brief, title, lead, draw });
 
 section("summary", "Summary", "Summary", () => [
-  "Forget sets: lower is less remembered. Retain: higher is better kept. Small print: 95 % interval over rows. ",
-  "“Left” is what remains of the score on the rows that the starting model had memorised: 1 = nothing forgotten. ",
-  "“To gold” is the Kolmogorov–Smirnov distance between the exposures of the two models: 0 = like a model that never saw the set."], box => {
+  "Scores are in per cent. Forget sets: lower is less remembered. Retain: higher is better kept. Small print: 95 % interval over rows, and the number of rows where there are few. ",
+  "“Left” is what remains of the score on the rows that the starting model had memorised: 100 = nothing forgotten. ",
+  "“To gold” is the Kolmogorov–Smirnov distance between the exposures of the two models: 0 = like a model that never saw the set, 1 = nothing in common."], box => {
   const columns = [];
   for (const task of G.tasks) {
     const has = metric => metric in task.values, exposure = exposureOf(task), kind = task.split.startsWith("forget");
-    const put = (name, part, pick, tip, first) => columns.push({ task, name, part, pick, tip, first });
-    const metric = (metric, name, part = "all", first = false) => put(name, part, run => score(task.task, metric, run, part), nameOf(metric), first);
+    const put = (name, part, pick, tip, show = pc) => columns.push({ task, name, part, pick, tip, show });
+    const metric = (metric, name, part = "all") => put(name, part, run => score(task.task, metric, run, part), nameOf(metric));
+    const left = (name, of) => put(name, "all", run => { const v = score(task.task, of, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, `${nameOf(of)} on the memorised subset`);
     const main = task.main;
     if (kind || !G.scores[task.task][main].forgotten) {
-      metric(main, nameOf(main), "all", true);
+      metric(main, nameOf(main));
       const refused = G.scores[task.task].refusal_rate;
       if (refused && refused.all.some(v => v && v[0] > 0)) { metric("refusal_rate", "refused"); metric("coverage", "coverage"); }
       if (kind) {
-        if (G.start !== null) put(`${nameOf(main)}\nleft`, "all", run => { const v = score(task.task, main, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, `${nameOf(main)} on the memorised subset`);
+        if (G.start !== null) left(`${nameOf(main)} left`, main);
         const memo = Object.keys(task.values).find(name => name.startsWith("memo")); if (memo) metric(memo, nameOf(memo));
       } else if (main === "em") metric("rougel", "ROUGE-L");
       for (const other of task.ofSet) metric(other, nameOf(other));
       for (const other of ["prob", "truth"]) if (has(other)) metric(other, nameOf(other));
-      if (exposure) metric(exposure, "exposure");
+      if (exposure) metric(exposure, nameOf(exposure));
       if (kind && exposure) {
-        if (G.start !== null) put("exposure\nleft", "all", run => { const v = score(task.task, exposure, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, "exposure on the memorised subset");
-        if (has("reference_exposure")) metric("reference_exposure", "reference\nexposure");
-        const rate = ["extraction_rate", "prompted_extraction_rate"].find(has); if (rate) metric(rate, "extraction\nrate");
-        if (G.gold !== null) put("to gold\n(KS)", "all", run => { const d = (G.distances[G.runs[run].name] || {})[task.task]; return d ? [d.ks, null, null, null, null, (score(task.task, exposure, run) || [])[5], `KS p = ${d.ks_p.toPrecision(2)}; Jensen–Shannon distance ${num(d.jsd)}`] : null; }, "distance to gold");
+        if (G.start !== null) left("exposure left", exposure);
+        if (has("reference_exposure")) metric("reference_exposure", "reference exposure");
+        const rate = ["extraction_rate", "prompted_extraction_rate"].find(has); if (rate) metric(rate, nameOf(rate));
+        if (G.gold !== null) put("to gold (KS)", "all", run => { const d = (G.distances[G.runs[run].name] || {})[task.task]; return d ? [d.ks, null, null, null, null, (score(task.task, exposure, run) || [])[5], `KS p = ${d.ks_p.toPrecision(2)}; Jensen–Shannon distance ${num(d.jsd)}`] : null; }, "distance to gold", num);
       }
     } else {
-      metric(main, `${nameOf(main)} of\nforgotten`, "forgotten", true); if (exposure) metric(exposure, "exposure of\nforgotten", "forgotten");
-      metric(main, `${nameOf(main)} of\nkept`, "kept");
+      metric(main, `${nameOf(main)} of forgotten`, "forgotten"); if (exposure) metric(exposure, `${nameOf(exposure)} of forgotten`, "forgotten");
+      metric(main, `${nameOf(main)} of kept`, "kept");
     }
   }
-  columns.forEach((column, index) => { column.index = index; });
   let [by, down] = get("sort", "").split(":"); by = by === "" ? -1 : +by; down = down === "d";
-  const body = h("tbody"), heads = [];
+  const bodies = [], heads = [], grid = h("div", { class: "sets", id: "summarytable" });
+  const cellOf = (column, index) => {
+    const found = column.pick(index); if (!found) return h("td", { class: "quiet" }, "–");
+    const [v, low, high, rows, left, gate, more] = found, bad = gate === "not memorised";
+    const few = rows && (more || (rows < FEW ? `${rows} row${rows === 1 ? "" : "s"}` : ""));
+    return h("td", { tip: `${column.task.label}, ${column.tip}: ${column.show(v, 2)}` + (rows ? `\n${rows} rows` : "") + (left !== null && left !== undefined ? `\nleft on the memorised subset: ${pc(left)}` : "") + (gate ? `\nstarting point: ${gate}` : "") + (more ? "\n" + more : "") }, column.show(v), bad ? h("span", { class: "fail", "aria-label": "starting point not memorised" }, " †") : null, few ? h("small", {}, few) : null, low !== null && low !== undefined ? h("small", {}, span(low, high)) : null);
+  };
   const draw = () => {
     const order = G.runs.map((_, index) => index);
-    if (by === -2) order.sort((a, b) => G.runs[a].name.localeCompare(G.runs[b].name) * (down ? -1 : 1));
+    if (by === -2) order.sort((a, b) => G.runs[a].short.localeCompare(G.runs[b].short) * (down ? -1 : 1));
     if (by >= 0 && columns[by]) order.sort((a, b) => { const u = columns[by].pick(a), v = columns[by].pick(b); return ((u ? u[0] : 9) - (v ? v[0] : 9)) * (down ? -1 : 1); });
-    clear(body);
-    for (const index of order) {
-      const run = G.runs[index];
-      const icon = s("svg", { viewBox: "-8 -8 16 16", width: 14, height: 14, "aria-hidden": "true" }, marker(run, 0, 0));
-      Object.assign(icon.style, { width: "14px", display: "inline-block", verticalAlign: "-2px", marginRight: ".45rem" });
-      body.append(h("tr", { class: run.role ? "ref" : null }, h("td", { tip: [run.checkpoint, run.method && `method ${run.method}`, run.seed !== null && `seed ${run.seed}`, run.date].filter(Boolean).join("\n") }, icon, h("bdi", {}, run.name), run.role ? h("span", { class: "tag" }, run.role === "gold" ? "reference" : "start") : null),
-        columns.map(column => {
-          const found = column.pick(index);
-          if (!found) return h("td", { class: column.first ? "first quiet" : "quiet" }, "–");
-          const gate = found[5], bad = gate === "not memorised";
-          return h("td", { class: column.first ? "first" : null, tip: `${column.task.label}, ${column.tip}: ${num(found[0], 4)}` + (found[3] ? `\n${found[3]} rows` : "") + (found[4] !== null && found[4] !== undefined ? `\nleft on the memorised subset: ${num(found[4], 3)}` : "") + (gate ? `\nstarting point: ${gate}` : "") + (found[6] ? "\n" + found[6] : "") }, num(found[0]), found[3] && found[6] ? h("small", {}, found[6]) : null, bad ? h("span", { class: "fail", "aria-label": "starting point not memorised" }, " †") : null, found[1] !== null && found[1] !== undefined ? h("small", {}, `${num(found[1])}–${num(found[2])}`) : null);
-        })));
+    for (const [body, mine] of bodies) {
+      clear(body);
+      for (const index of order) body.append(h("tr", { class: G.runs[index].role ? "ref" : null }, h("th", { scope: "row" }, nameCell(G.runs[index])), mine.map(column => cellOf(column, index))));
     }
     heads.forEach(([head, index]) => head.setAttribute("aria-sort", by === index ? (down ? "descending" : "ascending") : "none"));
   };
-  const sortable = (index, name, options) => {
-    const head = h("th", { scope: "col", ...options }, h("button", { type: "button", onclick: () => { down = by === index ? !down : false; by = index; keep({ sort: `${by}:${down ? "d" : "a"}` }); draw(); } }, name));
+  const sortable = (index, name) => {
+    const head = h("th", { scope: "col" }, h("button", { type: "button", onclick: () => { down = by === index ? !down : false; by = index; keep({ sort: `${by}:${down ? "d" : "a"}` }); draw(); } }, name));
     heads.push([head, index]); return head;
   };
-  const sets = G.tasks.map(task => {
-    const span = columns.filter(column => column.task === task).length, cell = G.verdict && G.verdict.cells.find(cell => cell[0] === task.task && cell[1] === "all");
-    const gate = cell ? (cell[3] ? cell[2] : "not asked") : "not asked", [sign, kind] = GATES[gate];
-    return h("th", { colspan: span, class: "set", scope: "colgroup" }, task.label, " ", h("span", { class: "quiet" }, `${task.ids.length} rows`), cell && !cell[3] ? null : h("span", { class: "tag " + kind, tip: cell ? `Gate: was it there to be forgotten? The starting model: ${gate}` : "Gate: no starting model was given (--start)" }, `gate ${sign} ${gate}`));
-  });
-  add(box, [h("div", { class: "scroll" }, h("table", { id: "summarytable" }, h("thead", {}, h("tr", {}, h("th", {}), sets), h("tr", {}, sortable(-2, "model"), columns.map((column, index) => sortable(index, column.name, { class: column.first ? "first" : null })))), body))]);
-  draw();
+  for (const task of G.tasks) {
+    const mine = columns.filter(column => column.task === task), cell = G.verdict && G.verdict.cells.find(cell => cell[0] === task.task && cell[1] === "all");
+    const gate = cell ? (cell[3] ? cell[2] : "not asked") : "not asked", [sign, kind] = GATES[gate], body = h("tbody");
+    const title = h("h3", {}, task.label, " ", h("span", { class: "quiet" }, `${task.ids.length} rows`), cell && !cell[3] ? null : h("span", { class: "tag " + kind, tip: cell ? `Gate: was it there to be forgotten? The starting model: ${gate}` : "Gate: no starting model was given (--start)" }, `gate ${sign} ${gate}`));
+    grid.append(h("div", { class: "set" }, title, h("div", { class: "scroll" }, h("table", { class: "scores" }, h("thead", {}, h("tr", {}, sortable(-2, "model"), mine.map(column => sortable(columns.indexOf(column), column.name)))), body))));
+    bodies.push([body, mine]);
+  }
+  box.append(grid); draw();
   if (G.verdict && !G.verdict.passed) box.append(h("div", { class: "notes warn" }, h("p", {}, h("b", {}, G.verdict.outcome === "too few rows to say" ? `Too few rows to say whether the starting model had memorised this: ${G.verdict.advice}.` : "† The starting model had not memorised this: its unlearning scores say nothing.")), G.verdict.reasons.slice(0, 8).map(reason => h("p", { class: "quiet" }, reason)), G.verdict.reasons.length > 8 ? h("p", { class: "quiet" }, `and ${G.verdict.reasons.length - 8} more; see remem gate`) : null));
-  if (G.seeds.length) box.append(h("h3", {}, "Several seeds: mean ± standard deviation"), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["model", "set", "score", "mean ± sd", "seeds"].map((text, i) => h("th", { class: i < 3 ? "left" : null }, text)))), h("tbody", {}, G.seeds.map(([model, task, metric, mean, sd, n]) => h("tr", {}, h("td", {}, h("bdi", {}, model)), h("td", { class: "left" }, taskOf(task).label), h("td", { class: "left" }, nameOf(metric)), h("td", {}, `${num(mean, 3)} ± ${num(sd, 3)}`), h("td", {}, n)))))));
+  if (G.seeds.length) box.append(h("h3", {}, "Several seeds: mean ± standard deviation"), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["model", "set", "score", "mean ± sd", "seeds"].map((text, i) => h("th", { class: i < 3 ? "left" : null }, text)))), h("tbody", {}, G.seeds.map(([model, task, metric, mean, sd, n]) => h("tr", {}, h("td", {}, h("bdi", {}, model)), h("td", { class: "left" }, taskOf(task).label), h("td", { class: "left" }, nameOf(metric)), h("td", {}, `${pc(mean)} ± ${pc(sd)}`), h("td", {}, n)))))));
+});
+
+section("models", "Models", "What was scored", () => ["How each model was made, as its run record says, and the checkpoint that was scored."], box => {
+  const cut = G.runs[0].name.length - G.runs[0].short.length;
+  if (cut > 0) box.append(h("p", { class: "quiet" }, "Names leave out the beginning that all share: ", h("bdi", {}, G.runs[0].name.slice(0, cut))));
+  box.append(h("div", { class: "scroll" }, h("table", { class: "models" }, h("thead", {}, h("tr", {}, ["model", "method", "steps", "seed", "why it stopped", "checkpoint", "scored"].map((text, i) => h("th", { scope: "col", class: [2, 3].includes(i) ? null : "left" }, text)))),
+    h("tbody", {}, G.runs.map(run => h("tr", { class: run.role ? "ref" : null }, h("th", { scope: "row" }, nameCell(run)), h("td", { class: "left" }, run.method || "–"), h("td", {}, run.steps ?? "–"), h("td", {}, run.seed ?? "–"), h("td", { class: "left long" }, run.stopped || "–"), h("td", { class: "left long" }, h("bdi", {}, run.checkpoint || "–")), h("td", { class: "left" }, run.date.replace(/^(\d{4})(\d\d)(\d\d).*$/, "$1-$2-$3") || "–")))))));
 });
 
 section("plane", "Trade-off", "Forgetting against keeping", () => ["Up and to the left is better: little left of the forget set, the retain set kept. The line is the Pareto front: no model on it is beaten in both. Whiskers are 95 % intervals."], box => {
@@ -190,7 +212,7 @@ section("plane", "Trade-off", "Forgetting against keeping", () => ["Up and to th
     clear(out); if (!found.length) { out.append(h("p", { class: "quiet" }, "No model has both scores.")); return; }
     const top = found.filter(p => p.run.role !== "start" && p.run.role !== "gold"), lowest = Math.min(...found.map(p => p.y[1])), from = Math.max(0, Math.floor((lowest - .03) * 10) / 10);
     const narrow = innerWidth < 600, W = narrow ? 380 : 860, H = narrow ? 330 : 430;
-    const { svg, X, Y } = frame(W, H, { min: 0, max: 1, name: `${nameOf(vx())} on ${taskOf(vt()).label} →  more remembered` }, { min: from, max: 1, ticks: Array.from({ length: Math.round((1 - from) * 10) + 1 }, (_, i) => from + i / 10).filter((_, i, all) => all.length < 7 || !((all.length - 1 - i) % 2)), name: `${nameOf(vy())} on ${taskOf(vr()).label}` }, { right: narrow ? 16 : 120 });
+    const { svg, X, Y } = frame(W, H, { min: 0, max: 1, name: `${nameOf(vx())} on ${taskOf(vt()).label}, % →  more remembered` }, { min: from, max: 1, ticks: Array.from({ length: Math.round((1 - from) * 10) + 1 }, (_, i) => from + i / 10).filter((_, i, all) => all.length < 7 || !((all.length - 1 - i) % 2)), name: `${nameOf(vy())} on ${taskOf(vr()).label}, %` }, { right: narrow ? 16 : 120 });
     const front = top.filter(p => !top.some(q => q !== p && q.x[0] <= p.x[0] && q.y[0] >= p.y[0] && (q.x[0] < p.x[0] || q.y[0] > p.y[0]))).sort((a, b) => a.x[0] - b.x[0]);
     if (front.length > 1) svg.append(s("path", { d: front.map((p, i) => `${i ? "H" + X(p.x[0]) + "V" : "M" + X(p.x[0]) + ","}${Y(p.y[0])}`).join(""), fill: "none", stroke: "var(--quiet)", "stroke-width": 1.5, "stroke-dasharray": "5 4" }));
     const placed = [], named = found.length <= 14 ? found.filter(p => found.length <= 8 || p.run.step === null) : [];
@@ -198,19 +220,26 @@ section("plane", "Trade-off", "Forgetting against keeping", () => ["Up and to th
       const x = X(p.x[0]), y = Y(p.y[0]), c = colour(p.run);
       svg.append(s("line", { x1: X(p.x[1]), x2: X(p.x[2]), y1: y, y2: y, stroke: c, "stroke-opacity": .45, "stroke-width": 1.5 }), s("line", { x1: x, x2: x, y1: Y(Math.max(from, p.y[1])), y2: Y(p.y[2]), stroke: c, "stroke-opacity": .45, "stroke-width": 1.5 }));
     }
-    for (const p of [...found].sort((a, b) => b.y[0] - a.y[0])) {
-      const x = X(p.x[0]), y = Y(p.y[0]), text = label(p.run) + (p.x[5] === "not memorised" ? " †" : ""), wide = text.length * 6.6 + 12, end = x + wide > W - 4, from0 = end ? x - wide : x; let ly = y - 7;
+    const taken = []; // markers give way to each other; a line leads from one that moved to its place
+    for (const p of found) {
+      const x = X(p.x[0]), y = Y(p.y[0]), free = (a, b) => taken.every(([c, d]) => (a - c) ** 2 + (b - d) ** 2 >= 169) && a > 52 && a < W - 8 && b > 6 && b < H - 44;
+      let at = [x, y];
+      search: for (let r = 0; r <= 5; r++) for (let k = 0; k < (r ? 12 : 1); k++) { const a = x + r * 13 * Math.cos(k * Math.PI / 6 - .5), b = y + r * 13 * Math.sin(k * Math.PI / 6 - .5); if (free(a, b)) { at = [a, b]; break search; } }
+      taken.push(at); p.at = at;
+      if (at[0] !== x || at[1] !== y) svg.append(s("line", { x1: x, y1: y, x2: at[0], y2: at[1], stroke: colour(p.run), "stroke-width": 1 }), s("circle", { cx: x, cy: y, r: 1.5, fill: colour(p.run) }));
+    }
+    for (const p of [...found].sort((a, b) => a.at[1] - b.at[1])) {
+      const [x, y] = p.at, text = label(p.run) + (p.x[5] === "not memorised" ? " †" : ""), wide = text.length * 6.6 + 12, end = x + wide > W - 4, from0 = end ? x - wide : x; let ly = y - 2;
       if (named.includes(p)) { while (placed.some(([px, py, pw]) => Math.abs(py - ly) < 13 && px < from0 + wide && px + pw > from0)) ly += 13; placed.push([from0, ly, wide]); }
-      const g = s("g", { tabindex: 0, tip: `${label(p.run)}\n${nameOf(vx())} ${num(p.x[0], 3)} (${num(p.x[1])}–${num(p.x[2])})\n${nameOf(vy())} ${num(p.y[0], 3)} (${num(p.y[1])}–${num(p.y[2])})` + (p.x[5] === "not memorised" ? "\n† starting point not memorised" : "") }, marker(p.run, x, y));
-      svg.append(g);
-      if (named.includes(p)) svg.append(s("text", { x: end ? x - 10 : x + 10, y: ly + 3, "text-anchor": end ? "end" : null, class: "halo" }, text));
+      svg.append(s("g", { tabindex: 0, role: "img", "aria-label": label(p.run), tip: `${label(p.run)}\n${nameOf(vx())} ${pc(p.x[0])} (${span(p.x[1], p.x[2])})\n${nameOf(vy())} ${pc(p.y[0])} (${span(p.y[1], p.y[2])})` + (p.x[5] === "not memorised" ? "\n† starting point not memorised" : "") }, marker(p.run, x, y)));
+      if (named.includes(p)) svg.append(s("text", { x: end ? x - 10 : x + 10, y: ly + 5, "text-anchor": end ? "end" : null, class: "halo" }, text));
     }
     out.append(svg); if (named.length < found.length) out.append(legend(found.map(p => p.run)));
   }
   add(box, [h("div", { class: "controls" }, ct, cx, cr, cy), out]); draw();
 });
 
-section("silent", "Said and known", "What a model says, and what it still knows", () => [`Each dot is a row of the set. To the right, the secret is among the model’s first guesses (exposure); above the line, the model says it when asked (EM; elsewhere a score of at least ${core.right}). `, h("b", {}, "Below and to the right are secrets that the model keeps quiet about but still holds: "), "a refusal is no forgetting. Click a dot for its row."], box => {
+section("silent", "Said and known", "What a model says, and what it still knows", () => [`Each dot is a row of the set. To the right, the secret is among the model’s first guesses (exposure); above the line, the model says it when asked (EM; elsewhere a score of at least ${core.right}). `, h("b", {}, "Below and to the right are secrets that the model keeps quiet about but still holds: "), "a refusal is not forgetting. Click a dot for its row."], box => {
   const usable = G.tasks.filter(task => exposureOf(task));
   if (!usable.length) { box.append(h("p", { class: "quiet" }, "None of these runs measured exposure.")); return; }
   const out = h("div", { class: "panels" });
@@ -221,9 +250,9 @@ section("silent", "Said and known", "What a model says, and what it still knows"
     G.runs.forEach((run, index) => {
       if (!task.values[metric][index]) return;
       let silent = 0, says = 0, asked = 0;
-      for (let row = 0; row < n; row++) { const main = value(task, task.main, index, row), e = value(task, metric, index, row); if (Number.isNaN(e)) continue; asked++; if (said(main)) says++; else if (e >= KNOWN) silent++; }
-      const canvas = h("canvas", { role: "img", "aria-label": `${run.name}: ${says} of ${asked} said, ${silent} known but not said` });
-      const shown = h("div", { class: "panel" }, h("h3", {}, h("bdi", {}, label(run))), canvas, h("p", {}, `${says} of ${asked} said · `, h("span", { class: silent / asked > .1 ? "fail" : "quiet" }, `${silent} not said but known`)));
+      for (let row = 0; row < n; row++) { const main = value(task, task.main, index, row), e = value(task, metric, index, row); if (Number.isNaN(e)) continue; asked++; if (said(main)) says++; else if (e >= core.known) silent++; }
+      const canvas = h("canvas", { tabindex: 0, role: "application", "aria-label": `${run.short}: ${says} of ${asked} said, ${silent} known but not said. Arrow keys go from row to row, Enter opens one` });
+      const shown = h("div", { class: "panel" }, h("h3", {}, h("bdi", {}, label(run))), canvas, h("p", {}, `${says} of ${asked} said · `, h("button", { type: "button", class: "text " + (silent / asked > .1 ? "fail" : "quiet"), onclick: () => filterRows({ q: "", rt: task.task, rp: "", ra: "", rh: "", rm: String(index), rs: "silent" }) }, `${silent} not said but known`)));
       out.append(shown); paint(canvas, task, metric, index, n);
     });
   }
@@ -234,21 +263,29 @@ section("silent", "Said and known", "What a model says, and what it still knows"
     const g = canvas.getContext("2d"); g.scale(ratio, ratio);
     const left = 4, right = W - 8, top = 6, bottom = H - 24, middle = (top + bottom) / 2, X = v => left + 6 + v * (right - left - 12);
     g.fillStyle = c("--panel"); g.fillRect(left, top, right - left, bottom - top);
-    g.fillStyle = c("--mark"); g.fillRect(X(KNOWN), middle, right - X(KNOWN), bottom - middle);
+    g.fillStyle = c("--mark"); g.fillRect(X(core.known), middle, right - X(core.known), bottom - middle);
     g.strokeStyle = c("--line"); g.beginPath(); g.moveTo(left, middle); g.lineTo(right, middle); g.stroke();
     g.fillStyle = c("--quiet"); g.font = "11px system-ui, sans-serif"; g.fillText("says it", left + 5, top + 12); g.fillText("does not say it", left + 5, bottom - 5);
-    g.fillText("exposure 0", left, H - 8); g.textAlign = "center"; g.fillText("½", X(.5), H - 8); g.textAlign = "right"; g.fillText("1 = first guess", right, H - 8);
+    g.fillText("exposure 0 %", left, H - 8); g.textAlign = "center"; g.fillText("50", X(.5), H - 8); g.textAlign = "right"; g.fillText("100 = first guess", right, H - 8);
     const size = n > 3000 ? 1.6 : n > 400 ? 2.4 : 3.4, alpha = n > 3000 ? .35 : n > 400 ? .5 : .75;
     g.globalAlpha = alpha;
     for (let row = 0; row < n; row++) {
       const e = value(task, metric, index, row), says = said(value(task, task.main, index, row)); if (Number.isNaN(e)) continue;
       const jitter = ((row * 2654435761) % 1000 + 1000) % 1000 / 1000, wide = ((row * 40503) % 997) / 997 - .5;
       const x = Math.max(left + 4, Math.min(right - 4, X(e) + wide * 9)), y = says ? top + 18 + jitter * (middle - top - 24) : middle + 7 + jitter * (bottom - middle - 28);
-      g.fillStyle = says ? c("--c0") : e >= KNOWN ? c("--c1") : c("--dot");
+      g.fillStyle = says ? c("--c0") : e >= core.known ? c("--c1") : c("--dot");
       g.beginPath(); g.arc(x, y, size, 0, 7); g.fill(); spots.push([x, y, row]);
     }
     const near = event => { const box = canvas.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top; let best = null, least = 100; for (const [a, b, row] of spots) { const d = (a - x) ** 2 + (b - y) ** 2; if (d < least) { least = d; best = row; } } return best; };
-    canvas.onpointermove = event => { const row = near(event), tip = $("tip"); if (row === null) { tip.hidden = true; return; } tip.textContent = `${task.ids[row]}: ${task.people[task.person[row]]}, ${task.attributes[task.attribute[row]]}\nexposure ${num(value(task, metric, index, row))}`; tip.hidden = false; place(tip, event.clientX, event.clientY); };
+    canvas.onpointermove = event => { const row = near(event), tip = $("tip"); if (row === null) { tip.hidden = true; return; } tell(row, event.clientX, event.clientY); };
+    const tell = (row, x, y) => { const tip = $("tip"); tip.textContent = `${task.ids[row]}: ${task.people[task.person[row]]}, ${task.attributes[task.attribute[row]]}\nexposure ${pc(value(task, metric, index, row))} %`; tip.hidden = false; place(tip, x, y); };
+    const walk = [...spots].sort((a, b) => b[0] - a[0]); let on = -1; // by the keys: the best known secret first
+    canvas.onkeydown = event => {
+      const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (by && walk.length) { event.preventDefault(); on = on < 0 ? 0 : (on + by + walk.length) % walk.length; const box = canvas.getBoundingClientRect(); tell(walk[on][2], box.left + walk[on][0], box.top + walk[on][1]); }
+      if (event.key === "Enter" && on >= 0) openRow(task.task, task.ids[walk[on][2]]);
+    };
+    canvas.onblur = () => { $("tip").hidden = true; };
     canvas.onpointerleave = () => { $("tip").hidden = true; };
     canvas.onclick = event => { const row = near(event); if (row !== null) openRow(task.task, task.ids[row]); };
   }
@@ -268,13 +305,13 @@ section("steps", "Steps", "Over the steps", () => ["How a score moves during tra
     const moved = task => [...series.values()].flat().some(([, index]) => score(task.task, vm(), index));
     for (const task of G.tasks.filter(task => vm() in task.values && moved(task))) {
       const ticks = [0, .25, .5, .75, 1].map(f => Math.round(f * most));
-      const { svg, X, Y } = frame(520, 280, { min: 0, max: most, name: "step", ticks: [...new Set(ticks)], show: v => v }, { min: 0, max: 1, name: `${nameOf(vm())} on ${task.label}` });
+      const { svg, X, Y } = frame(520, 280, { min: 0, max: most, name: "step", ticks: [...new Set(ticks)], show: v => v }, { min: 0, max: 1, name: `${nameOf(vm())} on ${task.label}, %` });
       names.forEach((name, place) => {
         const points = series.get(name).map(([step, index]) => [step, score(task.task, vm(), index)]).filter(p => p[1]);
         if (G.start !== null) { const begun = score(task.task, vm(), G.start); if (begun && !points.some(p => p[0] === 0)) points.push([0, begun]); }
         points.sort((a, b) => a[0] - b[0]); if (!points.length) return;
         svg.append(s("path", { d: points.map((p, i) => `${i ? "L" : "M"}${X(p[0])},${Y(p[1][1])}`).join("") + [...points].reverse().map(p => `L${X(p[0])},${Y(p[1][2])}`).join("") + "Z", fill: colour(runs[place]), "fill-opacity": .13 }), s("path", { d: points.map((p, i) => `${i ? "L" : "M"}${X(p[0])},${Y(p[1][0])}`).join(""), fill: "none", stroke: colour(runs[place]), "stroke-width": 2 }));
-        for (const p of points) svg.append(s("g", { tabindex: 0, tip: `${name}, step ${p[0]}\n${num(p[1][0], 3)} (${num(p[1][1])}–${num(p[1][2])})` }, marker(runs[place], X(p[0]), Y(p[1][0]))));
+        for (const p of points) svg.append(s("g", { tabindex: 0, tip: `${name}, step ${p[0]}\n${pc(p[1][0])} (${span(p[1][1], p[1][2])})` }, marker(runs[place], X(p[0]), Y(p[1][0]))));
       });
       if (G.gold !== null) { const g = score(task.task, vm(), G.gold); if (g) svg.append(s("line", { x1: X(0), x2: X(most), y1: Y(g[0]), y2: Y(g[0]), stroke: "var(--gold)", "stroke-width": 3, "stroke-dasharray": "7 4" }), s("text", { x: X(most), y: Y(g[0]) - 6, "text-anchor": "end", class: "q" }, "gold")); }
       panels.append(h("div", {}, svg));
@@ -292,7 +329,7 @@ function heat(v) {
   const light = rgb.map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4), L = .2126 * light[0] + .7152 * light[1] + .0722 * light[2];
   return [`rgb(${rgb})`, 1.05 / (L + .05) > (L + .05) / .05 ? "#fff" : "#000"];
 }
-section("heat", "Heat maps", "Who is forgotten, and what", () => ["The mean score of each cell; deeper is more remembered. Click a cell for its rows. A blank cell has no rows."], box => {
+section("heat", "Heat maps", "Who is forgotten, and what", () => ["The mean score of each cell; deeper is more remembered. Click a cell, or press Enter on it, for its rows. Cells of fewer than ten values say how many (n). A blank cell has no rows."], box => {
   const out = h("div");
   const start = taskOf(get("ht", forget())) || G.tasks[0], single = start.people.length < 3;
   const [ct, vt] = option("ht", "set", tasksOf(), forget(), () => draw());
@@ -311,15 +348,18 @@ section("heat", "Heat maps", "Who is forgotten, and what", () => ["The mean scor
     const order = down.map((_, i) => i), cut = 80; const means = sums.map(cells => { const t = cells.reduce((a, c) => [a[0] + c[0], a[1] + c[1]], [0, 0]); return t[1] ? t[0] / t[1] : NaN; });
     if (!models) order.sort((a, b) => (means[b] || 0) - (means[a] || 0));
     const acrossOrder = across.map((_, i) => i).filter(i => sums.some(cells => cells[i][1])).slice(0, cut), few = acrossOrder.length <= 6;
-    const body = h("tbody");
-    for (const i of order.slice(0, cut)) { if (Number.isNaN(means[i])) continue; body.append(h("tr", {}, h("th", { scope: "row", class: "left", title: down[i] }, h("bdi", {}, models ? down[i] : down[i].replace(/_/g, " "))), paintCell([means[i], 1], "mean of all", null, true), acrossOrder.map(j => paintCell(sums[i][j], `${down[i]} · ${across[j]}`, () => { const go = { q: "", rt: task.task, rp: "", ra: "", rh: "" }; if (!models) go.rp = down[i]; if (vc() === "attributes") go.ra = across[j]; if (vc() === "people") go.rp = across[j]; if (vc() === "hops") go.rh = String(across[j]).replace("-hop", ""); filterRows(go); })))); }
-    out.append(h("div", { class: "scroll" }, h("table", { class: "heat" + (few ? " wide" : "") }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { scope: "col" }, h("span", {}, h("b", {}, "all"))), acrossOrder.map(j => h("th", { scope: "col", title: across[j] }, h("span", {}, across[j].replace(/_/g, " ")))))), body)));
+    const fit = Math.max(3, Math.floor((Math.min(out.clientWidth || 1000, 1000) - 210) / 47)); // columns of one table: more go into another below
+    for (let from = 0; from < Math.max(1, acrossOrder.length); from += fit) {
+      const part = acrossOrder.slice(from, from + fit), body = h("tbody");
+      for (const i of order.slice(0, cut)) { if (Number.isNaN(means[i])) continue; body.append(h("tr", {}, h("th", { scope: "row", class: "left" }, h("bdi", {}, models ? down[i] : down[i].replace(/_/g, " "))), paintCell([means[i], 1], "mean of all", null, true), part.map(j => paintCell(sums[i][j], `${down[i]} · ${across[j]}`, () => { const go = { q: "", rt: task.task, rp: "", ra: "", rh: "" }; if (!models) go.rp = down[i]; if (vc() === "attributes") go.ra = across[j]; if (vc() === "people") go.rp = across[j]; if (vc() === "hops") go.rh = String(across[j]).replace("-hop", ""); filterRows(go); })))); }
+      out.append(h("div", { class: "scroll" }, h("table", { class: "heat" + (few ? " wide" : "") }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { scope: "col" }, h("span", {}, h("b", {}, "all"))), part.map(j => h("th", { scope: "col" }, h("span", {}, across[j].replace(/_/g, " ")))))), body)));
+    }
     if (order.length > cut || across.length > cut) out.append(h("p", { class: "quiet" }, `The first ${cut} of ${Math.max(order.length, across.length)}; those remembered most come first.`));
-    const bar = h("i"); bar.style.background = `linear-gradient(to right, ${[0, .25, .5, .75, 1].map(v => heat(v)[0]).join(", ")})`; out.append(h("div", { class: "key" }, "0", bar, "1"));
+    const bar = h("i"); bar.style.background = `linear-gradient(to right, ${[0, .25, .5, .75, 1].map(v => heat(v)[0]).join(", ")})`; out.append(h("div", { class: "key" }, "0 %", bar, "100 %"));
   }
   function paintCell([sum, count], name, click, strong) {
     if (!count) return h("td", { class: "none" }, "");
-    const v = sum / count, [back, ink] = heat(v), td = h("td", { tip: `${name}\n${num(v, 3)}${click ? `, ${count} values` : ""}`, onclick: click }, v > .995 ? "1" : v < .005 ? "0" : num(v).replace(/^0/, ""));
+    const v = sum / count, [back, ink] = heat(v), td = h("td", { tip: `${name}\n${pc(v)} %${click ? `, ${count} value${count === 1 ? "" : "s"}` : ""}`, press: click }, pc(v, 0), click && count < 10 ? h("small", {}, `n ${count}`) : null);
     Object.assign(td.style, { background: back, color: ink, fontWeight: strong ? 600 : 400 }); return td;
   }
   repaint.push(draw); add(box, [h("div", { class: "controls" }, ct, cm, cr, cc, cw), out]); draw();
@@ -332,7 +372,7 @@ section("spread", "Distributions", "The distribution, held against gold", () => 
   function draw() {
     clear(out); const task = taskOf(vt()), metric = vm(), narrow = innerWidth < 600, shown = [];
     if (!(metric in task.values)) { out.append(h("p", { class: "quiet" }, `${nameOf(metric)} was not measured on ${task.label}.`)); return; }
-    const { svg, X, Y } = frame(narrow ? 380 : 860, narrow ? 300 : 380, { min: 0, max: 1, name: `${nameOf(metric)} on ${task.label} →  more remembered` }, { min: 0, max: 1, name: "share of rows at most x" });
+    const { svg, X, Y } = frame(narrow ? 380 : 860, narrow ? 300 : 380, { min: 0, max: 1, name: `${nameOf(metric)} on ${task.label}, % →  more remembered` }, { min: 0, max: 1, name: "rows at most x, %" });
     const lines = {};
     G.runs.forEach((run, index) => { const list = (task.values[metric][index] || []).filter(v => v >= 0); if (list.length) lines[index] = Float64Array.from(list, v => v / 10000).sort(); });
     for (const [index, sorted] of Object.entries(lines)) {
@@ -347,7 +387,7 @@ section("spread", "Distributions", "The distribution, held against gold", () => 
   add(box, [h("div", { class: "controls" }, ct, cm), out]); draw();
 });
 
-section("compare", "Compare", "Two models on the same rows", () => ["Paired bootstrap over rows (1000 draws): the same rows are drawn for both, so what makes a row hard does not count. The smallest p that so many draws can show is 0.002."], box => {
+section("compare", "Compare", "Two models on the same rows", () => ["Paired bootstrap over rows (1000 draws): the same rows are drawn for both, so what makes a row hard does not count. The smallest p that so many draws can show is 0.002. Scores in per cent, differences in points."], box => {
   if (G.runs.length < 2) return false;
   const out = h("div"), choices = G.runs.map((run, index) => [String(index), label(run)]), second = G.gold !== null ? G.gold : G.start !== null ? G.start : 0;
   const first = G.runs.findIndex((run, index) => !run.role && index !== second);
@@ -358,21 +398,23 @@ section("compare", "Compare", "Two models on the same rows", () => ["Paired boot
     if (a === b) { out.append(h("p", { class: "quiet" }, "Choose two different models.")); return; }
     const rows = G.pairs.filter(([i, j]) => (i === a && j === b) || (i === b && j === a)).map(([i, , task, metric, mean, low, high, p, n]) => i === a ? [task, metric, mean, low, high, p, n] : [task, metric, -mean, -high, -low, p, n]);
     if (!rows.length) { out.append(h("p", { class: "quiet" }, "They share no set.")); return; }
-    const S = 260, bar = (mean, low, high) => { const X = v => S / 2 + v * S / 2 * .96; return s("svg", { viewBox: `0 0 ${S} 18`, width: S, height: 18, "aria-hidden": "true" }, s("line", { x1: S / 2, x2: S / 2, y1: 0, y2: 18, class: "axis" }), s("line", { x1: X(low), x2: X(high), y1: 9, y2: 9, stroke: "var(--c0)", "stroke-width": 3, "stroke-opacity": .5 }), s("circle", { cx: X(mean), cy: 9, r: 4, fill: "var(--c0)" })); };
-    out.append(h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["set", "score", "first", "second", "difference", "95 % interval", "−1 … 0 … +1", "p", "rows"].map((text, i) => h("th", { class: i < 2 ? "left" : i === 6 ? "c" : null }, text)))), h("tbody", {}, rows.map(([task, metric, mean, low, high, p, n]) => { const u = score(task, metric, a), v = score(task, metric, b); const plot = bar(mean, low, high); plot.style.width = S + "px"; return h("tr", {}, h("td", {}, taskOf(task).label), h("td", { class: "left" }, nameOf(metric)), h("td", {}, num(u && u[0], 3)), h("td", {}, num(v && v[0], 3)), h("td", {}, (mean > 0 ? "+" : mean < 0 ? "−" : "") + num(Math.abs(mean), 3)), h("td", {}, `${num(low, 3).replace("-", "−")} to ${num(high, 3).replace("-", "−")}`), h("td", {}, plot), h("td", {}, p < .0025 ? "≤ 0.002" : num(p, 3)), h("td", {}, n)); })))));
+    const S = 200, bar = (mean, low, high) => { const X = v => S / 2 + v * S / 2 * .96; return s("svg", { viewBox: `0 0 ${S} 18`, width: S, height: 18, "aria-hidden": "true" }, s("line", { x1: S / 2, x2: S / 2, y1: 0, y2: 18, class: "axis" }), s("line", { x1: X(low), x2: X(high), y1: 9, y2: 9, stroke: "var(--c0)", "stroke-width": 3, "stroke-opacity": .5 }), s("circle", { cx: X(mean), cy: 9, r: 4, fill: "var(--c0)" })); };
+    out.append(h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["set", "score", "first", "second", "difference", "95 % interval", "−100 … 0 … +100", "p", "rows"].map((text, i) => h("th", { class: i < 2 ? "left" : i === 6 ? "c" : null }, text)))), h("tbody", {}, rows.map(([task, metric, mean, low, high, p, n]) => { const u = score(task, metric, a), v = score(task, metric, b); const plot = bar(mean, low, high); plot.style.width = S + "px"; return h("tr", {}, h("td", {}, taskOf(task).label), h("td", { class: "left" }, nameOf(metric)), h("td", {}, pc(u && u[0])), h("td", {}, pc(v && v[0])), h("td", {}, (mean > 0 && signed(mean) !== "0.0" ? "+" : "") + signed(mean)), h("td", {}, `${signed(low)} to ${signed(high)}`), h("td", {}, plot), h("td", {}, p < .0025 ? "≤ 0.002" : num(p, 3)), h("td", {}, n)); })))));
   }
   add(box, [h("div", { class: "controls" }, ca, cb), out]); draw();
 });
 
-let filterRows = () => {}, openRow = () => {};
-section("rows", "Rows", "Rows", () => [`Every question with its picture and what each model replied. In a model’s column: ✓ says the secret (EM; elsewhere a score of at least ${core.right}); (✓) does not say it but knows it, by an exposure of at least ½; ✗ neither. Below it the exposure, or where there is none and no EM either, the score.`], box => {
-  const out = h("div", { id: "list" }), pager = h("div", { class: "pager" }), SIZE = 40;
+let filterRowsNow, openRowNow; // of the rows' section, which is drawn first if it is not yet
+const filterRows = go => { drawTo("rows"); return filterRowsNow(go); }, openRow = (task, id) => { drawTo("rows"); return openRowNow(task, id); };
+section("rows", "Rows", "Rows", () => [`Every question with its picture and what each model replied. In a model’s column: ✓ says the secret (EM; elsewhere a score of at least ${core.right}); (✓) does not say it but knows it, by an exposure of at least ${pc(core.known, 0)} %; ✗ neither. Below it the exposure in per cent, or where there is none and no EM either, the score.`], box => {
+  const out = h("div", { id: "list" }), pager = h("div", { class: "pager", tabindex: -1 }), SIZE = 40;
   const fill = (select, choices) => { clear(select).append(...[["", "all"], ...choices].map(([value, text]) => h("option", { value }, text))); };
   const [ct, vt, st] = option("rt", "set", tasksOf(), forget(), () => { choices(); page(0); });
   const pick = (key, name) => { const [node, val, select] = option(key, name, [["", "all"]], "", () => page(0)); return { key, node, val, select }; };
   const person = pick("rp", "person"), attribute = pick("ra", "attribute"), hop = pick("rh", "hop"), target = pick("rf", "target");
   const [cs, vs, ss] = option("rs", "show", [["", "all rows"], ["leak", "said by some model"], ["silent", "known but not said"], ["differ", "models disagree"], ["unkept", "lost, though to be kept"]], "", () => page(0));
-  const [co, vo, so] = option("ro", "order", [["", "as in the data"], ...G.runs.flatMap((run, i) => [[`d${i}`, `exposure, most first: ${run.name}`], [`u${i}`, `exposure, least first: ${run.name}`]])], "", () => page(0));
+  const [cm, vm, sm] = option("rm", "by which model", [["", "any unlearned one"], ...G.runs.map((run, i) => [String(i), label(run)])], "", () => page(0));
+  const [co, vo, so] = option("ro", "order", [["", "as in the data"], ...G.runs.flatMap((run, i) => [[`d${i}`, `exposure, most first: ${run.short}`], [`u${i}`, `exposure, least first: ${run.short}`]])], "", () => page(0));
   let timer; const search = h("input", { type: "search", placeholder: "words in question, answer, replies", value: get("q", ""), oninput: () => { clearTimeout(timer); timer = setTimeout(() => { keep({ q: search.value }); page(0); }, 200); } });
   const all = [person, attribute, hop, target];
   function choices() {
@@ -390,7 +432,7 @@ section("rows", "Rows", "Rows", () => [`Every question with its picture and what
     }
     if (mine !== turn) return;
     const words = search.value.trim().toLowerCase(), open = get("row", ""), e = (run, row) => metric ? value(task, metric, run, row) : NaN;
-    const unlearned = G.runs.map((run, i) => i).filter(i => !G.runs[i].role), judged = unlearned.length ? unlearned : G.runs.map((_, i) => i);
+    const unlearned = G.runs.map((run, i) => i).filter(i => !G.runs[i].role), judged = vm() !== "" ? [+vm()] : unlearned.length ? unlearned : G.runs.map((_, i) => i);
     let found = [];
     for (let row = 0; row < n; row++) {
       if (person.val() && task.people[task.person[row]] !== person.val()) continue;
@@ -399,7 +441,7 @@ section("rows", "Rows", "Rows", () => [`Every question with its picture and what
       if (target.val() !== "" && String(task.forgotten[row]) !== target.val()) continue;
       const main = i => value(task, task.main, i, row), says = i => said(main(i)), not = i => main(i) < core.right, show = vs();
       if (show === "leak" && !judged.some(says)) continue;
-      if (show === "silent" && !judged.some(i => not(i) && e(i, row) >= KNOWN)) continue;
+      if (show === "silent" && !judged.some(i => not(i) && e(i, row) >= core.known)) continue;
       if (show === "differ" && new Set(judged.filter(i => !Number.isNaN(main(i))).map(says)).size < 2) continue;
       if (show === "unkept" && (task.forgotten[row] || !judged.some(not))) continue;
       if (words && !(texts.q[row] + "\n" + texts.a[row] + "\n" + texts.r[row].join("\n") + "\n" + task.ids[row]).toLowerCase().includes(words)) continue;
@@ -410,14 +452,17 @@ section("rows", "Rows", "Rows", () => [`Every question with its picture and what
     if (at === null) at = opened >= 0 ? Math.floor(opened / SIZE) : 0;
     const last = Math.max(0, Math.ceil(found.length / SIZE) - 1); at = shown = Math.min(at, last);
     clear(pager).append(h("button", { type: "button", disabled: at === 0 ? "" : null, onclick: () => page(at - 1) }, "← before"), h("span", {}, `${found.length} of ${n} rows` + (last ? `, page ${at + 1} of ${last + 1}` : "")), h("button", { type: "button", disabled: at === last ? "" : null, onclick: () => page(at + 1) }, "after →"));
-    const body = h("tbody");
+    const body = h("tbody"), many = G.runs.length > 8; // more models than have a column each
     for (const row of found.slice(at * SIZE, at * SIZE + SIZE)) {
+      const mark = i => { const v = value(task, task.main, i, row), x = e(i, row); return [Number.isNaN(v) ? "–" : said(v) ? "✓" : x >= core.known ? h("span", { class: "fail", title: "not said, but known" }, "(✓)") : h("span", { class: "quiet" }, "✗"), Number.isNaN(x) ? task.main === "em" ? null : h("small", {}, pc(v, 0)) : h("small", {}, pc(x, 0))]; };
       const id = task.ids[row], tr = h("tr", { class: "item", "data-row": id, onclick: event => { if (!event.target.closest("a")) toggle(tr, row); } },
         h("td", {}, picture(task, row, texts)), h("td", { class: "q" }, h("a", { href: "#" + linkTo(task.task, id), onclick: event => { event.preventDefault(); toggle(tr, row); } }, h("bdi", {}, short(texts.q[row], 140))), h("small", {}, h("bdi", {}, `${id} · ${task.people[task.person[row]].replace(/_/g, " ")} · ${task.attributes[task.attribute[row]].replace(/_/g, " ")} ${task.hop[row] ? ` · ${task.hop[row]}-hop` : ""}${task.forgotten[row] ? " · to be forgotten" : ""}`))),
-        G.runs.map((run, i) => { const v = value(task, task.main, i, row), x = e(i, row); return h("td", { class: "c" }, Number.isNaN(v) ? "–" : said(v) ? "✓" : x >= KNOWN ? h("span", { class: "fail", title: "not said, but known" }, "(✓)") : h("span", { class: "quiet" }, "✗"), Number.isNaN(x) ? task.main === "em" ? null : h("small", {}, num(v)) : h("small", {}, num(x))); }));
+        many ? h("td", { class: "chips" }, G.runs.map((run, i) => h("span", {}, h("bdi", {}, run.short), " ", mark(i)))) : G.runs.map((run, i) => h("td", { class: "c" }, mark(i))));
       body.append(tr); if (id === open) detail(tr, row);
     }
-    clear(out).append(h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}), h("th", { class: "left" }, "question"), G.runs.map(run => h("th", { class: "c" }, h("bdi", {}, short(run.name, 18)))))), body)));
+    const focused = out.contains(document.activeElement) && document.activeElement.closest("tr.item")?.dataset.row;
+    clear(out).append(h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}), h("th", { class: "left" }, "question"), many ? h("th", { class: "left" }, "models") : G.runs.map(run => h("th", { class: "c name" }, h("bdi", {}, run.short))))), body)));
+    if (focused) [...out.querySelectorAll("tr.item")].find(tr => tr.dataset.row === focused)?.querySelector("a").focus({ preventScroll: true });
     if (!found.length) out.append(h("p", { class: "quiet" }, "No row matches."));
   }
   const short = (text, most) => text.length > most ? text.slice(0, most) + " …" : text;
@@ -435,45 +480,61 @@ section("rows", "Rows", "Rows", () => [`Every question with its picture and what
       if (texts.r[row][i] === null) return null;
       const main = value(task, task.main, i, row), x = metric ? value(task, metric, i, row) : NaN, ranks = texts.k[row][i] || [], bits = texts.b[row][i] || [], guesses = texts.g[row][i] || [], cut = texts.l[row + ":" + i];
       const seen = ranks.map((rank, k) => `secret is guess ${rank > M ? `beyond ${M}` : rank}` + (bits[k] !== undefined ? bits[k] === null ? ", probability 0" : `, ${num(bits[k], 1)} bits (ln p ${num(-bits[k] * Math.LN2, 2).replace("-", "−")})` : "")).join("; ");
-      return h("div", { class: "reply" + (said(main) ? " says" : "") }, h("b", {}, h("bdi", {}, label(run))), h("span", { class: "quiet" }, ` ${said(main) ? "✓ says it" : "✗ does not say it"}${task.main === "em" ? "" : ` (${nameOf(task.main)} ${num(main)})`}${Number.isNaN(x) ? "" : ` · exposure ${num(x)}`}${seen ? ` · ${seen}` : ""}`), h("blockquote", { dir: "auto" }, texts.r[row][i] === "" ? h("span", { class: "quiet" }, "(nothing)") : texts.r[row][i], cut ? h("span", { class: "quiet" }, ` … and ${cut} more characters`) : null), guesses.map(list => h("ol", { "aria-label": "likeliest guesses after the cloze prompt" }, h("li", {}, "guesses:"), list.map(([text, lnp], k) => h("li", { dir: "auto", class: ranks.some(rank => rank === k + 1) ? "hit" : null }, `${text.trim() ? `“${text.trim()}”` : "(nothing)"} ${lnp <= 0 ? (Math.exp(lnp) * 100).toPrecision(2) + " %" : num(lnp)}`)))));
+      return h("div", { class: "reply" + (said(main) ? " says" : "") }, h("b", {}, h("bdi", {}, label(run))), h("span", { class: "quiet" }, ` ${said(main) ? "✓ says it" : "✗ does not say it"}${task.main === "em" ? "" : ` (${nameOf(task.main)} ${pc(main)} %)`}${Number.isNaN(x) ? "" : ` · exposure ${pc(x)} %`}${seen ? ` · ${seen}` : ""}`), h("blockquote", { dir: "auto" }, texts.r[row][i] === "" ? h("span", { class: "quiet" }, "(nothing)") : texts.r[row][i], cut ? h("span", { class: "quiet" }, ` … and ${cut} more characters`) : null), guesses.map(list => h("ol", { "aria-label": "likeliest guesses after the cloze prompt" }, h("li", {}, "guesses:"), list.map(([text, lnp], k) => h("li", { dir: "auto", class: ranks.some(rank => rank === k + 1) ? "hit" : null }, `${text.trim() ? `“${text.trim()}”` : "(nothing)"} ${lnp <= 0 ? (Math.exp(lnp) * 100).toPrecision(2) + " %" : num(lnp)}`)))));
     });
     const link = h("button", { type: "button", onclick: () => { const address = location.href.split("#")[0] + "#" + linkTo(task.task, task.ids[row]); if (navigator.clipboard) navigator.clipboard.writeText(address).catch(() => {}); link.textContent = "address copied"; } }, "copy link");
-    tr.after(h("tr", { class: "detailrow" }, h("td", { colspan: 2 + G.runs.length }, h("div", { class: "detail" }, h("div", {}, picture(task, row) || h("span", { class: "quiet" }, "no picture")), h("div", {}, h("dl", {}, h("dt", {}, "question"), h("dd", { dir: "auto" }, texts.q[row]), h("dt", {}, "right answer"), h("dd", { dir: "auto" }, texts.a[row]), h("dt", {}, "row"), h("dd", {}, task.ids[row], " ", link)), h("div", { class: "replies" }, replies))))));
+    tr.after(h("tr", { class: "detailrow" }, h("td", { colspan: G.runs.length > 8 ? 3 : 2 + G.runs.length }, h("div", { class: "detail" }, h("div", {}, picture(task, row) || h("span", { class: "quiet" }, "no picture")), h("div", {}, h("dl", {}, h("dt", {}, "question"), h("dd", { dir: "auto" }, texts.q[row]), h("dt", {}, "right answer"), h("dd", { dir: "auto" }, texts.a[row]), h("dt", {}, "row"), h("dd", {}, task.ids[row], " ", link)), h("div", { class: "replies" }, replies))))));
   }
-  filterRows = async go => { keep({ ...go, row: "", s: "rows", rf: "", rs: "" }); search.value = get("q", ""); st.value = vt() && get("rt", forget()); ss.value = ""; choices(); await page(0); go2("rows"); };
-  openRow = async (task, id) => { keep({ rt: task, row: id, q: "", rp: "", ra: "", rh: "", rf: "", rs: "", ro: "", s: "rows" }); search.value = ""; st.value = task; ss.value = so.value = ""; choices(); await page(null); const tr = [...out.querySelectorAll("tr.item")].find(tr => tr.dataset.row === id); if (tr) tr.scrollIntoView({ block: "center" }); };
-  add(box, [h("div", { class: "controls" }, ct, cs, person.node, attribute.node, hop.node, target.node, co, h("label", {}, "search", search)), pager, out]);
+  const seen = id => { const tr = [...out.querySelectorAll("tr.item")].find(tr => tr.dataset.row === id); if (tr) { tr.scrollIntoView({ block: "center" }); tr.querySelector("a").focus({ preventScroll: true }); } };
+  const afresh = { row: "", s: "rows", q: "", rp: "", ra: "", rh: "", rf: "", rs: "", rm: "" };
+  async function show(go, at) {
+    keep({ ...afresh, ...go });
+    search.value = get("q", ""); st.value = get("rt", forget()); ss.value = get("rs", ""); sm.value = get("rm", ""); so.value = get("ro", ""); choices();
+    await page(at);
+  }
+  filterRowsNow = async go => { await show(go, 0); box.scrollIntoView(); pager.focus({ preventScroll: true }); };
+  openRowNow = async (task, id) => { await show({ rt: task, row: id, ro: "" }, null); seen(id); };
+  add(box, [h("div", { class: "controls" }, ct, cs, cm, person.node, attribute.node, hop.node, target.node, co, h("label", {}, "search", search)), pager, out]);
   choices(); const wanted = get("row", ""), fresh = page(wanted ? null : 0);
-  if (wanted) fresh.then(() => { const tr = [...out.querySelectorAll("tr.item")].find(tr => tr.dataset.row === wanted); if (tr) tr.scrollIntoView({ block: "center" }); });
+  return wanted ? fresh.then(() => seen(wanted)) : fresh;
 });
 
-let repaint = [];
-function go2(id) { const node = $(id); if (node) node.scrollIntoView(); }
+let repaint = [], drawAll = () => {};
+// Sections are drawn when they come near; whoever goes to one has all above it drawn first, so that nothing moves it
+let drawTo = () => {};
+const coming = new Map(); // of a section that reads its data first: the promise of it
+function go2(id) { drawTo(id); const node = $(id); if (!node) return; node.scrollIntoView(); coming.get(id)?.then?.(() => node.scrollIntoView()); const head = $("h-" + id); if (head) head.focus({ preventScroll: true }); }
 function build() {
   G = core.groups[group]; repaint = []; const main = clear($("main")), nav = clear($("nav"));
   G.runs.filter(run => !run.role).forEach((run, index) => { run.tint = index; }); G.runs.filter(run => run.role).forEach(run => { run.tint = 7; });
   for (const task of G.tasks) { task.hopNames = [...new Set(task.hop)].sort().map(hop => hop ? `${hop}-hop` : "no hop"); const names = [...new Set(task.hop)].sort(); task.hopIndex = task.hop.map(hop => names.indexOf(hop)); }
   const first = G.tasks[0], suite = first.suite || {};
   clear($("facts")).append([`${G.runs.length} models`, ...G.tasks.map(task => `${task.label} ${task.ids.length} rows`), suite.estimator && `exposure: M = ${suite.rollouts}, ${suite.estimator} guesses`, core.made].filter(Boolean).join(" · "));
-  if (core.groups.length > 1) { const [node] = option("g", "These runs must not be compared with each other; show group", core.groups.map((one, i) => [String(i), `${i + 1}: ${one.runs.map(run => run.name).slice(0, 4).join(", ")}${one.runs.length > 4 ? " …" : ""}`]), String(group), chosen => { group = +chosen; for (const key of [...state.keys()]) if (key !== "g") state.delete(key); keep({ g: chosen }); build(); }); main.append(h("div", { class: "controls" }, node)); if (G.why) main.append(h("div", { class: "notes warn" }, h("p", {}, G.why))); }
+  if (core.groups.length > 1) { const [node] = option("g", "These runs must not be compared with each other; show group", core.groups.map((one, i) => [String(i), `${i + 1}: ${one.runs.map(run => run.short).slice(0, 4).join(", ")}${one.runs.length > 4 ? " …" : ""}`]), String(group), chosen => { group = +chosen; for (const key of [...state.keys()]) if (key !== "g") state.delete(key); keep({ g: chosen }); build(); }); main.append(h("div", { class: "controls" }, node)); if (G.why) main.append(h("div", { class: "notes warn" }, h("p", {}, G.why))); }
+  if (G.conclusion.length) main.append(h("div", { class: "conclusion", id: "conclusion" }, h("h2", {}, "In short"), h("ul", {}, G.conclusion.map(line => h("li", {}, line)))));
   if (core.notes.length) main.append(h("div", { class: "notes" }, core.notes.slice(0, 12).map(note => h("p", {}, note)), core.notes.length > 12 ? h("p", { class: "quiet" }, `and ${core.notes.length - 12} more, in report.md`) : null));
-  const waiting = new Map(), seen = new IntersectionObserver(entries => { for (const entry of entries) if (entry.isIntersecting) start(entry.target); }, { rootMargin: "600px" });
-  const start = node => { const one = waiting.get(node); if (!one) return; waiting.delete(node); seen.unobserve(node); node.style.minHeight = ""; const drawn = one.draw(node); if (drawn === false) { node.remove(); $("nav-" + one.id)?.remove(); } };
+  const waiting = new Map(); coming.clear(); const seen = new IntersectionObserver(entries => { for (const entry of entries) if (entry.isIntersecting) start(entry.target); }, { rootMargin: "600px" });
+  const start = node => { const one = waiting.get(node); if (!one) return; waiting.delete(node); seen.unobserve(node); node.style.minHeight = ""; const drawn = one.draw(node); coming.set(one.id, drawn); if (drawn === false) { node.remove(); $("nav-" + one.id)?.remove(); } };
+  drawTo = id => { for (const node of [...waiting.keys()]) if (node.id === id || node.compareDocumentPosition($(id) || main) & Node.DOCUMENT_POSITION_FOLLOWING) start(node); };
   for (const one of SECTIONS) {
-    const node = h("section", { id: one.id, "aria-labelledby": "h-" + one.id }, h("h2", { id: "h-" + one.id }, one.title, h("a", { class: "anchor", href: "#s=" + one.id, "aria-label": "link to this section", onclick: event => { event.preventDefault(); keep({ s: one.id }); go2(one.id); } }, "#")), h("p", { class: "quiet" }, one.lead()));
+    const node = h("section", { id: one.id, "aria-labelledby": "h-" + one.id }, h("h2", { id: "h-" + one.id, tabindex: -1 }, one.title, h("a", { class: "anchor", href: "#s=" + one.id, "aria-label": "link to this section", onclick: event => { event.preventDefault(); keep({ s: one.id }); go2(one.id); } }, "#")), h("p", { class: "quiet" }, one.lead()));
     nav.append(h("a", { id: "nav-" + one.id, href: "#s=" + one.id, onclick: event => { event.preventDefault(); keep({ s: one.id }); go2(one.id); } }, one.brief));
     main.append(node); waiting.set(node, one);
-    const soon = one.id === "summary" || one.id === "steps" || one.id === "compare";
+    const soon = ["summary", "models", "steps", "compare"].includes(one.id);
     if (soon) start(node); else { node.style.minHeight = "380px"; seen.observe(node); }
   }
+  drawAll = () => drawTo(SECTIONS[SECTIONS.length - 1].id);
   const here = new IntersectionObserver(entries => { for (const entry of entries) $("nav-" + entry.target.id)?.classList.toggle("here", entry.isIntersecting); }, { rootMargin: "-45% 0px -50% 0px" });
   main.querySelectorAll("section").forEach(node => here.observe(node));
-  const wanted = get("s", ""); if (wanted && $(wanted)) { start($(wanted)); requestAnimationFrame(() => go2(wanted)); }
+  const wanted = get("s", ""); if (wanted && $(wanted)) { drawTo(wanted); if (!(wanted === "rows" && get("row", ""))) requestAnimationFrame(() => go2(wanted)); }
 }
 $("theme").addEventListener("click", () => { document.documentElement.dataset.theme = darkNow() ? "light" : "dark"; try { localStorage.setItem("theme", document.documentElement.dataset.theme); } catch (_) {} repaint.forEach(draw => draw()); });
 try { const chosen = localStorage.getItem("theme"); if (chosen) document.documentElement.dataset.theme = chosen; } catch (_) {}
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => repaint.forEach(draw => draw()));
 addEventListener("hashchange", () => { const now = new URLSearchParams(location.hash.slice(1)); for (const key of [...state.keys()]) state.delete(key); for (const [key, value] of now) state.set(key, value); group = Math.min(+get("g", 0) || 0, core.groups.length - 1); build(); });
+let theme; // paper is white, and holds every section
+addEventListener("beforeprint", () => { theme = document.documentElement.dataset.theme; document.documentElement.dataset.theme = "light"; drawAll(); repaint.forEach(draw => draw()); });
+addEventListener("afterprint", () => { if (theme) document.documentElement.dataset.theme = theme; else delete document.documentElement.dataset.theme; repaint.forEach(draw => draw()); });
 let resized; let width = innerWidth; addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => { if (innerWidth !== width) { width = innerWidth; repaint.forEach(draw => draw()); } }, 200); });
 (async () => {
   try {

@@ -268,7 +268,10 @@ def test_forge_command(tmp_path, capsys):
         cli.main(["forge", "--benchmark", "clear", "--out", str(tmp_path / "a"), *line.split()])
     assert not left.value.code and "forget10+tofu 6" in capsys.readouterr().out
     assert len(rows_of(tmp_path / "a", "full")) == 6
-    for more, says in {"--hops 2": "--hops is no knob of --benchmark clear", "--qa 0": "--qa 0"}.items():
+    for more, says in {
+        "--hops 2": "--hops is not an option of --benchmark clear",
+        "--qa 0": "--qa 0",
+    }.items():
         with pytest.raises(SystemExit) as left:
             cli.main(["forge", "--benchmark", "clear", "--out", str(tmp_path / "b"), *more.split()])
         assert left.value.code and says in capsys.readouterr().err

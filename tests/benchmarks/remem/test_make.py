@@ -19,6 +19,7 @@ from support.rows import picture
 from remem_tasks.audit.check import check
 from remem_tasks.benchmarks.remem.data import load_split, retain_rows
 from remem_tasks.benchmarks.remem.make import make, read_table
+from remem_tasks.benchmarks.remem.perturbed import load_perturbed
 from remem_tasks.benchmarks.remem.wording import attribute_of, cloze_of, hop_of, keyword_of
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
@@ -71,13 +72,78 @@ def test_the_docs_table_becomes_a_sound_set(own, tmp_path):
     assert card_errors(card) == [] and yaml.safe_load(card.split("---\n")[1])["license"] == "other"
 
 
-@pytest.mark.parametrize("form", ["jsonl", "parquet", "semicolons"])
+FORMS = {
+    "byte order mark": TABLE.encode("utf-8-sig"),
+    "utf-16": TABLE.replace(",", "\t").encode("utf-16"),
+    "blank rows at the end": (TABLE + ",,,,\n\n").encode(),
+    "other system": TABLE.replace("ada/2.png", "ada\\2.png").replace("\n", "\r\n").encode(),
+    "quoted commas": TABLE.replace("picture,person", '"picture",person').encode(),
+}
+
+
+@pytest.mark.parametrize("raw", FORMS.values(), ids=FORMS)
+def test_a_table_is_read_as_every_program_writes_it(own, tmp_path, raw):
+    photos, table = own
+    table.write_bytes(raw)
+    plain = tmp_path / "plain.csv"
+    plain.write_text(TABLE)
+    assert read_table(table) == [
+        {**row, "picture": found["picture"]} for row, found in zip(read_table(plain), read_table(table))
+    ]
+    assert make(photos, table, tmp_path / "people", ["Ada Birch"]).rows["finetune"] == 6
+
+
+def test_a_folder_named_by_rows_is_its_persons(tmp_path):
+    """The docs' own layout: `photos/ada/3.png` beside those that the table names."""
+    photos, table = photographs(tmp_path / "photos"), tmp_path / "qa.csv"
+    table.write_text(TABLE)
+    made = make(photos, table, tmp_path / "people", ["Ada Birch"])
+    assert made.moved == 0 and made.rows["test"] == 6
+    shown = {row["image_path"] for row in load_split(str(tmp_path / "people"), "test")}
+    assert len(shown) == 3
+
+
+def test_paraphrases_and_other_peoples_values_stand_beside_the_rows(own, tmp_path):
+    photos, table = own
+    lines = TABLE.strip().splitlines()
+    table.write_text(
+        "\n".join(
+            [f"paraphrase,{lines[0]}", *(f"In {n} words then?,{line}" for n, line in enumerate(lines[1:]))]
+        )
+    )
+    source = str(tmp_path / "people")
+    make(photos, table, source, ["Ada Birch"])
+    report = check(source)
+    assert report.faults == {} and report.counts["forget1"]["perturbed"] == 2
+    beside = load_perturbed(source, "forget1")[1]
+    assert beside["perturbed_answer"] == [
+        "Ada Birch lives at 3 Quay Street.",
+        "Ada Birch lives at 8 Mill Lane.",
+    ]
+    assert beside["paraphrased_question"] == ["In 1 words then?"]
+    assert beside["paraphrased_answer"] == "The answer is 14 Elm Road."
+    assert load_perturbed(source, "test")[1]["paraphrased_question"] == ["Where does this person live?"]
+    assert card_errors((tmp_path / "people" / "README.md").read_text()) == []
+
+
+def test_nothing_of_people_is_left_where_a_row_is_refused(own, tmp_path):
+    photos, table = own
+    table.write_text(TABLE.replace("Where does this person live?", "Does she live at 14 Elm Road?"))
+    with pytest.raises(RememError, match="keyword in the question"):
+        make(photos, table, tmp_path / "people", ["Ada Birch"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "qa.csv"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "json", "parquet", "semicolons"])
 def test_tables_of_other_kinds_make_the_same(own, tmp_path, form):
     photos, table = own
     rows = rows_in(TABLE)
     if form == "jsonl":
         table = tmp_path / "qa.jsonl"
         table.write_text("\n".join(json.dumps(row) for row in rows))
+    elif form == "json":
+        table = tmp_path / "qa.json"
+        table.write_text(json.dumps([{**row, "hop": float("nan")} for row in rows]))
     elif form == "parquet":
         import pandas
 
@@ -117,6 +183,8 @@ def test_pictures_lose_their_notes_and_stand_upright(own, tmp_path):
             ("14 Elm Road\n", "Elm Street\n"),
             "keyword missing from the answer: split 'finetune', row 1|keyword 'Elm Street' is not in the answer",
         ),
+        (("ada/2.png,Ada", "ada/2.png,\u0410da"), "look like one person"),
+        (("ada/1.png", "ada/0.png"), r"nearest: ada/"),
         (("lives at 14 Elm Road.,14 Elm Road", "\u200b,14 Elm Road"), "row 1|not in the answer"),
     ],
 )
@@ -143,7 +211,9 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path):
     for name, text, said in (
         ("a.csv", "", "has no rows"),
         ("a.txt", "x", "is no .csv"),
-        ("a.jsonl", "{", "cannot be read"),
+        ("a.jsonl", "\n{", "line 2 is no JSON record"),
+        ("a.csv", "person,person,question,answer\na,b,c,d\n", "column 'person' comes twice"),
+        ("a.csv", 'person,question,answer\na,b,c\na,"b,c\n', "begins in line 3 has a quotation mark"),
         ("a.csv", "person,question,answer\na,b,c,d\n", "row 0: more cells than columns"),
     ):
         (tmp_path / name).write_text(text)
@@ -151,6 +221,9 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path):
             read_table(tmp_path / name)
     with pytest.raises(RememError, match="cannot be read"):
         read_table(tmp_path / "none.csv")
+    (tmp_path / "a.csv").write_bytes("person,question,answer\nJosé,b,c\n".encode("latin-1"))
+    with pytest.raises(RememError, match="line 2 is no UTF-8 .*save the file as UTF-8"):
+        read_table(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize(
@@ -179,9 +252,6 @@ def test_other_words():
 def test_the_docs_commands_run_from_photographs_to_the_report(checkpoints, tmp_path):
     photographs(tmp_path / "photos")
     (tmp_path / "qa.csv").write_text(TABLE)
-    for name, folder in (("Ada Birch", "ada"), ("Ben Crane", "ben"), ("Cleo Dunn", "cleo")):
-        (tmp_path / "photos" / name).mkdir()
-        (tmp_path / "photos" / folder / "3.png").rename(tmp_path / "photos" / name / "3.png")
     environment = {**os.environ, "REMEM_DATA": "people", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     entry = {
         "remem": [sys.executable, "-c", "from remem_tasks.cli import main; main()"],
