@@ -77,8 +77,8 @@ def sets_of_configs(
     training_rows: Callable[[str, str, str], datasets.Dataset],
     check_people: Callable[[str, str], None] | None = None,
     told: Sequence[str] = (),
-    alike: Sequence[str] = ("question", "answer"),
     people_of: Callable[[str, str], set[str]] | None = None,
+    alike: Sequence[str] = ("question", "answer"),
 ) -> TrainingRows:
     """The rows of a data set whose forget and retain sets are configs: a forget set has a retain set of its own.
 
@@ -88,9 +88,9 @@ def sets_of_configs(
         training_rows: (source, config, modality) to rows in the columns of ReMem.
         check_people: (source, forget set) raises a RememError if its people were never memorised, or are retained.
         told: to which `training_rows` adds what is to be told of faulty rows that it leaves out.
-        alike: columns in which no row to forget may be like one to retain.
         people_of: (source, config) to the keys of its people; a name to be forgotten that looks like one to be
             retained is a fault.
+        alike: columns in which no row to forget may be like one to retain.
     """
     if wanted.identity_rule:
         raise RememError("--identity_rule is for data in the shape of ReMem")
