@@ -78,7 +78,7 @@ def sets_of_configs(
     check_people: Callable[[str, str], None] | None = None,
     told: Sequence[str] = (),
     people_of: Callable[[str, str], set[str]] | None = None,
-    alike: Sequence[str] = ("question", "answer"),
+    distinct_by: Sequence[str] = ("question", "answer"),
 ) -> TrainingRows:
     """The rows of a data set whose forget and retain sets are configs: a forget set has a retain set of its own.
 
@@ -90,7 +90,7 @@ def sets_of_configs(
         told: to which `training_rows` adds what is to be told of faulty rows that it leaves out.
         people_of: (source, config) to the keys of its people; a name to be forgotten that looks like one to be
             retained is a fault.
-        alike: columns in which no row to forget may be like one to retain.
+        distinct_by: columns in which no row to forget may be like one to retain.
     """
     if wanted.identity_rule:
         raise RememError("--identity_rule is for data in the shape of ReMem")

@@ -13,5 +13,5 @@ def training_sets(wanted: Wanted) -> TrainingRows:
     told: list[str] = []
     read = partial(training_rows, choice=wanted.faults, told=told)
     # Of a class with one wording, a question and its answer may be asked of two entities.
-    alike = ("question", "answer", "image_path")
-    return sets_of_configs(wanted, "mlubench", FINETUNE, retain_of, read, told=told, alike=alike)
+    distinct_by = ("question", "answer", "image_path")
+    return sets_of_configs(wanted, "mlubench", FINETUNE, retain_of, read, told=told, distinct_by=distinct_by)

@@ -13,5 +13,5 @@ def training_sets(wanted: Wanted) -> TrainingRows:
     told: list[str] = []
     read = partial(training_rows, choice=wanted.faults, told=told)
     # One player's shared facts are the same in all pictures: what is to be forgotten is one of a picture.
-    alike = ("question", "answer", "image_path")
-    return sets_of_configs(wanted, "offside", FINETUNE, retain_of, read, told=told, alike=alike)
+    distinct_by = ("question", "answer", "image_path")
+    return sets_of_configs(wanted, "offside", FINETUNE, retain_of, read, told=told, distinct_by=distinct_by)
