@@ -135,7 +135,7 @@ def sets_of_configs(
         kept_sets = [retain if name == usual else name for name in sets]
         return made(read(kept_sets))
     to_forget, kept = read([forget]), read([retain])
-    asked = [set(zip(*(rows[name][:] for name in alike))) for rows in (to_forget, kept)]
+    asked = [set(zip(*(rows[name][:] for name in distinct_by))) for rows in (to_forget, kept)]
     if both := asked[0] & asked[1]:
         raise RememError(
             f"{source}: {len(both)} questions with one answer are in '{forget}' and in '{retain}', "
