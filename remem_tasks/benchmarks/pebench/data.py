@@ -102,12 +102,12 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
         problem = "" if person else "column 'label' is empty"
         problem = problem or ("column 'event' is empty" if told and not event else "")
         problem = problem or ("" if shown else "no picture")
+        if not _belongs(name, (person in gone[0], event in gone[1]), trained):
+            continue
         if problem:
             if faults is None:
                 raise RememError(f"{where}: {problem}")
             faults.append(f"{where}: {problem}")
-            continue
-        if not _belongs(name, (person in gone[0], event in gone[1]), trained):
             continue
         for kind in SETS[name]:
             if kind == "event" and not told:
