@@ -475,7 +475,7 @@ def _run(prepared: Prepared) -> int:
         failed = {"status": "failed", "stopped": checkpoints.reason(error), "last_checkpoint": kept}
         with suppress(RememError):  # what filled the disk is told, not that it is full
             write_record(args.output_dir, {**record, **failed})
-        if (line := checkpoint.unwritten(error)) is not None:
+        if (line := checkpoints.unwritten(error)) is not None:
             raise RememError(f"output folder '{args.output_dir}': {line}") from error
         raise
     if first:
