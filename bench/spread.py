@@ -75,7 +75,7 @@ def commands(job: Job, out: Path) -> list[demo.Step]:
     """The demo's steps of a run, scored on what the demo expects something of."""
     todo = []
     for step in demo.steps(out / job.name, "llava", 1, demo.FULL, job.seed):
-        if (step.name in STAGE1) != (job.stage == 1) or step.name == "forge":
+        if (step.name in STAGE1) != (job.stage == 1) or step.name in ("forge", "attack"):
             continue
         command = step.command
         if step.name.startswith("score_"):

@@ -9,7 +9,7 @@ import sys
 from dataclasses import fields
 from inspect import signature
 
-from remem_tasks import __version__
+from remem_tasks import __version__, attack_command, stream_command
 from remem_tasks.benchmarks.registry import DEFAULT, NAMES
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.report.thresholds import Thresholds
@@ -401,6 +401,10 @@ def _report(args: argparse.Namespace) -> None:
     for table in tables(report, screen.width):
         screen.print(table)
     say(f"the report: {page} (beside it report.md and results.csv)")
+    if args.audit:
+        from remem_tasks.attacks.audit import write
+
+        say(f"to print: {write(report, args.audit, args.attacks, args.out)}")
 
 
 def _add_report(commands: argparse._SubParsersAction) -> None:
@@ -419,6 +423,7 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--attacks", metavar="DIR", help="a folder of `remem attack`: the report says what they recovered"
     )
+    parser.add_argument("--audit", metavar="RUN", help="also write audit.html: one page about this model")
     parser.add_argument("--title", default="Unlearning report")
     parser.add_argument("--no-pictures", action="store_true", help="leave the thumbnails out")
     _add_thresholds(parser)
@@ -706,6 +711,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_study,
         _add_reproduce,
         _add_sweep,
+        attack_command.add,
+        stream_command.add,
     ):
         add(commands)
     return parser

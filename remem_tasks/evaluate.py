@@ -13,8 +13,9 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from remem_tasks.binding import seal
 from remem_tasks.errors import COLLAPSED, RememError
@@ -22,6 +23,9 @@ from remem_tasks.files import locked
 from remem_tasks.processes import run
 from remem_tasks.report.results import newest_results
 from remem_tasks.terminal import beating
+
+if TYPE_CHECKING:
+    from remem_tasks.benchmarks.base import Benchmark
 
 PROGRAM = (sys.executable, "-c", "from remem_tasks.cli import lmms_eval; lmms_eval()")
 
@@ -112,12 +116,65 @@ def score_here(
     Raises:
         RememError: a fault of data, checkpoint or backend; replies that failed; files that could not be written.
     """
-    from remem_tasks.harness.in_process import run
+    from remem_tasks.harness.in_process import load, run
 
     with _environment(variables):
-        results = run(str(checkpoint), tasks, device, gen_kwargs)
+        results = run(load(str(checkpoint), device), tasks, gen_kwargs)
     save(results, out, str(checkpoint))
     return results
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A task that no YAML names.
+
+    Attributes:
+        name: of the task in the results.
+        split: whose rows are asked.
+        benchmark: what asks and scores.
+        metadata: what the results keep of it, beside what every task keeps.
+        max_new_tokens: of a reply.
+    """
+
+    name: str
+    split: str
+    benchmark: Benchmark
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    max_new_tokens: int = 128
+
+
+def score_model(
+    model: Any,
+    processor: Any,
+    name: str,
+    asked: Sequence[Asked],
+    out: str | Path,
+    variables: Mapping[str, str | None],
+    cache: str | None = None,
+) -> Path:
+    """Score a model that is in memory by tasks of one's own.
+
+    Args:
+        model: an image-text-to-text model, on the device where it is to run.
+        processor: its processor.
+        name: path by which the results call it.
+        variables: set while it runs, as in `score`.
+        cache: where replies are kept, as of `remem_hf`; `off` for weights that nobody will have again.
+
+    Returns:
+        The results file; samples are beside it.
+
+    Raises:
+        RememError: as `score_here`.
+    """
+    from remem_tasks.harness.in_process import around, run, task_of
+
+    with _environment(variables):
+        tasks = [
+            task_of(one.name, one.split, one.benchmark, one.metadata, one.max_new_tokens) for one in asked
+        ]
+        results = run(around(model, processor, cache), tasks, None)
+    return save(results, out, name)
 
 
 def save(results: Mapping[str, Any], out: str | Path, model: str) -> Path:

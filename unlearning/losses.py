@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 
-Count = torch.Tensor | float | None
+Count: TypeAlias = torch.Tensor | float | None
 
 
 def mean(values: torch.Tensor, count: Count = None) -> torch.Tensor:

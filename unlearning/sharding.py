@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -18,13 +17,6 @@ from torch.distributed.tensor import DTensor
 
 from remem_tasks.checkpoint_files import digest as digest_of
 from remem_tasks.errors import RememError
-
-
-def load_deepspeed(engine: Any, checkpoint: str, whole: bool) -> None:
-    """Take up a DeepSpeed checkpoint; `whole`: every weight of the model is in it, as of an adapter it is not."""
-    from transformers.integrations.deepspeed import deepspeed_load_checkpoint
-
-    deepspeed_load_checkpoint(engine, checkpoint, load_module_strict=whole)
 
 
 def _asked(name: str) -> bool:

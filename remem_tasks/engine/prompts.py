@@ -121,8 +121,13 @@ class Prompts:
         self._turns: WeakKeyDictionary[Chat, Turn] = WeakKeyDictionary()
         self._told = False
 
+    def __reduce__(self) -> tuple:
+        """To another process (a loader's worker) goes what it was made of."""
+        return Prompts, (self.processor, self.ends)
+
     @cached_property
     def spelling(self) -> Spelling:
+        """The bytes of the tokenizer's tokens."""
         return Spelling(self.tokenizer)
 
     @staticmethod
@@ -167,7 +172,8 @@ class Prompts:
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={"padding": True, "padding_side": "left"},
+            # (A row alone needs no padding, and a tokenizer that cannot pad still encodes it.)
+            processor_kwargs={"padding": len(chats) > 1, "padding_side": "left"},
         )
 
     def turn(self, chat: Chat) -> Turn:

@@ -11,12 +11,51 @@ from lmms_eval import utils
 from lmms_eval.loggers import EvaluationTracker
 from lmms_eval.tasks import TaskManager
 
+from remem_tasks.benchmarks.base import Benchmark
 from remem_tasks.errors import RememError
 from remem_tasks.harness import plugin
 from remem_tasks.harness.remem_hf import RememHF
+from remem_tasks.harness.task import BenchmarkTask
 
 
-def run(checkpoint: str, tasks: Sequence[str], device: str, gen_kwargs: str | None) -> dict[str, Any]:
+def load(checkpoint: str, device: str) -> RememHF:
+    """A checkpoint as the harness takes it."""
+    return RememHF(checkpoint, device=device)
+
+
+def around(model: Any, processor: Any, cache: str | None) -> RememHF:
+    """A model that is in memory, as the harness takes it."""
+    return RememHF.around(model, processor, cache)
+
+
+def task_of(
+    name: str, split: str, benchmark: Benchmark, metadata: Mapping[str, Any], max_new_tokens: int
+) -> BenchmarkTask:
+    """A task that no YAML names, in the settings of those that one names.
+
+    Args:
+        benchmark: what asks and scores in place of the registered one of its name.
+        metadata: what the results keep of it.
+        max_new_tokens: of a reply.
+    """
+    return BenchmarkTask(
+        config={
+            "task": name,
+            "test_split": split,
+            "output_type": "generate_until",
+            "generation_kwargs": {
+                "max_new_tokens": max_new_tokens,
+                "do_sample": False,
+                "temperature": 0,
+                "until": [],
+            },
+            "metadata": {"benchmark": benchmark.name, "version": 1.0, **metadata},
+        },
+        benchmark=benchmark,
+    )
+
+
+def run(model: RememHF, tasks: Sequence[str | BenchmarkTask], gen_kwargs: str | None) -> dict[str, Any]:
     """What `simple_evaluate` gives for tasks of ours.
 
     Raises:
@@ -24,7 +63,7 @@ def run(checkpoint: str, tasks: Sequence[str], device: str, gen_kwargs: str | No
     """
     plugin.install()
     results = upstream.simple_evaluate(
-        model=RememHF(checkpoint, device=device),
+        model=model,
         tasks=list(tasks),
         task_manager=TaskManager(include_defaults=False),
         bootstrap_iters=0,

@@ -238,11 +238,28 @@ class RememHF(lmms):
             self._device = next(model.parameters()).device
         else:
             model = model.to(self._device)
+        self._take(model, cache)
+        self.system_prompt = self._resolve_system_prompt(system_prompt) if system_prompt else None
+
+    def _take(self, model: Any, cache: str | None) -> None:
         self._model = model.eval()
         self._decoder: Decoder | None = None
         self._watch = PromptWatch()
         self._cache_folder = cache
-        self.system_prompt = self._resolve_system_prompt(system_prompt) if system_prompt else None
+
+    @classmethod
+    def around(cls, model: Any, processor: Any, cache: str | None = None) -> RememHF:
+        """A model that is in memory already, with its processor, on the device where it is."""
+        made = cls.__new__(cls)
+        lmms.__init__(made)
+        made._rank, made._world_size = 0, 1
+        made._device = next(model.parameters()).device
+        made._set_batch_size("auto", None)
+        made.processor, made.system_prompt = processor, None
+        if processor.tokenizer.pad_token_id is None:
+            processor.tokenizer.pad_token = processor.tokenizer.eos_token
+        made._take(model, cache)
+        return made
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: Mapping | None = None) -> RememHF:

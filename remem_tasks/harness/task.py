@@ -99,10 +99,16 @@ class BenchmarkTask(ConfigurableMessagesTask):
 
     request_style = "chat"
 
-    def __init__(self, config: dict | None = None, model_name: str | None = None, **unused) -> None:
+    def __init__(
+        self,
+        config: dict | None = None,
+        model_name: str | None = None,
+        benchmark: Benchmark | None = None,
+        **unused,
+    ) -> None:
         config = dict(config or {})
         config.pop("class", None)
-        self.benchmark = self._benchmark_of(config)
+        self.benchmark = benchmark or self._benchmark_of(config)
         self._system_instruction: str | None = None
         self.replies = self.failed_replies = 0
         self.said: Counter[str] = Counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -91,6 +92,12 @@ def conclusion(found: Findings) -> list[str]:
     return [*lines, *filter(None, told)]
 
 
+def _mean_exposure(task_result: TaskResult) -> float:
+    """Over the rows that have one; NaN where none has."""
+    exposure = exposure_of(task_result)
+    return math.nan if exposure is None else float(np.nanmean(exposure))
+
+
 def _nearest(found: Findings, task: str, judged: list[Run], names: dict[str, str]) -> list[str]:
     label, gold = label_of(task), found.gold
     if gold is None or task not in gold.task_results:
@@ -111,12 +118,8 @@ def _nearest(found: Findings, task: str, judged: list[Run], names: dict[str, str
             f"Nearest to gold on {label} is {names[name]}, by {percent(gaps[name])} points of {result.benchmark_view.word}; "
             "exposure, which shows what refusals hide, was not measured." + _kept(found, name, names)
         ]
-    aim = float(np.nanmean(exposure_of(gold.task_results[task])))
-    mean = {
-        run.name: float(np.nanmean(exposure_of(run.task_results[task])))
-        for run in judged
-        if run.name in measured
-    }
+    aim = _mean_exposure(gold.task_results[task])
+    mean = {run.name: _mean_exposure(run.task_results[task]) for run in judged if run.name in measured}
     # Of equal distances the nearer mean counts.
     name = min(measured, key=lambda one: (measured[one]["ks"], abs(mean[one] - aim)))
     best, rows = measured[name], len(found.group.task_results[task][0][1].rows)
@@ -128,7 +131,7 @@ def _nearest(found: Findings, task: str, judged: list[Run], names: dict[str, str
     lines = [
         f"Nearest to gold on {label} is {names[name]}: the exposures of its secrets are at a distance of "
         f"{best['ks']:.2f} (Kolmogorov–Smirnov; 0 = as if it had never seen the set), and {told} (p = {best['ks_p']:.2g})."
-        + _still_found(found, task, name)
+        + _still_found(found, task, name, gold.name)
         + _kept(found, name, names)
     ]
     other = max(measured, key=lambda one: (measured[one]["ks"], abs(mean[one] - aim)))
@@ -137,22 +140,26 @@ def _nearest(found: Findings, task: str, judged: list[Run], names: dict[str, str
     return lines
 
 
-def _still_found(found: Findings, task: str, name: str) -> str:
+def _still_found(found: Findings, task: str, name: str, gold: str) -> str:
     """What exposure does not show of the nearest model: that it tells the secret from other people's values."""
-    for pair in found.pairs:
-        if (
-            pair.task == task
-            and pair.metric == REFERENCE
-            and {pair.first, pair.second} == {name, found.gold.name}
-        ):
-            more = pair.difference.mean if pair.first == name else -pair.difference.mean
-            if more > 0 and pair.difference.p < SIGNIFICANT:
-                mine, gold = (found.score(one, task, REFERENCE).value for one in (name, found.gold.name))
-                return (
-                    " Asked to tell the secret from other people's values of its kind, it still finds it more often than gold "
-                    f"(reference exposure {percent(mine)} % against {percent(gold)} %)."
-                )
-    return ""
+    mine, theirs = (found.score(one, task, REFERENCE) for one in (name, gold))
+    pair = next(
+        (
+            pair
+            for pair in found.pairs
+            if pair.task == task and pair.metric == REFERENCE and {pair.first, pair.second} == {name, gold}
+        ),
+        None,
+    )
+    if mine is None or theirs is None or pair is None:
+        return ""
+    more = pair.difference.mean if pair.first == name else -pair.difference.mean
+    if more <= 0 or pair.difference.p >= SIGNIFICANT:
+        return ""
+    return (
+        " Asked to tell the secret from other people's values of its kind, it still finds it more often than gold "
+        f"(reference exposure {percent(mine.value)} % against {percent(theirs.value)} %)."
+    )
 
 
 def _kept(found: Findings, name: str, names: dict[str, str]) -> str:

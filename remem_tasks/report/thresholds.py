@@ -14,13 +14,12 @@ class Thresholds:
     """What each mean has to reach, in [0, 1], and how sure a verdict has to be.
 
     `em` holds for what stands in its place too: ROUGE-L recall of CLEAR, accuracy or ROUGE-L of MLLMU-Bench.
-    `memo` is low: a cut inside a word leaves a token that training never showed, so that a small model
-    which knows all answers by heart continues half of the cuts wrongly. `visual` is of the visual gap: the
-    main score with the picture less the better of none and another person's, as in ULBench.
+    `visual` is of the visual gap: the main score with the picture less the better of none and another person's, as
+    in ULBench.
     """
 
     em: float = 0.8
-    memo: float = 0.35
+    memo: float = 0.6
     exposure: float = 0.8
     visual: float = 0.2
     confidence: float = 0.95

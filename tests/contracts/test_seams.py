@@ -73,7 +73,6 @@ FUNCTIONS = [
     # unlearning/sharding.py
     ("accelerate.utils.fsdp_utils", "fsdp2_prepare_model", ("accelerator", "model")),
     ("accelerate", "PartialState._shared_state", ()),
-    ("transformers.integrations.deepspeed", "deepspeed_load_checkpoint", ("load_module_strict",)),
     ("trl", "TrlParser.parse_args_and_config", ("args",)),
     ("peft.tuners.tuners_utils", "check_target_module_exists", ("config", "key")),
     ("accelerate.commands.launch", "launch_command_parser", ()),

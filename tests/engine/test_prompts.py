@@ -1,5 +1,6 @@
 """Tokens of what the assistant has said: those that training makes of the whole text."""
 
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from support.tokenizers_of import TOKENIZERS, processor_of
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
+from remem_tasks.checkpoints import load_processor
 from remem_tasks.engine.prompts import Chat, Prompts, text_tokens
 from remem_tasks.errors import RememError
 from remem_tasks.tiny.build import LLAVA_TEMPLATE
@@ -75,6 +77,22 @@ def test_a_prompt_that_answers_would_merge_with_is_told_of_once(caplog):
             [ids] = prompts.labels(chat("Who?"), [answer])
             assert prompts.tokenizer.decode(ids, skip_special_tokens=True) == answer
     assert len([record for record in caplog.records if "would merge with" in record.message]) == 1
+
+
+def test_an_encoder_goes_to_another_process(shape_of):
+    _, _, decoder = shape_of("llava")
+    decoder.prompts.labels(chat("Who?"), [ANSWER])
+    _ = decoder.prompts.spelling
+    again = pickle.loads(pickle.dumps(decoder.prompts))
+    assert again.labels(chat("Who?"), [ANSWER]) == decoder.prompts.labels(chat("Who?"), [ANSWER])
+    assert again.ends == decoder.prompts.ends
+
+
+def test_a_tokenizer_that_cannot_pad_encodes_a_row(checkpoints):
+    processor = load_processor(str(checkpoints["llava"]))
+    expected = Prompts(processor).encode([chat("Who?")])["input_ids"]
+    processor.tokenizer.pad_token = None
+    assert torch.equal(Prompts(processor).encode([chat("Who?")])["input_ids"], expected)
 
 
 def test_split_and_plain_contents():

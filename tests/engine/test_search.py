@@ -8,8 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.toy import Chain, certain_chain, random_chain
+from test_decoder import RANDOM, chain, outcomes
 
+from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.search import MARGIN, Beam, BestFirst, Rank
+from remem_tasks.metrics import guess_rank
 
 
 def searched(chain, secret, m, budget, ends=None):
@@ -131,9 +134,9 @@ def test_golden():
         assert (beam.low, beam.high) == (best.low, best.high) == (rank, rank)
     beam, best = searched(chain, (1, 2), 3, 10**6)
     assert (best.low, best.high) == (4, 4) and (beam is None or beam.high == 4)  # not among 3
-    # nothing may be read: the root has fewer than 1/.03 outcomes above .03, and nothing is certain
+    # nothing may be read: the root has fewer than 1/.03 outcomes above .03, and one at least, as 9 of .03 are not 1
     _, best = searched(chain, (1, 2), 10, 0)
-    assert (best.low, best.high) == (1, 11) and not best.exact
+    assert (best.low, best.high) == (2, 11) and not best.exact
     _, best = searched(chain, (0, 0), 10, 0)
     assert (best.low, best.high) == (1, 3)  # floor(1/.30) = 3 outcomes as likely, itself one of them
 
@@ -167,3 +170,41 @@ def test_several_secrets_side_by_side_are_those_alone(seed):
             alone, _ = searched(chain, secret, m, 1)
             assert rank is None or rank.high == enumerated(chain, secret, m)
             assert (rank and rank.high) == (alone and alone.high)
+
+
+# The engine, on a model whose outcomes can all be listed
+
+
+@pytest.mark.parametrize("budget", [0, 3, 10**6])
+@pytest.mark.parametrize("m", [1, 6, 90])
+def test_the_engine_ranks_a_constructed_model_exactly(m, budget):
+    secrets = [tuple(one) for one in sorted(outcomes(RANDOM, 0, 3), key=str)[::5]] + [(2, 1), (3, 3), (1,)]
+    decoder, state = chain(RANDOM, [0] * len(secrets))
+    values = decoder.logprobs(state, [[secret] for secret in secrets])
+    floors = [float(of[0].double().sum()) for of in values]
+    for secret, rank in zip(secrets, decoder.ranks(state, m, secrets, floors, budget)):
+        p = outcomes(RANDOM, 0, len(secret))
+        floor = math.log(math.prod(step_of(0, secret)))
+        likelier = sum(math.log(q) > floor + MARGIN for u, q in p.items() if u != secret)
+        assert rank.low <= min(1 + likelier, m + 1) <= rank.high
+        assert rank.exact or budget < 10**6
+        assert rank.exact or m < len(p)
+
+
+def step_of(start, secret):
+    """p of each token of a secret of the constructed model."""
+    p = np.exp(RANDOM[:, :5]) / np.exp(RANDOM[:, :5]).sum(1, keepdims=True)
+    return [p[a, b] for a, b in zip((start, *secret), secret)]
+
+
+def test_rollouts_miss_likelier_outcomes_and_never_see_more():
+    """The documented bias of the sampled rank: too low on average, never too high, another with each seed."""
+    p, m = outcomes(RANDOM, 0, 3), 16
+    secret = sorted(p, key=p.get)[-12]  # G = 12
+    decoder, state = chain(RANDOM, [0] * 200)
+    floor = math.log(p[secret])
+    found = decoder.distinct(state, m, len(secret), [row_seed(0, str(seed)) for seed in range(200)])
+    ranks = [guess_rank(floor, one.logprobs, secret, one.tokens) for one in found]
+    assert max(ranks) <= 12 and np.mean(ranks) < 11.5 and np.std(ranks) > 0
+    every = decoder.distinct(chain(RANDOM, [0])[1], 85, len(secret), [1])[0]
+    assert guess_rank(floor, every.logprobs, secret, every.tokens) == 12  # M covers all outcomes

@@ -69,10 +69,27 @@ def test_expectations_name_what_went_wrong():
     assert demo.unexpected(scores({**GOOD, "gold": {**GOOD["gold"], "remem_forget1": (float("nan"), 0.0)}}))
 
 
+def test_expectations_of_attacks_name_what_went_wrong():
+    good = {
+        "idk": {"relearn_rest": {"em": 0.7}},
+        "gold": {"relearn_rest": {"em": 0.02}, "worst_questions": {"em": 0.1}},
+    }
+    assert demo.unexpected_of_attacks(good) == []
+    bad = json.loads(json.dumps(good))
+    bad["idk"]["relearn_rest"] = {"not_available": "one fact"}
+    bad["gold"]["relearn_rest"]["em"] = 0.5
+    del bad["gold"]["worst_questions"]
+    assert demo.unexpected_of_attacks(bad) == [
+        "idk: em under relearn_rest is not there, expected >= 0.3",
+        "gold: em under relearn_rest is 0.500, expected <= 0.15",
+        "gold: em under worst_questions is not there, expected <= 0.3",
+    ]
+
+
 def test_a_miss_says_what_is_there_and_what_it_means(tmp_path):
     stage2 = demo.missed(tmp_path, ["npo: remem_em on remem_retain is 0.850, expected >= 0.9: off by 0.050"])
     assert (
-        "missed 1 of its 13 expectations" in stage2 and "off by 0.050" in stage2 and str(tmp_path) in stage2
+        "missed 1 of its 16 expectations" in stage2 and "off by 0.050" in stage2 and str(tmp_path) in stage2
     )
     assert "installation works" in stage2 and "did not memorise" not in stage2
     assert "did not memorise" in demo.missed(tmp_path, ["gold: remem_em on remem_forget1 is 0.2 …"])
@@ -155,7 +172,7 @@ def test_a_demo_that_did_not_come_out_right_says_so_and_keeps_its_scores(counted
     bad["memorised"]["remem_test"] = (0.3, 0.3)
     monkeypatch.setattr(demo, "read_scores", lambda name: scores(bad)[name])
     with pytest.raises(
-        RememError, match=r"missed 1 of 13 expectations: memorised: remem_em on remem_test is 0.300"
+        RememError, match=r"missed 1 of 16 expectations: memorised: remem_em on remem_test is 0.300"
     ):
         run()
     assert (out / "summary.json").is_file()
@@ -185,5 +202,7 @@ def test_the_whole_demo_runs_in_small(tmp_path, monkeypatch):
         assert list((tmp_path / "demo" / "results" / name).rglob("*_samples_remem_forget1.jsonl"))
     assert (tmp_path / "demo" / "summary.png").stat().st_size > 10_000
     assert "DOCTYPE" in (tmp_path / "demo" / "report" / "report.html").read_text().upper()
+    attacks = json.loads((tmp_path / "demo" / "attacks.json").read_text())
+    assert set(attacks) == {"gold", "npo"} and "em" in attacks["npo"]["relearn_rest"]
     again = demo.demo(tmp_path / "demo", workers=1, quick=True)
     assert again == summary

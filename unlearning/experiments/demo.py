@@ -1,7 +1,7 @@
 """`make demo`: the whole loop on data built here, each step a command that a user can repeat by hand.
 
-forge → base checkpoint → memorise and score → forget (three methods) and gold → score all → table. A step that is
-done is not done again: `<out>/steps/<step>.json` holds its command and its seconds.
+forge → base checkpoint → memorise and score → forget (three methods) and gold → score all → attack all → table. A step
+that is done is not done again: `<out>/steps/<step>.json` holds its command and its seconds.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from remem_tasks.render.text import write_report
 from remem_tasks.report.results import Scores, newest_results, read_scores
 from remem_tasks.report.summary import report_of
 from remem_tasks.training import program
+from unlearning.experiments.attack_table import Found
+from unlearning.experiments.attack_table import table as attack_table
 from unlearning.experiments.picture import draw_summary
 
 TASKS = ("remem_forget1", "remem_retain", "remem_test")
@@ -50,6 +52,7 @@ class Size:
     base: str
     stage1: str
     methods: dict[str, str]
+    relearn: str
     gated: bool = True
 
 
@@ -62,12 +65,14 @@ FULL = Size(
         "npo": "--alpha 40 --learning_rate 1e-4 --max_steps 150",
         "idk": "--alpha 3 --learning_rate 5e-5 --max_steps 120",
     },
+    relearn="--learning_rate 5e-4 --max_steps 16 --per_device_train_batch_size 8",
 )
 QUICK = Size(
     forge="--identities 5 --qa 12 --images 6 --test-qa 4 --retain-qa 4 --hops 3 --image-size 56",
     base="--pictures 60 --epochs 1",
     stage1="--max_steps 4",
     methods={"npo": "--max_steps 2"},
+    relearn="--max_steps 2 --per_device_train_batch_size 4",
     gated=False,
 )
 LAUNCH = ["train", "--accelerate", "cpu"]
@@ -101,6 +106,16 @@ EXPECTED = (
     ("idk", "remem_forget1", "remem_reference_exposure", ">=", 0.8),
 )
 
+# What attacks show: (model, attack, metric, at least or at most, value). Who was taught to refuse says it again after a
+# few steps on other facts; who never knew does not.
+ATTACKED = (
+    ("idk", "relearn_rest", "em", ">=", 0.3),
+    ("gold", "relearn_rest", "em", "<=", 0.15),
+    ("gold", "worst_questions", "em", "<=", 0.3),
+)
+
+EXPECTATIONS = len(EXPECTED) + len(ATTACKED)
+
 # The table's columns: task, metric, head. Narrow enough for a terminal of 80 columns.
 SHOWN = (
     ("remem_forget1", "remem_em", "forget1\n\nEM"),
@@ -115,11 +130,17 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Step:
-    """A command and what it leaves behind."""
+    """A command and what it leaves behind.
+
+    Attributes:
+        folder: below the demo's.
+        goes_on: whether the command goes on with what a stopped run of it left there.
+    """
 
     name: str
     command: list[str]
-    folder: str  # below the demo's
+    folder: str
+    goes_on: bool = False
 
     @property
     def training(self) -> list[str] | None:
@@ -159,6 +180,13 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42)
     forge = f"{shlex.join(remem)} forge --out {shlex.quote(str(data))} {size.forge} --workers {workers}"
     gate = f"--gate_results {shlex.quote(str(out / 'results' / 'memorised'))}" if size.gated else "--no_gate"
     see = f"{shlex.join(remem)} base --arch {arch} --out {shlex.quote(str(base))} {size.base} --workers {workers}"
+    attack = [
+        *(*remem, "attack", *(str(models / name) for name in size.methods)),
+        *("--gold", str(models / "gold"), "--start", str(memorised), "--data", str(data)),
+        *("--out", str(out / "attacks"), "--seeds", str(seed), "--share", "0.34", "--relearn", size.relearn),
+        *("--gate_results", str(out / "results" / "memorised")),
+        *(() if size.gated else ("--no_gate",)),
+    ]
     return [
         Step("forge", shlex.split(forge), "data"),
         Step("base", shlex.split(see), "models/base"),
@@ -170,6 +198,7 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42)
         ),
         train("gold", base, f"--forget forget1 {size.stage1} {STAGE1}"),
         *(score(name) for name in ("gold", *size.methods)),
+        Step("attack", attack, "attacks", goes_on=True),
     ]
 
 
@@ -186,7 +215,8 @@ def _run(step: Step, out: Path, console: Console, number: str) -> float:
     """Run one step's command; returns the seconds it took."""
     record = out / "steps" / f"{step.name}.json"
     record.unlink(missing_ok=True)
-    shutil.rmtree(out / step.folder, ignore_errors=True)  # what a stopped run of this step left
+    if not step.goes_on:
+        shutil.rmtree(out / step.folder, ignore_errors=True)  # what a stopped run of this step left
     console.print(f"\n[{number}] {step.name}", style="bold", markup=False)
     data = f"REMEM_DATA={shlex.quote(str(out / 'data'))} " if step.name.startswith("score_") else ""
     command = f"$ {data}{shlex.join(step.command)}"
@@ -238,6 +268,17 @@ def unexpected(models: dict[str, Scores]) -> list[str]:
     return lines
 
 
+def unexpected_of_attacks(found: Found) -> list[str]:
+    """As `unexpected`, of what attacks found."""
+    lines = []
+    for name, attack, metric, sign, bound in ATTACKED:
+        value = found[name].get(attack, {}).get(metric)
+        if not isinstance(value, float) or not holds(value, sign, bound):
+            shown = f"{value:.3f}" if isinstance(value, float) else "not there"
+            lines.append(f"{name}: {metric} under {attack} is {shown}, expected {sign} {bound}")
+    return lines
+
+
 def ended(out: Path, names: Iterable[str]) -> list[str]:
     """Which rule ended each training, of its `run.json`, a line each."""
     records = {name: read_object(out / "models" / name / "run.json") for name in names}
@@ -254,13 +295,23 @@ def missed(out: Path, wrong: Sequence[str]) -> str:
     )
     return "\n".join(
         (
-            f"\nThe demo ran to its end and missed {len(wrong)} of its {len(EXPECTED)} expectations:",
+            f"\nThe demo ran to its end and missed {len(wrong)} of its {EXPECTATIONS} expectations:",
             *(f"  {line}" for line in wrong),
             f"All was made and is in {out}: models/, results/, summary.json, report/report.html.",
             means,
             "How far other seeds and processors move each cell: docs/demo.md. `remem demo --seed 1 --out FOLDER` asks again.",
         )
     )
+
+
+def _attacks(out: Path) -> Found:
+    """What the attacks found, put beside the demo's summary; empty where the demo has no such step."""
+    file = out / "attacks" / "attacks.json"
+    if not file.is_file():
+        return {}
+    found: Found = json.loads(file.read_text())
+    write_json(out / "attacks.json", found)
+    return found
 
 
 def _report(out: Path) -> Path:
@@ -322,6 +373,9 @@ def demo(
     page = _report(out)
     console.print()
     console.print(table(models))
+    attacked = _attacks(out)
+    if attacked:
+        console.print(attack_table(attacked))
     if not quick:
         console.print("What ended each run of stage 2:", highlight=False)
         for line in ended(out, size.methods):
@@ -329,9 +383,14 @@ def demo(
     console.print(
         f"{sum(seconds.values()):.0f} s in all. Every score: {out / 'summary.json'}", highlight=False
     )
+    if attacked:
+        console.print(
+            f"What was attacked, and what was not tried: {out / 'attacks' / 'attacks.md'}", highlight=False
+        )
     console.print(f"As a picture: {out / 'summary.png'}", highlight=False)
     console.print(f"Every row, every reply, gate and distance to gold: {page}", highlight=False)
-    if not quick and (wrong := unexpected(models)):
+    wrong = [] if quick else unexpected(models) + (unexpected_of_attacks(attacked) if attacked else [])
+    if wrong:
         console.print(missed(out, wrong), markup=False, highlight=False, soft_wrap=True)
-        raise RememError(f"the demo missed {len(wrong)} of {len(EXPECTED)} expectations: {'; '.join(wrong)}")
+        raise RememError(f"the demo missed {len(wrong)} of {EXPECTATIONS} expectations: {'; '.join(wrong)}")
     return summary

@@ -1,0 +1,384 @@
+"""`remem attack`: every attack on every model, on gold too, in one folder that goes on where it stopped.
+
+<out>/attack.json              what the folder is of
+<out>/records/<model>/…        a record an attack (and seed), written when it is done
+<out>/results/<model>/…        results and samples files, as `lmms_eval --log_samples` leaves them
+<out>/attacks.json             {model: {attack: {metric: value}}}
+<out>/attacks.md               the table, and what was not tried
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from remem_tasks import checkpoints
+from remem_tasks.attacks import contexts, lens, pictures, prompts
+from remem_tasks.attacks.attacked import Ask, Attacked
+from remem_tasks.attacks.outcome import NotAvailable, by_row, kinds_of, means
+from remem_tasks.attacks.people import Surroundings
+from remem_tasks.attacks.quantise import quantise
+from remem_tasks.benchmarks.base import RunContext
+from remem_tasks.benchmarks.registry import BENCHMARKS, DEFAULT, detect
+from remem_tasks.benchmarks.remem.data import available_splits, fingerprint, load_split, row_name
+from remem_tasks.benchmarks.scoring_config import SETTINGS, ScoringConfig, variable
+from remem_tasks.checkpoint_files import digest
+from remem_tasks.engine.prompts import Chat
+from remem_tasks.errors import RememError
+from remem_tasks.evaluate import Asked, score_model
+from remem_tasks.files import locked
+from unlearning import preflight
+from unlearning import weights as checkpoint
+from unlearning.data import load_rows
+from unlearning.experiments.attack_plan import (
+    GOLD,
+    GROUPS,
+    TRAINED,
+    Plan,
+    check_gold,
+    check_ignorant,
+    check_model,
+    gate_of_start,
+)
+from unlearning.experiments.attack_table import write
+from unlearning.experiments.ledger import Ledger
+from unlearning.experiments.relearn import relearn, split, spread
+
+Say = Callable[[str], None]
+BESIDE = 16
+"""Tokens that a reply may have beside twice the longest answer."""
+
+
+@dataclass
+class _Bench:
+    """What all attacks share: rows, and how they are asked."""
+
+    plan: Plan
+    source: str
+    rows: datasets.Dataset = field(init=False)
+    texts: list[dict] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.benchmark = BENCHMARKS[DEFAULT]
+        self.rows = load_split(self.source, self.plan.forget)
+        self.texts = _texts(self.rows)
+        self._kept: datasets.Dataset | None = None
+
+    @property
+    def kept(self) -> datasets.Dataset:
+        """Rows of people who stay, with pictures."""
+        if self._kept is None:
+            self._kept = load_rows(self.source, "pairs", self.plan.forget).retain
+        return self._kept
+
+    @cached_property
+    def around(self) -> Surroundings:
+        """What prompts and demonstrations draw on."""
+        return Surroundings(self.texts, _texts(self.kept))
+
+    @cached_property
+    def unit(self) -> str:
+        """What the bootstrap draws: people, or of one person facts."""
+        return "people" if len({row["identity"] for row in self.texts}) > 1 else "facts"
+
+    def unit_of(self) -> dict[str, str]:
+        """Row to what the bootstrap draws."""
+        column = "identity" if self.unit == "people" else "attribute"
+        return {row["row_id"]: row[column] for row in self.texts}
+
+    def variables(self, metrics: str) -> dict[str, str | None]:
+        """The environment of scoring: nothing of the user's own but where data lie."""
+        given = {"metrics": metrics, "estimator": "exact", "forget": self.plan.forget}
+        return {variable(name): given.get(name) for name in SETTINGS} | {"REMEM_DATA": self.source}
+
+    def asked(self, attack: str, kinds: Mapping[str, Attacked], processor: Any) -> list[Asked]:
+        """A task for each kind; a reply may be twice as long as the longest answer, and some tokens more."""
+        longest = max(map(len, processor.tokenizer([row["answer"] for row in self.texts])["input_ids"]))
+        return [
+            Asked(
+                self.task(attack) + kind,
+                self.plan.forget,
+                one,
+                {"attack": attack, "kind": kind},
+                2 * longest + BESIDE,
+            )
+            for kind, one in kinds.items()
+        ]
+
+    def task(self, attack: str) -> str:
+        """What the tasks of an attack are called, before the kind."""
+        return f"{self.benchmark.name}_{self.plan.forget}_{attack}_"
+
+    def answerable(self, asks: Mapping[str, Ask]) -> tuple[dict[str, Attacked], dict[str, str]]:
+        """(the kinds that some rows can be asked by, why others cannot)."""
+        found, missing = {}, {}
+        for kind, ask in asks.items():
+            if any(ask(row) is not None for row in self.texts):
+                found[kind] = Attacked(self.benchmark, ask)
+            else:
+                missing[kind] = "no row can be asked so"
+        return found, missing
+
+
+def _texts(rows: datasets.Dataset) -> list[dict]:
+    return list(rows.select_columns([name for name in rows.column_names if name != "image"]))
+
+
+# Attacks
+
+
+@dataclass
+class _Target:
+    """One model while it is attacked; loaded when it is first needed.
+
+    Attributes:
+        name, path: as the plan has them.
+    """
+
+    name: str
+    path: str
+    device: str
+
+    def __post_init__(self) -> None:
+        self._model: Any = None
+        self._processor: Any = None
+
+    @property
+    def processor(self) -> Any:
+        """The checkpoint's; of an adapter's folder without one, its base's."""
+        if self._processor is None:
+            base = checkpoints.base_of_adapter(self.path)
+            own = base is None or Path(self.path, "processor_config.json").is_file()
+            self._processor = checkpoints.load_processor(self.path if own else base)
+        return self._processor
+
+    def fresh(self) -> Any:
+        """A model of its own, whose weights may be changed."""
+        return checkpoint.load_model(self.path).to(self.device).eval().requires_grad_(False)
+
+    @property
+    def model(self) -> Any:
+        """The model as it is, which nobody changes."""
+        if self._model is None:
+            self._model = self.fresh()
+        return self._model
+
+    @cached_property
+    def weights(self) -> str:
+        """A digest of its weights."""
+        return digest(self.model)
+
+    def release(self) -> None:
+        """Let go of the model, which is loaded again when it is needed: there is room for one."""
+        self._model = None
+
+
+class _Runner:
+    """Runs one attack on one model, and gives its record."""
+
+    def __init__(self, bench: _Bench, out: Path) -> None:
+        self.bench, self.plan, self.out = bench, bench.plan, out
+
+    def run(self, target: _Target, attack: str, seed: int | None) -> dict[str, Any]:
+        """The record of an attack; `not_available` where it cannot be run here."""
+        begun = time.time()
+        record: dict[str, Any] = {"attack": attack, "seed": seed, "weights": target.weights}
+        try:
+            record |= self._found(target, attack, seed)
+        except NotAvailable as error:
+            record["not_available"] = str(error)
+        return {**record, "seconds": round(time.time() - begun, 2)}
+
+    def _found(self, target: _Target, attack: str, seed: int | None) -> dict[str, Any]:
+        benchmark = self.bench.benchmark
+        if attack == "none":
+            return self._scored(target, target.model, attack, seed, {"plain": Attacked(benchmark)})
+        if attack in TRAINED:
+            return self._relearned(target, attack, int(seed or 0))
+        if attack.startswith("quantise_"):
+            target.release()
+            model = target.fresh()
+            layers = quantise(model, attack.removeprefix("quantise_"), self.plan.quantise_backend)
+            found = self._scored(target, model, attack, seed, {"plain": Attacked(benchmark)})
+            return {**found, "layers": layers, "backend": self.plan.quantise_backend}
+        if attack == "prompt":
+            asks = {kind: prompts.ask(kind, self.bench.around) for kind in prompts.KINDS}
+            kinds, missing = self.bench.answerable(asks)
+            return self._scored(target, target.model, attack, seed, kinds, missing, "em")
+        if attack == "context":
+            asks = {name: contexts.ask(name, self.bench.around) for name in contexts.SHOTS}
+            kinds, missing = self.bench.answerable(asks)
+            return self._scored(target, target.model, attack, seed, kinds, missing, "em")
+        if attack == "picture":
+            return self._pictured(target)
+        return self._lens(target)
+
+    def _scored(
+        self,
+        target: _Target,
+        model: Any,
+        attack: str,
+        seed: int | None,
+        kinds: Mapping[str, Attacked],
+        missing: Mapping[str, str] | None = None,
+        metrics: str = "em,exposure",
+    ) -> dict[str, Any]:
+        if not kinds:
+            raise NotAvailable("; ".join(f"{kind}: {why}" for kind, why in (missing or {}).items()))
+        name = attack if seed is None else f"{attack}_seed{seed}"
+        folder = self.out / "results" / target.name / name
+        shutil.rmtree(folder, ignore_errors=True)  # what a run that was killed here left
+        # Results of an attack are none of the checkpoint: nobody is to take them for its own.
+        called = target.path if attack == "none" else f"{target.path}+{name}"
+        file = score_model(
+            model,
+            target.processor,
+            called,
+            self.bench.asked(attack, kinds, target.processor),
+            folder,
+            self.bench.variables(metrics),
+            cache=None if attack not in (*TRAINED, *GROUPS["quantise"]) else "off",
+        )
+        found = kinds_of(file, self.bench.task(attack))
+        return {"kinds": found, "missing": dict(missing or {}), "results": str(file.relative_to(self.out))}
+
+    def _relearned(self, target: _Target, attack: str, seed: int) -> dict[str, Any]:
+        plan, rows, asked, more = self.plan, self.bench.rows, None, {}
+        if attack == "relearn_rest":
+            drawn = split(self.bench.texts, plan.share, seed)
+            places = {row_id: place for place, row_id in enumerate(rows["row_id"][:])}
+            rows, asked = rows.select([places[row_id] for row_id in drawn.learned]), drawn.asked
+            more = {"by": drawn.by, "learned": len(drawn.learned), "told": drawn.told}
+        elif attack == "relearn_benign":
+            rows = spread(self.bench.kept, plan.benign)
+        target.release()
+        options = plan.relearn_all if attack == "relearn_all" else plan.relearn
+        model, training = relearn(target.path, target.processor, rows, options, seed, plan.device)
+        kinds = {"plain": Attacked(self.bench.benchmark, rows=asked)}
+        found = self._scored(target, model.to(plan.device), attack, seed, kinds)
+        return {**found, **more, "training": {**training, "options": options}}
+
+    def _pictured(self, target: _Target) -> dict[str, Any]:
+        bench, kinds, missing = self.bench, {}, {}
+        views = [load_split(bench.source, "test")] if "test" in available_splits(bench.source) else []
+        for name in pictures.NAMES:
+            pools = views if name == "other_view" else [bench.kept]
+            try:
+                shown = pictures.shown(name, bench.benchmark, bench.rows, pools)
+            except RememError as error:
+                missing[name] = str(error)
+                continue
+            kinds[name] = Attacked(bench.benchmark, pictures=shown)
+        return self._scored(target, target.model, "picture", None, kinds, missing)
+
+    def _lens(self, target: _Target) -> dict[str, Any]:
+        bench = self.bench
+        context = RunContext(ScoringConfig(metrics=("exposure",), references=0), white_box=True)
+        asked, ids = [], []
+        for place, doc in enumerate(bench.texts):
+            request = bench.benchmark.white_box_request(doc, context)
+            shown = [{"type": "image", "image": one} for one in bench.benchmark.images(bench.rows[place])]
+            chat = Chat(
+                [{"role": "user", "content": [*shown, {"type": "text", "text": doc["question"]}]}],
+                row_name(doc),
+            )
+            for secret in request.secrets if request else ():
+                asked.append((chat, secret))
+                ids.append(doc["row_id"])
+        if not asked:
+            raise NotAvailable("no row has a secret behind a cloze prompt")
+        try:
+            found = lens.ranks(target.model, target.processor, asked)
+        except lens.NoLens as error:
+            raise NotAvailable(str(error)) from error
+        values: dict[str, list[float]] = {}
+        for row_id, ranks in zip(ids, found):
+            values.setdefault(row_id, []).append(lens.in_top(ranks))
+        rows = {row_id: {"top4": sum(some) / len(some)} for row_id, some in values.items()}
+        return {
+            "kinds": {"late": {"rows": rows, "statuses": {}}},
+            "missing": {},
+            "layers": sorted(found[0]),
+        }
+
+
+# All of it
+
+
+def _work(plan: Plan) -> list[tuple[str, int | None]]:
+    """Attacks with their seeds, the plain questions first."""
+    found: list[tuple[str, int | None]] = [("none", None)]
+    for attack in plan.attacks:
+        found += [(attack, seed) for seed in plan.seeds] if attack in TRAINED else [(attack, None)]
+    return found
+
+
+@locked
+def attack(plan: Plan, out: str | Path, say: Say = print) -> dict[str, dict[str, dict[str, float | str]]]:
+    """Attack in folder `out`, or go on with it; what `attacks.json` holds.
+
+    Raises:
+        RememError: something unknown or out of range; a start that fails the gate, a gold that knows the forgotten
+            people; a folder that holds something else.
+    """
+    plan.check()
+    out = Path(out)
+    benchmark, source = detect(plan.data)
+    if benchmark != DEFAULT:
+        raise RememError(
+            f"'{source}' has the shape of {benchmark}: attacks ask for the facts of ReMem's rows"
+        )
+    source = os.path.abspath(source) if os.path.isdir(source) else source
+    for path in (*plan.everyone.values(), plan.start):
+        checkpoint.check_path(path)
+    notes = [check_gold(plan, source)]
+    for path in plan.models.values():
+        check_model(path, plan, source)
+    if any(name.startswith("quantise_") for name in plan.attacks) and plan.quantise_backend != "round_trip":
+        quantise(None, "nf4", plan.quantise_backend)  # refused before anything runs
+    bench = _Bench(plan, source)
+    identity = {
+        "data": fingerprint(bench.rows),
+        "forget": plan.forget,
+        "share": plan.share,
+        "relearn": plan.relearn,
+        "relearn_all": plan.relearn_all,
+        "benign": plan.benign,
+    }
+    ledger = Ledger(out, "plan", identity)
+    gate = gate_of_start(plan, source, out)
+    say(preflight.told(gate))
+    runner, work = _Runner(bench, out), _work(plan)
+    total, done = len(work) * len(plan.everyone), 0
+    records: dict[str, dict[str, list[dict]]] = {}
+    for name, path in plan.everyone.items():
+        target = _Target(name, path, plan.device)
+        for one, seed in work:
+            place = f"records/{name}/{one}" + ("" if seed is None else f"_seed{seed}")
+            known = ledger.found(place)
+            if known is not None and known.get("weights") != target.weights:
+                ledger.file(place).unlink()  # of another model of this name
+            record, before = ledger.measured(place, lambda: runner.run(target, one, seed))  # noqa: B023
+            records.setdefault(name, {}).setdefault(one, []).append(record)
+            done += 1
+            say(f"[{done}/{total}] {name}, {_line(one, seed, record)}" + (" (done before)" if before else ""))
+            if name == GOLD and one == "none" and not gate["overridden"]:
+                check_ignorant(record, gate, plan)
+    return write(records, bench.unit_of(), bench.unit, plan, gate, [note for note in notes if note], out)
+
+
+def _line(attack: str, seed: int | None, record: Mapping[str, Any]) -> str:
+    what = attack if seed is None else f"{attack}, seed {seed}"
+    if "not_available" in record:
+        return f"{what}: not available: {record['not_available']}"
+    found = means(by_row([record]))
+    shown = ", ".join(f"{name} {found[name]:.2f}" for name in ("em", "exposure", "top4") if name in found)
+    return f"{what}: {shown} ({record['seconds']:.0f} s)"

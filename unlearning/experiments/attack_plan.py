@@ -1,0 +1,201 @@
+"""What `remem attack` is told, and what is refused before or while it runs: a gold that knows, a start that never did."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from remem_tasks.attacks.outcome import ATTACKS
+from remem_tasks.benchmarks.registry import DEFAULT
+from remem_tasks.benchmarks.remem.data import available_splits, load_split
+from remem_tasks.benchmarks.scoring_config import SETTINGS, variable
+from remem_tasks.errors import RememError
+from remem_tasks.evaluate import score_here
+from remem_tasks.reading import read_object
+from remem_tasks.report.runs import read_runs
+from unlearning import preflight
+from unlearning.data import load_rows
+from unlearning.experiments.relearn import ALL, REST
+from unlearning.methods import METHODS
+from unlearning.run import RECORD
+
+GROUPS = {
+    "all": ATTACKS,
+    "relearn": tuple(name for name in ATTACKS if name.startswith("relearn")),
+    "quantise": tuple(name for name in ATTACKS if name.startswith("quantise")),
+}
+TRAINED = GROUPS["relearn"]
+GOLD = "gold"
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is attacked, and how.
+
+    Attributes:
+        models: checkpoints, by name; `gold` is none of them.
+        gold, start: the checkpoint that never saw the forgotten people; the one that forgetting began from.
+        data: folder or Hub id, in ReMem's shape.
+        forget: the forget set.
+        attacks: of ATTACKS.
+        seeds: of what trains.
+        gate_results: the start's results, as for `remem train`; None: it is scored here.
+        no_gate: go on with a start that had not memorised, or of which nobody can tell; the table says so.
+        share: of the forgotten people (of one person: of the facts) that relearn_rest learns.
+        relearn, relearn_all: options of `remem train` for these.
+        benign: rows of people who stay that relearn_benign learns, with the options of relearn_rest.
+        device: `cpu` or `cuda`.
+        quantise_backend: see `attacks.quantise`.
+    """
+
+    models: Mapping[str, str]
+    gold: str
+    start: str
+    data: str | None = None
+    forget: str = "forget1"
+    attacks: tuple[str, ...] = ATTACKS
+    seeds: tuple[int, ...] = (42, 43, 44)
+    gate_results: str | None = None
+    no_gate: bool = False
+    share: float = 0.2
+    relearn: str = REST
+    relearn_all: str = ALL
+    benign: int = 200
+    device: str = "cpu"
+    quantise_backend: str = "round_trip"
+
+    def check(self) -> None:
+        """Raise a RememError for what is unknown or out of range."""
+        if not self.models:
+            raise RememError("no checkpoint to attack")
+        if GOLD in self.models:
+            raise RememError(
+                f"a model is called '{GOLD}', which is the name of the gold model; NAME=CKPT gives another"
+            )
+        for name in self.attacks:
+            if name not in ATTACKS:
+                known = ", ".join((*GROUPS, *ATTACKS))
+                raise RememError(f"--attacks '{name}' unknown; choose from {known}")
+        if not self.attacks or len(set(self.attacks)) != len(self.attacks):
+            raise RememError("--attacks: at least one, and none twice")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise RememError(f"--seeds needs different values, not {list(self.seeds)}")
+        if not 0 < self.share < 1:
+            raise RememError(f"--share {self.share} is out of range: above 0 and below 1")
+        if self.benign < 1:
+            raise RememError(f"--benign {self.benign} is out of range: at least 1")
+        if self.device != "cpu" and not torch.cuda.is_available():
+            raise RememError(f"--device {self.device}: no such device here")
+
+    @property
+    def everyone(self) -> dict[str, str]:
+        """Gold first, then the models."""
+        return {GOLD: self.gold, **self.models}
+
+
+def expand(names: Sequence[str]) -> tuple[str, ...]:
+    """Attacks by their names and those of GROUPS, each once."""
+    return tuple(dict.fromkeys(one for name in names for one in GROUPS.get(name, (name,))))
+
+
+def check_gold(plan: Plan, source: str) -> str:
+    """By its record: whether gold never saw the forgotten people; what cannot be told of it, in words.
+
+    Raises:
+        RememError: it is no gold model, saw somebody of the forget set, or is one of the others.
+    """
+    same = [name for name, path in {"start": plan.start, **plan.models}.items() if _same(path, plan.gold)]
+    if same:
+        raise RememError(f"--gold '{plan.gold}' is {same[0]} itself: it cannot show what was never seen")
+    record = _record(plan.gold)
+    if not record:
+        return f"gold '{plan.gold}' has no {RECORD}, so that it never saw the forgotten people stands on its scores alone"
+    if (method := record.get("method")) != GOLD:
+        raise RememError(
+            f"--gold '{plan.gold}' was trained with --method {method}: a gold model is one of --method gold --forget "
+            f"{plan.forget}"
+        )
+    if seen := _not_left_out(record, plan.forget, source):
+        raise RememError(
+            f"--gold '{plan.gold}' was trained without '{_forget_of(record)}', so it saw {', '.join(seen[:3])} of "
+            f"'{plan.forget}': train one without them (remem train --method gold --forget {plan.forget})"
+        )
+    return ""
+
+
+def check_model(path: str, plan: Plan, source: str) -> None:
+    """Raise a RememError where a model's record says that it was to forget others than are asked for here."""
+    record = _record(path)
+    method = METHODS.get(str(record.get("method")))
+    if method is not None and method.stage == 2 and (others := _not_left_out(record, plan.forget, source)):
+        raise RememError(
+            f"'{path}' was to forget '{_forget_of(record)}', not {', '.join(others[:3])} of '{plan.forget}': --forget"
+        )
+
+
+def _record(path: str) -> dict[str, Any]:
+    file = Path(path) / RECORD
+    return read_object(file) if file.is_file() else {}
+
+
+def _forget_of(record: Mapping[str, Any]) -> Any:
+    data = record.get("data")
+    return data.get("forget") if isinstance(data, Mapping) else None
+
+
+def _not_left_out(record: Mapping[str, Any], forget: str, source: str) -> list[str]:
+    """The people of a forget set who are not in the one that a record names."""
+    without = _forget_of(record)
+    if without == forget:
+        return []
+    left = (
+        set(load_split(source, without, pictures=False)["identity"][:])
+        if without in available_splits(source)
+        else set()
+    )
+    return sorted(set(load_split(source, forget, pictures=False)["identity"][:]) - left)
+
+
+def _same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def gate_of_start(plan: Plan, source: str, out: Path) -> dict[str, Any]:
+    """The gate's verdict of the start, scored here where no results are given.
+
+    Raises:
+        RememError: it had not memorised, or nobody can tell.
+    """
+    results, rows = plan.gate_results, load_rows(source, "pairs", plan.forget)
+    if results is None:
+        folder = out / "results" / "start"
+        if not any(folder.rglob("*_results.json")):
+            tasks = [f"{DEFAULT}_{plan.forget}", f"{DEFAULT}_retain"]
+            variables = {variable(name): None for name in SETTINGS}
+            given = {"REMEM_DATA": source, variable("forget"): plan.forget, variable("estimator"): "exact"}
+            score_here(plan.start, tasks, folder, {**variables, **given}, plan.device)
+        results = str(folder)
+    start = os.path.abspath(plan.start) if os.path.isdir(plan.start) else plan.start
+    asked = preflight.ask(results, start, plan.forget, rows, plan.no_gate)
+    for run in read_runs([results]):
+        for result in run.task_results.values() if run.name == asked["model"] else ():
+            if result.split == plan.forget:
+                asked["em"] = result.mean("em")
+    return asked
+
+
+def check_ignorant(record: Mapping[str, Any], gate: Mapping[str, Any], plan: Plan) -> None:
+    """Raise a RememError where gold says half as much of the forgotten people as the start does, or more."""
+    values = [row["em"] for row in record["kinds"]["plain"]["rows"].values()]
+    says, start = sum(values) / len(values), gate.get("em")
+    if start and says >= HALF * start:
+        raise RememError(
+            f"--gold '{plan.gold}' says {says:.0%} of what is to be forgotten, the start {start:.0%}: it saw the people "
+            f"of '{plan.forget}', so nothing can be held against it"
+        )
