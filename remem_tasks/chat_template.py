@@ -27,14 +27,14 @@ def _pairs() -> list[tuple[str, list[dict], list[dict], bool]]:
     for length in LENGTHS:
         middle = " ".join([_WORDS] * length)
         for place, make in (("end", f"{middle} {{}}".format), ("beginning", f"{{}} {middle}".format)):
-            one, other = (_user(_PICTURE, _said(make(name))) for name in ("Xylograph", "Quincunx"))
+            one, other = (_user(_PICTURE, _said(make(name))) for name in ("Xylograph", "Quicksand"))
             found.append((f"the {place} of the question", one, other, True))
     question = _said(_WORDS)
     found.append(("the picture", _user(_PICTURE, question), _user(question), True))
     found.append(("the question", _user(_PICTURE, question), _user(_PICTURE, _said("Who?")), True))
     one, other = (
         [*_user(_PICTURE, question), {"role": "assistant", "content": [_said(name)]}]
-        for name in ("Xylograph", "Quincunx")
+        for name in ("Xylograph", "Quicksand")
     )
     found.append(("the assistant's answer", one, other, False))
     return found

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.utils import load_peft_weights
+from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -33,7 +34,7 @@ from remem_tasks.checkpoint_files import (
     some,
     tensors_of,
 )
-from remem_tasks.errors import RememError
+from remem_tasks.errors import RememError, refused
 from remem_tasks.files import check_empty, new_folder
 from remem_tasks.reading import read_object
 
@@ -326,10 +327,31 @@ def load_merged(name: str, **kwargs: Any):
     return model
 
 
+UNWRITTEN = ("PytorchStreamWriter failed", "unexpected pos", "os error 27", "os error 28", "os error 122")
+"""How torch and safetensors say that a file could not be written: no room, or a limit on its size."""
+
+
+def unwritten(error: BaseException) -> str | None:
+    """A line for weights or a state that could not be written; None for any other error."""
+    text = str(error)
+    if isinstance(error, (RuntimeError, SafetensorError)) and any(told in text for told in UNWRITTEN):
+        return f"a file could not be written ({reason(error)})"
+    return refused(error)
+
+
 def save(model, processor, folder: str | Path) -> None:
-    """Write a whole checkpoint (safetensors, config, tokenizer, processor, chat template)."""
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    """Write a whole checkpoint (safetensors, config, tokenizer, processor, chat template).
+
+    Raises:
+        RememError: there is no room, or no right to write there.
+    """
+    try:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if (line := unwritten(error)) is None:
+            raise
+        raise RememError(f"checkpoint '{folder}': {line}") from error
 
 
 def merge(adapter: str, out: str | Path) -> None:

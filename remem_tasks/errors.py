@@ -39,7 +39,7 @@ class TooFewRows(RememError):
 
 
 LIMITS = {
-    errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
+    errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
     errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.EIO, errno.ENOMEM, errno.ELOOP,
 }  # fmt: skip
 """What a system refuses: room, size, rights, names. No defect of this package."""

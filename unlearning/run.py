@@ -546,7 +546,7 @@ def _run(prepared: Prepared) -> int:
             write_record(args.output_dir, {**record, **failed})
         except RememError:  # what filled the disk is told, not that it is full
             mark_failed(args.output_dir)
-        if (line := checkpoint.unwritten(error)) is not None:
+        if (line := checkpoints.unwritten(error)) is not None:
             raise RememError(f"output folder '{args.output_dir}': {line}") from error
         raise
     if first:

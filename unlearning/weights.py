@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from remem_tasks import checkpoints
-from remem_tasks.errors import RememError, refused
+from remem_tasks.errors import RememError
 from remem_tasks.files import write_json
 from remem_tasks.reading import read_object
 
@@ -247,18 +246,6 @@ def check_resumable(
         if broken:
             raise RememError(f"'{folder / name}' is damaged: {broken} has another checksum")
     return missing
-
-
-UNWRITTEN = ("PytorchStreamWriter failed", "unexpected pos", "os error 27", "os error 28", "os error 122")
-"""How torch and safetensors say that a file could not be written: no room, or a limit on its size."""
-
-
-def unwritten(error: BaseException) -> str | None:
-    """A line for weights or a state that could not be written; None for any other error."""
-    text = str(error)
-    if isinstance(error, (RuntimeError, SafetensorError)) and any(told in text for told in UNWRITTEN):
-        return f"a file could not be written ({checkpoints.reason(error)})"
-    return refused(error)
 
 
 def mark_interrupted(folder: str | Path, why: str) -> None:

@@ -193,8 +193,10 @@ def tables_of(report: Report) -> list[Table]:
             str(counts.get("perturbed", "-")),
         )
     attributes = Table("attribute", *report.counts, title="Rows by attribute")
-    for name in sorted({name for counter in report.attributes.values() for name in counter}):
-        attributes.add_row(name, *(str(report.attributes[split][name]) for split in report.counts))
+    for name in sorted({name for counter in report.attributes.values() for name in counter}, key=str):
+        attributes.add_row(
+            str(name or "(none)"), *(str(report.attributes[split][name]) for split in report.counts)
+        )
     overlaps = Table(
         "split", "split", "shared rows", "shared identities", "shared pictures", title="Overlaps"
     )

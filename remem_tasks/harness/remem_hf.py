@@ -204,7 +204,11 @@ class RememHF(lmms):
             pretrained, peft = base, pretrained
         self._rank = int(os.environ.get("RANK", 0))
         self._world_size = int(os.environ.get("WORLD_SIZE", 1))
-        self._device = torch.device(device or self._default_device())
+        try:
+            self._device = torch.device(device or self._default_device())
+            torch.empty(0, device=self._device)
+        except (RuntimeError, AssertionError) as error:
+            raise RememError(f"device '{device}' is not there: {str(error).splitlines()[0][:200]}") from error
         self._set_batch_size(batch_size, max_batch_size)
         common = {"trust_remote_code": bool(trust_remote_code)}
         if revision is not None:
@@ -263,7 +267,10 @@ class RememHF(lmms):
         given = {key: value for key, value in (additional_config or {}).items() if value is not None}
         if given.get("batch_size") == 1:  # not said: what the command line says is text
             del given["batch_size"]
-        given |= simple_parse_args_string(arg_string)
+        try:
+            given |= simple_parse_args_string(arg_string)
+        except ValueError as error:
+            raise RememError(f"model_args '{arg_string}' cannot be read ({error})") from error
         known = list(inspect.signature(RememHF.__init__).parameters)[1:]
         if unknown := [name for name in given if name not in known]:
             raise RememError(f"model_args {', '.join(unknown)} unknown; known: {', '.join(known)}")
@@ -282,7 +289,9 @@ class RememHF(lmms):
             raise RememError(f"batch_size '{batch_size}' is neither a number above 0 nor auto")
         else:
             self.batch_size = int(batch_size)
-        if limit:
+        if limit is not None:
+            if not str(limit).isdecimal() or int(limit) < 1:
+                raise RememError(f"max_batch_size '{limit}' is no number above 0")
             self.batch_size = min(self.batch_size, int(limit))
 
     @property

@@ -466,7 +466,6 @@ def write_diagnosis(found: Diagnosis, out: str | Path) -> list[Path]:
     from remem_tasks.render.figures import draw_diagnosis
 
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     lines = [
         f"# Diagnosis of {found.model}",
         "",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -277,7 +278,7 @@ def append(file: str | Path, entries: Sequence[Mapping], no_gate: bool = False) 
 
     The file is locked meanwhile, so that two who append at once do not mix their lines, and replaced in one move.
     """
-    file = Path(file).resolve()
+    file = Path(os.path.realpath(file))  # a link stays one
     with lock(file, patience=60):
         board = read_board(file)
         before = read_text(file) if file.exists() else ""

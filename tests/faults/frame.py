@@ -200,7 +200,10 @@ def own_tasks_alone():
 
 def numbers_of(out: Path) -> dict[str, Any] | None:
     """What a scoring run wrote: every figure of its tasks, and every row's reply and scores."""
-    files = sorted(out.rglob("*_results.json"))
+    try:
+        files = sorted(out.rglob("*_results.json"))
+    except OSError:  # a name that no folder can have
+        return None
     if not files:
         return None
     found: dict[str, Any] = {}

@@ -51,7 +51,7 @@ def parse_keywords(value: str) -> list[str]:
 
 def parse_hop(question_type: str) -> int:
     """The reasoning depth in a `question_type` such as `1-hop`; 0 where it names none."""
-    match = re.search(r"(\d+)\s*-?\s*hop", str(question_type), flags=re.IGNORECASE)
+    match = re.search(r"(?<!\d)(\d{1,2})\s*-?\s*hop", str(question_type), flags=re.IGNORECASE)
     return int(match.group(1)) if match else 0
 
 
