@@ -165,7 +165,7 @@ def test_the_readmes_commands_work_in_sequence(tmp_path):
     jobs = text[text.index("## Three jobs") : text.index("## What is in it")]
     lines = [line[4:] for line in jobs.splitlines() if line.startswith("    ")]
     shell = "\n".join(["set -e", "remem demo --quick --out runs/demo", *lines])
-    small = {"--gate_results results/memorised": "--no_gate", "--max_steps 60": "--max_steps 1"}
+    small = {"--gate_results results/memorised": "--no_gate", "--max_steps 150": "--max_steps 1"}
     for printed, tried in small.items():
         assert shell.count(printed) == 1
         shell = shell.replace(printed, tried)
