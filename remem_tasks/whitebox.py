@@ -52,6 +52,7 @@ class WhiteBoxRequest:
         rank_budget: prefixes that may be read for a secret whose exact rank a beam cannot say.
         seed: of the rollouts.
         answers: whole answers, right and wrong, whose log-probabilities are wanted; none is empty.
+        by_token: of how many of these, the first ones, every token's log-probability is wanted.
     """
 
     row_id: str
@@ -66,6 +67,7 @@ class WhiteBoxRequest:
     rank_budget: int = 2048
     seed: int = 0
     answers: tuple[str, ...] = ()
+    by_token: int = 0
 
     def __post_init__(self) -> None:
         # An answer of a million characters is begun at every fifth: 10^11 characters of prefixes.
@@ -118,11 +120,13 @@ class WhiteBoxResult:
 
     Attributes:
         answers: of each answer the mean of ln p over its tokens, without the end of the turn.
+        tokens: of the first `by_token` answers ln p of each token.
     """
 
     continuations: list[str] = field(default_factory=list)
     secrets: list[SecretResult] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
+    tokens: list[list[float]] = field(default_factory=list)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -144,6 +148,6 @@ class WhiteBoxResult:
         try:
             values: Mapping = json.loads(text)
             secrets = [SecretResult(**secret) for secret in values["secrets"]]
-            return cls(values["continuations"], secrets, values["answers"])
+            return cls(values["continuations"], secrets, values["answers"], values["tokens"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RememError(f"{name}: the engine's findings cannot be read ({error})") from error

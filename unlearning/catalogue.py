@@ -42,6 +42,13 @@ with γ = {SHARED["gamma"]:g}, α = {SHARED["alpha"]:g}, L_retain = {SHARED["ret
   be rounded away, so that `--dtype bfloat16` without `--use_peft` is refused.
 - With `--use_peft`, `--l1_lora λ` adds λ · Σ|θ| over the LoRA matrices to any method (CLEAR, arXiv 2410.18057, swept
   .001, .01 and .1; its table says that every method then stays near the starting model).
+- `--wrap` keeps the gradients g_f = γ ∇L_forget and g_r = α ∇L_retain of a step apart (over all its micro-batches and
+  processes, with and without LoRA) and works with every method that trains on a forget loss. `sam` (NPO+SAM, arXiv
+  2502.05374) takes g_f at θ + ρ g_f/‖g_f‖ (`--sam_rho` [0.01]) and adds g_r at θ. `gru` (arXiv 2503.09117) takes
+  g_f − min(⟨g_f, g_r⟩, 0)/‖g_r‖² · g_r; that g_r is added to it, and that no moving average of g_r is kept, is our
+  reading. `blur` (arXiv 2506.08164) takes g_f + g_r − min(⟨g_f, g_r⟩, 0)/‖g_f‖² · g_f: forgetting goes first; its paper
+  was not read in full, so that this form of its idea is ours. All hold both gradients in float32 beside the optimizer's
+  (8 bytes more per trained weight, sam 12), and run neither sharded nor in fp16.
 
 How they compare when each is tuned on the same budget: [sweep.md](sweep.md).
 

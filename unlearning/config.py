@@ -22,6 +22,7 @@ from remem_tasks.errors import RememError
 from unlearning import flags
 from unlearning.data import MODALITIES
 from unlearning.evaluation import StopRule
+from unlearning.mechanisms.gradients import NAMES as WRAPS
 from unlearning.methods import METHODS, NAMES
 from unlearning.trainer import RETAIN_LOSSES
 
@@ -111,6 +112,17 @@ class UnlearnConfig(SFTConfig):
     l1_lora: float = field(
         default=0.0, metadata={"help": "With --use_peft: weight λ of Σ|θ| over the LoRA matrices (CLEAR)."}
     )
+    wrap: str = field(
+        default="none",
+        metadata={
+            "help": "What is made of the gradients of forget and retain loss: none (their sum), sam (forget gradient at "
+            "weights perturbed against it), gru (forget gradient without what conflicts with the retain gradient), "
+            "blur (the other way round). See docs/methods.md."
+        },
+    )
+    sam_rho: float = field(
+        default=0.01, metadata={"help": "With --wrap sam: length ρ of the perturbation of the weights."}
+    )
     alternatives: str = field(
         default="auto",
         metadata={
@@ -166,7 +178,8 @@ class UnlearnConfig(SFTConfig):
     resume_without_state: bool = field(
         default=False,
         metadata={
-            "help": "Resume from a checkpoint that lost its optimizer, scheduler or random state; not exact."
+            "help": "Resume with other settings, or from a checkpoint that lost its optimizer, scheduler or random state; "
+            "not exact."
         },
     )
     picture_cache_mb: float = field(
@@ -224,6 +237,10 @@ class UnlearnConfig(SFTConfig):
             )
         if self.retain_loss == "hidden" and method.reference != "hidden":
             raise RememError("--retain_loss hidden is for methods that choose a layer (rmu)")
+        if self.wrap not in WRAPS:
+            raise RememError(f"unknown --wrap '{self.wrap}'; choose from {', '.join(WRAPS)}")
+        if self.wrap != "sam" and self.sam_rho != 0.01:
+            raise RememError("--sam_rho is for --wrap sam")
         if self.alternatives not in ("auto", "data", "model"):
             raise RememError(f"unknown --alternatives '{self.alternatives}'; choose from auto, data, model")
         for flag, option in method.options.items():
@@ -344,6 +361,8 @@ class Parser(TrlParser):
             "alpha",
             "retain_loss",
             "l1_lora",
+            "wrap",
+            "sam_rho",
             "alternatives",
             "alternatives_each",
             "alternatives_tokens",

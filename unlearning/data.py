@@ -420,23 +420,3 @@ def stop_ids(model: Any) -> list[int]:
     """The token ids at which a model's generation stops, by its generation config."""
     stops = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     return [] if stops is None else [stops] if isinstance(stops, int) else list(stops)
-
-
-def check_encoding(encoder: Encoder, tables: Sequence[datasets.Dataset], limit: int = 4) -> None:
-    """Encode the first rows, so that a processor that cannot serve them fails before a run begins.
-
-    Raises:
-        RememError: the chat template or the processor refuses a row.
-    """
-    for table in tables:
-        for index in range(min(limit, len(table))):
-            row = table[index]
-            try:
-                encoder.check(row)
-            except RememError:
-                raise
-            except Exception as error:
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                raise RememError(
-                    f"the checkpoint's processor cannot encode {row_name(row)}: {type(error).__name__}: {reason}"
-                ) from error

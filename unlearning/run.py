@@ -27,12 +27,13 @@ from remem_tasks.checkpoint_files import check_files, tensors_of
 from remem_tasks.errors import RememError, Terminated
 from remem_tasks.files import lock, write_whole
 from remem_tasks.reading import read_object
+from unlearning import flags, sharding
 from unlearning import preflight as gate
-from unlearning import sharding
 from unlearning import weights as checkpoint
 from unlearning.card import card
 from unlearning.config import DataArguments, UnlearnConfig, parse
-from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
+from unlearning.data import Encoder, Role, check_pictures, load_rows
+from unlearning.encoding import check_encoding, limits_of
 from unlearning.mechanisms import reference
 from unlearning.methods import METHODS
 from unlearning.trainer import UnlearnTrainer
@@ -57,6 +58,16 @@ def write_record(folder: str, record: dict[str, Any]) -> None:
     write_whole(Path(folder) / RECORD, json.dumps(record, indent=2, default=str) + "\n")
 
 
+def mark_failed(folder: str) -> None:
+    """Turn `running` into `failed` in a record in place, byte by byte: that needs no room on a full disk."""
+    path, running = Path(folder) / RECORD, b'"status": "running"'
+    with suppress(OSError), path.open("r+b") as file:
+        place = file.read().find(running)
+        if place >= 0:
+            file.seek(place)
+            file.write(b'"status": "failed"'.ljust(len(running)))
+
+
 def check_resumed(folder: str, identity: dict[str, Any]) -> None:
     """Raise a RememError if the run in a folder is finished without checkpoints, or is another run."""
     path = Path(folder) / RECORD
@@ -70,6 +81,59 @@ def check_resumed(folder: str, identity: dict[str, Any]) -> None:
             )
     if earlier.get("status") == "finished" and not list(Path(folder).glob("checkpoint-*")):
         raise RememError(f"the run in '{folder}' is finished and kept no checkpoint to go on from")
+
+
+NO_EFFECT = (
+    "resume_from_checkpoint",
+    "resume_without_state",
+    "overwrite_output_dir",
+    "gate_results",
+    "no_gate",
+    "picture_cache_mb",
+)
+"""Flags with which a run may be resumed though it was begun with others."""
+
+
+def other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two records of a run that its end depends on, as `flag 1, not 2`."""
+    matter = {*flags.WORKS, *UnlearnConfig.__annotations__} - {*NO_EFFECT, "model_name_or_path"}
+    found = []
+    for kind in ("training", "model"):
+        before, after = (one.get("arguments", {}).get(kind, {}) for one in (earlier, now))
+        after = json.loads(json.dumps(after, default=str))
+        found += [
+            f"{name} {before[name]}, not {after[name]}"
+            for name in sorted(matter & before.keys() & after.keys())
+            if before[name] != after[name] and " at 0x" not in f"{before[name]}{after[name]}"
+        ]
+    for name in ("options", "processes"):
+        before, after = earlier.get(name), json.loads(json.dumps(now.get(name), default=str))
+        if before is not None and before != after:
+            found.append(f"{name} {before}, not {after}")
+    return found
+
+
+def check_settings(folder: str, now: Mapping[str, Any], lossy: bool) -> str:
+    """What a resumed run is told of settings that are others than those it was begun with; "" if none are.
+
+    Args:
+        lossy: whether it may go on all the same (`--resume_without_state`).
+
+    Raises:
+        RememError: there are such settings, and it may not: it would end elsewhere than either run from its beginning.
+    """
+    path = Path(folder) / RECORD
+    others = other_settings(read_object(path), now) if path.is_file() else []
+    if not others:
+        return ""
+    more = f" (and {len(others) - 3} more)" if len(others) > 3 else ""
+    told = f"'{folder}' holds a run with {'; '.join(others[:3])}{more}"
+    if not lossy:
+        raise RememError(
+            f"{told}: resumed, it would end as no run from its beginning does. Give the settings it was begun with, or "
+            "--resume_without_state true"
+        )
+    return f"resumed with other settings: {told}"
 
 
 def lora_config(model_args: ModelConfig) -> PeftConfig | None:
@@ -307,6 +371,8 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
     asked = None
     if method.stage == 2:
         asked = gate.ask(args.gate_results, base, data_args.forget, rows, args.no_gate)
+    ends, context = limits_of(base, **remote)
+    check_encoding(Encoder(processor, ends, cache_mb=0), rows.tables, context, rows.alternatives)
     options = {
         **remote,
         "dtype": model_args.dtype or "float32",
@@ -331,7 +397,6 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
     }
     if resume:
         check_resumed(args.output_dir, identity)
-    check_encoding(Encoder(processor, stop_ids(models.trained), cache_mb=0), rows.tables)
     return Prepared(data_args, args, model_args, rows, processor, models, identity, asked, resume)
 
 
@@ -355,6 +420,7 @@ def record_of(run: Prepared, trainer: UnlearnTrainer) -> dict[str, Any]:
             "alpha": args.alpha,
             "retain_loss": args.retain_loss,
             "l1_lora": args.l1_lora,
+            "wrap": args.wrap,
         },
         "reference": reference.kind(trainer.references(args), adapted),
         "notes": trainer.notes,
@@ -448,6 +514,9 @@ def _run(prepared: Prepared) -> int:
     trainer = build_trainer(args, prepared.rows, prepared.processor, prepared.models)
     record = record_of(prepared, trainer)
     tell, first = trainer.accelerator.print, trainer.is_world_process_zero()
+    if prepared.resume and (told := check_settings(args.output_dir, record, args.resume_without_state)):
+        trainer.notes["resumed"] = told
+        tell(f"warning: {told}")
     if first:
         write_record(args.output_dir, record)
     tell(
@@ -473,15 +542,21 @@ def _run(prepared: Prepared) -> int:
         # Whichever process it is: the others are ended, and could not tell.
         kept = checkpoint.last_checkpoint(args.output_dir, trainer.accelerator.num_processes)
         failed = {"status": "failed", "stopped": checkpoints.reason(error), "last_checkpoint": kept}
-        with suppress(RememError):  # what filled the disk is told, not that it is full
+        try:
             write_record(args.output_dir, {**record, **failed})
+        except RememError:  # what filled the disk is told, not that it is full
+            mark_failed(args.output_dir)
         if (line := checkpoint.unwritten(error)) is not None:
             raise RememError(f"output folder '{args.output_dir}': {line}") from error
         raise
     if first:
         record["seconds"] = round(time.time() - begun, 2)
-        write_record(args.output_dir, record)
-        write_whole(Path(args.output_dir) / "README.md", card(record))
+        try:
+            write_record(args.output_dir, record)
+            write_whole(Path(args.output_dir) / "README.md", card(record))
+        except RememError:
+            mark_failed(args.output_dir)
+            raise
         print(f"saved to {args.output_dir}")
     if args.push_to_hub:
         trainer.push_to_hub()

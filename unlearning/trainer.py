@@ -35,7 +35,7 @@ from unlearning import evaluation, forward, losses, sharding
 from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
 from unlearning.forward import Answers, Batch, Forward
-from unlearning.mechanisms import alternatives, reference, vectors
+from unlearning.mechanisms import alternatives, gradients, reference, vectors
 
 
 class NotFinite(NonFiniteError):
@@ -194,6 +194,10 @@ class UnlearnTrainer(SFTTrainer):
             vectors.check_editable(self.name, self.model, self.sharded, load_start is not None)
         if self.sharded:
             self.check_sharded()
+        self.two_gradients: gradients.TwoGradients | None = None
+        if args.wrap != "none":
+            gradients.check(args.wrap, self)
+            self.two_gradients = gradients.TwoGradients(self, args.wrap)
         self.restrict()
 
     @classmethod
@@ -307,13 +311,34 @@ class UnlearnTrainer(SFTTrainer):
         """As the base class; each micro-batch is told the counts of its whole step (see `forward.counts`)."""
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if samples:
-            found = sum(forward.counts(inputs, self.skip).to(device) for inputs in samples)
+            parts = [
+                part for inputs in samples for part in (inputs.values() if self.two_gradients else [inputs])
+            ]
+            found = sum(forward.counts(inputs, self.skip).to(device) for inputs in parts)
             if self.accelerator.num_processes > 1:
                 found = self.accelerator.reduce(found, reduction="sum")
             found = found / (len(samples) * self.accelerator.num_processes)
-            for inputs in samples:
+            for inputs in parts:
                 inputs["counts"] = found
         return samples, items
+
+    def get_train_dataloader(self):
+        if self.two_gradients is None:
+            return super().get_train_dataloader()
+        whole, self.data_collator = self.data_collator, gradients.SplitCollator(self.data_collator)
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = whole
+
+    def floating_point_ops(self, inputs):
+        parts = inputs.values() if self.two_gradients else [inputs]
+        return sum(super(UnlearnTrainer, self).floating_point_ops(part) for part in parts)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        if self.two_gradients is None:
+            return super().training_step(model, inputs, num_items_in_batch=num_items_in_batch)
+        return self.two_gradients.micro_step(inputs)
 
     def batch(self, model, inputs: Mapping[str, torch.Tensor]) -> Batch:
         """The fused batch through the model, and through the reference where the loss needs it."""
@@ -358,17 +383,40 @@ class UnlearnTrainer(SFTTrainer):
             return (
                 (answers.token_nll, {"log_probs": answers.log_probs}) if return_outputs else answers.token_nll
             )
-        figures = self.losses_of(self.batch(model, inputs))
-        loss = figures.pop("loss")
+        loss, figures = self.loss_of(model, inputs)
         if self.args.l1_lora:
             figures["l1_lora"] = sharding.whole(losses.l1(self.lora_weights))
+            self._metrics["train"]["l1_lora"].append(figures["l1_lora"].detach())
             loss = loss + self.args.l1_lora * figures["l1_lora"]
-        for name, value in figures.items():
-            self._metrics["train"][name].append(value.detach())
-        self._losses.append(
-            {"loss": loss.detach(), **{name: value.detach() for name, value in figures.items()}}
-        )
         return (loss, figures) if return_outputs else loss
+
+    def loss_of(
+        self, model, inputs: Mapping[str, torch.Tensor], log: bool = True
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """γ · L_forget + α · L_retain of the rows of a batch, a scalar, and the figures beside it.
+
+        Args:
+            log: whether its figures are logged, and checked before the optimizer moves.
+        """
+        figures = self.losses_of(self.batch(model, inputs))
+        loss = figures.pop("loss")
+        if log:
+            for name, value in figures.items():
+                self._metrics["train"][name].append(value.detach())
+            self._losses.append(
+                {"loss": loss.detach(), **{name: value.detach() for name, value in figures.items()}}
+            )
+        return loss, figures
+
+    def l1_gradient(self) -> list[torch.Tensor] | None:
+        """The gradient of `--l1_lora`'s term by trained parameter; None without one."""
+        if not self.args.l1_lora:
+            return None
+        figure = losses.l1(self.lora_weights)
+        self._metrics["train"]["l1_lora"].append(figure.detach())
+        trained = [value for value in self.model.parameters() if value.requires_grad]
+        found = torch.autograd.grad(self.args.l1_lora * figure, trained, allow_unused=True)
+        return [torch.zeros_like(value) if g is None else g for value, g in zip(trained, found)]
 
     def check_losses(self) -> None:
         """Raise a NotFinite if a loss of the step is none: asked once a step, since asking waits for the device."""

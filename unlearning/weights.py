@@ -153,6 +153,8 @@ def check_output_dir(folder: str | Path, resume: bool, overwrite: bool) -> None:
     folder = Path(folder)
     if folder.is_file():
         raise RememError(f"output folder '{folder}' is a file")
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise RememError(f"output folder '{folder}' cannot be written to")
     # A process that was killed while it replaced a file leaves the new one under a .tmp name.
     if not folder.is_dir() or all(entry.suffix == ".tmp" for entry in folder.iterdir()):
         return

@@ -82,22 +82,26 @@ def detect(source: str | None, name: str | None = None) -> tuple[str, str]:
     if name:
         return name, data_of(name).HOME.resolve(source)
     place = data_of(DEFAULT).HOME.resolve(source)
-    for other in NAMES:
-        if other != DEFAULT and _recognises(other, place):
-            return other, place
-    return DEFAULT, place
+    others = [name for name in NAMES if name != DEFAULT]
+    # Those that are known by names of files or by columns first: names of configs such as `forget_5` are common.
+    others.sort(
+        key=lambda name: data_of(name).HOME.reader is None and not hasattr(data_of(name), "KNOWN_COLUMNS")
+    )
+    return next((name for name in others if _recognises(name, place)), DEFAULT), place
 
 
 def _recognises(name: str, place: str) -> bool:
-    """Whether a data set has one of the configs by which a benchmark is known."""
-    from remem_tasks.data.source import has_config
+    """Whether a data set has one of the configs by which a benchmark is known, and there one of the columns."""
+    from remem_tasks.data.source import columns_of, has_config
 
     data = data_of(name)
-    if place == data.HOME.hub_id:
+    if place in (data.HOME.hub_id, *data.HOME.also):
         return True
     if not os.path.isdir(place):
         return False
+    columns = set(getattr(data, "KNOWN_COLUMNS", ()))
     try:
-        return any(has_config(place, config, data.HOME) for config in data.KNOWN_BY)
+        found = [config for config in data.KNOWN_BY if has_config(place, config, data.HOME)]
+        return any(not columns or columns & columns_of(place, config, data.HOME) for config in found)
     except RememError:
         return False  # its own loader says what is wrong with it

@@ -78,6 +78,7 @@ def sets_of_configs(
     check_people: Callable[[str, str], None] | None = None,
     told: Sequence[str] = (),
     people_of: Callable[[str, str], set[str]] | None = None,
+    distinct_by: Sequence[str] = ("question", "answer"),
 ) -> TrainingRows:
     """The rows of a data set whose forget and retain sets are configs: a forget set has a retain set of its own.
 
@@ -89,6 +90,7 @@ def sets_of_configs(
         told: to which `training_rows` adds what is to be told of faulty rows that it leaves out.
         people_of: (source, config) to the keys of its people; a name to be forgotten that looks like one to be
             retained is a fault.
+        distinct_by: columns in which no row to forget may be like one to retain.
     """
     if wanted.identity_rule:
         raise RememError("--identity_rule is for data in the shape of ReMem")
@@ -133,7 +135,7 @@ def sets_of_configs(
         kept_sets = [retain if name == usual else name for name in sets]
         return made(read(kept_sets))
     to_forget, kept = read([forget]), read([retain])
-    asked = [set(zip(rows["question"][:], rows["answer"][:])) for rows in (to_forget, kept)]
+    asked = [set(zip(*(rows[name][:] for name in distinct_by))) for rows in (to_forget, kept)]
     if both := asked[0] & asked[1]:
         raise RememError(
             f"{source}: {len(both)} questions with one answer are in '{forget}' and in '{retain}', "

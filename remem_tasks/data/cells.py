@@ -19,6 +19,11 @@ import pyarrow as pa
 from remem_tasks.data.pictures import kind_of
 from remem_tasks.errors import RememError
 
+MARKER = re.compile(
+    r"<\|[^\s|<>]{1,40}\|>|</?s>|<(?:pad|unk|bos|eos|mask|image|video|audio|IMG_CONTEXT|image_soft_token|start_of_turn|"
+    r"end_of_turn|end_of_utterance|start_of_image|end_of_image|fake_token_around_image|image_placeholder)>|"
+    r"\[/?INST\]|\[IMG\]"
+)  # placeholders and special tokens of the templates in use
 LIST_COLUMNS = ("keywords",)  # columns of texts whose cells may be lists, which are kept as JSON
 BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")  # letters and signs that show nothing
 ARRAY = re.compile(r"^array\((.*?)(?:,\s*dtype=[\w'<>]+)?\)$", re.DOTALL)  # as numpy writes one
@@ -141,6 +146,18 @@ def is_written_list(text: object) -> bool:
         return False
     several = isinstance(found, list | tuple | set) and all(isinstance(one, str) for one in found)
     return several and found != [text.strip()]
+
+
+def oddity(text: object) -> str:
+    """Why a text cannot be asked or taught as it stands, in words that are true of it; "" where it can.
+
+    A list with its brackets, or what chat templates of this field write for a picture or the end of a turn: a
+    processor would put a picture there, and an answer would end there.
+    """
+    if is_written_list(text):
+        return "is a list, written as text"
+    found = MARKER.search(text) if isinstance(text, str) else None
+    return f"holds '{found[0]}', which chat templates take for a token of their own" if found else ""
 
 
 def _valid_utf8(column: pa.ChunkedArray, name: str, where: str, first: int) -> pa.ChunkedArray:

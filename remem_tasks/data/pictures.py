@@ -12,6 +12,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from remem_tasks.errors import RememError
 
+TURNED = (5, 6, 7, 8)  # values of the EXIF tag by which width and height change places
 BACKGROUND = (255, 255, 255)  # behind what is transparent
 LONGEST_REASON = 200  # characters of what an error says (a picture as text would be all of it)
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # modes of more than 8 bits a channel
@@ -57,6 +58,22 @@ def _grey(picture: Image.Image) -> Image.Image:
 
 def _open(cell: Mapping) -> Image.Image:
     return Image.open(io.BytesIO(cell["bytes"]) if cell.get("bytes") else cell["path"])
+
+
+def size_of(cell: Image.Image | Mapping, row_name: str) -> tuple[int, int]:
+    """(width, height) in pixels of a picture as it is shown, by the head of its file alone.
+
+    Raises:
+        RememError: there is no picture, or its bytes cannot be read.
+    """
+    if isinstance(cell, Image.Image):
+        return to_rgb(cell).size
+    try:
+        with _open(cell) as picture:
+            width, height = picture.size
+            return (height, width) if picture.getexif().get(0x0112) in TURNED else (width, height)
+    except Exception:
+        return decode_image(cell, row_name).size
 
 
 def check_image(cell: Mapping, row_name: str) -> None:

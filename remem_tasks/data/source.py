@@ -17,6 +17,7 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from datasets.table import InMemoryTable
 from PIL import Image
 
@@ -40,6 +41,8 @@ _known_files: dict[tuple[str, str], tuple[tuple, list[str]]] = {}
 
 def _files(source: str, config: str, home: DatasetSource) -> list[str]:
     """The files of a config, none if there is no such config; a folder is asked anew when its card or files change."""
+    if home.reader is not None:
+        return home.reader.files(source, config)
     stamp = _stamp([source, f"{source}/README.md", f"{source}/{config}"]) if os.path.isdir(source) else ()
     kept = _known_files.get((source, config))
     if kept is None or kept[0] != stamp:
@@ -70,6 +73,20 @@ def _find_files(source: str, config: str, home: DatasetSource) -> list[str]:
 def has_config(source: str, config: str, home: DatasetSource) -> bool:
     """Whether a source has a config, without reading it."""
     return bool(_files(source, config, home))
+
+
+def columns_of(source: str, config: str, home: DatasetSource) -> set[str]:
+    """The names of a config's columns, from the head of its first parquet file.
+
+    Raises:
+        RememError: a file that cannot be read.
+    """
+    files = _files(source, config, home)
+    try:
+        with hub.open_file(files[0]) as opened:
+            return set(pq.read_schema(opened).names)
+    except (OSError, pa.ArrowException) as error:
+        raise RememError(f"config '{config}': {source}: '{files[0]}' cannot be read ({error})") from error
 
 
 def known_configs(source: str, home: DatasetSource) -> list[str]:
@@ -107,7 +124,8 @@ def read_config(source: str, config: str, home: DatasetSource) -> datasets.Datas
         raise RememError(
             f"{source} has no config '{config}'; it has {', '.join(has) or 'none of ' + home.name}"
         )
-    table = _read(source, config, files, home)
+    reader = home.reader
+    table = reader.table(source, config, files) if reader else _read(source, config, files, home)
     _tables[source, config] = (_stamp(files), table)
     return table
 

@@ -244,7 +244,7 @@ class BestFirst:
             spare = -cost - self.floor  # ln P(u)/P(s)
             low += spare > (len(self.secret) - len(prefix)) * self.words
             own = prefix == self.secret[: len(prefix)]  # then one of its outcomes is the secret
-            high += self.m if spare > math.log(self.m + 1) else math.floor(math.exp(spare)) - own
+            high += self.m if spare > math.log(self.m + 1) else max(0, math.floor(math.exp(spare)) - own)
         high = self.m if self.lost else high
         return min(low, self.m), min(high, self.m)
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+
 from remem_tasks.engine.decoder import Decoder
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat, Given
@@ -144,16 +146,14 @@ def answers_of(
     state: State,
     chats: Sequence[Chat],
     white_box_requests: Sequence[WhiteBoxRequest | None],
-) -> list[list[float]]:
-    """Of each answer of each row the mean of ln p over its tokens; arguments as `secrets_of`."""
+) -> list[list[torch.Tensor]]:
+    """Of each answer of each row ln p of its tokens; arguments as `secrets_of`."""
     texts = [
         white_box_request.answers if white_box_request else () for white_box_request in white_box_requests
     ]
     if not any(texts):
         return [[] for _ in chats]
-    candidates = decoder.prompts.answers(list(zip(chats, texts)))
-    found = decoder.logprobs(state, candidates)
-    return [[float(tokens.double().mean()) for tokens in of_row] for of_row in found]
+    return decoder.logprobs(state, decoder.prompts.answers(list(zip(chats, texts))))
 
 
 def _continued(decoder: Decoder, given: Given, reply: Reply) -> str:
@@ -209,5 +209,7 @@ def answer(
             results.append((reply, None))
             continue
         said = [_continued(decoder, *next(replies)) for _ in white_box_request.cuts]
-        results.append((reply, WhiteBoxResult(said, found, answered)))
+        means = [float(tokens.double().mean()) for tokens in answered]
+        by_token = [tokens.tolist() for tokens in answered[: white_box_request.by_token]]
+        results.append((reply, WhiteBoxResult(said, found, means, by_token)))
     return results

@@ -1,6 +1,5 @@
 """`remem push`: everything below a folder, each to its repository."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -79,7 +78,7 @@ def test_a_pushed_folder_is_on_the_hub(demo, data_dir, tmp_path):
     shutil.copytree(data_dir, demo / "data")
     (tmp_path / "repos").mkdir()
     with HubMirror(tmp_path / "repos") as mirror:
-        environment = {**os.environ, **mirror.environment(tmp_path / "cache"), "HF_TOKEN": TOKEN}
+        environment = {**mirror.environment(tmp_path / "cache"), "HF_TOKEN": TOKEN}
         argv = [sys.executable, "-m", "remem_tasks", "push", str(demo), "--namespace", "tester"]
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]

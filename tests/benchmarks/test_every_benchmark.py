@@ -23,19 +23,11 @@ from remem_tasks.harness.plugin import TASKS_FOLDERS
 from remem_tasks.harness.remem_hf import RememHF
 from unlearning.data import Encoder, load_rows
 
-# What a forge is asked for here: benchmark → knobs.
-FORGES = {
-    "remem": {"identities": 5, "qa": 4, "images": 1, "test_qa": 2, "retain_qa": 2, "image_size": 32},
-    "clear": {"identities": 6, "images": 1, "qa": 1, "real": 2, "world": 2, "image_size": 32},
-    "mllmu": {"identities": 6, "images": 1, "qa": 1, "real": 2, "image_size": 32},
-    "mine": {"identities": 4, "images": 2, "image_size": 32},
+# What a forge is asked for here: the knobs in the benchmark's own folder of tests; the template's stand here.
+FORGES = {"mine": {"identities": 4, "images": 2, "image_size": 32}} | {
+    file.parent.name: yaml.safe_load(file.read_text()) for file in Path(__file__).parent.glob("*/forge.yaml")
 }
-VARIABLES = {
-    "remem": "REMEM_DATA",
-    "clear": "REMEM_CLEAR_DATA",
-    "mllmu": "REMEM_MLLMU_DATA",
-    "mine": "REMEM_MINE_DATA",
-}
+VARIABLES = {name: "REMEM_DATA" if name == "remem" else data_of(name).HOME.variable for name in NAMES}
 WHITE_BOX = BackendCapabilities(white_box="", rollouts="")
 
 
@@ -140,6 +132,7 @@ def test_one_run_over_all(here, checkpoints, monkeypatch):
     monkeypatch.setenv("REMEM_ROLLOUTS", "4")
     monkeypatch.setenv("REMEM_MEMO_TOKENS", "4")
     tasks = ["remem_forget1", "clear_forget10", "clear_real_faces", "mllmu_forget_5"]
+    tasks += ["fiubench_forget5", "umu_forget_5", "offside_forget", "mlubench_forget_a"]
     model = RememHF(str(checkpoints["llava"]), device="cpu")
     results = run(model, tasks, gen_kwargs="max_new_tokens=3", limit=2)
     for task in tasks:
@@ -176,8 +169,8 @@ IN_TURNS = {
 def test_training_and_scores_give_a_model_the_same_ids(generated, checkpoints, name, template):
     """What is trained on, prompt and answer, is what scores ask for: the rows that both have, one by one."""
     data, benchmark = str(generated[name]), BENCHMARKS[name]
-    sets = {"remem": "forget1", "clear": "forget10", "mllmu": "forget_5", "mine": "forget"}
-    rows = load_rows(data, "pairs", sets[name]).forget
+    forget = min((split for _, split in task_splits(name) if split.startswith("forget")), key=len)
+    rows = load_rows(data, "pairs", forget).forget
     taught = {
         (row["question"], bool(row.get("text_only")), row["answer"]): row
         for row in rows.select(range(len(rows)))
@@ -188,7 +181,7 @@ def test_training_and_scores_give_a_model_the_same_ids(generated, checkpoints, n
         if template is not None:
             processor.chat_template = IN_TURNS[template]
         encoder, prompts = Encoder(processor), Prompts(processor)
-        for split in data_of(name).scored_as(sets[name]):
+        for split in data_of(name).scored_as(forget):
             docs, source = benchmark.load(data, split)
             context = benchmark.prepare(source, split, docs, RunContext(ScoringConfig(), white_box=True))
             for doc in docs:
@@ -217,7 +210,7 @@ def test_a_silent_backend_fails_every_task(here, name):
     assert results["results"][task][f"{name}_failed_rate,none"] == 1.0
 
 
-@pytest.mark.parametrize("name", ["clear", "mllmu", "mine"])  # (ReMem's: tests/audit)
+@pytest.mark.parametrize("name", [name for name in FORGES if name != "remem"])  # (ReMem's: tests/audit)
 def test_data_check(generated, name, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main(["data", "check", str(generated[name])])

@@ -104,6 +104,30 @@ def test_another_run_is_not_resumed(checkpoints, train_run, tmp_path):
             train_run(tmp_path / "run", method, checkpoints["llava"], *FLAGS, *flags, *RESUME)
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--learning_rate", "1e-3"), "learning_rate 0.002, not 0.001"),
+        (("--per_device_train_batch_size", "3"), "per_device_train_batch_size 2, not 3"),
+        (("--max_steps", "9"), "max_steps 8, not 9"),
+        (("--gamma", "2"), "gamma 1.0, not 2.0"),
+        (("--npo_beta", "0.5"), r"options {'npo_beta': 0.1}, not {'npo_beta': 0.5}"),
+    ],
+)
+def test_other_settings_do_not_go_on_unless_told(checkpoints, train_run, tmp_path, flags, said):
+    folder = tmp_path / "run"
+    train_run(folder, "npo", checkpoints["llava"], *FLAGS)
+    killed = killed_after(4, folder, tmp_path / "cut")
+    with pytest.raises(RememError, match=f"holds a run with {said}.*--resume_without_state"):
+        train_run(killed, "npo", checkpoints["llava"], *FLAGS, *flags, *RESUME)
+    assert json.loads((killed / "run.json").read_text())["status"] == "running"
+    record = train_run(
+        killed, "npo", checkpoints["llava"], *FLAGS, *flags, *RESUME, "--resume_without_state", "true"
+    )
+    assert "resumed with other settings" in record["notes"]["resumed"]
+    assert record["resumed_from"]["checkpoint"].endswith("checkpoint-4")
+
+
 def test_a_run_whose_start_was_trained_again_is_not_resumed(checkpoints, train_run, tmp_path):
     shutil.copytree(checkpoints["llava"], tmp_path / "start")
     train_run(tmp_path / "run", "npo", tmp_path / "start", *FLAGS)

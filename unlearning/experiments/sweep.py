@@ -37,7 +37,8 @@ from remem_tasks.files import locked
 from remem_tasks.reading import read_object
 from unlearning import weights as checkpoint
 from unlearning.config import parse
-from unlearning.data import Encoder, Role, check_encoding, check_pictures, load_rows, stop_ids
+from unlearning.data import Encoder, Role, check_pictures, load_rows, stop_ids
+from unlearning.encoding import check_encoding, limits_of
 from unlearning.experiments.ledger import Ledger
 from unlearning.experiments.sweep_table import ROUNDING, summary, write
 from unlearning.methods import METHODS, NAMES
@@ -337,7 +338,8 @@ class Bench:
             rows = self.rows("pairs", stage.forget, False)
             self.sizes[stage.forget] = len(rows.forget)
             check_pictures(rows.tables)
-            check_encoding(Encoder(self.processor, stop_ids(self.base), 0), rows.tables)
+            _, context = limits_of(plan.base, **remote)
+            check_encoding(Encoder(self.processor, stop_ids(self.base), 0), rows.tables, context)
         gc.collect()
         gc.freeze()  # what stays for the whole sweep is not looked through after each run
 

@@ -15,7 +15,7 @@ from itertools import zip_longest
 import datasets
 
 from remem_tasks.benchmarks.clear.questions import caption_question
-from remem_tasks.data.cells import emptiness, is_written_list
+from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key, look_alikes
@@ -131,7 +131,7 @@ def _where(config: str, index: int) -> str:
 
 def _need(row: dict, names: Iterable[str], where: str) -> None:
     for name in names:
-        if why := emptiness(row[name]) or (is_written_list(row[name]) and "is a list, written as text"):
+        if why := emptiness(row[name]) or oddity(row[name]):
             raise RememError(f"{where}: column '{name}' {why}")
 
 

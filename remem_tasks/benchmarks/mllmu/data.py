@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import datasets
 
-from remem_tasks.data.cells import emptiness, is_written_list
+from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key, look_alikes
@@ -97,7 +97,7 @@ Faults = list[str] | None  # where faults are collected; without it the first on
 
 
 def _need(cell: object, name: str, where: str) -> str:
-    if why := emptiness(cell) or (is_written_list(cell) and "is a list, written as text"):
+    if why := emptiness(cell) or oddity(cell):
         raise RememError(f"{where}: {name} {why}")
     return cell.strip()
 

@@ -8,7 +8,7 @@ import datasets
 
 from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, parse_keywords
-from remem_tasks.data.cells import is_written_list
+from remem_tasks.data.cells import oddity
 from remem_tasks.data.faults import Fault
 from remem_tasks.data.people import look_alikes
 from remem_tasks.metrics.cloze import cloze_fault
@@ -33,8 +33,8 @@ def text_faults(row: dict) -> Iterator[str]:
     for name, words in (("question", question), ("answer", answer)):
         if not words:
             yield f"{name} without a letter or digit"
-        if is_written_list(row[name]):
-            yield f"{name} is a list, written as text"
+        if why := oddity(row[name]):
+            yield f"{name} {why}"
     if not all(phrases):
         yield "keyword without a letter or digit"
         return

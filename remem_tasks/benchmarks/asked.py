@@ -1,0 +1,217 @@
+"""What benchmarks of plain questions share: a row is one question, with its person's picture or in text alone.
+
+A benchmark's `data.questions_of` makes the rows (see `ROW`); its `benchmark.py` says which scores a row has.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import datasets
+from PIL import Image
+
+from remem_tasks.benchmarks import exposure
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
+from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.benchmarks.view import RIGHT
+from remem_tasks.binding import parse_json, read_text
+from remem_tasks.data.faults import ALLOW
+from remem_tasks.data.source import check_fault_rate, digest, picture_of, some_left
+from remem_tasks.errors import RememError
+from remem_tasks.whitebox import Secret, WhiteBoxRequest, WhiteBoxResult
+
+TEXT = datasets.Value("string")
+WHOLE = datasets.Value("int64")
+ROW = {
+    **dict.fromkeys(("row_id", "identity", "kind", "modality", "prompt", "answer"), TEXT),
+    # What begins the answer, and what of it is the secret behind; both "" where there is none.
+    **dict.fromkeys(("cloze", "secret"), TEXT),
+    **dict.fromkeys(("image_path", "source", "config"), TEXT),
+    **dict.fromkeys(("place", "picture"), WHOLE),  # of the picture: the row there, and −1 for none
+}
+"""The columns that every question has."""
+FEW = 0.01
+"""The share of rows that may be faulty: they are left out, counted and named; above it a run is refused."""
+
+
+def settle_few(faults: Sequence[str], asked: int, choice: str, source: str) -> str:
+    """What is to be told of faulty rows that are left out; "" if there are none.
+
+    Args:
+        faults: one a row that cannot be asked, with its file and row.
+        asked: how many rows can.
+        choice: `refuse`, or `allow` for more than `FEW` of all rows.
+
+    Raises:
+        RememError: more than `FEW` are faulty, and they are to be refused.
+    """
+    few = len(faults) <= FEW * (len(faults) + asked)
+    return check_fault_rate(faults, ALLOW if few else choice, source)
+
+
+def is_forgotten(split: str) -> bool:
+    """Whether a set is to be forgotten."""
+    return split.startswith("forget")
+
+
+class QuestionBenchmark(Benchmark):
+    """Questions of one module `data`; a subclass adds scores, and what else is asked."""
+
+    data: ModuleType
+    """With `HOME` and `questions_of(source, split, faults)`."""
+    digested: Sequence[str] = ("row_id", "prompt", "answer")
+    """The columns that a score depends on."""
+
+    def load(self, source: str | None, split: str) -> tuple[datasets.Dataset, str]:
+        source = self.data.HOME.resolve(source)
+        faults: list[str] = []
+        rows = self.data.questions_of(source, split, faults)
+        some_left(rows, faults)
+        return rows, source
+
+    def fingerprint(self, rows: datasets.Dataset) -> str:
+        return digest(rows, self.digested)
+
+    def prepare(self, source: str, split: str, rows: datasets.Dataset, context: RunContext) -> RunContext:
+        """Whether the set is to be forgotten; what is not available, and why."""
+        faults: list[str] = []
+        asked = len(self.data.questions_of(source, split, faults))
+        missing = exposure.unavailable(context)
+        if told := settle_few(faults, asked, context.scoring.faults, source):
+            missing["questions"] = told
+        if "exposure" in context.scoring.metrics and context.white_box and not any(rows["secret"][:]):
+            missing["exposure"] = "no question says where in its answer the secret is"
+        return replace(context, known={"forget": is_forgotten(split)}, missing={**context.missing, **missing})
+
+    def requests(self, doc: Mapping, context: RunContext) -> list[Request]:
+        return [Request(doc["prompt"])]
+
+    def answers(self, doc: Mapping) -> tuple[str, ...]:
+        """Whole answers whose log-probabilities the scores take."""
+        return ()
+
+    def white_box_request(self, doc: Mapping, context: RunContext) -> WhiteBoxRequest | None:
+        if not context.white_box:
+            return None
+        answers = self.answers(doc)
+        ranked = doc["secret"] and "exposure" in context.scoring.metrics
+        if not answers and not ranked:
+            return None
+        asked = WhiteBoxRequest(doc["row_id"], row_name(doc), answers=answers)
+        if not ranked:
+            return asked
+        before = doc["cloze"].rstrip()
+        behind = doc["answer"].removeprefix(doc["cloze"] + doc["secret"])
+        after = behind if behind != doc["answer"] else ""
+        secret = Secret(before, doc["cloze"][len(before) :] + doc["secret"], after=after)
+        asked = replace(asked, secrets=(secret,), **exposure.options(context.scoring))
+        return asked if doc["picture"] >= 0 else replace(asked, with_question=True)
+
+    def images(self, doc: Mapping) -> list[Image.Image]:
+        return picture_of(doc, self.data.HOME)
+
+    def needs_picture(self, doc: Mapping) -> bool:
+        return doc["picture"] >= 0
+
+    def target(self, doc: Mapping) -> str:
+        return doc["answer"]
+
+    @abc.abstractmethod
+    def correct(self, doc: Mapping, reply: str) -> float: ...
+
+    @abc.abstractmethod
+    def names(self, rows: datasets.Dataset, split: str, context: RunContext) -> list[Metric]:
+        """The benchmark's own metrics."""
+
+    @abc.abstractmethod
+    def values(
+        self, doc: Mapping, said: Sequence[str], findings: WhiteBoxResult | None, context: RunContext
+    ) -> tuple[dict[str, object], dict[str, object]]:
+        """(the values of a row's own metrics, what else the samples file keeps of it).
+
+        Args:
+            said: the replies, "" where there was none.
+        """
+
+    def metrics(self, rows: datasets.Dataset, split: str, context: RunContext) -> list[Metric]:
+        found = self.names(rows, split, context)
+        if self._ranked(context):
+            higher = not context.known["forget"]
+            found += [
+                Metric(f"{self.name}_{name}", higher == exposure.SCORES[name])
+                for name in exposure.measured(context.scoring)
+                if name != "reference_exposure"
+            ]
+            found += exposure.rate_metrics(self.name, context.scoring)
+        return [*found, *self.rate_metrics(), Metric(f"{self.name}_rows", aggregate=len)]
+
+    @staticmethod
+    def _ranked(context: RunContext) -> bool:
+        scoring = context.scoring
+        return context.white_box and "exposure" in scoring.metrics and "exposure" not in context.missing
+
+    def score(
+        self,
+        doc: Mapping,
+        replies: Sequence[Reply | list[Reply]],
+        context: RunContext,
+        findings: WhiteBoxResult | None = None,
+    ) -> dict[str, object]:
+        """A failed reply scores 0 and counts in `…_failed_rate`, which fails a run above 1 %."""
+        said = [text_of(reply) for reply in replies]
+        row: dict[str, object] = {name: doc[name] for name in ("row_id", "identity", "kind", "modality")}
+        row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
+        row["forgotten"] = context.known["forget"]
+        try:
+            scores, kept = self.values(doc, said, findings, context)
+        except RememError as error:
+            raise RememError(f"{row_name(doc)}: {error}") from error
+        row |= kept
+        if findings is not None and findings.secrets:
+            found = exposure.scores(findings.secrets, context.scoring)
+            found.pop("reference_exposure", None)
+            scores |= exposure.of_benchmark([self.name], self.name, found)
+            row |= exposure.kept(findings.secrets)
+        row["status"] = self.ended(replies[0], self.correct(doc, said[0]) >= RIGHT)
+        return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}
+
+
+def gold_rows(path: str, task: str, benchmark: str, wanted: Sequence[str], name: str) -> dict[str, float]:
+    """A number that the samples file of a gold model keeps, by row id.
+
+    Args:
+        path: its samples file, or the `--output_path` it was scored to (with --log_samples).
+        task: whose samples.
+        wanted: the ids of the rows that will be compared with it.
+        name: of the number among the values of `<benchmark>_rows`.
+
+    Raises:
+        RememError: no such file; a row that is wanted and has no such number.
+    """
+    place = Path(path)
+    if place.is_dir():
+        files = sorted(place.rglob(f"*_samples_{task}.jsonl"), key=lambda file: file.name)
+        if not files:
+            raise RememError(
+                f"gold model: no samples of task '{task}' below '{path}'; score it with --log_samples"
+            )
+        place = files[-1]
+    found: dict[str, float] = {}
+    for number, line in enumerate(filter(None, read_text(place).split("\n")), start=1):
+        where = f"gold model: '{place}' is no samples file of task '{task}': line {number}"
+        sample = parse_json(line, where)
+        row = sample.get(f"{benchmark}_rows") if isinstance(sample, dict) else None
+        if not isinstance(row, dict) or not isinstance(row.get("row_id"), str):
+            raise RememError(where)
+        if isinstance(row.get(name), int | float):
+            found[row["row_id"]] = float(row[name])
+    if lacking := [one for one in wanted if one not in found]:
+        raise RememError(
+            f"gold model: '{place}' has no {name.replace('_', ' ')} of {len(lacking)} rows, such as '{lacking[0]}'; "
+            "score all rows of the same data with the gold model"
+        )
+    return found

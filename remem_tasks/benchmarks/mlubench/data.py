@@ -1,0 +1,215 @@
+"""MLUBench (arXiv 2606.12809): entities in four tasks that come one after another, in LLaVA's conversation format.
+
+`Tasks/TaskA/taskA_forget.json` and `…_retain.json`, up to D; a record is a picture, a question and its answer. The
+entities of the eight files are disjoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+
+import datasets
+
+from remem_tasks.benchmarks.asked import ROW, settle_few
+from remem_tasks.data.cells import emptiness
+from remem_tasks.data.faults import REFUSE
+from remem_tasks.data.home import DatasetSource
+from remem_tasks.data.people import identity_key
+from remem_tasks.data.pictures import decode_image
+from remem_tasks.data.records import COLUMNS, JsonReader
+from remem_tasks.data.source import (
+    CANNOT,
+    ConfigReport,
+    known_configs,
+    read_config,
+    some_left,
+    table_of,
+    training_table,
+)
+from remem_tasks.errors import RememError
+
+ORDER = ("a", "b", "c", "d")
+FORGET = tuple(f"forget_{task}" for task in ORDER)
+RETAIN = tuple(f"retain_{task}" for task in ORDER)
+FILES = {
+    f"{kind}_{task}": (f"task{task.upper()}_{kind}.json",) for task in ORDER for kind in ("forget", "retain")
+}
+ROWS = dict(zip(FILES, (2442, 1680, 2154, 1374, 2580, 1800, 2250, 1134)))
+"""Rows of each file as published."""
+VARIABLE = "REMEM_MLUBENCH_DATA"
+READER = JsonReader(FILES, ("image",), VARIABLE)
+FEATURES = {name: datasets.Features(COLUMNS) for name in FILES}
+# (Published in a repository and by a file-sharing link, on no Hub: a folder has to be named.)
+HOME = DatasetSource("MLUBench", "", VARIABLE, tuple(FILES), FEATURES, reader=READER)
+KNOWN_BY = tuple(FILES)
+FINETUNE = "full"  # what a model memorises: all eight files
+SETS = (*FILES, FINETUNE)
+KEYS = {"id", "image", "conversations"}
+ASKED = datasets.Features(ROW)
+
+
+def _need(cell: object, name: str, where: str) -> str:
+    if why := emptiness(cell):
+        raise RememError(f"{where}: '{name}' {why}")
+    if not isinstance(cell, str):
+        raise RememError(f"{where}: '{name}' holds {str(cell)[:40]!r}, no text")
+    return cell.strip()
+
+
+def _question(record: Mapping, where: str) -> dict:
+    if unknown := [key for key in record if key not in KEYS]:
+        raise RememError(f"{where}: unknown key '{unknown[0]}'")
+    said = record.get("conversations")
+    turns = (
+        [one.get("from") if isinstance(one, dict) else None for one in said] if isinstance(said, list) else []
+    )
+    if turns != ["human", "gpt"]:
+        raise RememError(f"{where}: 'conversations' are not one turn of a human and one of gpt")
+    if unknown := [key for one in said for key in one if key not in ("from", "value")]:
+        raise RememError(f"{where}: unknown key '{unknown[0]}'")
+    question, answer = (_need(one.get("value"), f"value of {one['from']}", where) for one in said)
+    question = _need(question.replace("<image>", "").strip(), "question", where)
+    return {"prompt": question, "answer": answer}
+
+
+def entity_of(path: str) -> tuple[str, str]:
+    """(class, entity) of a picture: the last two folders of `downloaded_images/<Class>/<Entity>/image_N.jpg`.
+
+    Raises:
+        RememError: it has no two folders.
+    """
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    if len(parts) < 3:
+        raise RememError(f"picture '{path}' lies in no folder of an entity")
+    return parts[-3], identity_key(parts[-2])
+
+
+def _of_file(source: str, config: str, name: str, faults: list[str] | None) -> Iterator[dict]:
+    table = read_config(source, config, HOME)
+    (file,) = READER.files(source, config)
+    there = [cell is not None for cell in table.select_columns(["image"])["image"][:]]
+    for place, (text, path) in enumerate(zip(table["record"][:], table["picture_path"][:])):
+        where = f"'{file}', row {place}"
+        try:
+            made = _question(json.loads(text), where)
+            if not there[place]:
+                raise RememError(f"{where}: no one picture '{path}' in the data set")
+            try:
+                kind, entity = entity_of(path)
+            except RememError as error:
+                raise RememError(f"{where}: {error}") from error
+        except RememError as error:
+            if faults is None:
+                raise
+            faults.append(str(error))
+            continue
+        about = {"row_id": f"{name}/{config}:{place}", "identity": entity, "kind": kind, "image_path": path}
+        shown = {"source": source, "config": config, "place": place, "picture": 0, "modality": "image"}
+        yield {"cloze": "", "secret": "", **made, **about, **shown}
+
+
+def questions_of(source: str, name: str, faults: list[str] | None = None) -> datasets.Dataset:
+    """The questions of a set (`full`: of all eight files), `kind` the class of the entity.
+
+    Args:
+        faults: gets the faults, and the rows they are in are left out; without it the first one is raised.
+
+    Raises:
+        RememError: no such set or file, or a row that cannot be asked.
+    """
+    if name not in SETS:
+        raise RememError(f"MLUBench has no set '{name}'; it has {', '.join(SETS)}")
+    configs = FILES if name == FINETUNE else (name,)
+    return table_of([one for config in configs for one in _of_file(source, config, name, faults)], ASKED)
+
+
+def training_rows(
+    source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
+) -> datasets.Dataset:
+    """A set in the columns that training reads.
+
+    Args:
+        choice: whether more than a few faulty rows are to `refuse` or `allow`.
+        told: gets what is to be told of rows that are left out.
+    """
+    if modality == "text":
+        raise RememError(f"--modality {modality}: every row of MLUBench has a picture")
+    faults: list[str] = []
+    rows = questions_of(source, name, faults)
+    some_left(rows, faults)
+    if let_pass := settle_few(faults, len(rows), choice, source):
+        (told if told is not None else []).append(let_pass)
+    tables = []
+    for config in dict.fromkeys(rows["config"][:]):
+        asked = [{**row, "question": row["prompt"]} for row in rows if row["config"] == config]
+        tables.append(training_table(asked, read_config(source, config, HOME)))
+    return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
+
+
+def retain_of(forget: str) -> str:
+    """`retain_a` for `forget_a`.
+
+    Raises:
+        RememError: no forget set of MLUBench.
+    """
+    if forget not in FORGET:
+        raise RememError(f"'{forget}' is no forget set of MLUBench: {', '.join(FORGET)}")
+    return dict(zip(FORGET, RETAIN))[forget]
+
+
+def scored_as(forget: str) -> tuple[str, ...]:
+    """The sets that ask what training on a forget set asked, of the same pictures."""
+    return (forget,)
+
+
+def check(source: str | None, pictures: bool = True) -> ConfigReport:
+    """Read every file and report on it.
+
+    Args:
+        pictures: decode every picture too.
+
+    Raises:
+        RememError: no data set there. What is wrong inside one is in the report instead.
+    """
+    source = HOME.resolve(source)
+    report = ConfigReport()
+    entities: dict[str, set[str]] = {}
+    sizes: dict[str, int] = {}
+    seen: set[str] = set()
+    there = known_configs(source, HOME)
+    for config in there:
+        faults: list[str] = []
+        try:
+            rows = questions_of(source, config, faults)
+        except RememError as error:
+            report.fault("file cannot be used", str(error))
+            continue
+        for fault in faults:
+            report.fault(CANNOT, fault)
+        entities[config], sizes[config] = set(rows["identity"][:]), len(rows) + len(faults)
+        counts = {"rows": len(rows), "entities": len(entities[config])}
+        report.counts[config] = Counter(counts, pictures=len(set(rows["image_path"][:])))
+        for place, row in enumerate(read_config(source, config, HOME).select_columns(["image"])):
+            if pictures and row["image"] is not None and row["image"]["path"] not in seen:
+                seen.add(row["image"]["path"])
+                try:
+                    decode_image(row["image"], f"file of '{config}', row {place}")
+                except RememError as error:
+                    report.fault("unreadable picture", str(error))
+    for name in sorted(set(FILES) - set(there)):
+        report.fault("file that is missing", f"'{FILES[name][0]}'")
+    names = list(entities)
+    for index, one in enumerate(names):
+        for other in names[index + 1 :]:
+            if both := entities[one] & entities[other]:
+                report.fault("entity of two files", f"'{min(both)}' in '{one}' and in '{other}'")
+    if sum(size == ROWS[name] for name, size in sizes.items()) > len(FILES) // 2:  # the published files
+        for name, size in sizes.items():
+            if size != ROWS[name]:
+                report.fault(
+                    "file of the wrong size", f"'{FILES[name][0]}': {size} rows, published {ROWS[name]}"
+                )
+    return report

@@ -1,0 +1,276 @@
+"""OFFSIDE (Hub `zh1218001/OFFSIDE`): footballers' pictures with facts as messages, in JSON files beside folders of pictures.
+
+A record is one question and its answer, or a question with options. By its number a picture belongs to one set: number
+mod 5 is 4 for what is to be forgotten, 1 to 3 for what is kept, 0 for what an attack relearns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+
+import datasets
+
+from remem_tasks.benchmarks.asked import ROW, TEXT, settle_few
+from remem_tasks.data.cells import emptiness
+from remem_tasks.data.faults import REFUSE
+from remem_tasks.data.home import DatasetSource
+from remem_tasks.data.people import identity_key
+from remem_tasks.data.pictures import decode_image
+from remem_tasks.data.records import COLUMNS, JsonReader
+from remem_tasks.data.source import (
+    CANNOT,
+    ConfigReport,
+    has_config,
+    known_configs,
+    read_config,
+    some_left,
+    table_of,
+    training_table,
+)
+from remem_tasks.errors import RememError
+
+FILES = {
+    "forget": ("forget_set.json",),
+    "retain": ("retain_set.json",),
+    "test": ("test_set.json",),
+    "relearn": ("relearn_set_enhanced.json", "relearn_set.json"),
+    **{f"{name}_choice": (f"classification_{name}_set.json",) for name in ("forget", "retain", "test")},
+}
+VARIABLE = "REMEM_OFFSIDE_DATA"
+READER = JsonReader(FILES, ("images", "image"), VARIABLE)
+FEATURES = {name: datasets.Features(COLUMNS) for name in FILES}
+HOME = DatasetSource("OFFSIDE", "zh1218001/OFFSIDE", VARIABLE, tuple(FILES), FEATURES, reader=READER)
+KNOWN_BY = ("forget", "forget_choice")
+FINETUNE = "full"
+PARTS = {
+    "full": ("forget", "retain"),  # what a model memorises
+    "forget_private": ("forget",),
+    "retain_private": ("retain", "forget"),
+}
+"""Sets that are made of files: all that is memorised; and of the selective setting what is forgotten, what is kept."""
+SETS = (*FILES, *PARTS)
+REST = {"forget": (4,), "retain": (1, 2, 3), "relearn": (0,)}
+"""The number of a picture mod 5, by set."""
+PRIVATE = re.compile(
+    r"\b(club|team|transfer\w*|fee|market value|worth|troph\w+|honou?rs?|titles?)\b", re.IGNORECASE
+)
+"""In a question about one of the six private facts (ours: the data name no fact)."""
+LETTERS = ("A", "B", "C", "D")
+KEYS = {"messages", "images", "image", "id"}
+CHOICE_KEYS = {"Question", "Options", "Correct_Answer", "images", "image", "id"}
+CHOOSE = (
+    "Please look at this image and answer the question by selecting the correct option from the choices below.\n\n"
+    "Please respond with only the letter of the correct answer (e.g., 'The answer is A' or just 'A').\n\nOptions:\n"
+)  # as published
+ASKED = datasets.Features({**ROW, "letter": TEXT, "options": datasets.List(TEXT)})
+
+
+def _need(cell: object, name: str, where: str) -> str:
+    if why := emptiness(cell):
+        raise RememError(f"{where}: '{name}' {why}")
+    if not isinstance(cell, str):
+        raise RememError(f"{where}: '{name}' holds {str(cell)[:40]!r}, no text")
+    return cell.strip()
+
+
+def _unknown(record: Mapping, allowed: set[str], where: str) -> None:
+    if unknown := [key for key in record if key not in allowed]:
+        raise RememError(f"{where}: unknown key '{unknown[0]}'")
+
+
+def _told(record: Mapping, where: str) -> dict:
+    _unknown(record, KEYS, where)
+    messages = record.get("messages")
+    roles = (
+        [one.get("role") if isinstance(one, dict) else None for one in messages]
+        if isinstance(messages, list)
+        else []
+    )
+    if roles != ["user", "assistant"]:
+        raise RememError(f"{where}: 'messages' are not one of a user and one of an assistant")
+    question, answer = (_need(one.get("content"), f"content of {one['role']}", where) for one in messages)
+    question = question.replace("<image>", "").strip()
+    return {"prompt": _need(question, "question", where), "answer": answer, "kind": "generation"}
+
+
+def _choice(record: Mapping, where: str) -> dict:
+    _unknown(record, CHOICE_KEYS, where)
+    options = record.get("Options")
+    if not isinstance(options, dict) or len(options) < 2 or not set(options) <= set(LETTERS):
+        raise RememError(f"{where}: 'Options' are not by the letters {', '.join(LETTERS)}")
+    texts = {letter: _need(text, f"option {letter}", where) for letter, text in options.items()}
+    letter = _need(record.get("Correct_Answer"), "Correct_Answer", where)
+    if letter not in texts:
+        raise RememError(f"{where}: Correct_Answer '{letter[:40]}' is no option")
+    lines = "".join(f"{key}: {text}\n" for key, text in texts.items())
+    return {
+        "prompt": f"{_need(record.get('Question'), 'Question', where)}\n\n{CHOOSE}{lines}",
+        "answer": texts[letter],
+        "letter": letter,
+        "options": list(texts.values()),
+        "kind": "choice",
+    }
+
+
+def person_of(path: str) -> str:
+    """Who is shown: the folder of the picture, where it is one of a person; else its name without number."""
+    parts = PurePosixPath(path.replace("\\", "/")).parts
+    folder = parts[-2] if len(parts) > 1 else ""
+    name = (
+        folder
+        if re.search(r"[A-Za-z]", folder)
+        and not re.fullmatch(r"(?i)(images?|data|\w*_?set|\w*_images?)", folder)
+        else ""
+    )
+    stem = PurePosixPath(parts[-1]).stem if parts else ""
+    return identity_key(name or re.sub(r"[\W_]*\d+$", "", stem) or stem)
+
+
+def number_of(path: str) -> int | None:
+    """The number of a picture: the last one in its name; None if there is none."""
+    found = re.findall(r"\d+", PurePosixPath(path.replace("\\", "/")).stem)
+    return int(found[-1]) if found else None
+
+
+def _of_file(source: str, config: str, name: str, faults: list[str] | None) -> Iterator[dict]:
+    table = read_config(source, config, HOME)
+    (file,) = READER.files(source, config)
+    there = [cell is not None for cell in table.select_columns(["image"])["image"][:]]
+    make = _choice if config.endswith("_choice") else _told
+    for place, (text, path) in enumerate(zip(table["record"][:], table["picture_path"][:])):
+        where = f"'{file}', row {place}"
+        try:
+            made = make(json.loads(text), where)
+            if not there[place]:
+                raise RememError(f"{where}: no one picture '{path}' in the data set")
+        except RememError as error:
+            if faults is None:
+                raise
+            faults.append(str(error))
+            continue
+        about = {"row_id": f"{name}/{config}:{place}", "identity": person_of(path), "image_path": path}
+        shown = {"source": source, "config": config, "place": place, "picture": 0, "modality": "image"}
+        yield {"cloze": "", "secret": "", "letter": "", "options": [], **made, **about, **shown}
+
+
+def questions_of(source: str, name: str, faults: list[str] | None = None) -> datasets.Dataset:
+    """The questions of a set.
+
+    Args:
+        faults: gets the faults, and the rows they are in are left out; without it the first one is raised.
+
+    Returns:
+        Rows of `ROW` with `kind` generation or choice, and of a choice `letter` and `options`.
+
+    Raises:
+        RememError: no such set or file, or a row that cannot be asked.
+    """
+    if name not in SETS:
+        raise RememError(f"OFFSIDE has no set '{name}'; it has {', '.join(SETS)}")
+    rows = [one for config in PARTS.get(name, (name,)) for one in _of_file(source, config, name, faults)]
+    if name.endswith("_private"):
+        kept = name.startswith("retain")
+        rows = [
+            one for one in rows if (one["config"] == "retain" or not PRIVATE.search(one["prompt"])) == kept
+        ]
+    return table_of(rows, ASKED)
+
+
+def training_rows(
+    source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
+) -> datasets.Dataset:
+    """A set in the columns that training reads.
+
+    Args:
+        modality: `joint` or `image`; `text`, the unimodal setting: the same questions without their pictures.
+        choice: whether more than a few faulty rows are to `refuse` or `allow`.
+        told: gets what is to be told of rows that are left out.
+    """
+    faults: list[str] = []
+    rows = questions_of(source, name, faults)
+    some_left(rows, faults)
+    if let_pass := settle_few(faults, len(rows), choice, source):
+        (told if told is not None else []).append(let_pass)
+    tables = []
+    for config in dict.fromkeys(rows["config"][:]):
+        asked = [
+            {**row, "question": row["prompt"], "picture": -1 if modality == "text" else row["picture"]}
+            for row in rows
+            if row["config"] == config
+        ]
+        tables.append(training_table(asked, read_config(source, config, HOME)))
+    return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
+
+
+def retain_of(forget: str) -> str:
+    """`retain`; of the selective setting `retain_private`, where the shared facts of forgotten pictures are kept.
+
+    Raises:
+        RememError: no forget set of OFFSIDE.
+    """
+    partners = {"forget": "retain", "forget_private": "retain_private"}
+    if forget not in partners:
+        raise RememError(f"'{forget}' is no forget set of OFFSIDE: {', '.join(partners)}")
+    return partners[forget]
+
+
+def scored_as(forget: str) -> tuple[str, ...]:
+    """The sets that ask what training on a forget set asked, of the same pictures."""
+    return (forget,)
+
+
+def check(source: str | None, pictures: bool = True) -> ConfigReport:
+    """Read every file and report on it.
+
+    Args:
+        pictures: decode every picture too.
+
+    Raises:
+        RememError: no data set there. What is wrong inside one is in the report instead.
+    """
+    source = HOME.resolve(source)
+    report = ConfigReport()
+    for config in known_configs(source, HOME):
+        faults: list[str] = []
+        try:
+            rows = questions_of(source, config, faults)
+        except RememError as error:
+            report.fault("file cannot be used", str(error))
+            continue
+        for fault in faults:
+            report.fault(CANNOT, fault)
+        report.counts[config] = Counter(
+            rows=len(rows), people=len(set(rows["identity"][:])), pictures=len(set(rows["image_path"][:]))
+        )
+        set_name = config.removesuffix("_choice")
+        numbers = {path: number_of(path) for path in rows["image_path"][:]}
+        strange = [
+            path
+            for path, number in numbers.items()
+            if number is None or number % 5 not in REST.get(set_name, range(5))
+        ]
+        if strange and len(strange) <= max(1, len(numbers) // 100):
+            report.fault("picture of another set, by its number mod 5", f"'{config}': {strange[0]}")
+        elif strange:
+            report.remarks.setdefault("pictures not numbered as published (mod 5)", []).append(f"'{config}'")
+        if pictures:
+            seen: set[str] = set()
+            for place, row in enumerate(read_config(source, config, HOME).select_columns(["image"])):
+                if row["image"] is not None and row["image"]["path"] not in seen:
+                    seen.add(row["image"]["path"])
+                    try:
+                        decode_image(row["image"], f"file of '{config}', row {place}")
+                    except RememError as error:
+                        report.fault("unreadable picture", str(error))
+    if all(has_config(source, config, HOME) for config in ("forget", "retain")):
+        shown = [
+            set(read_config(source, config, HOME)["picture_path"][:]) - {""}
+            for config in ("forget", "retain")
+        ]
+        if both := shown[0] & shown[1]:
+            report.fault("retain shows forgotten pictures", f"{len(both)}, such as '{min(both)}'")
+    return report

@@ -1,0 +1,206 @@
+"""PEBench (arXiv 2503.12545, Hub `xuzhaopan/PEBench`): pictures of people at events. The Hub has pictures and the people's names only.
+
+Questions and sets are this project's. Of pictures made by `remem forge` the column `event` says what happens; without it
+(the published files) only people are asked about.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import datasets
+
+from remem_tasks.benchmarks.asked import ROW, TEXT, settle_few
+from remem_tasks.data.faults import REFUSE
+from remem_tasks.data.home import DatasetSource
+from remem_tasks.data.people import identity_key
+from remem_tasks.data.pictures import decode_image
+from remem_tasks.data.source import (
+    CANNOT,
+    ConfigReport,
+    check_columns,
+    count_images,
+    non_empty,
+    read_config,
+    some_left,
+    table_of,
+    training_table,
+)
+from remem_tasks.errors import RememError
+
+FEATURES = {"default": datasets.Features({"image": datasets.Image(), "label": TEXT, "event": TEXT})}
+HOME = DatasetSource("PEBench", "xuzhaopan/PEBench", "REMEM_PEBENCH_DATA", ("default",), FEATURES)
+KNOWN_BY = ("default",)
+KNOWN_COLUMNS = ("label",)
+FINETUNE = "full"
+WHO, WHAT = "Who is the person in the image?", "What is happening in the image?"  # ours
+SHARE = 0.05  # of the people, and of the events, that are to be forgotten: the first ones (ours)
+SETS = {
+    "full": ("person", "event"),
+    "forget_people": ("person",),
+    "other_people": ("person",),
+    "retain_people": ("person",),
+    "scope_people": ("event",),
+    "forget_events": ("event",),
+    "other_events": ("event",),
+    "retain_events": ("event",),
+    "scope_events": ("person",),
+}
+"""Set → the kinds of its questions."""
+ASKED = datasets.Features(ROW)
+
+
+def first(values: list[str]) -> set[str]:
+    """Which values are to be forgotten: the first SHARE of them in the order of the rows, at least one."""
+    distinct = list(dict.fromkeys(values))
+    return set(distinct[: max(1, round(SHARE * len(distinct)))])
+
+
+def _belongs(name: str, forgotten: tuple[bool, bool], trained: bool) -> bool:
+    """Whether a picture is of a set.
+
+    Args:
+        forgotten: whether its person, its event is to be forgotten.
+        trained: whether training shows it, or it is another view.
+    """
+    way, _, of = name.partition("_")
+    if way == "full":
+        return trained
+    gone = forgotten[of == "events"]
+    return (way != "retain") == gone and trained == (way != "other")
+
+
+def questions_of(source: str, name: str, faults: list[str] | None = None) -> datasets.Dataset:
+    """The questions of a set.
+
+    Of each person's pictures (at one event, where events are told) every other one, the second to begin with, is another
+    view that training never shows.
+
+    Args:
+        faults: gets the faults, and the rows they are in are left out; without it the first one is raised.
+
+    Raises:
+        RememError: no such set, or no events in the data; a row that cannot be asked.
+    """
+    if name not in SETS:
+        raise RememError(f"PEBench has no set '{name}'; it has {', '.join(SETS)}")
+    table = read_config(source, "default", HOME)
+    check_columns(table, ("image", "label"), source, "default")
+    told = "event" in table.column_names
+    if not told and ("person" not in SETS[name] or name.endswith("events")):
+        raise RememError(f"{source}: no column 'event', so nothing can be asked about events ('{name}')")
+    people = [identity_key(one) if non_empty(one) else "" for one in table["label"][:]]
+    events = (
+        [one.strip() if non_empty(one) else "" for one in table["event"][:]] if told else [""] * len(people)
+    )
+    gone = first([one for one in people if one]), first([one for one in events if one]) if told else set()
+    pictures, seen, asked = count_images(table), Counter(), []
+    for place, (person, event, shown) in enumerate(zip(people, events, pictures)):
+        trained = seen[person, event] % 2 == 0
+        seen[person, event] += 1
+        where = f"{source}, config 'default', row {place}"
+        problem = "" if person else "column 'label' is empty"
+        problem = problem or ("column 'event' is empty" if told and not event else "")
+        problem = problem or ("" if shown else "no picture")
+        if not _belongs(name, (person in gone[0], event in gone[1]), trained):
+            continue
+        if problem:
+            if faults is None:
+                raise RememError(f"{where}: {problem}")
+            faults.append(f"{where}: {problem}")
+            continue
+        for kind in SETS[name]:
+            if kind == "event" and not told:
+                continue
+            path = f"{person}/{place}"
+            asked.append(
+                {
+                    **dict.fromkeys(("cloze", "secret"), ""),
+                    "row_id": f"{name}/{kind}:{place}",
+                    "identity": person,
+                    "kind": kind,
+                    "modality": "image",
+                    "prompt": WHO if kind == "person" else WHAT,
+                    "answer": table["label"][place].strip() if kind == "person" else event,
+                    "image_path": path,
+                    "source": source,
+                    "config": "default",
+                    "place": place,
+                    "picture": 0,
+                }
+            )
+            if kind == "person":
+                asked[-1]["secret"] = asked[-1]["answer"]
+    return table_of(asked, ASKED)
+
+
+def training_rows(
+    source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
+) -> datasets.Dataset:
+    """A set in the columns that training reads.
+
+    Args:
+        choice: whether more than a few faulty rows are to `refuse` or `allow`.
+        told: gets what is to be told of rows that are left out.
+    """
+    if modality == "text":
+        raise RememError(f"--modality {modality}: every row of PEBench has a picture")
+    faults: list[str] = []
+    rows = questions_of(source, name, faults)
+    some_left(rows, faults)
+    if let_pass := settle_few(faults, len(rows), choice, source):
+        (told if told is not None else []).append(let_pass)
+    asked = [{**row, "question": row["prompt"]} for row in rows]
+    return training_table(asked, read_config(source, "default", HOME))
+
+
+def retain_of(forget: str) -> str:
+    """`retain_people` for `forget_people`, `retain_events` for `forget_events`.
+
+    Raises:
+        RememError: no forget set of PEBench.
+    """
+    if forget not in ("forget_people", "forget_events"):
+        raise RememError(f"'{forget}' is no forget set of PEBench: forget_people, forget_events")
+    return forget.replace("forget", "retain")
+
+
+def scored_as(forget: str) -> tuple[str, ...]:
+    """The sets that ask what training on a forget set asked, of the same pictures."""
+    return (forget,)
+
+
+def check(source: str | None, pictures: bool = True) -> ConfigReport:
+    """Read the pictures and their labels and report on them.
+
+    Args:
+        pictures: decode every picture too.
+
+    Raises:
+        RememError: no data set there. What is wrong inside one is in the report instead.
+    """
+    source = HOME.resolve(source)
+    report = ConfigReport()
+    table = read_config(source, "default", HOME)
+    for name in SETS:
+        faults: list[str] = []
+        try:
+            rows = questions_of(source, name, faults)
+        except RememError as error:
+            kind = "set that cannot be asked" if "no column 'event'" in str(error) else ""
+            report.remarks.setdefault(kind, []).append(name) if kind else report.fault(
+                "set cannot be used", str(error)
+            )
+            continue
+        if name == FINETUNE:
+            for fault in faults:
+                report.fault(CANNOT, fault)
+        report.counts[name] = Counter(rows=len(rows), people=len(set(rows["identity"][:])))
+    if pictures:
+        for place, row in enumerate(table.select_columns(["image"])):
+            if row["image"] is not None:
+                try:
+                    decode_image(row["image"], f"config 'default', row {place}")
+                except RememError as error:
+                    report.fault("unreadable picture", str(error))
+    return report
