@@ -32,7 +32,8 @@ from remem_tasks.files import locked, new_folder, write_whole
 from unlearning import preflight
 from unlearning import weights as checkpoint
 from unlearning.config import parse
-from unlearning.data import check_encoding, load_rows
+from unlearning.data import load_rows
+from unlearning.encoding import check_encoding
 from unlearning.experiments.ledger import Ledger
 from unlearning.experiments.sweep import FORGET_METHODS
 from unlearning.run import build_trainer, load_models, train
