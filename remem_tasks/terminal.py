@@ -70,7 +70,7 @@ def starts(program: str) -> None:
 def progress(text: str) -> None:
     """A line on stderr about what is being done, in a command that a person started."""
     if _program:
-        say(f"{_program}: {text}", file=sys.stderr, flush=True)
+        say(clean(f"{_program}: {text}"), file=sys.stderr, flush=True)
 
 
 @contextmanager

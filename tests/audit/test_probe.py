@@ -145,4 +145,4 @@ def test_a_contact_sheet_has_a_row_for_each_person(data_dir, tmp_path, capsys):
     assert Image.open(tmp_path / "sheet.png").size == sheet.size
     with pytest.raises(SystemExit) as stop:
         cli.main(["data", "sheet", str(data_dir), "--out", str(tmp_path / "sheet")])
-    assert stop.value.code == 1 and "no picture file" in capsys.readouterr().err
+    assert stop.value.code == 1 and "not an image file" in capsys.readouterr().err

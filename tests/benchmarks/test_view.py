@@ -170,7 +170,7 @@ def test_the_page_of_clear_in_a_browser(scored, tmp_path):
         marks = browser.run(
             "[...document.querySelectorAll('#list tr.item')[0].querySelectorAll('td.c')].map(e => e.textContent)"
         )
-        assert marks == ["✓1.00", "✗0.00"]  # start, after: a caption
+        assert marks == ["✓100", "✗0"]  # start, after: a caption
         browser.until("document.querySelectorAll('#list tr.item img').length > 0")
         assert not browser.run("document.body.textContent.includes('no hop ·')")
 
@@ -191,5 +191,5 @@ def test_names_of_scores():
     blank = {"kind": "cloze", "modality": "image"}
     assert mllmu.score_name("mllmu_image_cloze", blank) == "cloze" and mllmu.kind_of(blank) == "cloze, image"
     assert remem.score_name("remem_2hop_em", {}) is None and remem.score_name("remem_em", {}) == "em"
-    assert {one.column for one in VIEWS.values()} == {"em", "rouge", "answered"}
+    assert {one.column for one in VIEWS.values()} == {"em", "rouge", "rouge_recall", "answered"}
     assert "shots" not in SUITE  # results from before an option count as its default

@@ -258,6 +258,12 @@ FAULTS = [
     ),
     read("replies nested in lists", edit_line(lambda s: s.update(filtered_resps=[[[[]]]])), command="report"),
     # Sealed: what the numbers do not show, the digests do
+    read(
+        "sealed: a digest of the samples is gone",
+        results(**{f"{KEY}__samples__remem_forget1": None}),
+        sealed=True,
+        counted="no digest of the samples of remem_forget1",
+    ),
     *(
         read(f"sealed: {name}", change, says, sealed=True, command=command)
         for name, change, says, command in (
@@ -283,12 +289,6 @@ FAULTS = [
             ),
             ("lines in another order", lines_of(lambda lines: lines[::-1]), "digest", "diagnose"),
             ("digests that are null", results(**{KEY: []}), "digest", "gate"),
-            (
-                "a digest of the samples is gone",
-                results(**{f"{KEY}__samples__remem_forget1": None}),
-                "digest",
-                "gate",
-            ),
             ("digests of a format to come", results(**{f"{KEY}__format": 99}), "format", "gate"),
             ("weights of another digest", results(**{f"{KEY}__weights": "0" * 32}), "digest", "board"),
         )
