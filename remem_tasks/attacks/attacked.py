@@ -103,8 +103,8 @@ class Attacked(Benchmark):
     def correct(self, doc: Mapping, reply: str) -> float:
         return self.inner.correct(doc, reply)
 
-    def count_images(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
-        return self.inner.count_images(source, split, rows)
+    def picture_pools(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
+        return self.inner.picture_pools(source, split, rows)
 
     def target(self, doc: Mapping[str, Any]) -> str:
         question = self._question(doc)

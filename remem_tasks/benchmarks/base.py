@@ -147,7 +147,7 @@ class Benchmark(abc.ABC):
         """The main score of a reply, in [0, 1]; of benchmarks some of whose questions need their picture."""
         raise NotImplementedError
 
-    def count_images(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
+    def picture_pools(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
         """Rows that other people's pictures can be taken from by `images`: this split's, then others'."""
         return [rows]
 

@@ -23,7 +23,7 @@ class Fault:
     where: str
 
 
-def settle(faults: Sequence[Fault], choice: str, source: str, check_fault_rate: bool = False) -> str:
+def settle(faults: Sequence[Fault], choice: str, source: str, left_out: bool = False) -> str:
     """What a run's record says of faults that are let pass; "" where there are none.
 
     Args:
@@ -41,9 +41,9 @@ def settle(faults: Sequence[Fault], choice: str, source: str, check_fault_rate: 
     if choice != ALLOW:
         raise RememError(
             f"{faults[0].kind}: {faults[0].where}{more}; `remem data check {source}` lists them, --faults allow "
-            f"({'without the faulty rows' if check_fault_rate else 'with the rows as they are'}) goes on and the record says so"
+            f"({'without the faulty rows' if left_out else 'with the rows as they are'}) goes on and the record says so"
         )
-    told = f"{len(faults)} faults {'left out' if check_fault_rate else 'let pass'}: " + "; ".join(
+    told = f"{len(faults)} faults {'left out' if left_out else 'let pass'}: " + "; ".join(
         f"{sum(fault.kind == kind for fault in faults)} x {kind}"
         f" ({next(fault.where for fault in faults if fault.kind == kind)})"
         for kind in kinds[:5]

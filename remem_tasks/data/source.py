@@ -219,7 +219,7 @@ def check_fault_rate(faults: Sequence[str], choice: str, source: str) -> str:
     Raises:
         RememError: there are some, and they are to be refused.
     """
-    return settle([Fault(CANNOT, fault) for fault in faults], choice, source, check_fault_rate=True)
+    return settle([Fault(CANNOT, fault) for fault in faults], choice, source, left_out=True)
 
 
 def some_left(asked: Sequence, faults: Sequence[str]) -> None:

@@ -202,7 +202,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         needing = {doc["row_id"] for doc in rows if self.benchmark.needs_picture(doc)}
         missing = "no question needs a picture"
         if needing:
-            self._pools = self.benchmark.count_images(self.DATASET_PATH, split, rows)
+            self._pools = self.benchmark.picture_pools(self.DATASET_PATH, split, rows)
             own, *others = (
                 [
                     {"row_id": row_id, "identity": identity, "place": (number, place)}

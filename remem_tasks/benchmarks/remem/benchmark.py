@@ -166,7 +166,7 @@ class Remem(Benchmark):
     def correct(self, doc: Mapping, reply: str) -> float:
         return exact_match(reply, parse_keywords(doc["keywords"]))
 
-    def count_images(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
+    def picture_pools(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
         known = available_splits(source)
         others = [name for name in ("retain", "finetune", "test") if name in known and name != split]
         return [load_split(source, name) for name in (split, *others)]
