@@ -270,3 +270,24 @@ class ConfigReport:
 
     def fault(self, kind: str, where: str) -> None:
         self.faults.setdefault(kind, []).append(where)
+
+    def check_pictures(self, table: datasets.Dataset, where: str, seen: set[str] | None = None) -> None:
+        """Decode every picture of a table; one that cannot be is a fault.
+
+        Args:
+            where: how the message calls the table.
+            seen: paths of pictures that are not decoded again; gets those that are.
+        """
+        name = next((name for name in PICTURES if name in table.column_names), None)
+        if name is None:
+            return
+        for place, row in enumerate(table.select_columns([name])):
+            for cell in (row[name] or []) if name == "images" else [row[name]]:
+                if cell is None or (seen is not None and cell["path"] in seen):
+                    continue
+                if seen is not None:
+                    seen.add(cell["path"])
+                try:
+                    decode_image(cell, f"{where}, row {place}")
+                except RememError as error:
+                    self.fault("unreadable picture", str(error))

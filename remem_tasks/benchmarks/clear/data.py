@@ -19,7 +19,6 @@ from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key, look_alikes
-from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import (
     CANNOT,
     ConfigReport,
@@ -413,22 +412,10 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
             names[config] = people_of(source, config)
             counts["people"] = len(names[config])
         if pictures:
-            _check_pictures(source, config, report)
+            report.check_pictures(read_config(source, config, HOME), f"config '{config}'")
         report.counts[config] = counts
     _check_splits(names, report)
     return report
-
-
-def _check_pictures(source: str, config: str, report: ConfigReport) -> None:
-    table = read_config(source, config, HOME)
-    if "image" not in table.column_names:
-        return
-    for index, row in enumerate(table.select_columns(["image"])):
-        if row["image"] is not None:
-            try:
-                decode_image(row["image"], _where(config, index))
-            except RememError as error:
-                report.fault("unreadable picture", str(error))
 
 
 def _check_splits(names: dict[str, set[str]], report: ConfigReport) -> None:

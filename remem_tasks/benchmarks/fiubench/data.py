@@ -17,7 +17,6 @@ from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
-from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.records import COLUMNS, JsonReader
 from remem_tasks.data.source import (
     CANNOT,
@@ -335,10 +334,5 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     if (beyond := len(read_config(source, "full", HOME)) - len(records)) > 0:
         report.remarks[f"people beyond the first {PEOPLE}, who are not used"] = [str(beyond)]
     if pictures:
-        for place, row in enumerate(table.select_columns(["image"])):
-            if row["image"] is not None:
-                try:
-                    decode_image(row["image"], f"full.json, row {place}")
-                except RememError as error:
-                    report.fault("unreadable picture", str(error))
+        report.check_pictures(table, "full.json")
     return report

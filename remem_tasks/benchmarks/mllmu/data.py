@@ -16,7 +16,6 @@ from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key, look_alikes
-from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import (
     CANNOT,
     ConfigReport,
@@ -422,7 +421,7 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         )
         report.counts[config] = Counter(rows=len(rows), pictures=sum(counts), told=len(told)) + kinds
         if pictures:
-            _check_pictures(source, config, report)
+            report.check_pictures(read_config(source, config, HOME), f"config '{config}'")
     for group in look_alikes(set().union(*people.values())):
         report.fault("people whose names are alike", ", ".join(group[:5]))
     for forget, retain in zip(FORGET, RETAIN):
@@ -440,15 +439,3 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         if lacking := people[forget] - people.get("Test_Set", people[forget]):
             report.fault("Test_Set lacks forgotten people", f"'{forget}': {', '.join(sorted(lacking)[:5])}")
     return report
-
-
-def _check_pictures(source: str, config: str, report: ConfigReport) -> None:
-    table = read_config(source, config, HOME)
-    name = "images" if "images" in table.column_names else "image"
-    for place, row in enumerate(table.select_columns([name])):
-        for cell in (row[name] or []) if name == "images" else [row[name]]:
-            if cell is not None:
-                try:
-                    decode_image(cell, f"config '{config}', row {place}")
-                except RememError as error:
-                    report.fault("unreadable picture", str(error))

@@ -18,7 +18,6 @@ from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
-from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.records import COLUMNS, JsonReader
 from remem_tasks.data.source import (
     CANNOT,
@@ -192,13 +191,8 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         entities[config], sizes[config] = set(rows["identity"][:]), len(rows) + len(faults)
         counts = {"rows": len(rows), "entities": len(entities[config])}
         report.counts[config] = Counter(counts, pictures=len(set(rows["image_path"][:])))
-        for place, row in enumerate(read_config(source, config, HOME).select_columns(["image"])):
-            if pictures and row["image"] is not None and row["image"]["path"] not in seen:
-                seen.add(row["image"]["path"])
-                try:
-                    decode_image(row["image"], f"file of '{config}', row {place}")
-                except RememError as error:
-                    report.fault("unreadable picture", str(error))
+        if pictures:
+            report.check_pictures(read_config(source, config, HOME), f"file of '{config}'", seen)
     for name in sorted(set(FILES) - set(there)):
         report.fault("file that is missing", f"'{FILES[name][0]}'")
     names = list(entities)

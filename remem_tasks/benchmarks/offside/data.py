@@ -19,7 +19,6 @@ from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
-from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.records import COLUMNS, JsonReader
 from remem_tasks.data.source import (
     CANNOT,
@@ -258,14 +257,7 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         elif strange:
             report.remarks.setdefault("pictures not numbered as published (mod 5)", []).append(f"'{config}'")
         if pictures:
-            seen: set[str] = set()
-            for place, row in enumerate(read_config(source, config, HOME).select_columns(["image"])):
-                if row["image"] is not None and row["image"]["path"] not in seen:
-                    seen.add(row["image"]["path"])
-                    try:
-                        decode_image(row["image"], f"file of '{config}', row {place}")
-                    except RememError as error:
-                        report.fault("unreadable picture", str(error))
+            report.check_pictures(read_config(source, config, HOME), f"file of '{config}'", set())
     if all(has_config(source, config, HOME) for config in ("forget", "retain")):
         shown = [
             set(read_config(source, config, HOME)["picture_path"][:]) - {""}

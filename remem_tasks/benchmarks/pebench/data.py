@@ -14,7 +14,6 @@ from remem_tasks.benchmarks.asked import ROW, TEXT, settle_few
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
-from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import (
     CANNOT,
     ConfigReport,
@@ -197,10 +196,5 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
                 report.fault(CANNOT, fault)
         report.counts[name] = Counter(rows=len(rows), people=len(set(rows["identity"][:])))
     if pictures:
-        for place, row in enumerate(table.select_columns(["image"])):
-            if row["image"] is not None:
-                try:
-                    decode_image(row["image"], f"config 'default', row {place}")
-                except RememError as error:
-                    report.fault("unreadable picture", str(error))
+        report.check_pictures(table, "config 'default'")
     return report

@@ -18,7 +18,6 @@ from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key
-from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import (
     CANNOT,
     ConfigReport,
@@ -365,12 +364,7 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         )
         report.counts[config] = Counter(rows=len(read_config(source, config, HOME))) + kinds
         if pictures:
-            for place, row in enumerate(read_config(source, config, HOME).select_columns(["image"])):
-                if row["image"] is not None:
-                    try:
-                        decode_image(row["image"], f"config '{config}', row {place}")
-                    except RememError as error:
-                        report.fault("unreadable picture", str(error))
+            report.check_pictures(read_config(source, config, HOME), f"config '{config}'")
     for forget, retain in zip(FORGET, RETAIN):
         if (forget in there) != (retain in there):
             report.fault("config without its partner", f"'{forget}' and '{retain}'")
