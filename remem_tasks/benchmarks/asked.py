@@ -20,7 +20,15 @@ from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.faults import ALLOW
-from remem_tasks.data.source import check_fault_rate, digest, picture_of, some_left
+from remem_tasks.data.home import DatasetSource
+from remem_tasks.data.source import (
+    check_fault_rate,
+    digest,
+    picture_of,
+    read_config,
+    some_left,
+    training_table,
+)
 from remem_tasks.errors import RememError
 from remem_tasks.whitebox import Secret, WhiteBoxRequest, WhiteBoxResult
 
@@ -51,6 +59,32 @@ def settle_few(faults: Sequence[str], asked: int, choice: str, source: str) -> s
     """
     few = len(faults) <= FEW * (len(faults) + asked)
     return check_fault_rate(faults, ALLOW if few else choice, source)
+
+
+def tell_few(rows: Sequence, faults: Sequence[str], choice: str, source: str, told: list[str] | None) -> None:
+    """Add to `told` what `settle_few` says of the rows that training leaves out.
+
+    Raises:
+        RememError: as `settle_few`, or no row is left.
+    """
+    some_left(rows, faults)
+    if (let_pass := settle_few(faults, len(rows), choice, source)) and told is not None:
+        told.append(let_pass)
+
+
+def training_tables(asked: Sequence[Mapping], source: str, home: DatasetSource) -> datasets.Dataset:
+    """Rows of `ROW` in the columns that training reads, config after config, with the pictures of each.
+
+    Raises:
+        RememError: there are no rows.
+    """
+    if not asked:
+        raise RememError(f"{source}: no row to train on")
+    tables = []
+    for config in dict.fromkeys(row["config"] for row in asked):
+        of_config = [{**row, "question": row["prompt"]} for row in asked if row["config"] == config]
+        tables.append(training_table(of_config, read_config(source, config, home)))
+    return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
 
 
 def is_forgotten(split: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 import datasets
 
-from remem_tasks.benchmarks.asked import ROW, settle_few
+from remem_tasks.benchmarks.asked import ROW, tell_few, training_tables
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
@@ -24,9 +24,7 @@ from remem_tasks.data.source import (
     ConfigReport,
     known_configs,
     read_config,
-    some_left,
     table_of,
-    training_table,
 )
 from remem_tasks.errors import RememError
 
@@ -138,14 +136,8 @@ def training_rows(
         raise RememError(f"--modality {modality}: every row of MLUBench has a picture")
     faults: list[str] = []
     rows = questions_of(source, name, faults)
-    some_left(rows, faults)
-    if let_pass := settle_few(faults, len(rows), choice, source):
-        (told if told is not None else []).append(let_pass)
-    tables = []
-    for config in dict.fromkeys(rows["config"][:]):
-        asked = [{**row, "question": row["prompt"]} for row in rows if row["config"] == config]
-        tables.append(training_table(asked, read_config(source, config, HOME)))
-    return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
+    tell_few(rows, faults, choice, source, told)
+    return training_tables(list(rows), source, HOME)
 
 
 def retain_of(forget: str) -> str:

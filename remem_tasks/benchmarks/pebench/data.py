@@ -10,7 +10,7 @@ from collections import Counter
 
 import datasets
 
-from remem_tasks.benchmarks.asked import ROW, TEXT, settle_few
+from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
@@ -21,9 +21,7 @@ from remem_tasks.data.source import (
     count_images,
     non_empty,
     read_config,
-    some_left,
     table_of,
-    training_table,
 )
 from remem_tasks.errors import RememError
 
@@ -146,11 +144,8 @@ def training_rows(
         raise RememError(f"--modality {modality}: every row of PEBench has a picture")
     faults: list[str] = []
     rows = questions_of(source, name, faults)
-    some_left(rows, faults)
-    if let_pass := settle_few(faults, len(rows), choice, source):
-        (told if told is not None else []).append(let_pass)
-    asked = [{**row, "question": row["prompt"]} for row in rows]
-    return training_table(asked, read_config(source, "default", HOME))
+    tell_few(rows, faults, choice, source, told)
+    return training_tables(list(rows), source, HOME)
 
 
 def retain_of(forget: str) -> str:

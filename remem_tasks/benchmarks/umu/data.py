@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import datasets
 
-from remem_tasks.benchmarks.asked import ROW, TEXT, settle_few
+from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
@@ -27,9 +27,7 @@ from remem_tasks.data.source import (
     known_configs,
     non_empty,
     read_config,
-    some_left,
     table_of,
-    training_table,
 )
 from remem_tasks.errors import RememError
 
@@ -313,13 +311,11 @@ def training_rows(
     """
     faults: list[str] = []
     rows = questions_of(source, name, faults, ("MM_QA", "UM_QA"))
-    some_left(rows, faults)
-    if let_pass := settle_few(faults, len(rows), choice, source):
-        (told if told is not None else []).append(let_pass)
-    asked = [{**row, "question": row["prompt"]} for row in rows if modality in ("joint", row["modality"])]
+    tell_few(rows, faults, choice, source, told)
+    asked = [row for row in rows if modality in ("joint", row["modality"])]
     if not asked:
         raise RememError(f"{source}, config '{name}': no {modality} rows")
-    return training_table(asked, read_config(source, config_of(source, name), HOME))
+    return training_tables(asked, source, HOME)
 
 
 def retain_of(forget: str) -> str:
