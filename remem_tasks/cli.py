@@ -22,9 +22,13 @@ FORGE_MODULES = ("faker", "python_avatars", "resvg_py", "sklearn")  # the extra 
 def lmms_eval() -> None:
     if {"--tasks", "--config"} & {argument.partition("=")[0] for argument in sys.argv[1:]}:
         starts("lmms_eval")
-    from remem_tasks.harness.plugin import run_lmms_eval
 
-    sys.exit(run_lmms_eval())
+    def body() -> int:
+        from remem_tasks.harness.plugin import run_lmms_eval
+
+        return run_lmms_eval()
+
+    sys.exit(exit_on_error(body, "lmms_eval"))
 
 
 def _forge(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,13 +81,25 @@ def refused(error: BaseException) -> str | None:
     return f"{where}: {error.strerror or error}"
 
 
+def _check_temporary() -> None:
+    """Raise a RememError if no temporary file can be written (tried once per process)."""
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        raise RememError(
+            f"no temporary file can be written: {error.strerror}; make room, or set TMPDIR"
+        ) from error
+
+
 def exit_on_error(main: Callable[[], int | None], program: str) -> int:
     """Run `main`; a RememError becomes one line on stderr and its status, an interrupt 130, SIGTERM 143.
 
-    So does what the system refuses (LIMITS) or memory that is not there.
+    So does what the system refuses (LIMITS), memory that is not there, or no place for temporary files, without which
+    libraries cannot even be imported.
     """
     try:
         with sigterm_raises():
+            _check_temporary()
             return main() or 0
     except RememError as error:
         say(f"{program}: error: {short(error)}", file=sys.stderr)

@@ -152,7 +152,6 @@ def test_every_page_is_in_the_site():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="not seen to hold in one run yet", run=False)
 def test_the_readmes_commands_work_in_sequence(tmp_path):
     """As printed, but for the sizes: the demo is the quick one, whose start no gate would pass."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "REMEM_CACHE": str(tmp_path / "cache"),

@@ -187,7 +187,6 @@ def test_folders_of_others_are_left_alone(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="with the attacks at its end: not seen whole yet", strict=False)
 def test_the_whole_demo_runs_in_small(tmp_path, monkeypatch):
     """From a folder that is no checkout."""
     monkeypatch.chdir(tmp_path)

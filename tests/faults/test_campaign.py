@@ -13,11 +13,8 @@ FAULTS = [
 ]
 
 
-UNPROVEN = pytest.mark.xfail(reason="limits of files and two at once: not all hold yet", run=False)
-
-
 def _parameter(fault: Fault):
-    marks = [pytest.mark.slow, UNPROVEN] if fault.slow else []
+    marks = [pytest.mark.slow] if fault.slow else []
     return pytest.param(fault, id=f"{fault.kind}: {fault.name}".replace(" ", "_"), marks=marks)
 
 
