@@ -192,7 +192,7 @@ def test_kill_minus_nine_and_resume(checkpoints, data_dir, train_run, tmp_path, 
     ]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
-    while not list(cut.glob("checkpoint-*/trainer_state.json")) and time.time() < deadline:
+    while not (cut.is_dir() and checkpoint.last_checkpoint(cut)) and time.time() < deadline:  # a whole one
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
