@@ -12,9 +12,9 @@ from remem_tasks.harness.remem_hf import RememHF
 TASK, CONFIG = "clear_forget01", "forget01"
 
 
-def mirrored(cell):
+def mirrored(cell, change=ImageOps.flip):
     buffer = io.BytesIO()
-    ImageOps.flip(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")).save(buffer, "PNG")
+    change(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")).save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": cell["path"]}
 
 
@@ -53,7 +53,13 @@ def test_replaced_pictures_are_asked_anew(asked, clear_data, tmp_path):
     def replace_first(table):
         table[0]["image"] = mirrored(table[0]["image"])
 
-    anew = asked(changed(clear_data, tmp_path / "one", CONFIG, replace_first))
+    # All but the first are those of the data set before; the first is that of the other one.
+    assert asked(changed(clear_data, tmp_path / "one", CONFIG, replace_first)) == 0
+
+    def invert_first(table):
+        table[0]["image"] = mirrored(table[0]["image"], ImageOps.invert)
+
+    anew = asked(changed(clear_data, tmp_path / "third", CONFIG, invert_first))
     assert 0 < anew < rows
 
 

@@ -51,12 +51,6 @@ def test_replaced_pictures_are_asked_anew(asked, mllmu_data, tmp_path):
     anew = asked(changed(mllmu_data, tmp_path / "other", CONFIG, replace))
     assert anew == rows // 2  # the other half are questions of text alone
 
-    def replace_first(table):
-        table[0]["image"] = mirrored(table[0]["image"])
-
-    anew = asked(changed(mllmu_data, tmp_path / "one", CONFIG, replace_first))
-    assert 0 < anew < rows // 2
-
 
 def test_pictures_replaced_in_place_while_a_process_goes_on_are_seen(asked, mllmu_data, tmp_path):
     """Tables are kept in memory until their files change."""
