@@ -261,7 +261,9 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
         help=".csv, .jsonl or .parquet with person, question, answer; picture, keyword, cloze, hop, attribute, category, "
         "paraphrase if wanted",
     )
-    own.add_argument("--forget", nargs="+", required=True, metavar="NAME", help="who is to be forgotten")
+    own.add_argument(
+        "--forget", nargs="+", action="extend", required=True, metavar="NAME", help="who is to be forgotten"
+    )
     own.add_argument("--out", required=True, help="folder to make; must be empty or absent")
     own.add_argument("--consent", default="", metavar="TEXT", help="who agreed to what; the card says it")
     own.add_argument(

@@ -107,10 +107,10 @@ def load_rows(
 
 
 def check_pictures(tables: Sequence[datasets.Dataset]) -> None:
-    """Open every picture without decoding it, so that a broken one is named before a run begins.
+    """Look at every picture, as fast as its format allows, so that a broken one is named before a run begins.
 
     Raises:
-        RememError: names the split, the row and the file of the first picture that cannot be opened.
+        RememError: names the split, the row and the file of the first picture that cannot be read.
     """
     for table in tables:
         names = [

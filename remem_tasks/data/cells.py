@@ -20,9 +20,9 @@ from remem_tasks.data.pictures import kind_of
 from remem_tasks.errors import RememError
 
 MARKER = re.compile(
-    r"<\|[^\s|<>]{1,40}\|>|</?s>|<(?:pad|unk|bos|eos|mask|image|video|audio|IMG_CONTEXT|image_soft_token|start_of_turn|"
+    r"<[|\uff5c][^\s|\uff5c<>]{1,40}[|\uff5c]>|</?s>|</?img>|<(?:ImageHere|pad|unk|bos|eos|mask|image|video|audio|IMG_CONTEXT|image_soft_token|start_of_turn|"
     r"end_of_turn|end_of_utterance|start_of_image|end_of_image|fake_token_around_image|image_placeholder)>|"
-    r"\[/?INST\]|\[IMG\]"
+    r"\[/?INST\]|\[IMG(?:_BREAK|_END)?\]"
 )  # placeholders and special tokens of the templates in use
 LIST_COLUMNS = ("keywords",)  # columns of texts whose cells may be lists, which are kept as JSON
 BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")  # letters and signs that show nothing

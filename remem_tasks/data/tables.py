@@ -99,10 +99,13 @@ def _cells(values: pa.Array) -> pa.Array | None:
         return _cells(values.dictionary_decode())
     if pa.types.is_struct(kind) and {kind.field(i).name for i in range(kind.num_fields)} & {"bytes", "path"}:
         names = [kind.field(index).name for index in range(kind.num_fields)]
-        parts = [
-            values.field(name).cast(field_type) if name in names else pa.nulls(len(values), field_type)
-            for name, field_type in (("bytes", pa.binary()), ("path", pa.string()))
-        ]
+        try:
+            parts = [
+                values.field(name).cast(field_type) if name in names else pa.nulls(len(values), field_type)
+                for name, field_type in (("bytes", pa.binary()), ("path", pa.string()))
+            ]
+        except pa.ArrowException:  # numbers or lists in place of bytes
+            return None
         return pa.StructArray.from_arrays(parts, ["bytes", "path"], mask=values.is_null())
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
         parts = [values.cast(pa.binary()), pa.nulls(len(values), pa.string())]

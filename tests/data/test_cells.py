@@ -12,6 +12,7 @@ from remem_tasks.data.cells import (
     emptiness,
     is_written_list,
     list_column,
+    oddity,
     text_column,
     texts_of,
     visible,
@@ -184,3 +185,33 @@ def test_texts_that_are_lists_are_known(text):
 )
 def test_plain_texts_with_brackets_are_no_lists(text):
     assert not is_written_list(text)
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "<image>",
+        "</s>",
+        "<|im_end|>",
+        "<|eot_id|>",
+        "<|image_1|>",
+        "<end_of_turn>",
+        "[/INST]",
+        "[IMG]",
+        "[IMG_BREAK]",
+        "<img>",
+        "</img>",
+        "<ImageHere>",
+        "<｜end▁of▁sentence｜>",
+        "<｜User｜>",
+    ],
+)
+def test_tokens_of_chat_templates_are_known(mark):
+    assert mark in oddity(f"Oslo {mark} Bay")
+
+
+@pytest.mark.parametrize(
+    "text", ["a < b > c", "<3", "x|y", "[sic]", "<Oslo>", "I said <hello world>", "a<|b"]
+)
+def test_plain_signs_are_none(text):
+    assert oddity(text) == ""

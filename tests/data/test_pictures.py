@@ -108,3 +108,19 @@ def test_other_modes_keep_black_and_white(mode):
 def test_no_picture_is_said_in_true_words(cell, said):
     with pytest.raises(RememError, match=f"split 'x', row 1: column 'image' {said}"):
         decode_image(cell, "split 'x', row 1")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("damage", [None, 0.3, 0.6, 0.95])
+def test_what_looks_at_a_picture_finds_every_damage_that_reading_it_finds(form, damage):
+    """Training looks at all pictures before its first step: a half copied JPEG has a sound head."""
+    whole = saved(Image.effect_noise((120, 90), 60).convert("RGB"), form)["bytes"]
+    cell = {"bytes": whole if damage is None else whole[: int(damage * len(whole))], "path": None}
+    said = []
+    for read in (decode_image, check_image):
+        try:
+            read(cell, "row 3")
+        except RememError as error:
+            said.append(str(error))
+    assert len(set(said)) == (damage is not None) and len(said) in (0, 2)
+    assert all(one.startswith("row 3: column 'image' cannot be read (") for one in said)

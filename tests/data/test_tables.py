@@ -37,7 +37,16 @@ def test_a_picture_is_read_in_every_form(given):
     assert picture_column(given, "image", "x").to_pylist() == [{"bytes": RAW, "path": None}]
 
 
-@pytest.mark.parametrize("given", [column([1, 2, 3]), column(7), column({"data": RAW}), column([["a"]])])
+@pytest.mark.parametrize(
+    "given",
+    [
+        column([1, 2, 3]),
+        column(7),
+        column({"data": RAW}),
+        column([["a"]]),
+        column({"bytes": [1, 2], "path": ""}),
+    ],
+)
 def test_what_holds_no_pictures_is_said_to_hold_none(given):
     with pytest.raises(RememError, match="x, row 4: column 'image' holds .*no pictures"):
         picture_column(given, "image", "x", first=4)
