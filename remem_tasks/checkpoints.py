@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
+from remem_tasks import checksums
 from remem_tasks.chat_template import check_template
 from remem_tasks.checkpoint_files import (
     check_files,
@@ -88,6 +89,8 @@ def load_processor(
     Raises:
         RememError: one of these is missing.
     """
+    if Path(name).is_dir():
+        checksums.check(name, checksums.PROCESSOR)
     try:
         processor = AutoProcessor.from_pretrained(name, **kwargs)
     except Exception as error:
@@ -202,6 +205,7 @@ def load_model(name: str, **kwargs: Any):
     local = Path(name).is_dir()
     config = _config_of(name, **kwargs)
     if local:
+        checksums.check(name, checksums.WEIGHTS)
         _check_size(name, config, check_files(name))
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
@@ -237,6 +241,7 @@ def _adapter_weights(name: str) -> dict[str, torch.Tensor]:
         read_object(config)
         if not file.is_file():
             raise RememError(f"adapter '{name}' has no adapter_model.safetensors")
+        checksums.check(name, checksums.ADAPTER)
         check_types(tensors_of(file), name)
     saved = load_peft_weights(name, device="cpu")
     check_finite(saved.items(), name)

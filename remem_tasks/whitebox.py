@@ -148,6 +148,12 @@ class WhiteBoxResult:
         try:
             values: Mapping = json.loads(text)
             secrets = [SecretResult(**secret) for secret in values["secrets"]]
-            return cls(values["continuations"], secrets, values["answers"], values["tokens"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            found = cls(values["continuations"], secrets, values["answers"], values["tokens"])
+            if not all(isinstance(said, str) for said in found.continuations):
+                raise ValueError("a continuation that is no text")
+            numbers = [found.answers, *found.tokens, *(secret.logprobs for secret in secrets)]
+            if not all(isinstance(one, int | float) for some in numbers for one in some):
+                raise ValueError("a log-probability that is no number")
+            return found
+        except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
             raise RememError(f"{name}: the engine's findings cannot be read ({error})") from error

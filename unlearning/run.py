@@ -21,12 +21,12 @@ from torch import nn
 from transformers import PreTrainedModel
 from trl import ModelConfig, get_peft_config
 
-from remem_tasks import checkpoints
+from remem_tasks import checkpoints, checksums
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import check_files, tensors_of
 from remem_tasks.errors import RememError, Terminated
 from remem_tasks.files import lock, write_whole
-from remem_tasks.reading import read_object
+from remem_tasks.run_record import GONE, RECORD, read_record, unfinished
 from unlearning import flags, sharding
 from unlearning import preflight as gate
 from unlearning import weights as checkpoint
@@ -38,8 +38,6 @@ from unlearning.mechanisms import reference
 from unlearning.methods import METHODS
 from unlearning.trainer import UnlearnTrainer
 from unlearning.weights import LANGUAGE_MODEL_TARGETS
-
-RECORD = "run.json"
 
 
 def versions() -> dict[str, str]:
@@ -68,17 +66,26 @@ def mark_failed(folder: str) -> None:
             file.write(b'"status": "failed"'.ljust(len(running)))
 
 
+def check_identity(earlier: Mapping[str, Any], identity: Mapping[str, Any], told: str) -> None:
+    """Raise a RememError if something that is to be resumed is of another run.
+
+    Args:
+        earlier, identity: of what is there, and of the run that resumes.
+        told: how the message begins.
+    """
+    for name, value in identity.items():
+        if name in earlier and earlier[name] != value:
+            raise RememError(f"{told} with {name} = {earlier[name]}, not {value}; it cannot be resumed")
+
+
 def check_resumed(folder: str, identity: dict[str, Any]) -> None:
     """Raise a RememError if the run in a folder is finished without checkpoints, or is another run."""
-    path = Path(folder) / RECORD
-    if not path.is_file():
+    earlier = read_record(folder, ours=True)
+    if not earlier:
         return
-    earlier = read_object(path)
-    for name, value in identity.items():
-        if name in earlier.get("identity", {}) and earlier["identity"][name] != value:
-            raise RememError(
-                f"'{folder}' holds a run with {name} = {earlier['identity'][name]}, not {value}; it cannot be resumed"
-            )
+    if not earlier.get("identity"):
+        raise RememError(f"'{Path(folder) / RECORD}' does not say which run it is of; it cannot be resumed")
+    check_identity(earlier["identity"], identity, f"'{folder}' holds a run")
     if earlier.get("status") == "finished" and not list(Path(folder).glob("checkpoint-*")):
         raise RememError(f"the run in '{folder}' is finished and kept no checkpoint to go on from")
 
@@ -99,7 +106,9 @@ def other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     matter = {*flags.WORKS, *UnlearnConfig.__annotations__} - {*NO_EFFECT, "model_name_or_path"}
     found = []
     for kind in ("training", "model"):
-        before, after = (one.get("arguments", {}).get(kind, {}) for one in (earlier, now))
+        before, after = ((one.get("arguments") or {}).get(kind, {}) for one in (earlier, now))
+        if not isinstance(before, Mapping):
+            raise RememError(f"{RECORD} of the run to resume: its {kind} arguments are no object")
         after = json.loads(json.dumps(after, default=str))
         found += [
             f"{name} {before[name]}, not {after[name]}"
@@ -122,8 +131,8 @@ def check_settings(folder: str, now: Mapping[str, Any], lossy: bool) -> str:
     Raises:
         RememError: there are such settings, and it may not: it would end elsewhere than either run from its beginning.
     """
-    path = Path(folder) / RECORD
-    others = other_settings(read_object(path), now) if path.is_file() else []
+    earlier = read_record(folder, ours=True)
+    others = other_settings(earlier, now) if earlier else []
     if not others:
         return ""
     more = f" (and {len(others) - 3} more)" if len(others) > 3 else ""
@@ -469,7 +478,10 @@ def train(trainer: UnlearnTrainer, resume: str | bool | None) -> dict[str, Any]:
     """Train to the end and let the method finish; what the record says of it."""
     begun = time.time()
     result = trainer.train(resume_from_checkpoint=resume)
+    if trainer.trains and not trainer.state.global_step:
+        raise RememError("no step was taken: there are too few rows for a batch, or too few epochs")
     trainer.finish()
+    trainer.check_weights()
     if trainer.eval_dataset and type(trainer).finish is not UnlearnTrainer.finish:
         # The weights are others than those of the last evaluation.
         trainer.evaluate(metric_key_prefix="final")
@@ -512,11 +524,21 @@ def _run(prepared: Prepared) -> int:
         checkpoint.clear(args.output_dir)
     args.distributed_state.wait_for_everyone()
     trainer = build_trainer(args, prepared.rows, prepared.processor, prepared.models)
+    trainer.identity = prepared.identity
     record = record_of(prepared, trainer)
     tell, first = trainer.accelerator.print, trainer.is_world_process_zero()
     if prepared.resume and (told := check_settings(args.output_dir, record, args.resume_without_state)):
         trainer.notes["resumed"] = told
         tell(f"warning: {told}")
+    before = read_record(args.output_dir, ours=True) if prepared.resume else {}
+    if first and before.get("stopped") == GONE:
+        trainer.notes["before"] = f"the run that goes on was interrupted: {GONE}"
+        tell(trainer.notes["before"])
+    if told := unfinished(read_record(prepared.identity["model"])):
+        trainer.notes["start"] = (
+            f"'{prepared.identity['model']}': {told}; its weights may be those of an earlier run"
+        )
+        tell(f"warning: {trainer.notes['start']}")
     if first:
         write_record(args.output_dir, record)
     tell(
@@ -533,6 +555,7 @@ def _run(prepared: Prepared) -> int:
             trainer.model.generation_config.save_pretrained(args.output_dir)
         if first and not trainer.sharded:
             check_written(args.output_dir)
+            checksums.write(args.output_dir, prepared.identity)
     except KeyboardInterrupt as error:
         if first:
             why = "terminated" if isinstance(error, Terminated) else "interrupted"

@@ -22,12 +22,13 @@ from typing import Any, ClassVar
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, rotate_checkpoints
 from trl import SFTTrainer
 
-from remem_tasks import checkpoints
+from remem_tasks import checkpoints, checksums
 from remem_tasks.audit.push import refusal
 from remem_tasks.benchmarks.training_rows import TrainingRows
+from remem_tasks.checkpoint_files import some
 from remem_tasks.errors import NonFiniteError, RememError
 from remem_tasks.files import write_whole
 from remem_tasks.reading import read_object
@@ -123,6 +124,7 @@ class UnlearnTrainer(SFTTrainer):
             arithmetic on the weights.
 
     Attributes:
+        identity: of the run, as its record has it; kept in checkpoints, which no other run goes on from.
         notes: what a method found out about its run, for the record.
         stopped: the rule that ended the run, in words; None if none did.
     """
@@ -167,6 +169,7 @@ class UnlearnTrainer(SFTTrainer):
         self.rows = rows
         self.start = sharding.digest(model)
         self.resumed_from: dict[str, Any] | None = None
+        self.identity: dict[str, Any] | None = None
         super().__init__(
             model=model,
             args=args,
@@ -427,6 +430,17 @@ class UnlearnTrainer(SFTTrainer):
         if not all(finite):
             self._not_finite("loss", **kept[finite.index(False)])
 
+    def check_weights(self) -> None:
+        """Raise a NotFinite if a weight is none after the last step, of which no loss can tell any more."""
+        if self.sharded:
+            return
+        broken = [name for name, value in self.model.named_parameters() if not torch.isfinite(value).all()]
+        if broken:
+            raise NotFinite(
+                f"after step {self.state.global_step} weights are NaN or infinite ({some(broken)}); nothing was saved after "
+                "the last checkpoint. Try a lower --learning_rate"
+            )
+
     def _not_finite(self, what: str, loss: torch.Tensor | float, **figures: torch.Tensor) -> None:
         shown = ", ".join(f"{name} {float(figure):.4g}" for name, figure in figures.items())
         raise NotFinite(
@@ -622,6 +636,24 @@ class UnlearnTrainer(SFTTrainer):
             self.resumed_from = {"checkpoint": str(resume_from_checkpoint), "lost": lost}
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
+    def _save_checkpoint(self, model, trial):
+        """As the base class; then the checkpoint's checksums, and only then are older ones removed."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            checksums.write(Path(self.args.output_dir, folder), self.identity)
+            rotate_checkpoints(
+                output_dir=self.args.output_dir,
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.is_world_process_zero() and (state := self.method_state()):
@@ -646,8 +678,36 @@ class UnlearnTrainer(SFTTrainer):
             raise RememError(
                 f"optimizer or scheduler of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
             ) from error
+        if checkpoint:
+            self.check_optimizer(checkpoint)
         if checkpoint and (path := Path(checkpoint) / "method_state.json").is_file():
-            self.load_method_state(read_object(path))
+            state = read_object(path)
+            try:
+                self.load_method_state(state)
+            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                raise RememError(f"'{path}' cannot be used: {checkpoints.reason(error)}") from error
+
+    def check_optimizer(self, checkpoint: str) -> None:
+        """Raise a RememError if what was loaded of an optimizer is not of these weights, or not finite."""
+        # (Others keep what has another shape than the weights.)
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
+        shaped = type(inner) in (torch.optim.AdamW, torch.optim.SGD) and not self.sharded
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                for name, value in self.optimizer.state.get(parameter, {}).items():
+                    if not torch.is_tensor(value):
+                        continue
+                    if shaped and value.dim() and value.shape != parameter.shape:
+                        raise RememError(
+                            f"optimizer of '{checkpoint}': {name} of shape {list(value.shape)} for weights of shape "
+                            f"{list(parameter.shape)}"
+                        )
+                    if (
+                        value.is_floating_point()
+                        and not self.sharded
+                        and not bool(torch.isfinite(value).all())
+                    ):
+                        raise RememError(f"optimizer of '{checkpoint}': {name} is NaN or infinite")
 
     def _load_rng_state(self, checkpoint):
         try:

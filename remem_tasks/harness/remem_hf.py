@@ -356,10 +356,10 @@ class RememHF(lmms):
                 keys = {id(row): self._keys(row) for row in rows} if cache else {}
                 for row in rows if cache else ():
                     of_replies, of_findings = keys[id(row)]
-                    if row.replies and (found := cache.get(of_replies)):
+                    if len(found := cache.get(of_replies) or ()) == len(row.replies) > 0:
                         put(row.replies, [_result_of(answer) for answer in found])
                         row.replies = []
-                    if row.findings and (found := cache.get(of_findings)):
+                    if row.findings and len(found := cache.get(of_findings) or ()) == 1:
                         put(row.findings, [_result_of(answer) for answer in found] * len(row.findings))
                         row.findings, row.white_box_request = [], None
                 if not (rows := [row for row in rows if row.replies or row.findings]):

@@ -54,6 +54,12 @@ FUNCTIONS = [
     ("trl", "SFTTrainer._get_grad_norm", ("model", "grad_norm")),
     ("trl", "SFTTrainer._prepare_inputs", ("inputs",)),
     ("trl", "SFTTrainer._save_optimizer_and_scheduler", ("output_dir",)),
+    ("trl", "SFTTrainer._save_checkpoint", ("model", "trial")),
+    (
+        "transformers.trainer_utils",
+        "rotate_checkpoints",
+        ("output_dir", "save_total_limit", "best_model_checkpoint", "use_mtime"),
+    ),
     ("trl", "SFTTrainer._load_optimizer_and_scheduler", ("checkpoint",)),
     ("trl", "SFTTrainer._load_from_checkpoint", ("resume_from_checkpoint", "model")),
     ("trl", "SFTTrainer._load_best_model", ("self",)),
