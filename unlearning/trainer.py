@@ -660,6 +660,11 @@ class UnlearnTrainer(SFTTrainer):
             write_whole(Path(output_dir) / "method_state.json", json.dumps(state) + "\n")
 
     def _load_optimizer_and_scheduler(self, checkpoint):
+        given = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in (self.optimizer.param_groups if checkpoint and not self.sharded else ())
+        ]
+        rates = list(getattr(self.lr_scheduler, "base_lrs", ()))
         try:
             if checkpoint and self.is_fsdp_enabled:
                 sharding.load_optimizer(self.model, self.optimizer, checkpoint, self.accelerator)
@@ -678,8 +683,10 @@ class UnlearnTrainer(SFTTrainer):
             raise RememError(
                 f"optimizer or scheduler of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
             ) from error
-        if checkpoint:
+        if given:
+            self.check_scheduler(checkpoint, rates)
             self.check_optimizer(checkpoint)
+            self.keep_settings(given, rates)
         if checkpoint and (path := Path(checkpoint) / "method_state.json").is_file():
             state = read_object(path)
             try:
@@ -687,15 +694,59 @@ class UnlearnTrainer(SFTTrainer):
             except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
                 raise RememError(f"'{path}' cannot be used: {checkpoints.reason(error)}") from error
 
+    def check_scheduler(self, checkpoint: str, rates: Sequence[float]) -> None:
+        """Raise a RememError if what was loaded of a scheduler is of another step, or of other learning rates.
+
+        Args:
+            rates: those of this run, which `--resume_without_state` puts in their place.
+        """
+        found, held = self.lr_scheduler.state_dict(), getattr(self.lr_scheduler, "base_lrs", None)
+        step = read_object(Path(checkpoint) / "trainer_state.json").get("global_step")
+        told = f"scheduler of '{checkpoint}'"
+        # (In fp16 a step may be skipped; with several processes it counts all of theirs.)
+        exact = not self.args.fp16 and self.accelerator.num_processes == 1
+        if exact and (Path(checkpoint) / "scheduler.pt").is_file() and found.get("last_epoch", step) != step:
+            raise RememError(f"{told} is of step {str(found['last_epoch'])[:60]}, not {step}")
+        if rates and not self.args.resume_without_state and held != list(rates):
+            raise RememError(f"{told} has learning rates {str(held)[:60]}, not {list(rates)}")
+
+    def keep_settings(self, given: Sequence[Mapping[str, Any]], rates: Sequence[float]) -> None:
+        """Put this run's settings back into an optimizer and scheduler whose loaded states brought those of the run before.
+
+        They differ where `--resume_without_state` allowed others.
+        """
+        held = list(getattr(self.lr_scheduler, "base_lrs", rates))
+        for group, own in zip(self.optimizer.param_groups, given):
+            group.update({name: value for name, value in own.items() if name != "lr"})
+        for group, before, now in zip(self.optimizer.param_groups, held, rates):
+            if before != now:
+                group["lr"] = group["lr"] / before * now if before else now
+        if held != list(rates):
+            self.lr_scheduler.base_lrs = list(rates)
+
     def check_optimizer(self, checkpoint: str) -> None:
         """Raise a RememError if what was loaded of an optimizer is not of these weights, or not finite."""
         # (Others keep what has another shape than the weights.)
         inner = getattr(self.optimizer, "optimizer", self.optimizer)
-        shaped = type(inner) in (torch.optim.AdamW, torch.optim.SGD) and not self.sharded
+        shaped = type(inner) in (torch.optim.AdamW, torch.optim.SGD)
+        states = [
+            self.optimizer.state.get(one) for group in self.optimizer.param_groups for one in group["params"]
+        ]
+        # (A weight that no loss reaches has none.)
+        if (
+            not any(states)
+            and type(inner) is torch.optim.AdamW
+            and (Path(checkpoint) / "optimizer.pt").is_file()
+        ):
+            raise RememError(f"optimizer of '{checkpoint}' has no state of any weight")
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 for name, value in self.optimizer.state.get(parameter, {}).items():
                     if not torch.is_tensor(value):
+                        if shaped and value is not None and not isinstance(value, int | float):
+                            raise RememError(
+                                f"optimizer of '{checkpoint}': {name} is no number: {str(value)[:60]}"
+                            )
                         continue
                     if shaped and value.dim() and value.shape != parameter.shape:
                         raise RememError(

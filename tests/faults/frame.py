@@ -30,6 +30,10 @@ ENDS = ("right", "one line", "counted")
 ERROR = re.compile(r"^(lmms_eval|remem [a-z]+|unlearning): (error: .+|interrupted|terminated)$", re.MULTILINE)
 tally: dict[str, Counter] = defaultdict(Counter)
 """How the faults of each kind ended, for the table at the end of a run."""
+seconds: Counter = Counter()
+"""How long the faults of each kind took."""
+examples: Counter = Counter()
+"""How many files, rows and settings changed at random were tried, by what they are."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Every fault of the table ends right, with one line, or counted: none reads as forgetting."""
 
+import time
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-from frame import End, Fault, judge, tally
+from frame import End, Fault, judge, seconds, tally
 
 FAULTS = [
     fault
@@ -20,8 +21,12 @@ def _parameter(fault: Fault):
 
 @pytest.mark.parametrize("fault", map(_parameter, FAULTS))
 def test_fault(fault, world):
+    begun = time.perf_counter()
     tally[fault.kind]["tried, no end"] += 1
-    end = judge(fault, fault.act(world))
+    try:
+        end = judge(fault, fault.act(world))
+    finally:
+        seconds[fault.kind] += time.perf_counter() - begun
     tally[fault.kind]["tried, no end"] -= 1
     tally[fault.kind][end] += 1
 
