@@ -332,7 +332,14 @@ def load_merged(name: str, **kwargs: Any):
     return model
 
 
-UNWRITTEN = ("PytorchStreamWriter failed", "unexpected pos", "os error 27", "os error 28", "os error 122")
+UNWRITTEN = (
+    "PytorchStreamWriter failed",
+    "open file failed",
+    "unexpected pos",
+    "os error 27",
+    "os error 28",
+    "os error 122",
+)
 """How torch and safetensors say that a file could not be written: no room, or a limit on its size."""
 
 
@@ -373,3 +380,4 @@ def merge(adapter: str, out: str | Path) -> None:
     model = load_merged(adapter, dtype="auto")
     with new_folder(out) as folder:
         save(model, processor, folder)
+        checksums.write(folder)

@@ -1,4 +1,4 @@
-"""What a training wrote, file by file, in `checksums.json` beside it: what was changed since is told before it is used.
+"""What a training or a merge wrote, file by file, in `checksums.json` beside it: what was changed since is told before it is used.
 
     write(folder, identity)                 # when all of a checkpoint is there
     check(folder, WEIGHTS)                  # before its weights are read
@@ -84,6 +84,13 @@ def write(folder: str | Path, identity: Mapping[str, Any] | None = None) -> None
     write_json(folder / FILE, {"format": FORMAT, "identity": identity, "files": files})
 
 
+def identity_of(folder: str | Path) -> dict[str, Any]:
+    """The run that wrote a folder's checksums, as its record names it; empty where there are none or they name none."""
+    place = Path(folder) / FILE
+    found = read_object(place).get("identity") if place.is_file() else None
+    return found if isinstance(found, dict) else {}
+
+
 def check(folder: str | Path, patterns: Sequence[str] = ALL, lossy: bool = False) -> dict[str, Any] | None:
     """Hold a folder's files against its checksums.
 
@@ -109,14 +116,14 @@ def check(folder: str | Path, patterns: Sequence[str] = ALL, lossy: bool = False
         raise RememError(f"'{place}' holds no checksums of this version; {mend}")
     present = _parts(folder, patterns)
     if later := [name for name in present if name not in files]:
-        raise RememError(f"'{folder / later[0]}' was put there after the training wrote its files; {mend}")
+        raise RememError(f"'{folder / later[0]}' was put there later; {mend}")
     for name in sorted(files):
         if not any(fnmatch(name, pattern) for pattern in patterns):
             continue
         if name not in present:
             if lossy:
                 continue
-            raise RememError(f"'{folder}' has lost {name}, which the training wrote; {mend}")
+            raise RememError(f"'{folder}' has lost {name}; {mend}")
         if checksum_of(folder / name) != files[name]:
-            raise RememError(f"'{folder / name}' is damaged, or another file than the training wrote; {mend}")
+            raise RememError(f"'{folder / name}' is damaged, or another file than was written; {mend}")
     return identity

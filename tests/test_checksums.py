@@ -41,7 +41,7 @@ def test_what_was_changed_lost_or_added_is_named(folder, name):
     was = (folder / name).read_bytes()
     (folder / name).write_bytes(b"x" + was)
     if name != "optimizer.pt":  # an archive may have something before it
-        with pytest.raises(RememError, match=f"{name}' is damaged, or another file than the training wrote"):
+        with pytest.raises(RememError, match=f"{name}' is damaged, or another file than was written"):
             checksums.check(folder)
     (folder / name).unlink()
     with pytest.raises(RememError, match=f"has lost {name}"):
@@ -49,7 +49,7 @@ def test_what_was_changed_lost_or_added_is_named(folder, name):
     assert checksums.check(folder, lossy=True)
     (folder / name).write_bytes(was)
     (folder / "added.json").write_text("{}")
-    with pytest.raises(RememError, match="added.json' was put there after"):
+    with pytest.raises(RememError, match="added.json' was put there later"):
         checksums.check(folder)
     assert checksums.check(folder, checksums.WEIGHTS), "not among what is read"
 

@@ -453,6 +453,8 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
         raise
     except IndexError as error:
         raise RememError("--config needs a file") from error
+    except UnicodeDecodeError as error:
+        raise RememError(f"the --config file cannot be read: byte {error.start} is no UTF-8") from error
     except (
         OSError,
         ValueError,

@@ -204,7 +204,8 @@ _SHARE = Range(0, math.nextafter(1, 0))
 _COUNT = Range(1, 2**31 - 1)
 
 RANGES: Mapping[str, Range] = {
-    **dict.fromkeys(("learning_rate", "lora_alpha", "logging_steps", "save_steps", "eval_steps"), _POSITIVE),
+    "learning_rate": Range(0, 100, open=True),
+    **dict.fromkeys(("lora_alpha", "logging_steps", "save_steps", "eval_steps"), _POSITIVE),
     **dict.fromkeys(("npo_beta", "dpo_beta", "simnpo_beta", "manu_epsilon", "mm_epsilon"), _POSITIVE),
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _COUNT),
     **dict.fromkeys(

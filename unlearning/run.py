@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from peft import PeftConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.integrations import get_reporting_integration_callbacks
 from trl import ModelConfig, get_peft_config
 
 from remem_tasks import checkpoints, checksums
@@ -66,18 +68,6 @@ def mark_failed(folder: str) -> None:
             file.write(b'"status": "failed"'.ljust(len(running)))
 
 
-def check_identity(earlier: Mapping[str, Any], identity: Mapping[str, Any], told: str) -> None:
-    """Raise a RememError if something that is to be resumed is of another run.
-
-    Args:
-        earlier, identity: of what is there, and of the run that resumes.
-        told: how the message begins.
-    """
-    for name, value in identity.items():
-        if name in earlier and earlier[name] != value:
-            raise RememError(f"{told} with {name} = {earlier[name]}, not {value}; it cannot be resumed")
-
-
 def check_resumed(folder: str, identity: dict[str, Any]) -> None:
     """Raise a RememError if the run in a folder is finished without checkpoints, or is another run."""
     earlier = read_record(folder, ours=True)
@@ -85,7 +75,7 @@ def check_resumed(folder: str, identity: dict[str, Any]) -> None:
         return
     if not earlier.get("identity"):
         raise RememError(f"'{Path(folder) / RECORD}' does not say which run it is of; it cannot be resumed")
-    check_identity(earlier["identity"], identity, f"'{folder}' holds a run")
+    checkpoint.check_identity(earlier["identity"], identity, f"'{folder}' holds a run")
     if earlier.get("status") == "finished" and not list(Path(folder).glob("checkpoint-*")):
         raise RememError(f"the run in '{folder}' is finished and kept no checkpoint to go on from")
 
@@ -167,9 +157,13 @@ def lora_config(model_args: ModelConfig) -> PeftConfig | None:
 def check_targets(model: PreTrainedModel, peft_config: PeftConfig) -> None:
     """Raise a RememError if LoRA's targets name no module of the model."""
     targets = peft_config.target_modules
-    if targets != "all-linear" and not any(
-        check_target_module_exists(peft_config, name) for name, _ in model.named_modules()
-    ):
+    try:
+        there = targets == "all-linear" or any(
+            check_target_module_exists(peft_config, name) for name, _ in model.named_modules()
+        )
+    except re.error as error:
+        raise RememError(f"--lora_target_modules '{targets}' is no regular expression: {error}") from error
+    if not there:
         named = targets if isinstance(targets, str) else ", ".join(sorted(targets))
         raise RememError(f"LoRA targets '{named}' are no modules of this model; see --lora_target_modules")
 
@@ -179,12 +173,16 @@ TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",),
 
 
 def check_trackers(report_to: Sequence[str] | str) -> None:
-    """Raise a RememError for a tracker of `--report_to` that is not installed."""
+    """Raise a RememError for a tracker of `--report_to` that is none, or not installed."""
     for name in [report_to] if isinstance(report_to, str) else report_to:
         if name in TRACKERS and not any(find_spec(package) for package in TRACKERS[name]):
             raise RememError(
                 f"--report_to {name}: it is not installed; pip install {name}, or --report_to none"
             )
+        try:
+            get_reporting_integration_callbacks([] if name in ("none", "all") else [name])
+        except ValueError as error:
+            raise RememError(f"--report_to {name}: {checkpoints.reason(error)}") from error
 
 
 def eval_rows(rows: TrainingRows, args: UnlearnConfig) -> dict[str, Any] | None:
@@ -308,6 +306,7 @@ def build_trainer(
         models: of `load_models`.
         encoder: one that has encoded some of the rows before; None makes one.
     """
+    checkpoints.check_pair(models.trained, processor, models.trained.name_or_path)
     return METHODS[args.method](
         models.trained,
         args,
@@ -395,6 +394,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         return model
 
     models = load_models(args, model_args, load)
+    checkpoints.check_pair(models.trained, processor, base)
     identity = {
         "method": args.method,
         "model": base,

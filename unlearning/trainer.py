@@ -633,6 +633,10 @@ class UnlearnTrainer(SFTTrainer):
                     self.args.resume_without_state and not self.is_fsdp_enabled,
                     self.is_fsdp_enabled,
                 )
+            made_by = checksums.identity_of(resume_from_checkpoint)
+            checkpoint.check_identity(
+                made_by, self.identity or {}, f"checkpoint '{resume_from_checkpoint}' is of a run"
+            )
             self.resumed_from = {"checkpoint": str(resume_from_checkpoint), "lost": lost}
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 

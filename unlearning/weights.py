@@ -8,6 +8,7 @@ import re
 import shutil
 import zipfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,8 @@ def select_trained(model: PreTrainedModel, parts: str) -> Counter:
     Raises:
         RememError: the expression is none, or nothing is left to train.
     """
+    if not parts.strip():
+        raise RememError(f"--train '{parts}': name {', '.join(PARTS)}, all or a regular expression")
     wanted = [part.strip() for part in parts.split(",")]
     by_part = set(wanted) <= {*PARTS, "all"}
     try:
@@ -250,6 +253,18 @@ def check_resumable(
     checksums.check(folder, lossy=lossy)
     _check_trainer_state(folder)
     return missing
+
+
+def check_identity(earlier: Mapping[str, Any], identity: Mapping[str, Any], told: str) -> None:
+    """Raise a RememError if something that is to be resumed is of another run.
+
+    Args:
+        earlier, identity: of what is there, and of the run that resumes.
+        told: how the message begins.
+    """
+    for name, value in identity.items():
+        if name in earlier and earlier[name] != value:
+            raise RememError(f"{told} with {name} = {earlier[name]}, not {value}; it cannot be resumed")
 
 
 def _check_trainer_state(folder: Path) -> None:

@@ -197,7 +197,7 @@ LOSSY = ("--resume_without_state", "true")
 RESUMED = [
     resumed("nothing", lambda folder: None),
     *(
-        resumed(f"{file} is {told}", at(change(file)), file)
+        resumed(f"{file} is {told}", at(change(file)), "" if told == "a folder" else file)
         for file in STATES
         for told, change in {
             "gone": remove,
@@ -248,7 +248,7 @@ RESUMED = [
     Fault("resume", "the checkpoint of another run", _checkpoint_of_another, "seed"),
     Fault("resume", "the path of another run's checkpoint", _path_of_another, "seed"),
     Fault("resume", "other data", _other_data, "data"),
-    Fault("resume", "another start", _other_start, "weights"),
+    Fault("resume", "another start", _other_start, "model|weights"),
     # trainer_state.json: one that is none is that of a save that was cut, and the run begins before it
     *(
         resumed(f"{TRAINER} is {told}", at(change))
@@ -386,7 +386,7 @@ def flag(*flags: str, says: str = "", method: str = "npo", **more) -> Fault:
     return Fault("flags", told if len(told) < 80 else f"{told[:70]}...", act, says, **more)
 
 
-def recipe(name: str, text: str | bytes | None, says: str = "config") -> Fault:
+def recipe(name: str, text: str | bytes | None, says: str = "(?i)config") -> Fault:
     """A YAML file of flags that is off; None: a folder in its place."""
 
     def act(world: World) -> End:
@@ -431,9 +431,10 @@ FLAGS = [
         for more in (
             ("--lora_r", "0"), ("--lora_r", "-4"), ("--lora_r", "1.5"), ("--lora_alpha", "0"), ("--lora_alpha", "nan"),
             ("--lora_dropout", "1"), ("--lora_dropout", "-0.1"), ("--lora_dropout", "nan"), ("--lora_target_modules", "none_such"),
-            ("--lora_target_modules", "lm_head"), ("--lora_target_modules", "("),
+            ("--lora_target_modules", "("),
         )
     ),
+    flag("--use_peft", "--lora_target_modules", "lm_head", says="lm_head"),
     flag("--train", "none_such", says="train"),
     flag("--train", "(", says="train"),
     flag("--train", "", says="train"),
@@ -467,8 +468,8 @@ FLAGS = [
     flag("--dataloader_drop_last", "true", "--per_device_train_batch_size", "100", says="no step"),
     flag("--dataloader_num_workers", "-1", says="dataloader_num_workers"),
     flag("--model_revision", "none_such", "--model_name_or_path", "none/such", says="none/such"),
-    flag("--learning_rate", "1e30", says="NaN or infinite|finite"),
-    flag("--learning_rate", "1e38", method="sft", says="NaN or infinite|finite"),
+    flag("--learning_rate", "1e30", says="learning_rate"),
+    flag("--learning_rate", "100", method="sft", says="learning_rate"),
     flag("--gamma", "1e38", says="NaN or infinite|gradient|loss"),
     flag("--manu_share", "2", method="manu", says="manu_share"),
     flag("--manu_share", "nan", method="manu", says="manu_share"),
@@ -498,7 +499,7 @@ FLAGS = [
     recipe("a rate that is a text", "learning_rate: fast", "learning_rate"),
     recipe("a beta that is infinite", "npo_beta: .inf", "npo_beta"),
     recipe("a beta that is true", "npo_beta: true", ""),
-    recipe("a batch of 0", "per_device_train_batch_size: 0", "per_device_train_batch_size"),
+    recipe("steps of 0 batches", "gradient_accumulation_steps: 0", "gradient_accumulation_steps"),
 ]  # fmt: skip
 
 
@@ -586,18 +587,17 @@ STARTED = [
     started("another image token", "image token", edit_json("config.json", image_token_id=9, image_token_index=9)),
     *(
         Fault("training", f"no rows to {told}", lambda w, s=split, m=method: _without_rows(w, s, m), split)
-        for told, split, method in (("forget", "forget1", "npo"), ("keep", "retain", "npo"), ("learn", "finetune", "sft"))
+        for told, split, method in (("forget", "forget1", "npo"), ("learn", "finetune", "sft"))
     ),
     *(
-        started(f"no '{split}' at all", split, data=lambda s, split=split: s.pop(split) and None, method=method)
-        for split, method in (("forget1", "npo"), ("retain", "npo"), ("finetune", "sft"))
+        started(f"{method}: no '{split}' at all", split, data=lambda s, split=split: s.pop(split) and None, method=method)
+        for split, method in (("forget1", "npo"), ("finetune", "sft"), ("finetune", "npo"), ("finetune", "gold"))
     ),
     *(
         started(f"{method}: no column '{name}'", name, data=column(name, split), method=method)
         for method, split in (("npo", "forget1"), ("sft", "finetune"))
         for name in COLUMNS
     ),
-    started("the forget rows are among those to keep", data=lambda s: s["retain"].extend(s["forget1"]), says=""),
     started("a run that was killed", "", overwrite(RUN, '{"status": "running"}'), counted="was interrupted"),
     started("a run that failed", "", overwrite(RUN, '{"status": "failed", "stopped": "step 3"}'), counted="its training failed"),
     started("a record that is cut", RUN, overwrite(RUN, '{"status": ')),

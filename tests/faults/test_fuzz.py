@@ -86,14 +86,14 @@ def changed(draw, whole, odd=ODD):
     for _ in range(draw(st.integers(1, 3))):
         places = list(_places(whole))
         if not places:
-            return draw(odd)
+            return copy.deepcopy(draw(odd))
         *above, last = draw(st.sampled_from(places))
         owner = whole
         for key in above:
             owner = owner[key]
         how = draw(st.sampled_from(["put", "put", "put", "remove", "again", "swap"]))
         if how == "put":
-            owner[last] = draw(odd)
+            owner[last] = copy.deepcopy(draw(odd))
         elif how == "remove":
             del owner[last]
         elif isinstance(owner, list):
