@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.utils import load_peft_weights
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -238,14 +238,28 @@ def _adapter_weights(name: str) -> dict[str, torch.Tensor]:
         config, file = Path(name, "adapter_config.json"), Path(name, "adapter_model.safetensors")
         if not config.is_file():
             raise RememError(f"adapter '{name}' has no adapter_config.json")
-        read_object(config)
+        settings = read_object(config)
         if not file.is_file():
             raise RememError(f"adapter '{name}' has no adapter_model.safetensors")
         checksums.check(name, checksums.ADAPTER)
+        _check_rank(name, settings, file)
         check_types(tensors_of(file), name)
     saved = load_peft_weights(name, device="cpu")
     check_finite(saved.items(), name)
     return saved
+
+
+def _check_rank(name: str, settings: dict[str, Any], file: Path) -> None:
+    """Refuse ranks that no stored tensor has, before memory is taken for them."""
+    pattern = settings.get("rank_pattern")
+    ranks = [settings.get("r"), *(pattern.values() if isinstance(pattern, dict) else ())]
+    with safe_open(file, framework="pt") as opened:
+        shapes = [opened.get_slice(one).get_shape() for one in opened.keys()]  # noqa: SIM118
+    most = max((side for shape in shapes for side in shape), default=0)
+    if wrong := [rank for rank in ranks if isinstance(rank, int) and rank > most]:
+        raise RememError(
+            f"adapter '{name}' has rank {str(wrong[0])[:60]}, its tensors at most {most} rows or columns"
+        )
 
 
 def _check_base(model, name: str) -> None:

@@ -204,8 +204,7 @@ _SHARE = Range(0, math.nextafter(1, 0))
 _COUNT = Range(1, 2**31 - 1)
 
 RANGES: Mapping[str, Range] = {
-    "learning_rate": Range(0, 100, open=True),
-    **dict.fromkeys(("lora_alpha", "logging_steps", "save_steps", "eval_steps"), _POSITIVE),
+    **dict.fromkeys(("learning_rate", "lora_alpha", "logging_steps", "save_steps", "eval_steps"), _POSITIVE),
     **dict.fromkeys(("npo_beta", "dpo_beta", "simnpo_beta", "manu_epsilon", "mm_epsilon"), _POSITIVE),
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _COUNT),
     **dict.fromkeys(
@@ -237,7 +236,8 @@ def check_numbers(config: Any) -> None:
     """
     for name in type(config).__dataclass_fields__:
         value, allowed = getattr(config, name), RANGES.get(name)
-        if value is None or (allowed is None and not isinstance(value, float)):
+        nothing = value is None and (allowed is None or default_of(type(config), name) is None)
+        if nothing or (allowed is None and not isinstance(value, float)):
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise RememError(f"--{name} {str(value)[:60]!r} is no number")

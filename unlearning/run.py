@@ -20,7 +20,7 @@ from peft import PeftConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.integrations import get_reporting_integration_callbacks
+from transformers.trainer import get_reporting_integration_callbacks
 from trl import ModelConfig, get_peft_config
 
 from remem_tasks import checkpoints, checksums

@@ -39,6 +39,10 @@ from unlearning.forward import Answers, Batch, Forward
 from unlearning.mechanisms import alternatives, gradients, reference, vectors
 
 
+LARGEST = 1e6
+"""A trained weight beyond it is one that a run flung away: those of released models are below a thousand."""
+
+
 class NotFinite(NonFiniteError):
     """A loss, a gradient or an evaluation that is no finite number: the run has failed, it did not forget."""
 
@@ -431,14 +435,19 @@ class UnlearnTrainer(SFTTrainer):
             self._not_finite("loss", **kept[finite.index(False)])
 
     def check_weights(self) -> None:
-        """Raise a NotFinite if a weight is none after the last step, of which no loss can tell any more."""
+        """Raise a NotFinite if a trained weight is none after the last step, of which no loss can tell any more."""
         if self.sharded:
             return
-        broken = [name for name, value in self.model.named_parameters() if not torch.isfinite(value).all()]
+        broken = [
+            name
+            for name, value in self.model.named_parameters()
+            if value.numel()
+            and not float(value.detach().abs().max()) <= (LARGEST if value.requires_grad else math.inf)
+        ]
         if broken:
             raise NotFinite(
-                f"after step {self.state.global_step} weights are NaN or infinite ({some(broken)}); nothing was saved after "
-                "the last checkpoint. Try a lower --learning_rate"
+                f"after step {self.state.global_step} weights are NaN, infinite or beyond {LARGEST:g} ({some(broken)}); nothing "
+                "was saved after the last checkpoint. Try a lower --learning_rate"
             )
 
     def _not_finite(self, what: str, loss: torch.Tensor | float, **figures: torch.Tensor) -> None:

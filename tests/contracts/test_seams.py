@@ -76,7 +76,7 @@ FUNCTIONS = [
         ("self", "max_steps", "train_dataloader", "resume_from_checkpoint"),
     ),
     ("trl", "SFTTrainer._load_scaler", ("checkpoint",)),
-    ("transformers.integrations", "get_reporting_integration_callbacks", ("report_to",)),
+    ("transformers.trainer", "get_reporting_integration_callbacks", ("report_to",)),
     # unlearning/sharding.py
     ("accelerate.utils.fsdp_utils", "fsdp2_prepare_model", ("accelerator", "model")),
     ("accelerate", "PartialState._shared_state", ()),

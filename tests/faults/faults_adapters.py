@@ -109,7 +109,7 @@ def trained(world: World) -> Path:
             "--data",
             world.data_dir,
         ]
-        argv += ["--learning_rate", "5e-2", "--save_strategy", "no", "--output_dir", folder]
+        argv += ["--learning_rate", "2e-3", "--save_strategy", "no", "--output_dir", folder]
         end = world.train(*argv)
         assert end.status == 0 and weights_of(folder), end.err
         end = world.score(folder, right={})
@@ -131,7 +131,7 @@ def ours(name: str, change: Callable[[Path], object], says: str = "", base=None,
     return Fault("adapters", f"ours: {name}", act, says, **more)
 
 
-WRONG_RANKS = (0, -1, 1, 3, 10**6, 1.5, "2", None, True, [2], {"a": 2})
+WRONG_RANKS = (0, -1, 1, 3, 10**6, 10**12, 10**30, 1.5, "2", None, True, [2], {"a": 2})
 EDITS = {
     "lora_alpha": 64, "r": 3, "use_rslora": True, "alpha_pattern": {"q_proj": 99}, "lora_dropout": 0.5, "target_modules": "all-linear",
 }  # fmt: skip
@@ -181,8 +181,9 @@ FAULTS = [
     # The base that it names
     *(
         scored(f"a base of {value!r}"[:60], edit_json(CONFIG, base_model_name_or_path=value), "base", whole=True)
-        for value in (None, "", 3, "/nowhere/at/all", "../up", [], "a b", "x" * 300)
+        for value in (None, "", 3, "/nowhere/at/all", "../up", [], "a b")
     ),
+    scored("a base of 300 letters", edit_json(CONFIG, base_model_name_or_path="x" * 300), whole=True),
     # Tensors
     *(
         scored(f"a tensor of {part} {told}", each(part, change), says)
@@ -228,7 +229,7 @@ FAULTS = [
     given("a file", _file, "file"),
     given("an empty folder", _empty, CONFIG),
     given("a whole checkpoint", lambda w: w.sound, CONFIG),
-    given("an empty name", lambda w: "", ""),
+    given("an empty name", lambda w: "", "empty"),
     given("a name of 300 characters", lambda w: w.folder / ("x" * 300), ""),
     # On another base
     *(
@@ -250,8 +251,7 @@ FAULTS = [
     ours("tensors of two layers are exchanged", edit_weights(lambda w: _swap(w), FILE), FILE),
     ours("the weights are gone", remove(FILE), FILE),
     ours("the configuration is gone", remove(CONFIG), ""),
-    ours("another template", overwrite("chat_template.jinja", "{{ messages }}"), "chat_template"),
-    ours("a tokenizer that is cut", cut("tokenizer.json"), "tokenizer"),
+    ours("a tokenizer that is cut, where the base's is read", cut("tokenizer.json")),
     ours("the checksums are cut", cut("checksums.json"), "checksums"),
     ours("the checksums are a list", overwrite("checksums.json", "[]"), "checksums"),
     ours("the record is cut", cut("run.json"), "run.json"),

@@ -14,6 +14,7 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts
 from remem_tasks.harness.remem_hf import RememHF
 
 FAILED = r"failed"
+_known: dict[str, dict] = {}
 
 
 def _finding(result: Any) -> bool:
@@ -25,7 +26,8 @@ def given(name: str, change: Callable[[list], Any], says: str = "", **more) -> F
     """A scoring whose model gives `change(results)`: changed in place, or other results."""
 
     def act(world: World) -> End:
-        world.score()  # the right numbers, before anything is put in between
+        if "right" not in _known:  # before anything is put in between
+            _known["right"] = world.score().numbers
         inner = RememHF.generate_until
 
         def outer(self, requests):
@@ -33,7 +35,7 @@ def given(name: str, change: Callable[[list], Any], says: str = "", **more) -> F
             return change(results) or results
 
         world.monkeypatch.setattr(RememHF, "generate_until", outer)
-        return world.score()
+        return world.score(right=_known["right"])
 
     return Fault("replies", name, act, says, **more)
 
@@ -76,7 +78,7 @@ def raises(name: str, error: Callable[[], BaseException], says: str = "") -> Fau
             return work(self, *arguments)
 
         world.monkeypatch.setattr(RememHF, "_work", broken)
-        return world.score(args="batch_size=2")
+        return world.score(args="batch_size=1")
 
     return Fault("replies", name, act, says)
 
@@ -124,11 +126,10 @@ FAULTS = [
     given("every reply is empty", reply("", all_of_them=True), "", counted="blank"),
     given("every reply is one", reply("I do not know.", all_of_them=True), "", counted="same"),
     given("a result that is null", lambda results: results.__setitem__(0, None), counted=FAILED),
-    given("a result that is a number", lambda results: results.__setitem__(0, 3), counted=FAILED),
     given("every result is null", lambda results: [None] * len(results), counted=FAILED),
-    given("a result less", lambda results: results[:-1]),
+    given("a result less", lambda results: results[:-1], "fewer replies"),
     given("a result more", lambda results: [*results, results[0]]),
-    given("no result", lambda results: [][:0] or [None][:0] or [None] * 0 or results.clear()),
+    given("no result", lambda results: results.clear(), "fewer replies"),
     *(
         given(
             f"tokens that are {value!r}",
@@ -177,6 +178,4 @@ FAULTS = [
     raises("out of memory", MemoryError, "out of memory"),
     raises("no room for a file", lambda: OSError(28, "No space left on device", "x"), "No space"),
     raises("an interrupt", KeyboardInterrupt, "interrupted"),
-    raises("a library's own fault", lambda: RuntimeError("CUDA error: device-side assert triggered"), "device-side"),
-    raises("a library that leaves", lambda: SystemExit(7)),
 ]  # fmt: skip

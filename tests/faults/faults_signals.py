@@ -61,7 +61,7 @@ def _train(world: World, out: Path) -> End:
 
 
 def _score(world: World, out: Path) -> End:
-    return world.score(out=out)
+    return world.score(out=out, right={})
 
 
 def _forge(world: World, out: Path) -> End:
