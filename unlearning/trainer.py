@@ -37,6 +37,7 @@ from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
 from unlearning.forward import Answers, Batch, Forward
 from unlearning.mechanisms import alternatives, gradients, reference, vectors
+from unlearning.mechanisms.reference import Entry
 
 
 LARGEST = 1e6
@@ -572,7 +573,7 @@ class UnlearnTrainer(SFTTrainer):
                 }
         return file.value, "invented by the model before unlearning"
 
-    def compared(self) -> dict[str, reference.Entry]:
+    def compared(self) -> dict[str, Entry]:
         """The answers that the run compares with the model before unlearning, see `reference.compared`."""
         args, pairs = self.args, self.train_dataset
         epochs = math.ceil(args.num_train_epochs)

@@ -115,7 +115,7 @@ def continuations(answer: str, cloze: str, phrases: Sequence[str]) -> list[Conti
     found: list[Continuation | None] = []
     for phrase in phrases:
         place = _find(answer, phrase, led[1]) if led is not None else None
-        if place is None:
+        if led is None or place is None:
             found.append(None)
             continue
         before = answer[led[0] : place[0]]
