@@ -242,8 +242,8 @@ def _adapter_weights(name: str) -> dict[str, torch.Tensor]:
         if not file.is_file():
             raise RememError(f"adapter '{name}' has no adapter_model.safetensors")
         checksums.check(name, checksums.ADAPTER)
-        _check_rank(name, settings, file)
         check_types(tensors_of(file), name)
+        _check_rank(name, settings, file)
     saved = load_peft_weights(name, device="cpu")
     check_finite(saved.items(), name)
     return saved

@@ -39,7 +39,6 @@ from unlearning.forward import Answers, Batch, Forward
 from unlearning.mechanisms import alternatives, gradients, reference, vectors
 from unlearning.mechanisms.reference import Entry
 
-
 LARGEST = 1e6
 """A trained weight beyond it is one that a run flung away: those of released models are below a thousand."""
 
