@@ -67,6 +67,12 @@ FUNCTIONS = [
     ("trl", "SFTTrainer._get_grad_norm", ("model", "grad_norm")),
     ("trl", "SFTTrainer._prepare_inputs", ("inputs",)),
     ("trl", "SFTTrainer._save_optimizer_and_scheduler", ("output_dir",)),
+    ("trl", "SFTTrainer._save_checkpoint", ("model", "trial")),
+    (
+        "transformers.trainer_utils",
+        "rotate_checkpoints",
+        ("output_dir", "save_total_limit", "best_model_checkpoint", "use_mtime"),
+    ),
     ("trl", "SFTTrainer._load_optimizer_and_scheduler", ("checkpoint",)),
     ("trl", "SFTTrainer._load_from_checkpoint", ("resume_from_checkpoint", "model")),
     ("trl", "SFTTrainer._load_best_model", ("self",)),
@@ -83,6 +89,7 @@ FUNCTIONS = [
         ("self", "max_steps", "train_dataloader", "resume_from_checkpoint"),
     ),
     ("trl", "SFTTrainer._load_scaler", ("checkpoint",)),
+    ("transformers.trainer", "get_reporting_integration_callbacks", ("report_to",)),
     # unlearning/sharding.py
     ("accelerate.utils.fsdp_utils", "fsdp2_prepare_model", ("accelerator", "model")),
     ("accelerate", "PartialState._shared_state", ()),
