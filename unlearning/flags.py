@@ -21,7 +21,7 @@ _OWN_DATA = (
 _OWN_EVAL = "evaluations measure NLL and exact match by themselves (see --eval_rows, --eval_em)"
 _PAIRS = "rows are drawn in pairs, every forget row once an epoch"
 _HOOKS = "a forward takes hooks (head, layers), which a compiled or patched model passes over"
-_QUANTISED = "a quantised base is not supported: use LoRA on a base in bfloat16 (--use_peft --dtype bfloat16)"
+_QUANTISED = "of bases in fewer bits, those in 4 are supported (QLoRA: --use_peft --load_in_4bit true)"
 
 # Why a flag may have no other value than its default.
 REFUSED: Mapping[str, str] = {
@@ -54,10 +54,7 @@ REFUSED: Mapping[str, str] = {
     "auto_find_batch_size": "what a step is made of would depend on the memory that was free",
     "parallelism_config": "tensor and context parallel training are not supported (FSDP and DeepSpeed are accelerate's)",
     "logging_nan_inf_filter": "a loss that is not finite ends the run",
-    **dict.fromkeys(
-        ("load_in_8bit", "load_in_4bit", "bnb_4bit_quant_type", "use_bnb_nested_quant"), _QUANTISED
-    ),
-    "bnb_4bit_quant_storage": _QUANTISED,
+    **dict.fromkeys(("load_in_8bit", "bnb_4bit_quant_storage"), _QUANTISED),
     "lora_task_type": "the model is one that generates",
 }
 
@@ -136,6 +133,7 @@ WORKS = frozenset(
         "adam_epsilon",
         "attn_implementation",
         "bf16",
+        "bnb_4bit_quant_type",
         "data_seed",
         "dataloader_drop_last",
         "deepspeed",
@@ -147,6 +145,7 @@ WORKS = frozenset(
         "greater_is_better",
         "ignore_data_skip",
         "learning_rate",
+        "load_in_4bit",
         "load_best_model_at_end",
         "lora_alpha",
         "lora_dropout",
@@ -172,6 +171,7 @@ WORKS = frozenset(
         "seed",
         "tf32",
         "trust_remote_code",
+        "use_bnb_nested_quant",
         "use_dora",
         "use_peft",
         "use_rslora",

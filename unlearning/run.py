@@ -27,7 +27,7 @@ from remem_tasks.checkpoint_files import check_files, tensors_of
 from remem_tasks.errors import RememError, Terminated
 from remem_tasks.files import lock, write_whole
 from remem_tasks.reading import read_object
-from unlearning import flags, sharding
+from unlearning import flags, qlora, sharding
 from unlearning import preflight as gate
 from unlearning import weights as checkpoint
 from unlearning.card import card
@@ -247,6 +247,32 @@ class Models:
     load: Callable[[], PreTrainedModel]
 
 
+def loader(base: str, args: UnlearnConfig, model_args: ModelConfig) -> Callable[[], PreTrainedModel]:
+    """What gives a fresh copy of the starting model, as the flags have it.
+
+    Args:
+        base: folder or Hub id.
+
+    Raises:
+        RememError: it is to be in 4 bits, and cannot.
+    """
+    options = {
+        "revision": model_args.model_revision,
+        "trust_remote_code": args.trust_remote_code,
+        "dtype": model_args.dtype or "float32",
+        "attn_implementation": model_args.attn_implementation,
+        **(args.model_init_kwargs or {}),
+        **qlora.loading(model_args),
+    }
+
+    def load() -> PreTrainedModel:
+        model = qlora.unpacked(checkpoint.load_model(base, **options))
+        model.config.name_or_path = model.name_or_path = base
+        return model
+
+    return load
+
+
 def load_models(args: UnlearnConfig, model_args: ModelConfig, load: Callable[[], PreTrainedModel]) -> Models:
     """The models that a method needs.
 
@@ -373,19 +399,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         asked = gate.ask(args.gate_results, base, data_args.forget, rows, args.no_gate)
     ends, context = limits_of(base, **remote)
     check_encoding(Encoder(processor, ends, cache_mb=0), rows.tables, context, rows.alternatives)
-    options = {
-        **remote,
-        "dtype": model_args.dtype or "float32",
-        "attn_implementation": model_args.attn_implementation,
-        **(args.model_init_kwargs or {}),
-    }
-
-    def load() -> PreTrainedModel:
-        model = checkpoint.load_model(base, **options)
-        model.config.name_or_path = model.name_or_path = base
-        return model
-
-    models = load_models(args, model_args, load)
+    models = load_models(args, model_args, loader(base, args, model_args))
     identity = {
         "method": args.method,
         "model": base,
@@ -443,6 +457,7 @@ def record_of(run: Prepared, trainer: UnlearnTrainer) -> dict[str, Any]:
             "all": sum(p.numel() for p in model.parameters()),
         },
         "adapter_parts": adapter_parts(model) if adapted else "",
+        "matrices_in_4_bits": len(qlora.linear_maps(model)),
         "processes": trainer.accelerator.num_processes,
         "device": str(args.device),
         "seed": args.seed,
@@ -512,6 +527,10 @@ def _run(prepared: Prepared) -> int:
         checkpoint.clear(args.output_dir)
     args.distributed_state.wait_for_everyone()
     trainer = build_trainer(args, prepared.rows, prepared.processor, prepared.models)
+    if held := len(qlora.linear_maps(trainer.model)):
+        trainer.notes["base"] = (
+            f"{held} matrices in 4 bits; scores are of the adapter on the base as it is stored"
+        )
     record = record_of(prepared, trainer)
     tell, first = trainer.accelerator.print, trainer.is_world_process_zero()
     if prepared.resume and (told := check_settings(args.output_dir, record, args.resume_without_state)):

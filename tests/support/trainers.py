@@ -14,11 +14,10 @@ import torch
 
 from remem_tasks.checkpoints import load_processor
 from unlearning import sharding
-from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Role, load_rows
 from unlearning.methods import METHODS
-from unlearning.run import build_trainer, load_models
+from unlearning.run import build_trainer, load_models, loader
 
 # Reading a data set is two thirds of making a trainer. Nobody changes its tables, or its files within a session.
 tables = cache(load_rows)
@@ -36,7 +35,7 @@ def trainer_of(data, folder, output, method: str, *flags: str):
     if Role.ALT in cls.roles and rows.alternatives is None and args.alternatives == "auto":
         asked = zip(rows.forget["row_id"][:], rows.forget["attribute"][:])
         rows.alternatives = {row: [f"The {attribute} is unclear."] for row, attribute in asked}
-    models = load_models(args, model_args, lambda: checkpoint.load_model(str(folder)))
+    models = load_models(args, model_args, loader(str(folder), args, model_args))
     return build_trainer(args, rows, load_processor(str(folder)), models)
 
 
