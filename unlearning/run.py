@@ -147,6 +147,9 @@ def lora_config(model_args: ModelConfig) -> PeftConfig | None:
             "leave --use_peft out to train the whole model"
         )
     targets = model_args.lora_target_modules or LANGUAGE_MODEL_TARGETS
+    if isinstance(targets, str) and targets.isidentifier():
+        # A lone name comes as a string, which PEFT would take for an expression on whole names.
+        targets = [targets]
     if any(str(name).endswith("lm_head") for name in ([targets] if isinstance(targets, str) else targets)):
         raise RememError(
             "lm_head cannot be a LoRA target: log-probabilities are computed from its weight directly"

@@ -494,7 +494,11 @@ class UnlearnTrainer(SFTTrainer):
         """As the base class; `--vision_lr` moves the vision tower into groups with that learning rate."""
         if self.optimizer is not None:
             return self.optimizer
-        optimizer = super().create_optimizer(model)
+        try:
+            optimizer = super().create_optimizer(model)
+        except (ImportError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+            name = getattr(self.args.optim, "value", self.args.optim)
+            raise RememError(f"--optim {name}: {checkpoints.reason(error)}") from error
         rate = self.args.vision_lr
         if rate is None:
             return optimizer

@@ -19,8 +19,22 @@ from unlearning.data import Role, load_rows
 from unlearning.methods import METHODS
 from unlearning.run import build_trainer, load_models, loader
 
+# Of the methods that look at rows before the first step: a few of them.
+FEW = ("--mm_rows", "2", "--manu_rows", "2")
+
 # Reading a data set is two thirds of making a trainer. Nobody changes its tables, or its files within a session.
 tables = cache(load_rows)
+
+
+def own(method: str, *flags: str) -> tuple[str, ...]:
+    """Of flags with their values, those that a method has."""
+    pairs = zip(flags[::2], flags[1::2])
+    return tuple(
+        part
+        for flag, value in pairs
+        if flag.removeprefix("--") in METHODS[method].options
+        for part in (flag, value)
+    )
 
 
 def trainer_of(data, folder, output, method: str, *flags: str):
@@ -44,7 +58,8 @@ def main(data: str, folder: str, output: str, methods: str, *flags: str) -> None
     for number, method in enumerate(methods.split(",")):
         torch.manual_seed(0)
         lora = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0") if number % 2 else ()
-        trainer = trainer_of(data, folder, Path(output) / method, method, *flags, *lora)
+        few = own(method, *FEW)
+        trainer = trainer_of(data, folder, Path(output) / method, method, *flags, *few, *lora)
         trainer.train()
         trainer.finish()
         model = trainer.accelerator.unwrap_model(trainer.model)

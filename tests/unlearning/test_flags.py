@@ -22,7 +22,7 @@ OTHER = {
     "torch_compile_mode": "default", "use_liger_kernel": "true", "liger_kernel_config": '{"rope": true}',
     "use_cache": "true", "auto_find_batch_size": "true", "parallelism_config": '{"tp_size": 2}',
     "logging_nan_inf_filter": "true", "load_in_8bit": "true", "bnb_4bit_quant_storage": "bfloat16",
-    "lora_task_type": "SEQ_CLS",
+    "lora_task_type": "SEQ_CLS", "lora_target_parameters": "experts", "fsdp": "true", "fsdp_config": '{"version": 2}', "deepspeed": "zero.json",
 }  # fmt: skip
 
 
