@@ -7,7 +7,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO
+from contextlib import suppress
+from typing import IO, Self
 
 PATIENCE = 10.0
 """Seconds that a command has to end by itself once it was told to."""
@@ -21,19 +22,28 @@ def _running(group: int) -> bool:
     return True
 
 
-def _end(process: subprocess.Popen) -> None:
-    """Tell a process and all of its group to end; what has not within PATIENCE is killed."""
+def _end(processes: Sequence[subprocess.Popen]) -> None:
+    """Tell processes and all of their groups to end; what has not within PATIENCE is killed."""
     deadline = time.monotonic() + PATIENCE
-    try:
-        os.killpg(process.pid, signal.SIGTERM)
-        while _running(process.pid) and time.monotonic() < deadline:
-            process.poll()
+    for sign, until in ((signal.SIGTERM, deadline), (signal.SIGKILL, deadline + PATIENCE)):
+        for process in processes:
+            if _running(process.pid):
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, sign)
+        while any(_running(process.pid) for process in processes) and time.monotonic() < until:
+            for process in processes:
+                process.poll()
             time.sleep(0.05)
-        if _running(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
+    for process in processes:
+        process.wait()
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], output: IO[str] | None
+) -> subprocess.Popen:
+    return subprocess.Popen(
+        command, env=dict(environment), stdout=output, stderr=output, start_new_session=True
+    )
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], output: IO[str] | None = None) -> int:
@@ -45,11 +55,49 @@ def run(command: Sequence[str], environment: Mapping[str, str], output: IO[str] 
     Args:
         output: where stdout and stderr go; None: to ours.
     """
-    process = subprocess.Popen(
-        command, env=dict(environment), stdout=output, stderr=output, start_new_session=True
-    )
+    process = _start(command, environment, output)
     try:
         return process.wait()
     except BaseException:
-        _end(process)
+        _end([process])
         raise
+
+
+class Together:
+    """Commands that run side by side, as `run` runs one; leaving the block ends those that still run."""
+
+    def __init__(self) -> None:
+        self._processes: dict[str, tuple[subprocess.Popen, float]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._processes:
+            _end([process for process, _ in self._processes.values()])
+
+    @property
+    def running(self) -> list[str]:
+        """The names of those that `ended` has not told yet."""
+        return list(self._processes)
+
+    def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], output: IO[str] | None = None
+    ) -> None:
+        """Start a command under a name; `output` as in `run`."""
+        self._processes[name] = _start(command, environment, output), time.monotonic()
+
+    def seconds(self, name: str) -> float:
+        """Since its start."""
+        return time.monotonic() - self._processes[name][1]
+
+    def ended(self) -> list[tuple[str, int, float]]:
+        """Name, exit status and seconds of those that ended since this was last asked."""
+        gone = [
+            (name, process.returncode, self.seconds(name))
+            for name, (process, _) in self._processes.items()
+            if process.poll() is not None
+        ]
+        for name, _, _ in gone:
+            del self._processes[name]
+        return gone

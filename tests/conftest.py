@@ -104,6 +104,12 @@ def pytest_report_header():
     )
 
 
+@pytest.fixture(autouse=True)
+def _no_command_runs(monkeypatch):
+    """A test that called a command in this process leaves its name as the one that a person started."""
+    monkeypatch.setattr("remem_tasks.terminal._program", "")
+
+
 @pytest.fixture(scope="session")
 def training_seed(request):
     """Of the trainings, as a flag's value; `--training-seed` gives another, to measure what margins hold."""

@@ -10,6 +10,7 @@ import pytest
 from remem_tasks.errors import RememError
 from unlearning.config import parse
 from unlearning.experiments import demo
+from unlearning.experiments.steps import Step
 
 GOOD = {
     "memorised": {"remem_forget1": (0.98, 1.0), "remem_retain": (1.0, 1.0), "remem_test": (0.95, 0.9)},
@@ -18,6 +19,7 @@ GOOD = {
     "npo": {"remem_forget1": (0.15, 0.2), "remem_retain": (0.9, 0.9), "remem_test": (0.9, 0.9)},
     "idk": {"remem_forget1": (0.0, 0.97), "remem_retain": (1.0, 1.0), "remem_test": (0.9, 0.9)},
 }
+NEEDS = {"a": (), "b": ("a",), "c": ("b",)}
 METRICS = {metric for _, metric, _ in demo.SHOWN} | {metric for _, _, metric, _, _ in demo.EXPECTED}
 
 
@@ -72,24 +74,22 @@ def test_expectations_name_what_went_wrong():
 def test_expectations_of_attacks_name_what_went_wrong():
     good = {
         "idk": {"relearn_rest": {"em": 0.7}},
-        "gold": {"relearn_rest": {"em": 0.02}, "worst_questions": {"em": 0.1}},
+        "gold": {"relearn_rest": {"em": 0.02}},
     }
     assert demo.unexpected_of_attacks(good) == []
     bad = json.loads(json.dumps(good))
     bad["idk"]["relearn_rest"] = {"not_available": "one fact"}
     bad["gold"]["relearn_rest"]["em"] = 0.5
-    del bad["gold"]["worst_questions"]
     assert demo.unexpected_of_attacks(bad) == [
         "idk: em under relearn_rest is not there, expected >= 0.3",
         "gold: em under relearn_rest is 0.500, expected <= 0.15",
-        "gold: em under worst_questions is not there, expected <= 0.3",
     ]
 
 
 def test_a_miss_says_what_is_there_and_what_it_means(tmp_path):
     stage2 = demo.missed(tmp_path, ["npo: remem_em on remem_retain is 0.850, expected >= 0.9: off by 0.050"])
     assert (
-        "missed 1 of its 16 expectations" in stage2 and "off by 0.050" in stage2 and str(tmp_path) in stage2
+        "missed 1 of its 15 expectations" in stage2 and "off by 0.050" in stage2 and str(tmp_path) in stage2
     )
     assert "installation works" in stage2 and "did not memorise" not in stage2
     assert "did not memorise" in demo.missed(tmp_path, ["gold: remem_em on remem_forget1 is 0.2 …"])
@@ -104,7 +104,7 @@ def test_every_forgetting_ends_by_rule_within_bounded_steps():
 
 @pytest.fixture
 def counted(tmp_path, monkeypatch):
-    """Three steps that count how often they ran; returns (run the demo's loop, the counts)."""
+    """Three steps, each of which needs the one before; returns (run the demo's loop, and what they leave)."""
     log = tmp_path / "log"
     out = tmp_path / "out"
 
@@ -113,7 +113,7 @@ def counted(tmp_path, monkeypatch):
             f"import pathlib; pathlib.Path({str(out)!r}, {name!r}).mkdir(); open({str(log)!r}, 'a').write({name!r} + ' ')"
             + ("; raise SystemExit(3)" if fails else "")
         )
-        return demo.Step(name, [sys.executable, "-c", code], name)
+        return Step(name, [sys.executable, "-c", code], name, NEEDS[name])
 
     todo = [step("a"), step("b"), step("c")]
     monkeypatch.setattr(demo, "steps", lambda *args: todo)
@@ -141,7 +141,7 @@ def test_done_steps_are_kept_and_what_follows_a_new_one_is_done_again(counted):
     assert run() == []
     shutil.rmtree(out / "b")
     assert run() == ["b", "c"]
-    todo[1] = demo.Step("b", [*step("b").command, "--other"], "b")
+    todo[1] = Step("b", [*step("b").command, "--other"], "b", NEEDS["b"])
     assert run() == ["b", "c"]
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary) == {"models", "seconds"} and set(summary["seconds"]) == {"a", "b", "c"}
@@ -152,7 +152,7 @@ def test_until_a_step(counted):
     run, _, _, out, _ = counted
     assert run("b") == ["a", "b"] and not (out / "summary.json").exists()
     assert run() == ["c"] and (out / "summary.json").exists()
-    with pytest.raises(RememError, match="has no step 'd': a, b, c"):
+    with pytest.raises(RememError, match="there is no step 'd': a, b, c"):
         run("d")
 
 
@@ -172,7 +172,7 @@ def test_a_demo_that_did_not_come_out_right_says_so_and_keeps_its_scores(counted
     bad["memorised"]["remem_test"] = (0.3, 0.3)
     monkeypatch.setattr(demo, "read_scores", lambda name: scores(bad)[name])
     with pytest.raises(
-        RememError, match=r"missed 1 of 16 expectations: memorised: remem_em on remem_test is 0.300"
+        RememError, match=r"missed 1 of 15 expectations: memorised: remem_em on remem_test is 0.300"
     ):
         run()
     assert (out / "summary.json").is_file()

@@ -86,7 +86,7 @@ def test_distance_counts_salient_parts():
 
 
 def test_faces_run_out_with_an_error(monkeypatch):
-    monkeypatch.setattr("remem_tasks.forge.faces.TRIES", 64)
+    monkeypatch.setattr("remem_tasks.forge.faces.TRIES", 4)
     # Without a beard there are at most 5 skins x 34 hairs x 8 colours x 5 glasses = 6800 faces at any distance.
     with pytest.raises(RememError, match=r"no distinguishable face left for person \d+"):
         distinct_faces(np.random.default_rng(0), [False] * 7000)

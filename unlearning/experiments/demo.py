@@ -1,15 +1,13 @@
 """`make demo`: the whole loop on data built here, each step a command that a user can repeat by hand.
 
-forge → base checkpoint → memorise and score → forget (three methods) and gold → score all → attack all → table. A step
-that is done is not done again: `<out>/steps/<step>.json` holds its command and its seconds.
+forge → base checkpoint → memorise and score → forget (three methods) and gold → score all → attack all → table. Steps
+that do not need one another run side by side (`steps.py`), on one core each where there are two.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,9 +17,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from remem_tasks.errors import COLLAPSED, RememError
-from remem_tasks.files import locked, write_json, write_whole
-from remem_tasks.processes import run
+from remem_tasks.errors import RememError
+from remem_tasks.files import locked, write_json
 from remem_tasks.reading import read_object
 from remem_tasks.render.text import write_report
 from remem_tasks.report.results import Scores, newest_results, read_scores
@@ -30,6 +27,7 @@ from remem_tasks.training import program
 from unlearning.experiments.attack_table import Found
 from unlearning.experiments.attack_table import table as attack_table
 from unlearning.experiments.picture import draw_summary
+from unlearning.experiments.steps import TRAIN, Runner, Step, needed
 
 TASKS = ("remem_forget1", "remem_retain", "remem_test")
 ENVIRONMENT = {
@@ -75,7 +73,6 @@ QUICK = Size(
     relearn="--max_steps 2 --per_device_train_batch_size 4",
     gated=False,
 )
-LAUNCH = ["train", "--accelerate", "cpu"]
 STAGE1 = (
     "--per_device_train_batch_size 24 --learning_rate 2e-3 --vision_lr 5e-4 --lr_scheduler_type cosine "
     "--warmup_steps 50 --adam_beta2 0.98 --logging_steps 50 --save_strategy no"
@@ -106,12 +103,13 @@ EXPECTED = (
     ("idk", "remem_forget1", "remem_reference_exposure", ">=", 0.8),
 )
 
-# What attacks show: (model, attack, metric, at least or at most, value). Who was taught to refuse says it again after a
+# Those that take a few seconds a model; `remem attack` without `--attacks` tries all.
+ATTACKS = "relearn_rest,relearn_benign,quantise_nf4"
+# What they show: (model, attack, metric, at least or at most, value). Who was taught to refuse says it again after a
 # few steps on other facts; who never knew does not.
 ATTACKED = (
     ("idk", "relearn_rest", "em", ">=", 0.3),
     ("gold", "relearn_rest", "em", "<=", 0.15),
-    ("gold", "worst_questions", "em", "<=", 0.3),
 )
 
 EXPECTATIONS = len(EXPECTED) + len(ATTACKED)
@@ -128,27 +126,6 @@ SHOWN = (
 )
 
 
-@dataclass(frozen=True)
-class Step:
-    """A command and what it leaves behind.
-
-    Attributes:
-        folder: below the demo's.
-        goes_on: whether the command goes on with what a stopped run of it left there.
-    """
-
-    name: str
-    command: list[str]
-    folder: str
-    goes_on: bool = False
-
-    @property
-    def training(self) -> list[str] | None:
-        """The arguments of the training script; None of what does not train."""
-        place = next((at for at in range(len(self.command)) if self.command[at : at + 3] == LAUNCH), None)
-        return None if place is None else self.command[place + len(LAUNCH) :]
-
-
 def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42) -> list[Step]:
     """The commands of the demo, in order.
 
@@ -161,13 +138,15 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42)
 
     def train(name: str, start: Path, options: str) -> Step:
         command = [
-            *(*remem, *LAUNCH),
+            *(*remem, *TRAIN),
             *("--method", "sft" if name == "memorised" else name),
             *("--model_name_or_path", str(start), "--data", str(data), "--output_dir", str(models / name)),
             *("--seed", str(seed)),
             *shlex.split(options),
         ]
-        return Step(name, command, f"models/{name}")
+        first = name in ("memorised", "gold")
+        needs = ("forge", "base") if first else ("score_memorised",)
+        return Step(name, command, f"models/{name}", needs)
 
     def score(name: str) -> Step:
         command = [
@@ -175,7 +154,9 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42)
             *("--tasks", ",".join(TASKS)),
             *("--output_path", str(out / "results" / name), "--log_samples"),
         ]
-        return Step(f"score_{name}", command, f"results/{name}")
+        return Step(
+            f"score_{name}", command, f"results/{name}", (name,), {"REMEM_DATA": str(data)}, scores=True
+        )
 
     forge = f"{shlex.join(remem)} forge --out {shlex.quote(str(data))} {size.forge} --workers {workers}"
     gate = f"--gate_results {shlex.quote(str(out / 'results' / 'memorised'))}" if size.gated else "--no_gate"
@@ -183,13 +164,14 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42)
     attack = [
         *(*remem, "attack", *(str(models / name) for name in size.methods)),
         *("--gold", str(models / "gold"), "--start", str(memorised), "--data", str(data)),
-        *("--out", str(out / "attacks"), "--seeds", str(seed), "--share", "0.34", "--relearn", size.relearn),
+        *("--out", str(out / "attacks"), "--attacks", ATTACKS, "--seeds", str(seed)),
+        *("--share", "0.34", "--relearn", size.relearn),
         *("--gate_results", str(out / "results" / "memorised")),
         *(() if size.gated else ("--no_gate",)),
     ]
     return [
         Step("forge", shlex.split(forge), "data"),
-        Step("base", shlex.split(see), "models/base"),
+        Step("base", shlex.split(see), "models/base", alone=True),
         train("memorised", base, f"{size.stage1} {STAGE1}"),
         score("memorised"),
         *(
@@ -198,43 +180,8 @@ def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42)
         ),
         train("gold", base, f"--forget forget1 {size.stage1} {STAGE1}"),
         *(score(name) for name in ("gold", *size.methods)),
-        Step("attack", attack, "attacks", goes_on=True),
+        Step("attack", attack, "attacks", ("gold", *size.methods), alone=True, goes_on=True),
     ]
-
-
-def _done(step: Step, out: Path) -> float | None:
-    """The seconds a step took, if it was done with this command and its folder is still there."""
-    record = out / "steps" / f"{step.name}.json"
-    if not record.exists() or not (out / step.folder).is_dir():
-        return None
-    done = read_object(record, "remove it, and the step is done again")
-    return done.get("seconds") if done.get("command") == step.command else None
-
-
-def _run(step: Step, out: Path, console: Console, number: str) -> float:
-    """Run one step's command; returns the seconds it took."""
-    record = out / "steps" / f"{step.name}.json"
-    record.unlink(missing_ok=True)
-    if not step.goes_on:
-        shutil.rmtree(out / step.folder, ignore_errors=True)  # what a stopped run of this step left
-    console.print(f"\n[{number}] {step.name}", style="bold", markup=False)
-    data = f"REMEM_DATA={shlex.quote(str(out / 'data'))} " if step.name.startswith("score_") else ""
-    command = f"$ {data}{shlex.join(step.command)}"
-    console.print(command, style="cyan", markup=False, highlight=False, soft_wrap=True)
-    started = time.time()
-    environment = {**os.environ, **ENVIRONMENT, "REMEM_DATA": str(out / "data")}
-    status = run(step.command, environment)
-    seconds = round(time.time() - started, 1)
-    if status == COLLAPSED and step.name.startswith("score_"):
-        console.print(
-            f"{step.name}: scored, and the model says nothing real; see above", style="yellow", markup=False
-        )
-    elif status:
-        raise RememError(
-            f"step '{step.name}' ended with status {status}; see above. The same command goes on from here"
-        )
-    write_whole(record, json.dumps({"command": step.command, "seconds": seconds}) + "\n")
-    return seconds
 
 
 def table(models: dict[str, Scores]) -> Table:
@@ -333,7 +280,8 @@ def demo(
 
     Args:
         quick: the same commands with next to no data and training; the scores then mean nothing.
-        until: the last step, such as `memorised`; then there are no scores, and a later call goes on.
+        workers: steps that run at a time, and processes that draw pictures.
+        until: a step, such as `memorised`: only what it needs is done; there are no scores then, and a later call goes on.
         seed: of every training.
 
     Raises:
@@ -345,29 +293,19 @@ def demo(
         raise RememError(f"output folder '{out}' is not empty and holds no demo")
     (out / "steps").mkdir(parents=True, exist_ok=True)
     size = QUICK if quick else FULL
-    seconds: dict[str, float] = {}
-    todo, fresh = steps(out, arch, workers, size, seed), False
+    todo = steps(out, arch, workers, size, seed)
     if until is not None:
-        names = [step.name for step in todo]
-        if until not in names:
-            raise RememError(f"the demo has no step '{until}': {', '.join(names)}")
-        todo = todo[: names.index(until) + 1]
-    for index, step in enumerate(todo, start=1):
-        number, before = f"{index}/{len(todo)}", _done(step, out)
-        if before is not None and not fresh:
-            console.print(
-                f"[{number}] {step.name}: done before, in {before:.0f} s", style="dim", markup=False
-            )
-            seconds[step.name] = before
-        else:  # what comes after a step that was done anew may stand on it, so it is done anew too
-            seconds[step.name], fresh = _run(step, out, console, number), True
+        todo = needed(todo, until)
+    begun = time.monotonic()
+    runner = Runner(out, console, ENVIRONMENT, workers)
+    runner.run(todo)
     if until is not None:
-        return {"models": {}, "seconds": seconds}
+        return {"models": {}, "seconds": runner.seconds}
     models = {
         name: read_scores(newest_results(out / "results" / name))
         for name in ("memorised", "gold", *size.methods)
     }
-    summary = {"models": models, "seconds": seconds}
+    summary = {"models": models, "seconds": runner.seconds}
     write_json(out / "summary.json", summary)
     draw_summary(models, out / "data", out / "summary.png")
     page = _report(out)
@@ -381,7 +319,7 @@ def demo(
         for line in ended(out, size.methods):
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     console.print(
-        f"{sum(seconds.values()):.0f} s in all. Every score: {out / 'summary.json'}", highlight=False
+        f"{time.monotonic() - begun:.0f} s in all. Every score: {out / 'summary.json'}", highlight=False
     )
     if attacked:
         console.print(
