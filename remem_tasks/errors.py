@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from remem_tasks.terminal import say, short
+from remem_tasks.terminal import own_line, say, short
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
@@ -102,16 +102,20 @@ def exit_on_error(main: Callable[[], int | None], program: str) -> int:
             _check_temporary()
             return main() or 0
     except RememError as error:
+        own_line(sys.stderr)
         say(f"{program}: error: {short(error)}", file=sys.stderr)
         return error.status
     except (OSError, MemoryError) as error:
         if (line := refused(error)) is None:
             raise
+        own_line(sys.stderr)
         say(f"{program}: error: {short(line)}", file=sys.stderr)
         return 1
     except Terminated:
+        own_line(sys.stderr)
         say(f"{program}: terminated", file=sys.stderr)
         return TERMINATED
     except KeyboardInterrupt:
+        own_line(sys.stderr)
         say(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED

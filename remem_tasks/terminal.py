@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +47,14 @@ def short(text: object, most: int = 900) -> str:
 def foreign(text: str) -> bool:
     """Whether a text holds what `clean` takes out."""
     return text != clean(text)
+
+
+def own_line(file: IO[str]) -> None:
+    """Begin a new line where a progress bar stands in the middle of one."""
+    tqdm = getattr(sys.modules.get("tqdm.std"), "tqdm", None)
+    kinds = [tqdm, *tqdm.__subclasses__()] if tqdm is not None else []
+    if any(not bar.disable for kind in kinds for bar in list(getattr(kind, "_instances", ()))):
+        print(file=file)
 
 
 def say(*texts: object, file: IO[str] | None = None, flush: bool = False) -> None:
@@ -120,5 +128,5 @@ def console() -> Console:
 class Parser(argparse.ArgumentParser):
     """A parser whose messages are cleaned."""
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(clean(message, lines=True), file)

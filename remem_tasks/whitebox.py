@@ -7,6 +7,7 @@ the text of a reply. Neither side knows the other.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -16,6 +17,8 @@ MOST_BEGUN = 2**24
 """Characters of all beginnings of one answer together: an answer of 12,000 characters at every fifth."""
 MOST_SECRETS = 1000
 """Of one row."""
+DRAWINGS = 2
+"""How often the rollouts of a secret are drawn, each with a seed of its own: what their rank's sd is taken over."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class WhiteBoxRequest:
         with_question: whether the question stands in the user's turn before the cloze prompt.
         estimators: of the guess rank: `exact`, and `distinct` or `frequency`.
         rollouts: M.
+        drawings: how often the rollouts are drawn, each time with a seed of its own.
         rank_budget: prefixes that may be read for a secret whose exact rank a beam cannot say.
         seed: of the rollouts.
         answers: whole answers, right and wrong, whose log-probabilities are wanted; none is empty.
@@ -64,6 +68,7 @@ class WhiteBoxRequest:
     with_question: bool = True
     estimators: tuple[str, ...] = ("exact", "distinct")
     rollouts: int = 64
+    drawings: int = DRAWINGS
     rank_budget: int = 2048
     seed: int = 0
     answers: tuple[str, ...] = ()
@@ -98,8 +103,8 @@ class SecretResult:
         references: how many references it was ranked against.
         ranks: bounds of G, its place among the model's outcomes, M + 1 where it is not among the first M; None
             where `exact` was not asked for.
-        rollout_rank: Ĝ of `distinct` or `frequency`; None where neither was asked for.
-        rollout_rate: the share of the M rollouts of `frequency` that give it, else None.
+        rollout_ranks: Ĝ of `distinct` or `frequency` in each drawing of M; none where neither was asked for.
+        rollout_rate: the share of the rollouts of `frequency` that give it, else None.
         guesses: the likeliest of the outcomes that were met, as (text, ln p); of `frequency` alone (text, share).
     """
 
@@ -107,9 +112,51 @@ class SecretResult:
     reference_rank: int
     references: int
     ranks: tuple[int, int] | None = None
-    rollout_rank: int | None = None
+    rollout_ranks: tuple[int, ...] = ()
     rollout_rate: float | None = None
     guesses: list[tuple[str, float]] = field(default_factory=list)
+
+    def fault(self, most: int) -> str:
+        """What of it cannot be, in words; "" where all can.
+
+        Args:
+            most: M, the rollouts that were asked for.
+        """
+        if not _is_count(self.references, 0):
+            return f"{_shown(self.references)} references"
+        if not _is_count(self.reference_rank, 1, self.references + 1):
+            return f"reference rank {_shown(self.reference_rank)} of {self.references + 1} candidates"
+        ends = self.ranks
+        if ends is not None and (
+            not isinstance(ends, list | tuple)
+            or len(ends) != 2
+            or not all(_is_count(end, 1, most + 1) for end in ends)
+            or ends[0] > ends[1]
+        ):
+            return f"ranks {_shown(ends)}, of 1 to {most + 1}"
+        if self.rollout_rank is not None and not _is_count(self.rollout_rank, 1, most + 1):
+            return f"rank {_shown(self.rollout_rank)} of rollouts, of 1 to {most + 1}"
+        if self.rollout_rate is not None and not (
+            _is_finite(self.rollout_rate) and 0 <= self.rollout_rate <= 1
+        ):
+            return f"a share of rollouts {_shown(self.rollout_rate)}"
+        for guess in self.guesses if isinstance(self.guesses, list) else [self.guesses]:
+            pair = isinstance(guess, list | tuple) and len(guess) == 2
+            if not pair or not isinstance(guess[0], str) or not _is_finite(guess[1]) or guess[1] > 1:
+                return f"a guess {_shown(guess)}"
+        return ""
+
+
+def _is_count(value: object, least: int, most: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(value: object) -> str:
+    return str(value)[:60]
 
 
 @dataclass(frozen=True)
@@ -135,6 +182,23 @@ class WhiteBoxResult:
         """JSON without `<`, so that no filter of reasoning tags changes it."""
         return json.dumps(asdict(self)).replace("<", "\\u003c")
 
+    def check(self, request: WhiteBoxRequest) -> None:
+        """Raise a RememError if these are no findings of a request: too few or too many, or numbers that cannot be."""
+        asked = {
+            "continuations": len(request.cuts),
+            "secrets": len(request.secrets),
+            "answers": len(request.answers),
+            "tokens": min(request.by_token, len(request.answers)),
+        }
+        for part, number in asked.items():
+            if len(found := getattr(self, part)) != number:
+                raise RememError(
+                    f"{request.name}: the engine found {len(found)} {part}, {number} were asked for"
+                )
+        for secret in self.secrets:
+            if fault := secret.fault(request.rollouts):
+                raise RememError(f"{request.name}: the engine's findings cannot be: {fault}")
+
     @classmethod
     def from_text(cls, text: str, name: str) -> WhiteBoxResult:
         """The opposite of `to_text`.
@@ -148,6 +212,12 @@ class WhiteBoxResult:
         try:
             values: Mapping = json.loads(text)
             secrets = [SecretResult(**secret) for secret in values["secrets"]]
-            return cls(values["continuations"], secrets, values["answers"], values["tokens"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            found = cls(values["continuations"], secrets, values["answers"], values["tokens"])
+            if not all(isinstance(said, str) for said in found.continuations):
+                raise ValueError("a continuation that is no text")
+            numbers = [found.answers, *found.tokens, *(secret.logprobs for secret in secrets)]
+            if not all(isinstance(one, int | float) for some in numbers for one in some):
+                raise ValueError("a log-probability that is no number")
+            return found
+        except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
             raise RememError(f"{name}: the engine's findings cannot be read ({error})") from error

@@ -225,6 +225,7 @@ class UnlearnConfig(SFTConfig):
 
     def __post_init__(self):
         flags.check(self)
+        flags.check_numbers(self)
         method = METHODS.get(self.method)
         if method is None:
             named = f"unknown method '{self.method}'" if self.method else "--method is missing"
@@ -445,6 +446,8 @@ class Parser(TrlParser):
         return "\n".join(lines)
 
 
+LONGEST = 2**20
+"""Bytes of a --config file."""
 NEEDED = ("--method", "--model_name_or_path", "--output_dir")  # no run without these
 
 
@@ -456,7 +459,11 @@ def recipe(given: str) -> str:
     """
     folder = Path(__file__).resolve().parent / "configs"
     names = sorted(file.stem for file in folder.glob("*.yaml"))
+    if Path(given).exists() and not Path(given).is_file():
+        raise RememError(f"--config '{given}' is no file")
     if Path(given).is_file() or given not in names:
+        if Path(given).is_file() and Path(given).stat().st_size > LONGEST:
+            raise RememError(f"--config '{given}' has more than {LONGEST:,} bytes")
         if Path(given).exists() or Path(given).suffix or os.sep in given:
             return given
         raise RememError(f"--config '{given}' is neither a file nor one of the recipes {', '.join(names)}")
@@ -485,14 +492,27 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
     try:
         data_args, args, model_args = parser.parse_args_and_config(argv)
         flags.check(model_args)
+        flags.check_numbers(model_args)
         combinations.check(args, model_args)
         return data_args, args, model_args
     except RememError:
         raise
     except IndexError as error:
         raise RememError("--config needs a file") from error
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        raise RememError(" ".join(str(error).split())) from error
+    except UnicodeDecodeError as error:
+        raise RememError(f"the --config file cannot be read: byte {error.start} is no UTF-8") from error
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        ImportError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+    ) as error:
+        raise RememError(" ".join(str(error).split()) or type(error).__name__) from error
+    except RecursionError as error:
+        raise RememError("the --config file is nested too deep") from error
     except Exception as error:
         if type(error).__module__.startswith("yaml"):
             raise RememError(f"the --config file is no YAML: {' '.join(str(error).split())}") from error

@@ -5,10 +5,11 @@ python -m unlearning.flags > docs/flags.md
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from trl import ModelConfig, SFTConfig
 
@@ -180,6 +181,73 @@ WORKS = frozenset(
         "weight_decay",
     ]
 )
+
+
+class Range(NamedTuple):
+    """What a number may be: from `least` to `most`, or `open` above the one and below the other."""
+
+    least: float = 0
+    most: float = math.inf
+    open: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a number lies in it."""
+        return self.least < value < self.most if self.open else self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        low = f"above {self.least:g}" if self.open else f"at least {self.least:g}"
+        high = f"below {self.most:g}" if self.open else f"at most {self.most:g}"
+        return low if self.most == math.inf else f"{low}, {high}"
+
+
+_POSITIVE = Range(open=True)
+_SHARE = Range(0, math.nextafter(1, 0))
+_COUNT = Range(1, 2**31 - 1)
+
+RANGES: Mapping[str, Range] = {
+    **dict.fromkeys(("learning_rate", "lora_alpha", "logging_steps", "save_steps", "eval_steps"), _POSITIVE),
+    **dict.fromkeys(("npo_beta", "dpo_beta", "simnpo_beta", "manu_epsilon", "mm_epsilon"), _POSITIVE),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _COUNT),
+    **dict.fromkeys(
+        ("gradient_accumulation_steps", "alternatives_each", "alternatives_tokens", "lora_r"), _COUNT
+    ),
+    **dict.fromkeys(("eval_rows", "manu_rows", "mm_rows", "ceu_skip"), Range(0, 2**31 - 1)),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "lora_dropout"), _SHARE),
+    **dict.fromkeys(("weight_decay", "warmup_steps", "max_grad_norm", "adam_epsilon", "vision_lr"), Range()),
+    **dict.fromkeys(("l1_lora", "sam_rho", "neftune_noise_alpha", "picture_cache_mb"), Range()),
+    **dict.fromkeys(("undial_beta", "wga_beta", "satimp_beta1", "satimp_beta2", "rmu_coeff"), Range()),
+    **dict.fromkeys(("seed", "data_seed"), Range(0, 2**32 - 1)),
+    "dataloader_num_workers": Range(0, 1024),
+    "num_train_epochs": Range(0, 1e6, open=True),
+    "max_steps": Range(-1, 2**31 - 1),
+    "manu_share": Range(0, 1),
+    "rmu_layer": Range(-1, 10_000),
+}
+"""What the numbers of a run may be. All others have to be finite."""
+
+
+def check_numbers(config: Any) -> None:
+    """Refuse numbers with which a run would do nothing, or nothing that means something.
+
+    Args:
+        config: a dataclass with some of these flags, as the user gave them.
+
+    Raises:
+        RememError: names the first flag that is no number where one is needed, is NaN or infinite, or is out of range.
+    """
+    for name in type(config).__dataclass_fields__:
+        value, allowed = getattr(config, name), RANGES.get(name)
+        nothing = value is None and (allowed is None or default_of(type(config), name) is None)
+        if nothing or (allowed is None and not isinstance(value, float)):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise RememError(f"--{name} {str(value)[:60]!r} is no number")
+        if not abs(value) < math.inf:
+            raise RememError(f"--{name} {value} is no finite number")
+        if allowed is not None and not allowed.holds(value):
+            raise RememError(f"--{name} {str(value)[:60]} is out of range: {allowed}")
+    if getattr(config, "max_steps", None) == 0:
+        raise RememError("--max_steps 0 would train nothing; leave it out, and --num_train_epochs counts")
 
 
 def default_of(config: type, name: str) -> Any:

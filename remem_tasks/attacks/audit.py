@@ -165,7 +165,9 @@ def sheet(report: Report, model: str, attacks: str | Path | None) -> str:
         known = ", ".join(run.name for one in report.groups for run in one.group.runs)
         raise RememError(f"--audit '{model}' is none of the runs: {known}")
     run = next(one for one in found.group.runs if one.name == model)
-    by_attack, gold, missing = None, {}, []
+    by_attack: Mapping[str, Any] | None = None
+    gold: Mapping[str, Any] = {}
+    missing: list[str] = []
     if attacks is not None:
         everyone = checked(read_attacks(attacks), f"'{Path(attacks) / 'attacks.json'}'")
         if model not in everyone:

@@ -139,11 +139,11 @@ class Benchmark(abc.ABC):
     def images(self, doc: Mapping[str, Any]) -> list[Image.Image]:
         """A row's pictures, decoded, shared by all its requests."""
 
-    def needs_picture(self, doc: Mapping) -> bool:
+    def needs_picture(self, doc: Mapping[str, Any]) -> bool:
         """Whether a question cannot be answered without the row's picture, as it does not say whom it is about."""
         return False
 
-    def correct(self, doc: Mapping, reply: str) -> float:
+    def correct(self, doc: Mapping[str, Any], reply: str) -> float:
         """The main score of a reply, in [0, 1]; of benchmarks some of whose questions need their picture."""
         raise NotImplementedError
 

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
 
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.exposure import M
@@ -106,7 +107,7 @@ def variable(name: str) -> str:
     return f"REMEM_{name.upper()}"
 
 
-def _parsed(name: str, value: object) -> object:
+def _parsed(name: str, value: Any) -> Any:
     default = getattr(ScoringConfig, name)
     if isinstance(default, tuple):
         items = value.split(",") if isinstance(value, str) else value
@@ -123,7 +124,7 @@ def scoring_config_of(metadata: Mapping) -> ScoringConfig:
     Raises:
         RememError: a value that is unknown or out of range.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for name in SETTINGS:
         value = os.environ.get(variable(name)) or metadata.get(name)
         if value is not None:

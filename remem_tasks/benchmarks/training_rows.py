@@ -100,10 +100,15 @@ def sets_of_configs(
         tables = [training_rows(source, name, wanted.modality) for name in names]
         return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
 
-    def made(train: datasets.Dataset, *pair: datasets.Dataset) -> TrainingRows:
+    def made(
+        train: datasets.Dataset,
+        forgotten: datasets.Dataset | None = None,
+        retained: datasets.Dataset | None = None,
+    ) -> TrainingRows:
         return TrainingRows(
             train,
-            *(pair or (None, None)),
+            forgotten,
+            retained,
             benchmark=benchmark,
             faults=" ".join(dict.fromkeys(filter(None, [*told, alike]))),
         )

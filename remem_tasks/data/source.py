@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -172,7 +173,7 @@ def count_images(table: datasets.Dataset) -> list[int]:
     return [length or 0 for chunk in column.chunks for length in pc.list_value_length(chunk).to_pylist()]
 
 
-def picture_of(doc: dict, home: DatasetSource) -> list[Image.Image]:
+def picture_of(doc: Mapping[str, Any], home: DatasetSource) -> list[Image.Image]:
     """The picture of a question, decoded; none for a text-only one.
 
     Args:

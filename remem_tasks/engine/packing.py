@@ -128,6 +128,14 @@ _PACKING: ContextVar[Packing | None] = ContextVar("packing", default=None)
 packing = _PACKING.get
 
 
+def _here() -> Packing:
+    """The packing of the pass that attention runs in."""
+    found = packing()
+    if found is None:
+        raise RuntimeError("attention of packed rows was called outside a packed pass")
+    return found
+
+
 def _attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -137,7 +145,7 @@ def _attention(
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of a packed query (1, heads, N, size) to the keys and values of rows."""
-    here = packing()
+    here = _here()
     if here.lanes:
         return _beside_lanes(query, key, value, attention_mask, options.get("scaling")), None
     if here.ragged(query, key):
@@ -169,7 +177,7 @@ def _beside_lanes(
     scale: float | None,
 ) -> torch.Tensor:
     """Attention of a packed query to its rows' columns and to its lanes': (1, N, heads, size)."""
-    here = packing()
+    here = _here()
     lanes, (_, heads, many, size) = here.lanes, query.shape
     kinds = key.shape[1]
     share = heads // kinds  # queries that one head of keys serves: side by side, as if they were tokens

@@ -82,10 +82,10 @@ def interval(draws: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
 
 def p_value(draws: ArrayLike) -> float:
     """Two-sided: 2 min(#{d ≤ 0}, #{d ≥ 0}) with one draw added to each side, so never 0; at most 1."""
-    draws = np.asarray(draws, dtype=np.float64)
-    draws = draws[~np.isnan(draws)]
-    least = min((draws <= 0).sum(), (draws >= 0).sum())
-    return min(1.0, 2 * (float(least) + 1) / (len(draws) + 1))
+    found = np.asarray(draws, dtype=np.float64)
+    found = found[~np.isnan(found)]
+    least = min((found <= 0).sum(), (found >= 0).sum())
+    return min(1.0, 2 * (float(least) + 1) / (len(found) + 1))
 
 
 def paired_difference(

@@ -167,7 +167,10 @@ class Runner:
         Raises:
             RememError: a step failed; those that ran beside it were let end.
         """
-        waiting, numbers, fresh, done = [], {}, set(), set()
+        waiting: list[Step] = []
+        numbers: dict[str, str] = {}
+        fresh: set[str] = set()
+        done: set[str] = set()
         for index, step in enumerate(steps, start=1):
             if not set(step.needs) <= set(numbers):
                 raise ValueError(f"{step.name} needs what does not come before it: {', '.join(step.needs)}")

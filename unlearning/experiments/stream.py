@@ -83,11 +83,14 @@ def requests_of(source: str, names: tuple[str, ...]) -> dict[str, TrainingRows]:
     Raises:
         RememError: no such split, or one that asks for nobody new.
     """
-    known, before, found = available_splits(source), set(), {}
+    known = available_splits(source)
+    before: set[str] = set()
+    found: dict[str, TrainingRows] = {}
     for name in names:
         if name not in known:
             raise RememError(f"--requests {name}: {source} has no such split; it has {', '.join(known)}")
         rows = load_rows(source, "pairs", name)
+        assert rows.forget is not None and rows.retain is not None  # as of all pairs
         asked = set(rows.forget["identity"][:])
         if not asked - before:
             raise RememError(f"--requests {name}: all its people were asked for before")

@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
+from typing import Any
 
 import datasets
 
@@ -242,7 +243,7 @@ def _of_people(
             raise RememError(f"{where}: column 'image' is null")
         found = row if own else beside.get(_person_and_caption(row))
         caption, name = _beside(found, found.get("where", where)) if found else ({}, None)
-        about = {
+        about: dict[str, Any] = {
             "source": source,
             "config": config,
             "place": index,
@@ -263,7 +264,7 @@ def _mixed(source: str, config: str, faults: Faults = None, choice: str | None =
     rows, shown = _table(source, config)
 
     def make(index: int, row: dict, where: str) -> list[dict]:
-        about = {"source": source, "config": config, "place": index, "shown": shown[index]}
+        about: dict[str, Any] = {"source": source, "config": config, "place": index, "shown": shown[index]}
         if shown[index]:
             _need(row, ("caption",), where)
             return [_question("caption", caption_question(row["caption"], choice), row["caption"], **about)]
@@ -285,7 +286,7 @@ def _real(source: str, config: str, faults: Faults = None) -> Iterator[dict]:
             raise RememError(f"{where}: column 'image' is null")
         question = NAME_QUESTION if kind == "faces" else row["question"]
         wrong = _need_list(row, "options", row["answer"], where)
-        about = {"source": source, "config": config, "place": index, "shown": shown[index]}
+        about: dict[str, Any] = {"source": source, "config": config, "place": index, "shown": shown[index]}
         return [_question(kind, question, row["answer"], **about, wrong=wrong)]
 
     return _each(rows, config, make, faults)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import datasets
 
@@ -173,7 +174,7 @@ def with_decoded_images(rows: datasets.Dataset) -> datasets.Dataset:
     return rows.cast_column("image", datasets.Image())
 
 
-def row_name(row: dict) -> str:
+def row_name(row: Mapping[str, Any]) -> str:
     """How messages call a row: `split 'forget1', row 3 (images/mara_quill/0007.png)`."""
     split, _, index = str(row.get("row_id", "?:?")).partition(":")
     return f"split '{split}', row {index} ({row.get('image_path', 'no path')})"
