@@ -109,6 +109,10 @@ class UnlearnConfig(SFTConfig):
             "leaves retain rows out. Default: the method's, else nll."
         },
     )
+    retain_per_forget: int = field(
+        default=1,
+        metadata={"help": "Retain rows beside each forget row; a mean over their tokens all the same."},
+    )
     l1_lora: float = field(
         default=0.0, metadata={"help": "With --use_peft: weight λ of Σ|θ| over the LoRA matrices (CLEAR)."}
     )
@@ -235,6 +239,12 @@ class UnlearnConfig(SFTConfig):
                 setattr(self, name, value)
         if self.retain_loss == "none":
             self.retain_loss, self.alpha = "nll", 0.0
+        if self.retain_per_forget < 1:
+            raise RememError(f"--retain_per_forget {self.retain_per_forget}: at least 1")
+        if self.retain_per_forget > 1 and (not method.trains or not method.weighs_retain(self.alpha)):
+            raise RememError(
+                f"--retain_per_forget: {method.name} has no retain rows beside its forget rows; leave it out"
+            )
         if self.retain_loss not in RETAIN_LOSSES:
             raise RememError(
                 f"unknown retain loss '{self.retain_loss}'; choose from {', '.join([*RETAIN_LOSSES, 'none'])}"
@@ -395,6 +405,7 @@ class Parser(TrlParser):
             "gamma",
             "alpha",
             "retain_loss",
+            "retain_per_forget",
             "l1_lora",
             "wrap",
             "sam_rho",

@@ -216,8 +216,13 @@ class UnlearnTrainer(SFTTrainer):
     @classmethod
     def references(cls, args) -> set[str]:
         """What a run needs of the model before unlearning: `nll`, `logits`, `hidden`."""
-        retains = Role.RETAIN in cls.roles and args.alpha != 0
+        retains = cls.weighs_retain(args.alpha)
         return {cls.reference, RETAIN_LOSSES[args.retain_loss][1] if retains else None} - {None}
+
+    @classmethod
+    def weighs_retain(cls, alpha: float) -> bool:
+        """Whether retain rows stand beside the forget rows at this α."""
+        return Role.RETAIN in cls.roles and cls.rows_from == "pairs" and alpha != 0
 
     @classmethod
     def needs_model(cls, args) -> bool:
@@ -301,7 +306,13 @@ class UnlearnTrainer(SFTTrainer):
         if rows.forget is None:
             return Examples(rows.train, self.roles[0], self.encoder)
         roles = [role for role in self.roles if role != Role.RETAIN or self.args.alpha != 0]
-        return Pairs(rows.forget, rows.retain, roles, self.encoder)
+        return Pairs(
+            rows.forget, rows.retain, roles, self.encoder, self.args.retain_per_forget, self.turns(roles)
+        )
+
+    def turns(self, roles: Sequence[Role]) -> Sequence[Sequence[Role]]:
+        """The roles of the examples of one epoch and the next, in turn."""
+        return (roles,)
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset if train_dataset is not None else self.train_dataset

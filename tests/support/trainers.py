@@ -20,7 +20,7 @@ from unlearning.methods import METHODS
 from unlearning.run import build_trainer, load_models, loader
 
 # Of the methods that look at rows before the first step: a few of them.
-FEW = ("--mm_rows", "2", "--manu_rows", "2")
+FEW = ("--mm_rows", "2", "--manu_rows", "2", "--kvw_rows", "2", "--lunar_rows", "2")
 
 # Reading a data set is two thirds of making a trainer. Nobody changes its tables, or its files within a session.
 tables = cache(load_rows)

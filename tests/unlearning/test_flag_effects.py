@@ -145,10 +145,15 @@ def another(option):
 OWN = [(name, flag) for name in NAMES for flag in METHODS[name].options]
 # Values at which a flag has an effect within two steps of few rows, on a model that knows nobody (p is near 0).
 VALUES = {
+    "kvw_first": 1, "kvw_last": 0, "kvw_rows": 1, "lunar_layer": 0, "lunar_rows": 1,
     "pdu_eps": 6.5, "scrub_alternate": True, "mm_epsilon": 1.0, "manu_share": 0.5, "mm_rows": 1, "manu_rows": 1, "manu_epsilon": 1e3,
     "satimp_beta1": 0.5, "satimp_beta2": 300.0, "simnpo_beta": 0.4,
 }  # fmt: skip
-BESIDE = {"satimp": ("--satimp_beta1", "0.1"), "simnpo": ("--simnpo_beta", "0.2")}
+BESIDE = {
+    "kvw": ("--kvw_first", "0"),
+    "satimp": ("--satimp_beta1", "0.1"),
+    "simnpo": ("--simnpo_beta", "0.2"),
+}
 
 
 @pytest.mark.parametrize(("method", "flag"), OWN, ids=["-".join(one) for one in OWN])
