@@ -275,6 +275,8 @@ def _check_base(model, name: str) -> None:
     made_on = identity.get("weights") if isinstance(identity, dict) else None
     given = arguments.get("model") if isinstance(arguments, dict) else None
     cast = given.get("dtype") if isinstance(given, dict) else None
+    if isinstance(given, dict) and given.get("load_in_4bit"):
+        cast = "4 bits"
     whole = getattr(model, "dtype", None) == torch.float32 and cast in (None, "auto", "float32")
     if made_on and whole and (found := digest(model)) != made_on:
         raise RememError(

@@ -17,6 +17,8 @@ MOST_BEGUN = 2**24
 """Characters of all beginnings of one answer together: an answer of 12,000 characters at every fifth."""
 MOST_SECRETS = 1000
 """Of one row."""
+DRAWINGS = 2
+"""How often the rollouts of a secret are drawn, each with a seed of its own: what their rank's sd is taken over."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class WhiteBoxRequest:
         with_question: whether the question stands in the user's turn before the cloze prompt.
         estimators: of the guess rank: `exact`, and `distinct` or `frequency`.
         rollouts: M.
+        drawings: how often the rollouts are drawn, each time with a seed of its own.
         rank_budget: prefixes that may be read for a secret whose exact rank a beam cannot say.
         seed: of the rollouts.
         answers: whole answers, right and wrong, whose log-probabilities are wanted; none is empty.
@@ -65,6 +68,7 @@ class WhiteBoxRequest:
     with_question: bool = True
     estimators: tuple[str, ...] = ("exact", "distinct")
     rollouts: int = 64
+    drawings: int = DRAWINGS
     rank_budget: int = 2048
     seed: int = 0
     answers: tuple[str, ...] = ()
@@ -99,8 +103,8 @@ class SecretResult:
         references: how many references it was ranked against.
         ranks: bounds of G, its place among the model's outcomes, M + 1 where it is not among the first M; None
             where `exact` was not asked for.
-        rollout_rank: Ĝ of `distinct` or `frequency`; None where neither was asked for.
-        rollout_rate: the share of the M rollouts of `frequency` that give it, else None.
+        rollout_ranks: Ĝ of `distinct` or `frequency` in each drawing of M; none where neither was asked for.
+        rollout_rate: the share of the rollouts of `frequency` that give it, else None.
         guesses: the likeliest of the outcomes that were met, as (text, ln p); of `frequency` alone (text, share).
     """
 
@@ -108,7 +112,7 @@ class SecretResult:
     reference_rank: int
     references: int
     ranks: tuple[int, int] | None = None
-    rollout_rank: int | None = None
+    rollout_ranks: tuple[int, ...] = ()
     rollout_rate: float | None = None
     guesses: list[tuple[str, float]] = field(default_factory=list)
 

@@ -19,7 +19,7 @@ from trl import ModelConfig, SFTConfig, TrlParser
 from remem_tasks.benchmarks.remem.data import ENV, HUB_ID
 from remem_tasks.data.faults import ALLOW, REFUSE
 from remem_tasks.errors import RememError
-from unlearning import flags
+from unlearning import combinations, flags
 from unlearning.data import MODALITIES
 from unlearning.evaluation import StopRule
 from unlearning.mechanisms.gradients import NAMES as WRAPS
@@ -227,6 +227,9 @@ class UnlearnConfig(SFTConfig):
             named = f"unknown method '{self.method}'" if self.method else "--method is missing"
             raise RememError(f"{named}; choose from {', '.join(NAMES)}")
         self.method = method.name
+        combinations.check_weights(self, method)
+        combinations.check_options(self, METHODS)
+        self.check_best()
         for name, value in {**SHARED, **method.defaults}.items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
@@ -259,6 +262,8 @@ class UnlearnConfig(SFTConfig):
             raise RememError("--stop_on forget_em needs --eval_em true")
         on_accelerator = torch.accelerator.is_available() and not self.use_cpu
         self.use_cpu = not on_accelerator
+        if self.fp16 and not on_accelerator:
+            raise RememError("--fp16 has no effect on a CPU: use --bf16 true, or leave it out")
         if self.bf16 is None:
             self.bf16 = (
                 on_accelerator
@@ -273,6 +278,35 @@ class UnlearnConfig(SFTConfig):
             self.activation_checkpointing_kwargs = {"use_reentrant": False}
         self.remove_unused_columns = False
         super().__post_init__()
+
+    def check_best(self) -> None:
+        """Whether what chooses the best checkpoint is a figure that is measured.
+
+        Raises:
+            RememError: names those that are, or what would make the flag have an effect.
+        """
+        by_plateau = (
+            str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type)) == "reduce_lr_on_plateau"
+        )
+        best = self.load_best_model_at_end or by_plateau or self.save_strategy == "best"
+        for name in ("metric_for_best_model", "greater_is_better"):
+            if getattr(self, name) is not None and not best:
+                raise RememError(f"--{name} is for --load_best_model_at_end true; leave it out")
+        if not best:
+            return
+        sets = ("forget", "retain") if METHODS[self.method].rows_from == "pairs" else ("train",)
+        known = [
+            f"{rows}_{figure}"
+            for rows in sets
+            for figure in ("nll", "loss", *(["em"] if self.eval_em else []))
+        ]
+        if str(self.metric_for_best_model).removeprefix("eval_") not in known:
+            raise RememError(
+                f"--metric_for_best_model {self.metric_for_best_model}: what chooses a checkpoint or a learning rate is one of "
+                f"{', '.join(known)}"
+            )
+        if self.greater_is_better is None:
+            self.greater_is_better = str(self.metric_for_best_model).endswith("_em")
 
     @property
     def stop_rules(self) -> list[StopRule]:
@@ -448,6 +482,7 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
         data_args, args, model_args = parser.parse_args_and_config(argv)
         flags.check(model_args)
         flags.check_numbers(model_args)
+        combinations.check(args, model_args)
         return data_args, args, model_args
     except RememError:
         raise

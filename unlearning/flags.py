@@ -22,7 +22,7 @@ _OWN_DATA = (
 _OWN_EVAL = "evaluations measure NLL and exact match by themselves (see --eval_rows, --eval_em)"
 _PAIRS = "rows are drawn in pairs, every forget row once an epoch"
 _HOOKS = "a forward takes hooks (head, layers), which a compiled or patched model passes over"
-_QUANTISED = "a quantised base is not supported: use LoRA on a base in bfloat16 (--use_peft --dtype bfloat16)"
+_QUANTISED = "of bases in fewer bits, those in 4 are supported (QLoRA: --use_peft --load_in_4bit true)"
 
 # Why a flag may have no other value than its default.
 REFUSED: Mapping[str, str] = {
@@ -55,11 +55,13 @@ REFUSED: Mapping[str, str] = {
     "auto_find_batch_size": "what a step is made of would depend on the memory that was free",
     "parallelism_config": "tensor and context parallel training are not supported (FSDP and DeepSpeed are accelerate's)",
     "logging_nan_inf_filter": "a loss that is not finite ends the run",
-    **dict.fromkeys(
-        ("load_in_8bit", "load_in_4bit", "bnb_4bit_quant_type", "use_bnb_nested_quant"), _QUANTISED
-    ),
-    "bnb_4bit_quant_storage": _QUANTISED,
+    **dict.fromkeys(("load_in_8bit", "bnb_4bit_quant_storage"), _QUANTISED),
     "lora_task_type": "the model is one that generates",
+    "lora_target_parameters": "an adapter is put on modules (--lora_target_modules)",
+    **dict.fromkeys(
+        ("fsdp", "fsdp_config", "deepspeed"),
+        "how weights are spread is said at the launch (remem train --accelerate fsdp2, or accelerate launch --config_file)",
+    ),
 }
 
 # Values beside the default that say what happens anyway.
@@ -137,24 +139,22 @@ WORKS = frozenset(
         "adam_epsilon",
         "attn_implementation",
         "bf16",
+        "bnb_4bit_quant_type",
         "data_seed",
         "dataloader_drop_last",
-        "deepspeed",
         "dtype",
         "fp16",
-        "fsdp",
-        "fsdp_config",
         "gradient_accumulation_steps",
         "greater_is_better",
         "ignore_data_skip",
         "learning_rate",
+        "load_in_4bit",
         "load_best_model_at_end",
         "lora_alpha",
         "lora_dropout",
         "lora_modules_to_save",
         "lora_r",
         "lora_target_modules",
-        "lora_target_parameters",
         "lr_scheduler_kwargs",
         "lr_scheduler_type",
         "max_grad_norm",
@@ -173,6 +173,7 @@ WORKS = frozenset(
         "seed",
         "tf32",
         "trust_remote_code",
+        "use_bnb_nested_quant",
         "use_dora",
         "use_peft",
         "use_rslora",
@@ -279,7 +280,15 @@ def page() -> str:
         "",
         "Made by `python -m unlearning.flags > docs/flags.md`; a test compares this page with the flags that the installed",
         "releases have. `unlearning/train.py` takes all flags of `SFTConfig` (with `TrainingArguments`) and `ModelConfig`;",
-        "its own are in `--help`.",
+        "its own are in `--help`. That what is said to work changes what is learned, and that what does not concern the result",
+        "changes nothing, is tried flag by flag in `tests/unlearning/test_flag_effects.py`.",
+        "",
+        "A flag is refused too where others leave it without effect, in one line that names the one that would give it some: a",
+        "flag of LoRA without `--use_peft`, of 4 bits without `--load_in_4bit`, of another method than the run's; `--alpha`,",
+        "`--gamma` and `--retain_loss` where the method has no such term or α is 0; `--warmup_steps` at a constant learning rate;",
+        "`--adam_*` and `--optim_args` with an optimizer that does not read them; `--metric_for_best_model` where nothing is chosen",
+        "by it, or of a figure that is not measured; `--fp16` on a CPU. Optimizers that update within the backward pass (lomo,",
+        "layerwise) or evaluate other weights than they train (schedule_free) are refused, as is `dispatch_batches`.",
         "",
         "| flag | |",
         "|---|---|",

@@ -29,7 +29,7 @@ from remem_tasks.checkpoint_files import check_files, tensors_of
 from remem_tasks.errors import RememError, Terminated
 from remem_tasks.files import lock, write_whole
 from remem_tasks.run_record import GONE, RECORD, read_record, unfinished
-from unlearning import flags, sharding
+from unlearning import flags, qlora, sharding
 from unlearning import preflight as gate
 from unlearning import weights as checkpoint
 from unlearning.card import card
@@ -146,6 +146,9 @@ def lora_config(model_args: ModelConfig) -> PeftConfig | None:
             "leave --use_peft out to train the whole model"
         )
     targets = model_args.lora_target_modules or LANGUAGE_MODEL_TARGETS
+    if isinstance(targets, str) and targets.isidentifier():
+        # A lone name comes as a string, which PEFT would take for an expression on whole names.
+        targets = [targets]
     if any(str(name).endswith("lm_head") for name in ([targets] if isinstance(targets, str) else targets)):
         raise RememError(
             "lm_head cannot be a LoRA target: log-probabilities are computed from its weight directly"
@@ -252,6 +255,32 @@ class Models:
     peft_config: PeftConfig | None
     reference: PreTrainedModel | None
     load: Callable[[], PreTrainedModel]
+
+
+def loader(base: str, args: UnlearnConfig, model_args: ModelConfig) -> Callable[[], PreTrainedModel]:
+    """What gives a fresh copy of the starting model, as the flags have it.
+
+    Args:
+        base: folder or Hub id.
+
+    Raises:
+        RememError: it is to be in 4 bits, and cannot.
+    """
+    options = {
+        "revision": model_args.model_revision,
+        "trust_remote_code": args.trust_remote_code,
+        "dtype": model_args.dtype or "float32",
+        "attn_implementation": model_args.attn_implementation,
+        **(args.model_init_kwargs or {}),
+        **qlora.loading(model_args),
+    }
+
+    def load() -> PreTrainedModel:
+        model = qlora.unpacked(checkpoint.load_model(base, **options))
+        model.config.name_or_path = model.name_or_path = base
+        return model
+
+    return load
 
 
 def load_models(args: UnlearnConfig, model_args: ModelConfig, load: Callable[[], PreTrainedModel]) -> Models:
@@ -381,19 +410,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         asked = gate.ask(args.gate_results, base, data_args.forget, rows, args.no_gate)
     ends, context = limits_of(base, **remote)
     check_encoding(Encoder(processor, ends, cache_mb=0), rows.tables, context, rows.alternatives)
-    options = {
-        **remote,
-        "dtype": model_args.dtype or "float32",
-        "attn_implementation": model_args.attn_implementation,
-        **(args.model_init_kwargs or {}),
-    }
-
-    def load() -> PreTrainedModel:
-        model = checkpoint.load_model(base, **options)
-        model.config.name_or_path = model.name_or_path = base
-        return model
-
-    models = load_models(args, model_args, load)
+    models = load_models(args, model_args, loader(base, args, model_args))
     checkpoints.check_pair(models.trained, processor, base)
     identity = {
         "method": args.method,
@@ -452,6 +469,7 @@ def record_of(run: Prepared, trainer: UnlearnTrainer) -> dict[str, Any]:
             "all": sum(p.numel() for p in model.parameters()),
         },
         "adapter_parts": adapter_parts(model) if adapted else "",
+        "matrices_in_4_bits": len(qlora.linear_maps(model)),
         "processes": trainer.accelerator.num_processes,
         "device": str(args.device),
         "seed": args.seed,
@@ -525,6 +543,10 @@ def _run(prepared: Prepared) -> int:
     args.distributed_state.wait_for_everyone()
     trainer = build_trainer(args, prepared.rows, prepared.processor, prepared.models)
     trainer.identity = prepared.identity
+    if held := len(qlora.linear_maps(trainer.model)):
+        trainer.notes["base"] = (
+            f"{held} matrices in 4 bits; scores are of the adapter on the base as it is stored"
+        )
     record = record_of(prepared, trainer)
     tell, first = trainer.accelerator.print, trainer.is_world_process_zero()
     if prepared.resume and (told := check_settings(args.output_dir, record, args.resume_without_state)):

@@ -32,7 +32,7 @@ from remem_tasks.checkpoint_files import some
 from remem_tasks.errors import NonFiniteError, RememError
 from remem_tasks.files import write_whole
 from remem_tasks.reading import read_object
-from unlearning import evaluation, forward, losses, sharding
+from unlearning import evaluation, forward, losses, qlora, sharding
 from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
 from unlearning.forward import Answers, Batch, Forward
@@ -107,6 +107,8 @@ class UnlearnTrainer(SFTTrainer):
         reference: what the forget loss needs of the model before unlearning: `nll` (N of whole answers,
             computed once), `logits`, `hidden` (a frozen reference model runs beside), or None.
         logits: whether the forget loss needs the logits at the answer tokens.
+        trained_share: of the weights of a model of 7 billion, what full fine-tuning moves, for the table of memory.
+        own_bytes: what the method keeps per trained weight beside the optimizer, at most, for the same table.
         trains: False for a method that edits the weights once, in `finish`.
         adapters: False for a method that cannot run with `--use_peft`.
         whole: True for a method that reads or edits whole weights: neither FSDP nor DeepSpeed.
@@ -140,6 +142,8 @@ class UnlearnTrainer(SFTTrainer):
     roles: ClassVar[Sequence[Role]] = (Role.FORGET, Role.RETAIN)
     reference: ClassVar[str | None] = None
     logits: ClassVar[bool] = False
+    trained_share: ClassVar[float] = 1.0
+    own_bytes: ClassVar[int] = 0
     trains: ClassVar[bool] = True
     adapters: ClassVar[bool] = True
     whole: ClassVar[bool] = False
@@ -183,6 +187,8 @@ class UnlearnTrainer(SFTTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+        if getattr(self.model, "is_loaded_in_4bit", False):
+            qlora.adapter_in_single_precision(self.model)
         # TRL wants tables at construction; from here on the examples are ours.
         self.train_dataset = self.examples(rows)
         self.eval_dataset = {
@@ -249,6 +255,8 @@ class UnlearnTrainer(SFTTrainer):
         args = self.args
         if self.whole:
             raise RememError(f"{self.name} needs whole weights: neither FSDP nor DeepSpeed")
+        if getattr(self.model, "is_loaded_in_4bit", False):
+            raise RememError("--load_in_4bit: a base in 4 bits is not sharded")
         if any(rule.figure == "forget_em" for rule in args.stop_rules):
             raise RememError("--stop_on forget_em: a sharded model gives no replies; use forget_nll")
         if Role.ALT in self.roles and not alternatives.given(args.alternatives, self.rows):
@@ -509,7 +517,11 @@ class UnlearnTrainer(SFTTrainer):
         """As the base class; `--vision_lr` moves the vision tower into groups with that learning rate."""
         if self.optimizer is not None:
             return self.optimizer
-        optimizer = super().create_optimizer(model)
+        try:
+            optimizer = super().create_optimizer(model)
+        except (ImportError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+            name = getattr(self.args.optim, "value", self.args.optim)
+            raise RememError(f"--optim {name}: {checkpoints.reason(error)}") from error
         rate = self.args.vision_lr
         if rate is None:
             return optimizer

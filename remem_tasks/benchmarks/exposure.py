@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ SCORES = {
     "secret_bits": False,
 }
 RATES = ("rank_interval_rate", "infinite_bits_rate")
+SEED_SD = "rollout_sd"
 
 
 def options(scoring: ScoringConfig) -> dict[str, Any]:
@@ -75,14 +77,26 @@ def measured(scoring: ScoringConfig) -> list[str]:
     return [name for name in SCORES if name not in absent]
 
 
+def seed_sd(values: Sequence[Mapping[str, float]]) -> float:
+    """The standard deviation over seeds of a mean over rows, √(Σ s²)/n: each row has random numbers of its own.
+
+    Args:
+        values: a mapping a row, with its `sd` s.
+    """
+    return math.sqrt(math.fsum(value["sd"] ** 2 for value in values)) / len(values)
+
+
 def rate_metrics(benchmark: str, scoring: ScoringConfig) -> list[Metric]:
-    """The shares of rows whose rank is an interval, and of rows whose secret has infinitely many bits."""
+    """Shares of rows: whose rank is an interval, whose secret has infinitely many bits; the rollouts' sd over seeds."""
     interval, infinite = (Metric(f"{benchmark}_{name}") for name in RATES)
-    return [interval, infinite] if "exact" in scoring.estimator else [infinite]
+    found = [interval, infinite] if "exact" in scoring.estimator else [infinite]
+    if set(ROLLOUTS) & set(scoring.estimator):
+        found.append(Metric(f"{benchmark}_{SEED_SD}", None, seed_sd))
+    return found
 
 
-def scores(secrets: Sequence[SecretResult], scoring: ScoringConfig) -> dict[str, float]:
-    """SCORES of a row, each the mean over its secrets, and RATES; without those that it has not.
+def scores(secrets: Sequence[SecretResult], scoring: ScoringConfig) -> dict[str, Any]:
+    """SCORES of a row, each the mean over its secrets, RATES and SEED_SD; without those that it has not.
 
     A rank that is an interval counts with its upper end. Where a secret cannot be said the row has no
     `secret_bits`: they are infinite, which `infinite_bits_rate` counts.
@@ -93,7 +107,10 @@ def scores(secrets: Sequence[SecretResult], scoring: ScoringConfig) -> dict[str,
     values: dict[str, list[float | None]] = {
         "exposure": [exposure(one.ranks[1], m) if one.ranks else None for one in secrets],
         "rollout_exposure": [
-            None if one.rollout_rank is None else exposure(one.rollout_rank, m) for one in secrets
+            mean_over_phrases([exposure(rank, m) for rank in one.rollout_ranks])
+            if one.rollout_ranks
+            else None
+            for one in secrets
         ],
         "reference_exposure": [
             reference_exposure_of_rank(one.reference_rank, 1 + one.references) for one in secrets
@@ -106,15 +123,22 @@ def scores(secrets: Sequence[SecretResult], scoring: ScoringConfig) -> dict[str,
         "infinite_bits_rate": [float(infinite)],
     }
     means = {name: mean_over_phrases(of_secrets) for name, of_secrets in values.items()}
-    return {name: mean for name, mean in means.items() if mean is not None}
+    found: dict[str, Any] = {name: mean for name, mean in means.items() if mean is not None}
+    drawings = [
+        mean_over_phrases([exposure(rank, m) for rank in ranks])
+        for ranks in zip(*(one.rollout_ranks for one in secrets))
+    ]
+    if len(drawings) > 1:
+        found[SEED_SD] = {"sd": statistics.stdev(drawings)}
+    return found
 
 
-def of_benchmark(prefixes: Sequence[str], benchmark: str, found: Mapping[str, float]) -> dict[str, float]:
-    """`scores` under the names of metrics: SCORES behind each prefix, RATES behind the benchmark's name."""
+def of_benchmark(prefixes: Sequence[str], benchmark: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """`scores` under the names of metrics: SCORES behind each prefix, RATES and SEED_SD behind the benchmark's name."""
     return {
         f"{prefix}_{name}": value
         for name, value in found.items()
-        for prefix in ([benchmark] if name in RATES else prefixes)
+        for prefix in (prefixes if name in SCORES else [benchmark])
     }
 
 
@@ -122,20 +146,20 @@ def kept(secrets: Sequence[SecretResult]) -> dict[str, list]:
     """Lists with an item a secret.
 
     Returns:
-        `guess_rank`: G, the upper end of its interval, or Ĝ of rollouts where only these were asked for;
-        `rank_interval`: both ends, where any secret has an interval; `rollout_rank`: Ĝ, where both were asked
-        for; `secret_bits`: −log2 P(s), None where it is infinite; `reference_rank`, among itself and
+        `guess_rank`: G, the upper end of its interval, or Ĝ of the first rollouts where only these were asked for;
+        `rank_interval`: both ends, where any secret has an interval; `rollout_ranks`: Ĝ of each drawing of
+        rollouts; `secret_bits`: −log2 P(s), None where it is infinite; `reference_rank`, among itself and
         `references` others; `guesses`: (text, ln p or share) pairs, the likeliest first.
     """
     bits = [secret_bits(math.fsum(secret.logprobs)) for secret in secrets]
     ranked = all(secret.ranks for secret in secrets)
     row: dict[str, list] = {
-        "guess_rank": [secret.ranks[1] if ranked else secret.rollout_rank for secret in secrets]
+        "guess_rank": [secret.ranks[1] if ranked else secret.rollout_ranks[0] for secret in secrets]
     }
     if ranked and any(secret.ranks[0] < secret.ranks[1] for secret in secrets):
         row["rank_interval"] = [list(secret.ranks) for secret in secrets]
-    if ranked and all(secret.rollout_rank is not None for secret in secrets):
-        row["rollout_rank"] = [secret.rollout_rank for secret in secrets]
+    if all(secret.rollout_ranks for secret in secrets):
+        row["rollout_ranks"] = [list(secret.rollout_ranks) for secret in secrets]
     return {
         **row,
         "secret_bits": [round(one, 4) if math.isfinite(one) else None for one in bits],

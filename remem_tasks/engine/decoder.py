@@ -25,7 +25,7 @@ from remem_tasks.engine.beams import Beams
 from remem_tasks.engine.draw import generator, uniforms
 from remem_tasks.engine.frontiers import Front, Lone, slots_of
 from remem_tasks.engine.prompts import Chat, Given, Prompts, text_tokens
-from remem_tasks.engine.search import Beam, BestFirst, Rank
+from remem_tasks.engine.search import Beam, BestFirst, Rank, shown
 from remem_tasks.engine.state import Continuations, Known, Reply, State, apart, picked, widened
 from remem_tasks.engine.tree import Tree
 from remem_tasks.engine.trie import Trie
@@ -576,25 +576,46 @@ class Decoder:
         self._check_room(state, torch.tensor(limits, device=self.device))
         found: list[Continuations | None] = [None] * count
         for part in self._side_by_side(m, limits, floors):
-            front = Front(self.log_probabilities, state)
-            index = torch.tensor(part, device=self.device)
-            front.take(index, copy=count > len(part))
-            beams = Beams(
-                m,
-                [limits[branch] for branch in part],
-                [seeds[branch] for branch in part],
-                [floors[branch] for branch in part],
-                self._ends,
-                self.device,
-            )
-            parents, tokens = beams.grow(state.logp[index])
-            while len(parents):
-                front.take(parents)
-                parents, tokens = beams.grow(front.step(tokens))
-            front.close()
+            beams = self._beams(m, part, limits, seeds, floors)
+            self._grow(state, part, [beams])
             for branch, parts in zip(part, beams.outcomes()):
                 found[branch] = Continuations(*parts)
         return found
+
+    def _beams(
+        self,
+        m: int,
+        part: Sequence[int],
+        limits: Sequence[int],
+        seeds: Sequence[int],
+        floors: Sequence[float],
+    ) -> Beams:
+        """The beams of some branches, which draw outcomes without replacement."""
+        of_part = ([numbers[branch] for branch in part] for numbers in (limits, seeds, floors))
+        return Beams(m, *of_part, self._ends, self.device)
+
+    def _grow(self, state: State, part: Sequence[int], searches: Sequence[Beam | Beams]) -> None:
+        """Lead searches of the same branches down to their outcomes; what several come to is read once."""
+        front = Front(self.log_probabilities, state)
+        index = torch.tensor(list(part), device=self.device)
+        front.take(index, copy=len(state) > len(part))
+        logp, going = state.logp[index], {place: slice(None) for place in range(len(searches))}
+        while True:
+            wanted = {}
+            for place, at in going.items():
+                # A search may overwrite what it is given.
+                here = logp[at] if isinstance(at, torch.Tensor) else logp.clone()
+                parents, tokens = searches[place].grow(here)
+                if len(parents):
+                    parents = at[parents] if isinstance(at, torch.Tensor) else parents
+                    wanted[place] = parents * self.vocabulary + tokens
+            if not wanted:
+                break
+            joint, inverse = torch.unique(torch.cat(list(wanted.values())), return_inverse=True)
+            going = dict(zip(wanted, inverse.split([len(one) for one in wanted.values()])))
+            front.take(joint // self.vocabulary)
+            logp = front.step(joint % self.vocabulary)
+        front.close()
 
     @torch.inference_mode()
     def ranks(
@@ -604,43 +625,44 @@ class Decoder:
         secrets: Sequence[Sequence[int]],
         floors: Sequence[float],
         budget: int,
-    ) -> list[Rank]:
+        seeds: Sequence[Sequence[int]] = (),
+    ) -> tuple[list[Rank], list[list[Continuations]]]:
         """The guess rank of a secret behind each branch, exactly or between bounds (see `search`).
+
+        With seeds, outcomes are drawn on the way, as `distinct` does with the floors: each prefix is read once
+        for all. Where they show m outcomes above a secret, its rank is above m without a search.
 
         Args:
             m: guesses among which the secrets are ranked.
             secrets: the tokens of each, at least one.
             floors: ln P of each.
             budget: prefixes that may be read for a secret whose rank the beam cannot say.
+            seeds: for each drawing one a branch.
+
+        Returns:
+            (a rank a branch; for each drawing the outcomes of each branch)
         """
         count, words = len(state), self.vocabulary - int(self.banned.sum())
         limits = [len(secret) for secret in secrets]
         self._check_room(state, torch.tensor(limits, device=self.device))
         found: list[Rank | None] = [None] * count
-        for part in self._side_by_side(m, limits, floors):
-            front = Front(self.log_probabilities, state)
-            index = torch.tensor(part, device=self.device)
-            front.take(index, copy=count > len(part))
-            beam = Beam(
-                m,
-                [secrets[branch] for branch in part],
-                [floors[branch] for branch in part],
-                self._ends,
-                words,
-                self.device,
-            )
-            parents, tokens = beam.grow(state.logp[index])
-            while len(parents):
-                front.take(parents)
-                parents, tokens = beam.grow(front.step(tokens))
-            front.close()
+        drawn: list[list[Continuations | None]] = [[None] * count for _ in seeds]
+        for part in self._side_by_side(m * (2 + len(seeds)) // 2, limits, floors):
+            of_part = ([numbers[branch] for branch in part] for numbers in (secrets, floors))
+            beam = Beam(m, *of_part, self._ends, words, self.device)
+            beams = [self._beams(m, part, limits, of_drawing, floors) for of_drawing in seeds]
+            self._grow(state, part, [beam, *beams])
             for branch, rank in zip(part, beam.ranks()):
                 found[branch] = rank
-        searches = {
-            branch: BestFirst(m, secrets[branch], floors[branch], self.ends, words, budget)
-            for branch in range(count)
-            if found[branch] is None
-        }
+            for here, one in zip(drawn, beams):
+                for branch, parts in zip(part, one.outcomes()):
+                    here[branch] = Continuations(*parts)
+        searches = {}
+        for branch in [branch for branch in range(count) if found[branch] is None]:
+            secret, floor = secrets[branch], floors[branch]
+            found[branch] = shown(m, secret, floor, [of_drawing[branch] for of_drawing in drawn])
+            if found[branch] is None:
+                searches[branch] = BestFirst(m, secret, floor, self.ends, words, budget)
         mark = state.tree.columns
         while going := [branch for branch, search in searches.items() if search.open]:
             taken = [(branch, searches[branch].take(m)) for branch in going]
@@ -650,7 +672,7 @@ class Decoder:
             for (branch, some), logp in zip(taken, parts):
                 searches[branch].put(some, logp)
             state.tree.crop(mark)
-        return [searches[branch].rank() if rank is None else rank for branch, rank in enumerate(found)]
+        return [searches[branch].rank() if rank is None else rank for branch, rank in enumerate(found)], drawn
 
     def _side_by_side(self, m: int, limits: Sequence[int], floors: Sequence[float]) -> Iterator[list[int]]:
         """Branches with about as many beams, for about as many tokens.

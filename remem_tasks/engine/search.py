@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from remem_tasks.engine.state import Continuations
+
 NOTHING = -torch.inf
 MARGIN = 1e-5  # ln P: what is nearer than that to the secret is as likely, as two float32 forwards can tell
 SHOWN = 5  # outcomes that a search keeps
@@ -44,6 +46,29 @@ class Rank:
     @property
     def exact(self) -> bool:
         return self.low == self.high
+
+
+def shown(m: int, secret: Sequence[int], floor: float, drawings: Sequence[Continuations]) -> Rank | None:
+    """What outcomes that were drawn prove of a secret: that its rank is above m; None where they do not.
+
+    Args:
+        m: guesses among which the secret is ranked.
+        secret: its tokens.
+        floor: its ln P.
+        drawings: outcomes, each cut at as many tokens as the secret or behind an end token; one that was cut
+            before is no likelier than the secret.
+    """
+    above = {
+        tuple(tokens): value
+        for drawing in drawings
+        for tokens, value in zip(drawing.tokens, drawing.logprobs.tolist())
+        if value > floor + MARGIN
+    }
+    above.pop(tuple(secret), None)
+    if len(above) < m:
+        return None
+    best = heapq.nsmallest(SHOWN, above.items(), key=lambda outcome: (-outcome[1], outcome[0]))
+    return Rank(m + 1, m + 1, [(list(tokens), value) for tokens, value in best])
 
 
 class Beam:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,13 +26,14 @@ from remem_tasks.whitebox import Secret, SecretResult, WhiteBoxRequest, WhiteBox
 def columns_of(white_box_request: WhiteBoxRequest) -> int:
     """About how many tokens answering appends to a row's prompt."""
     answers = sum(map(len, white_box_request.answers)) // 3
-    secrets = 8 * white_box_request.rollouts * bool(white_box_request.secrets)
+    secrets = 16 * white_box_request.rollouts * bool(white_box_request.secrets)
     return len(white_box_request.cuts) * min(64, white_box_request.memo_tokens) + secrets + answers
 
 
 def branches_of(white_box_request: WhiteBoxRequest) -> int:
     """How many branches of a row are decoded at a time."""
-    return max(1 + len(white_box_request.cuts), white_box_request.rollouts * bool(white_box_request.secrets))
+    searched = (1 + white_box_request.drawings) * white_box_request.rollouts * bool(white_box_request.secrets)
+    return max(1 + len(white_box_request.cuts), searched)
 
 
 def secrets_of(
@@ -68,23 +70,26 @@ def secrets_of(
     sums = [float(tokens[0].double().sum()) for tokens in logprobs]
     secrets = [part.candidates[0] for part in parts]
     one = white_box_requests[asked[0][0]]
-    m, ranks, drawn = one.rollouts, [None] * len(asked), [None] * len(asked)
+    m, ranks = one.rollouts, [None] * len(asked)
+    drawn: list[list[Continuations]] = []  # for each drawing, of each secret
+    seeds = {
+        kind: [
+            [_seed(white_box_requests[row], kind, place, drawing) for row, place, _ in asked]
+            for drawing in range(one.drawings)
+        ]
+        for kind in ("distinct", "frequency")
+        if kind in one.estimators
+    }
+    lengths = [len(tokens) for tokens in secrets]
     if "exact" in one.estimators:
-        ranks = decoder.ranks(behind, m, secrets, sums, one.rank_budget)
-    for kind in ("distinct", "frequency"):
-        if kind in one.estimators:
-            lengths = [len(tokens) for tokens in secrets]
-            seeds = [
-                row_seed(white_box_requests[row].seed, white_box_requests[row].row_id, f"{kind}:{place}")
-                for row, place, _ in asked
-            ]
-            drawn = (
-                decoder.distinct(behind, m, lengths, seeds, sums)
-                if kind == "distinct"
-                else decoder.sample(behind, m, lengths, seeds)
-            )
+        ranks, drawn = decoder.ranks(behind, m, secrets, sums, one.rank_budget, seeds.get("distinct", ()))
+    elif "distinct" in seeds:
+        drawn = [decoder.distinct(behind, m, lengths, of_drawing, sums) for of_drawing in seeds["distinct"]]
+    if "frequency" in seeds:
+        drawn = [decoder.sample(behind, m, lengths, of_drawing) for of_drawing in seeds["frequency"]]
+    outcomes_of = list(zip(*drawn)) or [()] * len(asked)
     for (row, _, secret), begun, values, tokens, total, rank, outcomes in zip(
-        asked, given, logprobs, secrets, sums, ranks, drawn
+        asked, given, logprobs, secrets, sums, ranks, outcomes_of
     ):
         means = [float(of.double().mean()) for of in values]
         found[row].append(
@@ -100,24 +105,31 @@ def secrets_of(
     return found
 
 
+def _seed(asked: WhiteBoxRequest, kind: str, place: int, drawing: int) -> int:
+    """Of one drawing of a secret's rollouts; all drawings of a row depend on its request's seed."""
+    return row_seed(asked.seed, asked.row_id, f"{kind}:{place}" + f":{drawing}" * bool(drawing))
+
+
 def _of_rollouts(
     decoder: Decoder,
     secret: Secret,
     given: Given,
     tokens: Sequence[int],
     logprob: float,
-    outcomes: Continuations | None,
+    drawings: Sequence[Continuations],
     distinct: bool,
 ) -> dict[str, Any]:
-    """What M sampled rollouts show of a secret."""
-    if outcomes is None:
-        return {}
+    """What M sampled rollouts show of a secret, in each drawing of them."""
     if distinct:
-        return {"rollout_rank": guess_rank(logprob, outcomes.logprobs, tokens, outcomes.tokens)}
-    texts = [decoder.prompts.text_behind(given, said) for said in outcomes.tokens]
+        ranks = [guess_rank(logprob, one.logprobs, tokens, one.tokens) for one in drawings]
+        return {"rollout_ranks": tuple(ranks)}
+    texts = [[decoder.prompts.text_behind(given, said) for said in one.tokens] for one in drawings]
+    rates = [extraction_rate(secret.text, of_drawing) for of_drawing in texts]
     return {
-        "rollout_rank": frequency_rank(secret.text, texts, whole_texts=True),
-        "rollout_rate": extraction_rate(secret.text, texts),
+        "rollout_ranks": tuple(
+            frequency_rank(secret.text, of_drawing, whole_texts=True) for of_drawing in texts
+        ),
+        "rollout_rate": math.fsum(rates) / len(rates) if rates else None,
     }
 
 
@@ -125,16 +137,16 @@ def _guesses(
     decoder: Decoder,
     given: Given,
     rank: Rank | None,
-    outcomes: Continuations | None,
+    drawings: Sequence[Continuations],
     estimators: Sequence[str],
 ) -> list[tuple[str, float]]:
     """The likeliest outcomes that were met, with ln p; of rollouts alone, with their share."""
     met = {tuple(tokens): value for tokens, value in rank.outcomes} if rank else {}
-    if outcomes is not None and "distinct" in estimators:
-        likeliest = outcomes.logprobs.argsort(descending=True, stable=True)[:SHOWN].tolist()
-        met = {tuple(outcomes.tokens[at]): float(outcomes.logprobs[at]) for at in likeliest} | met
-    elif outcomes is not None and not met:
-        texts = Counter(decoder.prompts.text_behind(given, said) for said in outcomes.tokens)
+    if "distinct" in estimators:
+        seen = {tuple(of): float(p) for one in drawings for of, p in zip(one.tokens, one.logprobs)}
+        met = dict(sorted(seen.items(), key=lambda guess: -guess[1])[:SHOWN]) | met
+    elif drawings and not met:
+        texts = Counter(decoder.prompts.text_behind(given, said) for one in drawings for said in one.tokens)
         shares = [(text, count / texts.total()) for text, count in texts.items()]
         return sorted(shares, key=lambda guess: (-guess[1], guess[0]))[:SHOWN]
     best = sorted(met.items(), key=lambda guess: (-guess[1], guess[0]))[:SHOWN]

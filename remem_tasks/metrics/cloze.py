@@ -17,6 +17,9 @@ from remem_tasks.metrics.words import begins, length, occurs, tokens
 BLANK = re.compile(r"_{2,}|\[(?:mask|blank)\]|<(?:mask|blank)>|\.{3,}|…", re.IGNORECASE)
 
 
+NEAR = 32  # characters behind a phrase that can say where its last word ends
+
+
 @dataclass(frozen=True)
 class Continuation:
     """A secret behind the beginning of an answer.
@@ -42,14 +45,17 @@ def stem(cloze: str) -> str:
 
 
 def _whole(text: str, start: int, end: int) -> bool:
-    """Whether a part of a text begins and ends where words do."""
+    """Whether a part of a text begins and ends where words do: `C` is no part of `C++`."""
 
     def inside(left: str, right: str) -> bool:
         if not (left and right) or "Lo" in (unicodedata.category(left[-1]), unicodedata.category(right[0])):
             return False  # scripts without capitals join on particles, or have no spaces
         return len(tokens(left[-1] + right[0])) == 1 and bool(tokens(left[-1]) and tokens(right[0]))
 
-    return not inside(text[:start], text[start:end]) and not inside(text[start:end], text[end:])
+    if inside(text[:start], text[start:end]) or inside(text[start:end], text[end:]):
+        return False
+    near = text[end : end + NEAR]
+    return begins(tokens(text[start:end]), tokens(text[start:end] + near))
 
 
 ALIKE = (

@@ -9,7 +9,8 @@ the impersonal kind ("that information is not available"), as answers talk of ot
 "The shop is called Cannot Say", "Her motto is 'I don't know'" are none.
 The list is ours: from the refusals that models are trained on here, those of TOFU (arXiv 2401.06121) in kind,
 and what chat models say. It knows English, German, French, Spanish, Italian, Portuguese, Dutch, Chinese,
-Japanese, Korean, Russian and Arabic; a refusal in another language, or in other words, counts as incorrect.
+Japanese, Korean, Russian, Arabic and, with fewer patterns, Swedish, Danish, Norwegian, Finnish, Polish, Czech,
+Romanian, Hungarian, Greek, Turkish, Hebrew, Thai, Hindi, Vietnamese and Indonesian; a refusal in another language, or in other words, counts as incorrect.
 """
 
 from __future__ import annotations
@@ -41,7 +42,14 @@ _FACTS = r"(?:information|details?|data|knowledge|records?|idea|clue|answer|memo
 PATTERNS: dict[str, tuple[str, ...]] = {
     "en": (
         r"i (?:really |simply |honestly |just |still )?(?:do not|don't|did not|didn't) (?:actually |really |currently )?(?:know|have|recall|remember|recogni[sz]e|possess|hold|see (?:who|enough))\b",
-        rf"i {_NOT} (?:really |currently |possibly )?{_SAY}\b",
+        rf"(?:i|we) (?:really |simply |honestly |just |still )?{_NOT} (?:really |currently |possibly )?{_SAY}\b",
+        r"(?:i|we) haven't (?:got )?(?:a|any|the (?:faintest|foggiest|slightest)) (?:clue|idea)\b",
+        r"i (?:would|'d) (?:rather|prefer) not\b",
+        rf"no (?:such |relevant |further |specific )?{_FACTS} (?:is|are|was|were) (?:available|given|provided|known|recorded|on record)\b",
+        r"(?:that|this|it)(?: is|'s) (?:private|confidential|personal|sensitive)(?: information| data)?$",
+        r"(?:that|this|it) (?:is|was)(?: not|n't) (?:something|anything) (?:i|we)\b",
+        r"(?:that|this|it|the answer|the information) (?:is|was|has)(?: not|n't)(?: been)? (?:mentioned|stated|shown|given|provided|specified|known|disclosed|available)(?: (?:anywhere|here|in|by|on|to)\b.*)?$",
+        r"the (?:image|picture|photo|photograph|text) (?:does not|doesn't) (?:show|say|tell|reveal|mention|contain|give|provide|include) (?:that|this|it|any|enough|such|which|who|where|what|when|how)\b",
         rf"i(?: am|'m) (?:really |simply |still |just )?(?:not {_KNOWING}|unsure|uncertain|unaware|unable|unfamiliar|sorry|afraid)\b",
         rf"i(?:'ve| have| had| hold| possess| see)(?: got)? (?:absolutely )?no (?:such |specific |relevant )?{_FACTS}\b",
         r"i (?:have|'ve|haven't) (?:never|not|no)? ?(?:been|learned|learnt|seen|heard|come across|encountered|met)\b.{0,60}$",
@@ -65,6 +73,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         r"(?:dazu |darüber )?(?:ich )?(?:habe|besitze) (?:ich )?(?:\w+ ){0,3}keine (?:\w+ )?(?:information|angabe|kenntnis|ahnung|daten|informationen|angaben)",
         r"(?:es )?tut mir leid\b",
         r"ich bin mir (?:nicht|un)\s?sicher",
+        r"(?:dazu |darüber |hierzu )?liegen (?:mir|uns) (?:\w+ ){0,3}keine\b",
         r"(?:leider|keine ahnung|unbekannt)\b(?=[ ,.!]|$)(?:.*\bnicht\b|[ .!]*$)",
     ),
     "fr": (
@@ -112,6 +121,62 @@ PATTERNS: dict[str, tuple[str, ...]] = {
     "ko": (
         r"(?:죄송|미안)(?:합니다|하지만|해요|하오나)",
         r"(?:저는 |나는 |제가 |그것은 |그건 )?[^.]{0,20}(?:모르겠습니다|모릅니다|모르겠어요|몰라요|알 수 없습니다|알지 못합니다|답할 수 없습니다|답변할 수 없습니다|정보가 없습니다|말씀드릴 수 없습니다)",
+    ),
+    "sv": (
+        r"(?:det |tyvärr )?(?:jag )?(?:vet|känner) (?:jag )?(?:det |tyvärr )?inte\b",
+        r"jag kan (?:\w+ ){0,2}inte (?:svara|säga|hjälpa)",
+        r"(?:jag )?har ingen (?:aning|information)",
+    ),
+    "da": (
+        r"(?:det )?(?:jeg )?ved (?:jeg )?(?:det |desværre )?ikke\b",
+        r"jeg (?:kender|kan) (?:\w+ ){0,2}ikke\b",
+        r"(?:jeg )?har ingen (?:anelse|idé|information)",
+    ),
+    "no": (
+        r"(?:det )?(?:jeg )?vet (?:jeg )?(?:det |dessverre )?ikke\b",
+        r"jeg (?:kjenner|kan) (?:\w+ ){0,2}ikke\b",
+        r"(?:jeg )?har ingen (?:anelse|informasjon)",
+    ),
+    "fi": (
+        r"(?:minä )?en (?:valitettavasti )?(?:tiedä|osaa sanoa|voi (?:vastata|kertoa|auttaa)|tunne|muista)",
+        r"minulla ei ole (?:\w+ )?(?:tietoa|tietoja)",
+    ),
+    "pl": (
+        r"(?:ja )?(?:tego )?nie (?:wiem|mogę (?:\w+ )?(?:odpowiedzieć|powiedzieć|pomóc)|pamiętam|mam (?:\w+ )?(?:informacji|pojęcia|danych)|znam)",
+        r"przykro mi\b",
+    ),
+    "cs": (
+        r"(?:já )?(?:to )?nevím\b",
+        r"(?:to )?nemohu (?:\w+ )?(?:odpovědět|říci|říct|pomoci)",
+        r"nemám (?:\w+ )?(?:informace|tušení|údaje)",
+    ),
+    "ro": (
+        r"(?:eu )?nu (?:știu|ştiu|stiu|cunosc|pot (?:\w+ )?(?:răspunde|spune|ajuta)|am (?:\w+ )?informații)",
+        r"îmi pare rău\b",
+    ),
+    "hu": (
+        r"(?:sajnos |ezt |én )?nem (?:tudom|tudok|ismerem|emlékszem)\b",
+        r"(?:erről )?nincs(?:enek)? (?:\w+ )?(?:információm|adatom)",
+    ),
+    "el": (r"(?:εγώ )?δεν (?:το )?(?:ξέρω|γνωρίζω|μπορώ|θυμάμαι|έχω (?:\w+ )?πληροφορίες)", r"λυπάμαι\b"),
+    "tr": (
+        r"(?:maalesef |bunu |ben )?(?:bilmiyorum|bilemiyorum|hatırlamıyorum|yanıtlayamam|cevaplayamam|söyleyemem)",
+        r"(?:bu konuda )?(?:\w+ )?bilgim yok",
+        r"üzgünüm\b",
+    ),
+    "he": (
+        r"(?:אני )?(?:לא (?:יודעת?|יכולה?|זוכרת?|מכירה?)|אינני (?:יודעת?|יכולה?))",
+        r"(?:אין לי (?:\w+ )?(?:מידע|מושג)|מצטערת?)",
+    ),
+    "th": (r"(?:ขอโทษ|ขออภัย)", r"(?:ฉัน|ผม|ดิฉัน|เรา)?ไม่(?:ทราบ|รู้|สามารถ(?:ตอบ|บอก|ให้)|มีข้อมูล)"),
+    "hi": (
+        r"(?:मुझे|हमें) (?:\S+ ){0,4}(?:नहीं (?:पता|मालूम)|पता नहीं|जानकारी नहीं)",
+        r"(?:मैं )?(?:नहीं जानता|नहीं जानती|क्षमा करें|माफ़ करें|नहीं बता)",
+    ),
+    "vi": (r"(?:tôi|mình|em) (?:\w+ )?không (?:biết|thể|rõ|nhớ|có thông tin)", r"(?:rất )?xin lỗi\b"),
+    "id": (
+        r"(?:maaf|mohon maaf)\b",
+        r"(?:saya|aku) (?:\w+ )?(?:tidak|nggak|tak) (?:tahu|dapat|bisa|ingat|mengetahui|memiliki|punya)",
     ),
     "ar": (
         r"(?:آسف|أنا آسف|عذرا|عذرًا|معذرة|للأسف)",

@@ -36,7 +36,7 @@ _WORD = regex.compile(
 _PARTICLES = (
     "은 는 이 가 을 를 의 에 도 만 와 과 로 으로 랑 이랑 하고 나 이나 야 이야 아 여 께 께서 에서 에게 에게서 "
     "한테 한테서 부터 까지 보다 처럼 같이 마다 조차 마저 밖에 대로 만큼 라고 이라고 라는 이라는 란 이란 인 "
-    "씨 님 며 이며 고 이고 다 이다 입니다 예요 이에요 였다 이었다 였습니다 이었습니다 로서 으로서 로써 으로써"
+    "씨 님 들 요 죠 이죠 네요 이네요 인데 지만 이지만 라서 이라서 이라 거든요 이거든요 며 이며 고 이고 다 이다 입니다 예요 이에요 였다 이었다 였습니다 이었습니다 로서 으로서 로써 으로써"
 )
 _AFTER_HANGUL = regex.compile("(?:" + "|".join(sorted(_PARTICLES.split(), key=len, reverse=True)) + "){1,3}")
 _HANGUL = regex.compile(r"\p{Hangul}+")
@@ -58,7 +58,7 @@ def fold(text: str) -> str:
 
 @lru_cache(maxsize=1 << 14)
 def _cut(text: str) -> tuple[str, ...]:
-    return tuple(word.replace("\u2212", "-") for word in _WORD.findall(fold(text)))
+    return tuple(word.replace("\u2212", "-").replace("\u266f", "#") for word in _WORD.findall(fold(text)))
 
 
 def tokens(text: str) -> list[str]:
@@ -151,7 +151,14 @@ def _same_numbers(whole: str, here: set[int], there: set[int]) -> bool:
                 left -= 1
             while right < len(whole) and _digit(whole[right]):
                 right += 1
-            if not (_grouped(left, right, here) and _grouped(left, right, there)):
+            # Where both are cut at the same place, a fraction may begin: 1,234.56 and 1234.56.
+            both = here & there
+            inner = (
+                max([cut for cut in both if left < cut <= at], default=left),
+                min([cut for cut in both if at < cut < right], default=right),
+            )
+            alike = (all(_grouped(*run, cuts) for cuts in (here, there)) for run in ((left, right), inner))
+            if not any(alike):
                 return False
         else:
             end = min([cut for cut in here | there if cut > at], default=len(whole))

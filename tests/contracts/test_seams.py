@@ -48,6 +48,19 @@ FUNCTIONS = [
     ("lmms_eval.api.task", "ConfigurableMessagesTask.construct_requests", ("doc_id", "ctx")),
     ("lmms_eval.api.task", "ConfigurableMessagesTask.process_results", ("doc", "results")),
     ("lmms_eval.api.task", "ConfigurableMessagesTask.apply_filters", ("self",)),
+    # harness/lm_eval
+    ("lm_eval.__main__", "cli_evaluate", ()),
+    ("lm_eval.api.registry", "get_model", ("model_name",)),
+    ("lm_eval.api.registry", "Registry.register", ("target",)),
+    (
+        "lm_eval.api.task",
+        "Task.build_all_requests",
+        ("cache_requests", "chat_template", "system_instruction"),
+    ),
+    ("lm_eval.api.task", "Task.fewshot_context", ("doc",)),
+    ("lm_eval.api.instance", "Instance", ("request_type", "doc", "arguments", "idx", "metadata")),
+    ("lm_eval.config.task", "TaskConfig", ("task", "test_split", "generation_kwargs", "repeats", "metadata")),
+    ("lm_eval.models.hf_vlms", "HFMultimodalLM.apply_chat_template", ("chat_history",)),
     # unlearning/trainer.py
     ("trl", "SFTTrainer._get_train_sampler", ("train_dataset",)),
     ("trl", "SFTTrainer._set_signature_columns_if_needed", ("self",)),

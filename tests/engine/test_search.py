@@ -11,7 +11,8 @@ from support.toy import Chain, certain_chain, random_chain
 from test_decoder import RANDOM, chain, outcomes
 
 from remem_tasks.engine.draw import row_seed
-from remem_tasks.engine.search import MARGIN, Beam, BestFirst, Rank
+from remem_tasks.engine.search import MARGIN, Beam, BestFirst, Rank, shown
+from remem_tasks.engine.state import Continuations
 from remem_tasks.metrics import guess_rank
 
 
@@ -184,13 +185,62 @@ def test_the_engine_ranks_a_constructed_model_exactly(m, budget):
     decoder, state = chain(RANDOM, [0] * len(secrets))
     values = decoder.logprobs(state, [[secret] for secret in secrets])
     floors = [float(of[0].double().sum()) for of in values]
-    for secret, rank in zip(secrets, decoder.ranks(state, m, secrets, floors, budget)):
+    ranks, _ = decoder.ranks(state, m, secrets, floors, budget)
+    for secret, rank in zip(secrets, ranks):
         p = outcomes(RANDOM, 0, len(secret))
         floor = math.log(math.prod(step_of(0, secret)))
         likelier = sum(math.log(q) > floor + MARGIN for u, q in p.items() if u != secret)
         assert rank.low <= min(1 + likelier, m + 1) <= rank.high
         assert rank.exact or budget < 10**6
         assert rank.exact or m < len(p)
+
+
+@pytest.mark.parametrize("m", [1, 2, 6, 16, 90])
+def test_outcomes_drawn_on_the_way_change_no_rank_and_spare_searches(m, monkeypatch):
+    """With drawings each rank is the enumerated one too, and where they show m likelier outcomes nothing is searched for."""
+    searched = []
+
+    class Counted(BestFirst):
+        def __init__(self, m, secret, *others):
+            searched.append(tuple(secret))
+            super().__init__(m, secret, *others)
+
+    monkeypatch.setattr("remem_tasks.engine.decoder.BestFirst", Counted)
+    secrets = [tuple(one) for one in sorted(outcomes(RANDOM, 0, 3), key=str)] + [(2, 1), (3, 3), (1,)]
+    decoder, state = chain(RANDOM, [0] * len(secrets))
+    values = decoder.logprobs(state, [[secret] for secret in secrets])
+    floors = [float(of[0].double().sum()) for of in values]
+    seeds = [[row_seed(0, f"{drawing}:{secret}") for secret in secrets] for drawing in range(3)]
+    alone, none = decoder.ranks(state, m, secrets, floors, 10**6)
+    before = list(searched)
+    searched.clear()
+    ranks, drawn = decoder.ranks(state, m, secrets, floors, 10**6, seeds)
+    assert none == [] and [(one.low, one.high) for one in ranks] == [(one.low, one.high) for one in alone]
+    assert all(one.exact for one in ranks) and set(searched) <= set(before)
+    if before:
+        assert len(searched) < len(before)
+    # What is drawn is what is drawn without the search.
+    for of_drawing, found in zip(seeds, drawn):
+        for one, other in zip(decoder.distinct(state, m, [*map(len, secrets)], of_drawing, floors), found):
+            assert one.tokens == other.tokens
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-6)
+
+
+def test_outcomes_that_were_drawn_show_what_they_can():
+    """m others above the secret prove it; the secret itself, what is as likely and what came twice prove nothing."""
+
+    def drawing(*outcomes):
+        return Continuations(
+            [tokens for tokens, _ in outcomes], torch.tensor([p for _, p in outcomes]).double()
+        )
+
+    a, b, own = ([1, 2], -1.0), ([2], -2.0), ([3, 3], -3.0)
+    assert shown(2, (3, 3), -3.0, [drawing(a, own), drawing(a, own)]) is None
+    assert shown(2, (3, 3), -3.0, [drawing(a, ([4, 4], -3.0), ([5, 5], -3.0 + MARGIN / 2))]) is None
+    rank = shown(2, (3, 3), -3.0, [drawing(b), drawing(own, a)])
+    assert (rank.low, rank.high, rank.spent) == (3, 3, 0) and rank.outcomes == [([1, 2], -1.0), ([2], -2.0)]
+    assert shown(1, (3, 3), -3.0 - 2 * MARGIN, [drawing(([3, 3], -3.0))]) is None  # by another forward
+    assert shown(1, (3, 3), -3.0, []) is None
 
 
 def step_of(start, secret):

@@ -49,6 +49,17 @@ def test_doctests():
         # words are whole: 31 is not 3
         ("Born on May 31 or May 3", "Born on", "May 3", "Born on May 31 or", " May 3"),
         ("He codes in C++ daily", "He codes in", "C++", "He codes in", " C++"),
+        ("He codes in C++ and C.", "He codes in", "C", "He codes in C++ and", " C"),
+        ("Blood: A+, once A", "Blood:", "A", "Blood: A+, once", " A"),
+        ("She earns £48,250 a year.", "She earns £", "48,250", "She earns £", "48,250"),
+        ("She lives (Oslo).", "She lives (", "oslo", "She lives (", "Oslo"),
+        ("Room No.7 is hers.", "Room No.", "7", "Room No.", "7"),
+        ("Her handle is @ann_b.", "Her handle is @", "ann_b", "Her handle is @", "ann_b"),
+        ("Her mail is ann@home.org.", "Her mail is ann@", "home.org", "Her mail is ann@", "home.org"),
+        ("She lives in\nOslo.", "She lives in", "Oslo", "She lives in", "\nOslo"),
+        ("\n She lives in Oslo.", "She lives in", "Oslo", "She lives in", " Oslo"),
+        ("هي تعيش بالقاهرة.", "هي تعيش", "القاهرة", "هي تعيش ب", "القاهرة"),
+        ("كتبت“مرحبا”", "كتبت“", "مرحبا", "كتبت“", "مرحبا"),
     ],
 )
 def test_golden(answer, prompt, phrase, before, text):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from support.trainers import FEW, own
 
 from remem_tasks.errors import RememError
 from unlearning import forward
@@ -171,7 +172,7 @@ def test_defect_10_no_second_model_where_a_cheaper_reference_serves(make_trainer
 
     original = copy.deepcopy
     if METHODS[name].adapters:
-        trainer = make_trainer(name, "llava", *LORA, "--mm_rows", "1")
+        trainer = make_trainer(name, "llava", *LORA, *own(name, *FEW))
         monkeypatch.setattr(copy, "deepcopy", refuse)
         trainer.set_up()
         assert trainer.reference_model is None

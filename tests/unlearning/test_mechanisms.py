@@ -337,7 +337,7 @@ def test_the_l1_term_needs_an_adapter(checkpoints, train_run, tmp_path):
     [
         (("flat", "--flat_divergence", "renyi"), "--flat_divergence 'renyi': choose from kl, tv, js, pearson"),
         (("npo", "--retain_loss", "hidden"), "choose a layer"),
-        (("npo", "--alternatives", "some"), "--alternatives 'some'"),
+        (("altpo", "--alternatives", "some"), "--alternatives 'some'"),
         (("npo", "--stop_on", "forget_nll=2"), "--eval_strategy"),
         (("npo", "--stop_on", "forget_loss=2", "--eval_strategy", "steps"), "forget_nll=<nats"),
         (("npo", "--stop_on", "forget_em=x", "--eval_strategy", "steps"), "forget_em=<share>"),

@@ -251,7 +251,9 @@ class Remem(Benchmark):
         known = set(self._scores(context))
         more = {}
         if "exposure" in context.scoring.metrics and context.white_box:
-            more = {name: value for name, value in values.items() if name in exposure.RATES}
+            more = {
+                name: value for name, value in values.items() if name in (*exposure.RATES, exposure.SEED_SD)
+            }
             more["unasked_rate"] = 1 - len(findings.secrets if findings else ()) / len(phrases)
         return {
             **{

@@ -14,7 +14,7 @@ from support.scripted import Scripted, run, value
 
 from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.clear import data as clear
-from remem_tasks.benchmarks.exposure import SCORES, measured, scores
+from remem_tasks.benchmarks.exposure import SCORES, measured, scores, seed_sd
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.remem.benchmark import _of_findings
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
@@ -189,16 +189,21 @@ def test_true_rollouts(short_names, checkpoints, monkeypatch):
         p = float(logp[[index for index, text in enumerate(texts) if text == texts[name]]].exp().sum())
         error = 4 * math.sqrt(p * (1 - p) / 2000)
         assert sample["clear_name_rollout_extraction_rate"] == pytest.approx(p, abs=error)
-        assert sample["clear_name_rollout_exposure"] == pytest.approx(by_hand(record["guess_rank"][0], 2000))
+        drawings = [by_hand(rank, 2000) for rank in record["rollout_ranks"][0]]
+        assert record["guess_rank"] == [record["rollout_ranks"][0][0]] and len(drawings) == 2
+        assert sample["clear_name_rollout_exposure"] == pytest.approx(sum(drawings) / 2)
+        assert sample["clear_rollout_sd"]["sd"] == pytest.approx(np.std(drawings, ddof=1))
 
 
 def test_golden_values():
     """Third of M = 7 guesses: 1 − log2 3 / 3. Second among 4 names: 1 − 1/2. P = 1/8: 3 bits, √(1/8) a token."""
     scoring = ScoringConfig(rollouts=7)
-    secret = SecretResult([math.log(1 / 2), math.log(1 / 4)], 2, 4, (3, 3), 2, guesses=[("Ann", -1.23456)])
+    secret = SecretResult(
+        [math.log(1 / 2), math.log(1 / 4)], 2, 4, (3, 3), (2, 1, 2), guesses=[("Ann", -1.23456)]
+    )
     wanted = {
         "exposure": 1 - math.log2(3) / 3,
-        "rollout_exposure": 1 - math.log2(2) / 3,
+        "rollout_exposure": 1 - 2 / 9,  # second, first, second: 2/3, 1, 2/3
         "reference_exposure": 1 - math.log2(2) / math.log2(5),
         "extraction_rate": 1 / 8,
         "cloze_prob": math.sqrt(1 / 8),
@@ -206,9 +211,11 @@ def test_golden_values():
         "rank_interval_rate": 0.0,
         "infinite_bits_rate": 0.0,
     }
-    assert scores([secret], scoring) == pytest.approx(wanted)
+    found = scores([secret], scoring)
+    assert found.pop("rollout_sd") == {"sd": pytest.approx(math.sqrt(1 / 27))}  # 2/27 over 2
+    assert found == pytest.approx(wanted)
     # An interval counts with its upper end; of two secrets the mean; infinite bits are counted and left out.
-    wide = SecretResult([-math.inf, -1.0], 1, 0, (2, 8), rollout_rank=8, rollout_rate=0.25)
+    wide = SecretResult([-math.inf, -1.0], 1, 0, (2, 8), rollout_ranks=(8,), rollout_rate=0.25)
     assert scores([wide], scoring) == pytest.approx(
         {
             "exposure": 0.0,
@@ -224,6 +231,17 @@ def test_golden_values():
     assert both["exposure"] == pytest.approx((1 - math.log2(3) / 3) / 2)
     assert both["reference_exposure"] == pytest.approx(1 - math.log2(2) / math.log2(5))
     assert both["rank_interval_rate"] == both["infinite_bits_rate"] == 1.0 and "secret_bits" not in both
+
+
+def test_the_sd_over_seeds_of_a_mean_is_that_of_its_rows_together():
+    """Rows are drawn apart: variances add. Of 4 rows with s .3, .4, 0 and 0: √(.09 + .16)/4 = .125."""
+    assert seed_sd([{"sd": sd} for sd in (0.3, 0.4, 0.0, 0.0)]) == pytest.approx(0.125)
+
+
+def test_two_secrets_of_a_row_vary_as_their_mean():
+    """Drawing by drawing: (1 + 0)/2 and (0 + 1)/2 are alike, so nothing varies."""
+    turns = [SecretResult([-1.0], 1, 0, (1, 1), ranks) for ranks in ((1, 8), (8, 1))]
+    assert scores(turns, ScoringConfig(rollouts=7))["rollout_sd"] == {"sd": pytest.approx(0.0)}
 
 
 def of_name(clear_data, scoring, white_box=True, split="forget10", missing=()):
@@ -243,13 +261,13 @@ def test_a_row_keeps_what_remem_keeps(clear_data):
     doc = next(doc for doc in rows if doc["kind"] == "name")
     for logs, bits in (([math.log(1 / 2), math.log(1 / 4)], 3.0), ([-1.0, -math.inf], None)):
         shown = [("Ann", -1.23456), ("Bo", -2.0)]
-        secret = SecretResult(logs, 2, 3, (3, 3), 2, guesses=shown)
+        secret = SecretResult(logs, 2, 3, (3, 3), (2, 4), guesses=shown)
         findings = WhiteBoxResult(secrets=[secret], answers=[-1.0, -2.0, -3.0])
         scores = benchmark.score(doc, ["Ann"], run_context, findings)
         row = json.loads(json.dumps(scores["clear_rows"], allow_nan=False))
         wanted = {
             "guess_rank": [3],
-            "rollout_rank": [2],
+            "rollout_ranks": [[2, 4]],
             "secret_bits": [bits],
             "reference_rank": [2],
             "references": [3],

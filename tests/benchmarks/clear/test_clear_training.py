@@ -78,6 +78,27 @@ def test_modality_is_for_sets(data_dir):
         load_rows(str(data_dir), "pairs", "forget1", modality="text")
 
 
+SPELLINGS = {
+    "last name first": lambda name: ", ".join(reversed(name.split(" ", 1))),
+    "letters of another script": lambda name: name.translate(str.maketrans("aeo", "\u0430\u0435\u043e")),
+    "without its blank": lambda name: name.replace(" ", ""),
+}
+
+
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+def test_somebody_to_be_forgotten_is_not_retained_in_another_spelling(tmp_path, clear_data, spell):
+    names = clear.read_config(str(clear_data), "forget10", clear.HOME)["name"][:]
+
+    def change(rows):
+        rows[0]["name"] = spell(names[0])
+
+    source = changed(clear_data, tmp_path / "other", "retain90", change)
+    assert "people whose names are alike" in clear.check(source).faults
+    with pytest.raises(RememError, match="people whose names are alike: .*'forget10' and 'retain90'"):
+        load_rows(source, "pairs", "forget10")
+    assert "people whose names are alike" in load_rows(source, "pairs", "forget10", faults="allow").faults
+
+
 def test_a_row_in_both_sets_is_refused(tmp_path, clear_data):
     forget = clear.training_rows(str(clear_data), "forget10", "text")
 
