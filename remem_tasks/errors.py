@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import signal
 import sys
@@ -67,6 +68,20 @@ def sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def deaf_at_exit() -> None:
+    """What this command had to say is said: a signal while the interpreter takes itself down changes nothing any more.
+
+    (Called last, since what is registered last runs first.)
+    """
+    atexit.unregister(_ignore_signals)
+    atexit.register(_ignore_signals)
+
+
 def refused(error: BaseException) -> str | None:
     """A line for what the system refused (LIMITS), or for memory that was not there; None for anything else."""
     if isinstance(error, MemoryError):
@@ -119,3 +134,5 @@ def exit_on_error(main: Callable[[], int | None], program: str) -> int:
         own_line(sys.stderr)
         say(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        deaf_at_exit()

@@ -134,8 +134,9 @@ class SecretResult:
             or ends[0] > ends[1]
         ):
             return f"ranks {_shown(ends)}, of 1 to {most + 1}"
-        if self.rollout_rank is not None and not _is_count(self.rollout_rank, 1, most + 1):
-            return f"rank {_shown(self.rollout_rank)} of rollouts, of 1 to {most + 1}"
+        drawn = self.rollout_ranks
+        if not isinstance(drawn, list | tuple) or not all(_is_count(rank, 1, most + 1) for rank in drawn):
+            return f"ranks {_shown(drawn)} of rollouts, each of 1 to {most + 1}"
         if self.rollout_rate is not None and not (
             _is_finite(self.rollout_rate) and 0 <= self.rollout_rate <= 1
         ):

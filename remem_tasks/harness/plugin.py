@@ -30,6 +30,7 @@ from remem_tasks.errors import (
     TERMINATED,
     RememError,
     Terminated,
+    deaf_at_exit,
     refused,
     sigterm_raises,
 )
@@ -449,6 +450,7 @@ def run_lmms_eval() -> int:
         say("lmms_eval: interrupted", file=sys.stderr)
         return INTERRUPTED
     finally:
+        deaf_at_exit()
         sys.argv = arguments
         for name in map(variable, SETTINGS):
             if name in before:

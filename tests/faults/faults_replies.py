@@ -167,7 +167,7 @@ FAULTS = [
         given(f"a secret's {name} is {value!r}", finding(put(name, value)), "")
         for name, value in (
             ("ranks", [0, 0]), ("ranks", [9, 1]), ("ranks", [1]), ("ranks", "x"), ("ranks", [math.nan, 1]), ("ranks", [10**9, 10**9]),
-            ("reference_rank", 0), ("reference_rank", 10**9), ("reference_rank", "x"), ("references", -1), ("references", None),
+            ("rollout_ranks", [0, 1]), ("rollout_ranks", 3), ("rollout_ranks", ["x"]), ("reference_rank", 0), ("reference_rank", 10**9), ("reference_rank", "x"), ("references", -1), ("references", None),
             ("guesses", [["x"]]), ("guesses", [["x", math.nan]]), ("guesses", "x"), ("guesses", [["x", math.inf]]), ("guesses", [[3, -1.0]]),
         )
     ),
