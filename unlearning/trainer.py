@@ -741,7 +741,9 @@ class UnlearnTrainer(SFTTrainer):
         told = f"scheduler of '{checkpoint}'"
         # (In fp16 a step may be skipped; with several processes it counts all of theirs.)
         exact = not self.args.fp16 and self.accelerator.num_processes == 1
-        if exact and (Path(checkpoint) / "scheduler.pt").is_file() and found.get("last_epoch", step) != step:
+        # (Where either file is gone, neither is loaded.)
+        loaded = all((Path(checkpoint) / name).is_file() for name in ("optimizer.pt", "scheduler.pt"))
+        if exact and loaded and found.get("last_epoch", step) != step:
             raise RememError(f"{told} is of step {str(found['last_epoch'])[:60]}, not {step}")
         if rates and not self.args.resume_without_state and held != list(rates):
             raise RememError(f"{told} has learning rates {str(held)[:60]}, not {list(rates)}")
