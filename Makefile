@@ -11,14 +11,18 @@ PYTEST := $(BIN)/python $(WAY) -n 2 --dist worksteal
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-fast test-unit lint types docs lock clean
+# What computes: these parts once more in another way than the machine's.
+COMPUTES := tests/engine tests/metrics tests/unlearning
+
+.PHONY: help setup demo test test-fast test-unit test-other lint types docs lock clean
 help:
 	@echo "make demo       build data, memorise, forget, score, and print the table (about eight minutes);"
 	@echo "                BENCH=clear: the same with CLEAR's data and scores"
 	@echo "make test       run all tests"
 	@echo "make test-fast  run the tests that start no process and train no model"
 	@echo "make test-unit  run the tests without a model and without a process (a minute)"
-	@echo "                of all three: NUMERIC=plain as another processor computes, LOCK=newest with the newest releases"
+	@echo "make test-other the fast tests of what computes, as another processor would"
+	@echo "                of the first three: NUMERIC=plain as another processor computes, LOCK=newest with the newest releases"
 	@echo "make lint       check style"
 	@echo "make types      check types: strict in parts, elsewhere no error more than committed"
 	@echo "make docs       the documentation as a site, in build/site; a broken link is an error"
@@ -43,6 +47,9 @@ test-fast: setup
 
 test-unit: setup
 	$(PYTEST) --unit
+
+test-other: setup
+	$(BIN)/python bench/numeric.py other pytest -n 2 --dist worksteal -m "not slow" $(COMPUTES)
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """Ways of computing that stand in for other processors, and a command run in one of them.
 
     python bench/numeric.py plain pytest -m unit        # PYTHON in front where the command is a module of it
+    python bench/numeric.py other pytest -m unit        # in one that this processor would not take by itself
     python bench/numeric.py                             # the ways, and whether this processor has them
 
 A way says which vector instructions PyTorch, oneDNN and MKL may use, and with how many threads: sums are rounded
@@ -44,6 +45,14 @@ def usable(ways: Sequence[str]) -> list[str]:
     return [way for way in ways if _RANK[WAYS[way][0].get(SETS[0], "default")] <= here]
 
 
+def other() -> str:
+    """A way of computing that is not this processor's own: other instructions, or where it has only plain ones, other threads."""
+    import torch
+
+    here = torch.backends.cpu.get_cpu_capability().lower()
+    return "native-two" if _RANK.get(here, 0) == 0 else "plain"
+
+
 def main() -> None:
     if len(sys.argv) < 3:
         there = usable(tuple(WAYS))
@@ -52,6 +61,8 @@ def main() -> None:
             print(f"{way:<10} {told}; threads: {threads}{'' if way in there else ' (not on this processor)'}")
         raise SystemExit(0 if len(sys.argv) == 1 else 2)
     way, *command = sys.argv[1:]
+    if way == "other":
+        way = other()
     if way not in WAYS:
         raise SystemExit(f"numeric: error: '{way}' is no way of computing: {', '.join(WAYS)}")
     if way not in usable((way,)):

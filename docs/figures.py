@@ -1,6 +1,7 @@
 """Draws the pictures of reading-results.md (but scale.png, which `remem study scale` draws) from a finished demo.
 
     python docs/figures.py runs/demo
+    python docs/figures.py runs/demo --page      # of the demo's own report alone; and README's table, printed
 
 Two forget runs of the demo are trained again with checkpoints on the way, one stage 1 on single hops alone, and one that
 ends too early, of which the gate's verdict is printed; all is kept below `figures/` in the demo's folder and not done again. The
@@ -11,6 +12,7 @@ page is opened in a headless Chromium.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from support.browser import Browser
 from remem_tasks import evaluate
 from remem_tasks.render.text import write_report
 from remem_tasks.report.summary import report_of
-from unlearning.experiments.demo import ENVIRONMENT, FULL, STAGE1, STAGE2
+from unlearning.experiments.demo import ENVIRONMENT, FULL, SHOWN, STAGE1, STAGE2
 
 OUT = ROOT / "docs" / "results"
 WIDTH = 1180
@@ -124,14 +126,36 @@ def picture(browser: Browser, section: str, selector: str, name: str, drawn: str
     browser.picture(OUT / f"{name}.png", box=box)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("demo", type=Path, help="folder of a finished demo")
-    demo = parser.parse_args().demo.resolve()
-    work = demo / "figures"
-    os.environ.update(ENVIRONMENT, REMEM_DATA=str(demo / "data"))
+def table(demo: Path) -> str:
+    """README's table, in per cent."""
+    models = json.loads((demo / "summary.json").read_text())["models"]
+    heads = [" ".join(head.split()).replace("Extract. rate", "extraction rate") for _, _, head in SHOWN]
+    lines = ["| model | " + " | ".join(heads) + " |", "|---" + "|---:" * len(heads) + "|"]
+    for name, scores in models.items():
+        cells = (f"{100 * scores[task][metric]:.1f}" for task, metric, _ in SHOWN)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def page_pictures(demo: Path, work: Path) -> None:
+    """The pictures of the demo's own report."""
     report = report_of([str(demo / "results")], gold="gold", start="memorised")
     page = write_report(report, work / "report", "The demo")
+    plot = "h2 ~ div:not(.controls)"
+    with Browser(WIDTH, 900) as browser:
+        browser.screen(WIDTH, 900)
+        browser.open(page)
+        picture(browser, "summary", "div.sets", "summary", "td")
+        picture(browser, "plane", plot, "plane", "svg")
+        picture(browser, "silent", "div.panels", "silent", "canvas")
+        picture(browser, "heat", plot, "heat", "td")
+        picture(browser, "spread", plot, "spread", "svg")
+        browser.open(page, f"#s=rows&rt=remem_forget1&row={ROW}")
+        picture(browser, "rows", "tr.detailrow", "row", "img")
+
+
+def trained_pictures(demo: Path, work: Path) -> None:
+    """The pictures that further trainings are needed for, and the gate on one of them."""
     both = [f"{name}={demo / 'results' / name}" for name in ("memorised", "gold")]
     report = report_of([*both, *courses(demo, work)], gold="gold", start="memorised")
     steps = write_report(report, work / "report_steps", "The demo's courses")
@@ -144,17 +168,21 @@ def main() -> None:
     OUT.joinpath("curse.png").write_bytes((work / "diagnosis" / "diagnosis.png").read_bytes())
     with Browser(WIDTH, 900) as browser:
         browser.screen(WIDTH, 900)
-        browser.open(page)
-        plot = "h2 ~ div:not(.controls)"
-        picture(browser, "summary", "div.sets", "summary", "td")
-        picture(browser, "plane", plot, "plane", "svg")
-        picture(browser, "silent", "div.panels", "silent", "canvas")
-        picture(browser, "heat", plot, "heat", "td")
-        picture(browser, "spread", plot, "spread", "svg")
-        browser.open(page, f"#s=rows&rt=remem_forget1&row={ROW}")
-        picture(browser, "rows", "tr.detailrow", "row", "img")
         browser.open(steps)
-        picture(browser, "steps", plot, "steps", "svg")
+        picture(browser, "steps", "h2 ~ div:not(.controls)", "steps", "svg")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("demo", type=Path, help="folder of a finished demo")
+    parser.add_argument("--page", action="store_true", help="train nothing: the demo's own report alone")
+    args = parser.parse_args()
+    demo = args.demo.resolve()
+    os.environ.update(ENVIRONMENT, REMEM_DATA=str(demo / "data"))
+    print(table(demo))
+    page_pictures(demo, demo / "figures")
+    if not args.page:
+        trained_pictures(demo, demo / "figures")
 
 
 if __name__ == "__main__":

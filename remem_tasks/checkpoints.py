@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.utils import load_peft_weights
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
+from remem_tasks import checksums
 from remem_tasks.chat_template import check_template
 from remem_tasks.checkpoint_files import (
     check_files,
@@ -88,6 +89,8 @@ def load_processor(
     Raises:
         RememError: one of these is missing.
     """
+    if Path(name).is_dir():
+        checksums.check(name, checksums.PROCESSOR)
     try:
         processor = AutoProcessor.from_pretrained(name, **kwargs)
     except Exception as error:
@@ -202,6 +205,7 @@ def load_model(name: str, **kwargs: Any):
     local = Path(name).is_dir()
     config = _config_of(name, **kwargs)
     if local:
+        checksums.check(name, checksums.WEIGHTS)
         _check_size(name, config, check_files(name))
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
@@ -234,13 +238,28 @@ def _adapter_weights(name: str) -> dict[str, torch.Tensor]:
         config, file = Path(name, "adapter_config.json"), Path(name, "adapter_model.safetensors")
         if not config.is_file():
             raise RememError(f"adapter '{name}' has no adapter_config.json")
-        read_object(config)
+        settings = read_object(config)
         if not file.is_file():
             raise RememError(f"adapter '{name}' has no adapter_model.safetensors")
+        checksums.check(name, checksums.ADAPTER)
         check_types(tensors_of(file), name)
+        _check_rank(name, settings, file)
     saved = load_peft_weights(name, device="cpu")
     check_finite(saved.items(), name)
     return saved
+
+
+def _check_rank(name: str, settings: dict[str, Any], file: Path) -> None:
+    """Refuse ranks that no stored tensor has, before memory is taken for them."""
+    pattern = settings.get("rank_pattern")
+    ranks = [settings.get("r"), *(pattern.values() if isinstance(pattern, dict) else ())]
+    with safe_open(file, framework="pt") as opened:
+        shapes = [opened.get_slice(one).get_shape() for one in opened.keys()]  # noqa: SIM118
+    most = max((side for shape in shapes for side in shape), default=0)
+    if wrong := [rank for rank in ranks if isinstance(rank, int) and rank > most]:
+        raise RememError(
+            f"adapter '{name}' has rank {str(wrong[0])[:60]}, its tensors at most {most} rows or columns"
+        )
 
 
 def _check_base(model, name: str) -> None:
@@ -256,6 +275,8 @@ def _check_base(model, name: str) -> None:
     made_on = identity.get("weights") if isinstance(identity, dict) else None
     given = arguments.get("model") if isinstance(arguments, dict) else None
     cast = given.get("dtype") if isinstance(given, dict) else None
+    if isinstance(given, dict) and given.get("load_in_4bit"):
+        cast = "4 bits"
     whole = getattr(model, "dtype", None) == torch.float32 and cast in (None, "auto", "float32")
     if made_on and whole and (found := digest(model)) != made_on:
         raise RememError(
@@ -327,7 +348,14 @@ def load_merged(name: str, **kwargs: Any):
     return model
 
 
-UNWRITTEN = ("PytorchStreamWriter failed", "unexpected pos", "os error 27", "os error 28", "os error 122")
+UNWRITTEN = (
+    "PytorchStreamWriter failed",
+    "open file failed",
+    "unexpected pos",
+    "os error 27",
+    "os error 28",
+    "os error 122",
+)
 """How torch and safetensors say that a file could not be written: no room, or a limit on its size."""
 
 
@@ -368,3 +396,4 @@ def merge(adapter: str, out: str | Path) -> None:
     model = load_merged(adapter, dtype="auto")
     with new_folder(out) as folder:
         save(model, processor, folder)
+        checksums.write(folder)

@@ -697,6 +697,29 @@ def _add_sweep(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_sweep)
 
 
+def _tasks_path(args: argparse.Namespace) -> None:
+    if args.harness == "lm_eval":
+        from remem_tasks.harness.lm_eval import tasks_folder
+
+        print(tasks_folder())
+        return
+    from remem_tasks.benchmarks.registry import FOLDERS
+
+    print(FOLDERS[0])
+
+
+def _add_tasks_path(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("tasks-path", help="the folder of the tasks' YAML files, for --include_path")
+    parser.add_argument("harness", choices=("lmms_eval", "lm_eval"), help="which harness is to read them")
+    parser.set_defaults(run=_tasks_path)
+
+
+def _add_lm_eval(commands: argparse._SubParsersAction) -> None:
+    commands.add_parser(
+        "lm_eval", help="lm_eval's command line with these tasks and the model remem_hf", add_help=False
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="remem", description="Machine unlearning for vision-language models.")
     parser.add_argument("--version", action="version", version=f"remem {__version__}")
@@ -717,6 +740,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_study,
         _add_reproduce,
         _add_sweep,
+        _add_lm_eval,
+        _add_tasks_path,
         attack_command.add,
         stream_command.add,
     ):
@@ -740,7 +765,11 @@ def main(argv: list[str] | None = None) -> None:
         if own and not {"-h", "--help", "--help_all"} & set(argv):
             starts("remem train")  # its arguments are the script's own
         sys.exit(exit_on_error(lambda: _train(argv[1:]), "remem train"))
+    if argv[:1] == ["lm_eval"]:
+        from remem_tasks.harness import lm_eval as harness
+
+        sys.exit(exit_on_error(lambda: harness.main(argv[1:]), "remem lm_eval"))
     args = _parser().parse_args(argv)
-    if own:
+    if own and args.command != "tasks-path":
         starts(f"remem {args.command}")
     sys.exit(exit_on_error(lambda: _run(args), f"remem {args.command}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import signal
 import sys
@@ -10,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from remem_tasks.terminal import say, short
+from remem_tasks.terminal import own_line, say, short
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
@@ -67,6 +68,20 @@ def sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def deaf_at_exit() -> None:
+    """What this command had to say is said: a signal while the interpreter takes itself down changes nothing any more.
+
+    (Called last, since what is registered last runs first.)
+    """
+    atexit.unregister(_ignore_signals)
+    atexit.register(_ignore_signals)
+
+
 def refused(error: BaseException) -> str | None:
     """A line for what the system refused (LIMITS), or for memory that was not there; None for anything else."""
     if isinstance(error, MemoryError):
@@ -102,16 +117,22 @@ def exit_on_error(main: Callable[[], int | None], program: str) -> int:
             _check_temporary()
             return main() or 0
     except RememError as error:
+        own_line(sys.stderr)
         say(f"{program}: error: {short(error)}", file=sys.stderr)
         return error.status
     except (OSError, MemoryError) as error:
         if (line := refused(error)) is None:
             raise
+        own_line(sys.stderr)
         say(f"{program}: error: {short(line)}", file=sys.stderr)
         return 1
     except Terminated:
+        own_line(sys.stderr)
         say(f"{program}: terminated", file=sys.stderr)
         return TERMINATED
     except KeyboardInterrupt:
+        own_line(sys.stderr)
         say(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        deaf_at_exit()

@@ -105,15 +105,15 @@ def lock(out: str | Path, patience: float = 0) -> Iterator[None]:
         RememError: its folder cannot be written to.
     """
     out = Path(os.path.realpath(out))  # two names of one folder are one output
-    path = out.with_name(f".{out.name}.lock")
-    if out.is_dir() and not os.access(out.parent, os.W_OK):
-        path = out / ".writing.lock"
+    beside, within = _lock_files(out)
+    path = within if out.is_dir() and not os.access(out.parent, os.W_OK) else beside
     taken = Locked(f"output '{out}' is being written by another process ('{path}' is locked)")
     with _claimed(path, taken):
         held, made = FileLock(path), [one for one in path.parents if not one.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.acquire(timeout=patience)
+            # (Whoever asks with `is_held` has it for an instant.)
+            held.acquire(timeout=max(patience, 0.1), poll_interval=0.02)
         except Timeout as error:
             try:  # where nothing can be made, the lock cannot either, and nobody holds it
                 path.touch()
@@ -132,6 +132,38 @@ def lock(out: str | Path, patience: float = 0) -> Iterator[None]:
             for folder in made:  # of a block that wrote nothing
                 with suppress(OSError):
                     folder.rmdir()
+
+
+def _lock_files(out: Path) -> tuple[Path, Path]:
+    """An output's lock beside it, and within it."""
+    return out.with_name(f".{out.name}.lock"), out / ".writing.lock"
+
+
+def is_held(out: str | Path, by_others: bool = False) -> bool:
+    """Whether somebody holds the lock of an output; makes nothing. A lock that may not be looked at counts as held.
+
+    Args:
+        by_others: whether this process itself does not count.
+    """
+    for path in _lock_files(Path(os.path.realpath(out))):
+        with _CLAIMS:
+            if path in _HELD:
+                return not by_others
+        try:
+            import fcntl
+
+            opened = os.open(path, os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ImportError):  # not ours to look at, or no POSIX system
+            return True
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(opened)
+    return False
 
 
 @contextmanager

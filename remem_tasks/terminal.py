@@ -49,6 +49,14 @@ def foreign(text: str) -> bool:
     return text != clean(text)
 
 
+def own_line(file: IO[str]) -> None:
+    """Begin a new line where a progress bar stands in the middle of one."""
+    tqdm = getattr(sys.modules.get("tqdm.std"), "tqdm", None)
+    kinds = [tqdm, *tqdm.__subclasses__()] if tqdm is not None else []
+    if any(not bar.disable for kind in kinds for bar in list(getattr(kind, "_instances", ()))):
+        print(file=file)
+
+
 def say(*texts: object, file: IO[str] | None = None, flush: bool = False) -> None:
     """`print`, cleaned."""
     print(*(clean(text, lines=True) for text in texts), file=file or sys.stdout, flush=flush)

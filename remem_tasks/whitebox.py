@@ -7,6 +7,7 @@ the text of a reply. Neither side knows the other.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -115,6 +116,49 @@ class SecretResult:
     rollout_rate: float | None = None
     guesses: list[tuple[str, float]] = field(default_factory=list)
 
+    def fault(self, most: int) -> str:
+        """What of it cannot be, in words; "" where all can.
+
+        Args:
+            most: M, the rollouts that were asked for.
+        """
+        if not _is_count(self.references, 0):
+            return f"{_shown(self.references)} references"
+        if not _is_count(self.reference_rank, 1, self.references + 1):
+            return f"reference rank {_shown(self.reference_rank)} of {self.references + 1} candidates"
+        ends = self.ranks
+        if ends is not None and (
+            not isinstance(ends, list | tuple)
+            or len(ends) != 2
+            or not all(_is_count(end, 1, most + 1) for end in ends)
+            or ends[0] > ends[1]
+        ):
+            return f"ranks {_shown(ends)}, of 1 to {most + 1}"
+        drawn = self.rollout_ranks
+        if not isinstance(drawn, list | tuple) or not all(_is_count(rank, 1, most + 1) for rank in drawn):
+            return f"ranks {_shown(drawn)} of rollouts, each of 1 to {most + 1}"
+        if self.rollout_rate is not None and not (
+            _is_finite(self.rollout_rate) and 0 <= self.rollout_rate <= 1
+        ):
+            return f"a share of rollouts {_shown(self.rollout_rate)}"
+        for guess in self.guesses if isinstance(self.guesses, list) else [self.guesses]:
+            pair = isinstance(guess, list | tuple) and len(guess) == 2
+            if not pair or not isinstance(guess[0], str) or not _is_finite(guess[1]) or guess[1] > 1:
+                return f"a guess {_shown(guess)}"
+        return ""
+
+
+def _is_count(value: object, least: int, most: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(value: object) -> str:
+    return str(value)[:60]
+
 
 @dataclass(frozen=True)
 class WhiteBoxResult:
@@ -139,6 +183,23 @@ class WhiteBoxResult:
         """JSON without `<`, so that no filter of reasoning tags changes it."""
         return json.dumps(asdict(self)).replace("<", "\\u003c")
 
+    def check(self, request: WhiteBoxRequest) -> None:
+        """Raise a RememError if these are no findings of a request: too few or too many, or numbers that cannot be."""
+        asked = {
+            "continuations": len(request.cuts),
+            "secrets": len(request.secrets),
+            "answers": len(request.answers),
+            "tokens": min(request.by_token, len(request.answers)),
+        }
+        for part, number in asked.items():
+            if len(found := getattr(self, part)) != number:
+                raise RememError(
+                    f"{request.name}: the engine found {len(found)} {part}, {number} were asked for"
+                )
+        for secret in self.secrets:
+            if fault := secret.fault(request.rollouts):
+                raise RememError(f"{request.name}: the engine's findings cannot be: {fault}")
+
     @classmethod
     def from_text(cls, text: str, name: str) -> WhiteBoxResult:
         """The opposite of `to_text`.
@@ -152,6 +213,12 @@ class WhiteBoxResult:
         try:
             values: Mapping = json.loads(text)
             secrets = [SecretResult(**secret) for secret in values["secrets"]]
-            return cls(values["continuations"], secrets, values["answers"], values["tokens"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            found = cls(values["continuations"], secrets, values["answers"], values["tokens"])
+            if not all(isinstance(said, str) for said in found.continuations):
+                raise ValueError("a continuation that is no text")
+            numbers = [found.answers, *found.tokens, *(secret.logprobs for secret in secrets)]
+            if not all(isinstance(one, int | float) for some in numbers for one in some):
+                raise ValueError("a log-probability that is no number")
+            return found
+        except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
             raise RememError(f"{name}: the engine's findings cannot be read ({error})") from error

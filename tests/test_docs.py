@@ -57,9 +57,7 @@ def commands(page: Path) -> list[str]:
             continue
         found.append(line.strip())
         line = ""
-    words = (
-        r"(?:\w+=\S+ )*(?:\S*bin/)?(?:remem|lmms_eval|python -m lmms_eval|torchrun \S+ \d+ -m lmms_eval)\b "
-    )
+    words = r"(?:\w+=\S+ )*(?:\S*bin/)?(?:remem|lmms_eval|lm_eval|python -m lmms_eval|torchrun \S+ \d+ -m lmms_eval)\b "
     found = [
         part.strip() for one in found for part in re.split(r" && |; | \| ", re.sub(r"\s+#\s.*$", "", one))
     ]
@@ -108,6 +106,14 @@ def test_every_command_has_flags_that_exist(page, command):
                 if "--accelerate" in arguments and "gpu" in arguments:
                     rest += ["--use_cpu", "true"]
                 parse(rest)
+            elif program == "lm_eval" or arguments[0] == "lm_eval":
+                from lm_eval._cli import HarnessCLI
+
+                before, sys.argv = sys.argv, ["lm_eval", *arguments[arguments[0] == "lm_eval" :]]
+                try:
+                    HarnessCLI().parse_args()
+                finally:
+                    sys.argv = before
             else:
                 cli._parser().parse_args(arguments)
         except SystemExit as stop:

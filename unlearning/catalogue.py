@@ -10,6 +10,8 @@ from unlearning.mechanisms import reference
 from unlearning.methods import METHODS, NAMES
 from unlearning.trainer import UnlearnTrainer
 
+WEIGHTS = 7.063e9  # of LLaVA-1.5-7B
+
 INTRODUCTION = f"""# Forget methods
 
 Made by `python -m unlearning.methods > docs/methods.md`; a test compares this page with the registry.
@@ -35,11 +37,18 @@ with γ = {SHARED["gamma"]:g}, α = {SHARED["alpha"]:g}, L_retain = {SHARED["ret
 - The model before unlearning is held in the cheapest way that the loss can do with, and the log says which:
   log-probabilities of whole answers computed once before the first step and kept in `reference.json`; with LoRA the
   same weights with the adapter off; only else a second frozen model.
-- Memory, by arithmetic and without activations: full fine-tuning holds 16 bytes per trained weight (weight, gradient
-  and AdamW's two moments in float32), 113 GB for the 7.06 billion of LLaVA-1.5-7B, and 4 bytes per weight (28 GB) more
-  where the table says "a second frozen model". LoRA on a base in bfloat16 holds 2 bytes per weight of the base (14 GB)
-  and 16 per weight of the adapter, under every method. Weights in bfloat16 are not trained in full: most updates would
-  be rounded away, so that `--dtype bfloat16` without `--use_peft` is refused.
+- Memory, by arithmetic and without activations (autocast's copies of weights count among those): full fine-tuning holds
+  4 bytes per weight and 12 more per trained weight (gradient and AdamW's two moments; all in float32), which is 113 GB
+  for the 7.06 billion of LLaVA-1.5-7B; 4 bytes per weight (28 GB) more where the table says "a second frozen model"; and
+  what a method keeps of its own. Per method that is the column "7B, full"; FSDP2 (`--accelerate fsdp2`) divides it by the
+  number of GPUs. The forward is in bfloat16 all the same (`--bf16`), and as many weights move as in float32. Weights in
+  bfloat16 are not trained in full: most updates would be rounded away, so that `--dtype bfloat16` without `--use_peft`
+  is refused.
+- LoRA on a base in bfloat16 holds 2 bytes per weight of the base (14 GB) and 16 per weight of the adapter, under every
+  method; on a base in 4 bits (QLoRA: `--use_peft --load_in_4bit true`, with `pip install 'remem-unlearning[qlora]'`)
+  .56 bytes per weight of the language model's 6.48 billion in linear maps (3.6 GB), and 2 or 4 bytes (`--dtype`) of the
+  other .59 billion (vision tower, projector, embeddings, head: 1.2 or 2.3 GB). The adapter itself stays in float32. Such
+  an adapter is scored on the base as it is stored, not in 4 bits: `lmms_eval` measures what `remem merge` would give.
 - With `--use_peft`, `--l1_lora λ` adds λ · Σ|θ| over the LoRA matrices to any method (CLEAR, arXiv 2410.18057, swept
   .001, .01 and .1; its table says that every method then stays near the starting model).
 - `--wrap` keeps the gradients g_f = γ ∇L_forget and g_r = α ∇L_retain of a step apart (over all its micro-batches and
@@ -60,6 +69,18 @@ from; *our reading* where a paper leaves open what it computes.
 def _held(method: type[UnlearnTrainer], peft: bool) -> str:
     args = SimpleNamespace(**{**SHARED, **method.defaults})
     return reference.kind(method.references(args), peft)
+
+
+def gigabytes(method: type[UnlearnTrainer]) -> int:
+    """GB (10⁹ bytes) that full fine-tuning of LLaVA-1.5-7B holds beside activations, under a method's defaults.
+
+    4 bytes per weight, 12 per trained weight (gradient and two moments), 4 per weight of a frozen reference, and what
+    the method says that it keeps (`own_bytes`).
+    """
+    args = SimpleNamespace(**{**SHARED, **method.defaults})
+    trained = WEIGHTS * method.trained_share if method.trains else 0.0
+    frozen = WEIGHTS if method.needs_model(args) else 0.0
+    return round((4 * WEIGHTS + (12 + method.own_bytes) * trained + 4 * frozen) / 1e9)
 
 
 def entry(method: type[UnlearnTrainer]) -> str:
@@ -91,9 +112,14 @@ def entry(method: type[UnlearnTrainer]) -> str:
 
 def page() -> str:
     """docs/methods.md."""
-    rows = ["| method | reference (full fine-tuning) | fidelity | source |", "|---|---|---|---|"]
+    rows = [
+        "| method | reference (full fine-tuning) | 7B, full | fidelity | source |",
+        "|---|---|---|---|---|",
+    ]
     for name in NAMES:
         method = METHODS[name]
         held = "none" if Role.PLAIN in method.roles else _held(method, False)
-        rows.append(f"| [{name}](#{name}) | {held} | {method.fidelity} | {method.source} |")
+        rows.append(
+            f"| [{name}](#{name}) | {held} | {gigabytes(method)} GB | {method.fidelity} | {method.source} |"
+        )
     return "\n".join([INTRODUCTION, *rows, "", *(entry(METHODS[name]) for name in NAMES)])

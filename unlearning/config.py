@@ -19,7 +19,7 @@ from trl import ModelConfig, SFTConfig, TrlParser
 from remem_tasks.benchmarks.remem.data import ENV, HUB_ID
 from remem_tasks.data.faults import ALLOW, REFUSE
 from remem_tasks.errors import RememError
-from unlearning import flags
+from unlearning import combinations, flags
 from unlearning.data import MODALITIES
 from unlearning.evaluation import StopRule
 from unlearning.mechanisms.gradients import NAMES as WRAPS
@@ -108,6 +108,10 @@ class UnlearnConfig(SFTConfig):
             "help": f"{', '.join(RETAIN_LOSSES)} (all but nll against the model before unlearning), or none, which "
             "leaves retain rows out. Default: the method's, else nll."
         },
+    )
+    retain_per_forget: int = field(
+        default=1,
+        metadata={"help": "Retain rows beside each forget row; a mean over their tokens all the same."},
     )
     l1_lora: float = field(
         default=0.0, metadata={"help": "With --use_peft: weight λ of Σ|θ| over the LoRA matrices (CLEAR)."}
@@ -221,16 +225,26 @@ class UnlearnConfig(SFTConfig):
 
     def __post_init__(self):
         flags.check(self)
+        flags.check_numbers(self)
         method = METHODS.get(self.method)
         if method is None:
             named = f"unknown method '{self.method}'" if self.method else "--method is missing"
             raise RememError(f"{named}; choose from {', '.join(NAMES)}")
         self.method = method.name
+        combinations.check_weights(self, method)
+        combinations.check_options(self, METHODS)
+        self.check_best()
         for name, value in {**SHARED, **method.defaults}.items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
         if self.retain_loss == "none":
             self.retain_loss, self.alpha = "nll", 0.0
+        if self.retain_per_forget < 1:
+            raise RememError(f"--retain_per_forget {self.retain_per_forget}: at least 1")
+        if self.retain_per_forget > 1 and (not method.trains or not method.weighs_retain(self.alpha)):
+            raise RememError(
+                f"--retain_per_forget: {method.name} has no retain rows beside its forget rows; leave it out"
+            )
         if self.retain_loss not in RETAIN_LOSSES:
             raise RememError(
                 f"unknown retain loss '{self.retain_loss}'; choose from {', '.join([*RETAIN_LOSSES, 'none'])}"
@@ -258,6 +272,8 @@ class UnlearnConfig(SFTConfig):
             raise RememError("--stop_on forget_em needs --eval_em true")
         on_accelerator = torch.accelerator.is_available() and not self.use_cpu
         self.use_cpu = not on_accelerator
+        if self.fp16 and not on_accelerator:
+            raise RememError("--fp16 has no effect on a CPU: use --bf16 true, or leave it out")
         if self.bf16 is None:
             self.bf16 = (
                 on_accelerator
@@ -272,6 +288,35 @@ class UnlearnConfig(SFTConfig):
             self.activation_checkpointing_kwargs = {"use_reentrant": False}
         self.remove_unused_columns = False
         super().__post_init__()
+
+    def check_best(self) -> None:
+        """Whether what chooses the best checkpoint is a figure that is measured.
+
+        Raises:
+            RememError: names those that are, or what would make the flag have an effect.
+        """
+        by_plateau = (
+            str(getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type)) == "reduce_lr_on_plateau"
+        )
+        best = self.load_best_model_at_end or by_plateau or self.save_strategy == "best"
+        for name in ("metric_for_best_model", "greater_is_better"):
+            if getattr(self, name) is not None and not best:
+                raise RememError(f"--{name} is for --load_best_model_at_end true; leave it out")
+        if not best:
+            return
+        sets = ("forget", "retain") if METHODS[self.method].rows_from == "pairs" else ("train",)
+        known = [
+            f"{rows}_{figure}"
+            for rows in sets
+            for figure in ("nll", "loss", *(["em"] if self.eval_em else []))
+        ]
+        if str(self.metric_for_best_model).removeprefix("eval_") not in known:
+            raise RememError(
+                f"--metric_for_best_model {self.metric_for_best_model}: what chooses a checkpoint or a learning rate is one of "
+                f"{', '.join(known)}"
+            )
+        if self.greater_is_better is None:
+            self.greater_is_better = str(self.metric_for_best_model).endswith("_em")
 
     @property
     def stop_rules(self) -> list[StopRule]:
@@ -360,6 +405,7 @@ class Parser(TrlParser):
             "gamma",
             "alpha",
             "retain_loss",
+            "retain_per_forget",
             "l1_lora",
             "wrap",
             "sam_rho",
@@ -400,6 +446,8 @@ class Parser(TrlParser):
         return "\n".join(lines)
 
 
+LONGEST = 2**20
+"""Bytes of a --config file."""
 NEEDED = ("--method", "--model_name_or_path", "--output_dir")  # no run without these
 
 
@@ -411,7 +459,11 @@ def recipe(given: str) -> str:
     """
     folder = Path(__file__).resolve().parent / "configs"
     names = sorted(file.stem for file in folder.glob("*.yaml"))
+    if Path(given).exists() and not Path(given).is_file():
+        raise RememError(f"--config '{given}' is no file")
     if Path(given).is_file() or given not in names:
+        if Path(given).is_file() and Path(given).stat().st_size > LONGEST:
+            raise RememError(f"--config '{given}' has more than {LONGEST:,} bytes")
         if Path(given).exists() or Path(given).suffix or os.sep in given:
             return given
         raise RememError(f"--config '{given}' is neither a file nor one of the recipes {', '.join(names)}")
@@ -440,13 +492,27 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
     try:
         data_args, args, model_args = parser.parse_args_and_config(argv)
         flags.check(model_args)
+        flags.check_numbers(model_args)
+        combinations.check(args, model_args)
         return data_args, args, model_args
     except RememError:
         raise
     except IndexError as error:
         raise RememError("--config needs a file") from error
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        raise RememError(" ".join(str(error).split())) from error
+    except UnicodeDecodeError as error:
+        raise RememError(f"the --config file cannot be read: byte {error.start} is no UTF-8") from error
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        ImportError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+    ) as error:
+        raise RememError(" ".join(str(error).split()) or type(error).__name__) from error
+    except RecursionError as error:
+        raise RememError("the --config file is nested too deep") from error
     except Exception as error:
         if type(error).__module__.startswith("yaml"):
             raise RememError(f"the --config file is no YAML: {' '.join(str(error).split())}") from error

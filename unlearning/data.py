@@ -61,7 +61,7 @@ class Role(IntEnum):
     RETAIN = 2
     IDK = 3  # the forget question, answered by a refusal
     ALT = 4  # the forget question, answered by a plausible other answer
-    OTHER = 5  # the forget question, answered by the answer of some retain row
+    OTHER = 5  # the forget question, answered by the answer of another forget row
 
 
 def load_rows(
@@ -261,40 +261,52 @@ class Pairs(Dataset):
         forget, retain: the two tables.
         roles: which examples a pair is made of; a role may come several times.
         encoder: shared by all datasets of a run.
+        each: retain rows of a pair.
+        turns: the roles of one epoch and the next, in turn; None: all of them in every epoch.
 
     Attributes:
         alternatives: plausible other answers by row id, for Role.ALT; set before the first example is asked for.
     """
 
     def __init__(
-        self, forget: datasets.Dataset, retain: datasets.Dataset, roles: Sequence[Role], encoder: Encoder
+        self,
+        forget: datasets.Dataset,
+        retain: datasets.Dataset,
+        roles: Sequence[Role],
+        encoder: Encoder,
+        each: int = 1,
+        turns: Sequence[Sequence[Role]] | None = None,
     ):
         self.forget = Examples(forget, Role.FORGET, encoder)
         self.retain = Examples(retain, Role.RETAIN, encoder)
-        self.roles = tuple(roles)
+        self.roles, self.each, self.turns = tuple(roles), each, turns or (roles,)
         self.alternatives: dict[str, list[str]] | None = None
-        self.own, self.others = forget["answer"][:], retain["answer"][:]
+        self.others = forget["answer"][:]
 
     def __len__(self) -> int:
         return len(self.forget)
 
     def plan(self, index: int) -> list[tuple[Role, int, str | None]]:
         """What the pair of an index is made of: (role, row of its table, answer in place of its own)."""
-        rest, j = divmod(index, len(self.retain))
-        refusal, i = divmod(rest, len(self.forget))
+        rest, kept = divmod(index, len(self.retain) ** self.each)
+        rest, i = divmod(rest, len(self.forget))
+        turn, refusal = divmod(rest, len(REFUSALS))
         draw = random.Random(index)
         plan: list[tuple[Role, int, str | None]] = []
-        for role in self.roles:
+        for role in self.turns[turn]:
             if role == Role.RETAIN:
-                plan.append((role, j, None))
+                for _ in range(self.each):
+                    kept, j = divmod(kept, len(self.retain))
+                    plan.append((role, j, None))
             elif role == Role.IDK:
                 plan.append((role, i, REFUSALS[refusal]))
             elif role == Role.ALT:
                 plan.append((role, i, draw.choice(self.alternatives[self.forget.row_ids[i]])))
             elif role == Role.OTHER:
-                others = [text for text in self.others if text != self.own[i]]
+                own = self.forget.rows[i]["answer"]
+                others = [text for text in self.others if text != own]
                 if not others:
-                    raise RememError(f"{self.forget.row_ids[i]}: no retain row has another answer")
+                    raise RememError(f"{self.forget.row_ids[i]}: no other forget row has another answer")
                 plan.append((role, i, draw.choice(others)))
             else:
                 plan.append((role, i, None))
@@ -308,7 +320,8 @@ class Pairs(Dataset):
         return [self.make(*entry) for entry in self.plan(index)]
 
     def sampler(self, seed: int) -> EpochSampler:
-        return EpochSampler(len(self.forget), len(self.retain), len(REFUSALS), seed)
+        sizes = len(self.forget), len(self.retain), len(REFUSALS)
+        return EpochSampler(*sizes, seed, self.each, len(self.turns))
 
 
 class EpochSampler(Sampler[int]):
@@ -316,12 +329,16 @@ class EpochSampler(Sampler[int]):
 
     An epoch visits every forget row i once, in a fresh order. Retain rows j come from one
     permutation after another, continued over the epochs, so that all are used equally often.
-    Yields (r·n_forget + i)·n_retain + j with r a refusal. Holding no state, it gives the same
-    batches to every worker, every process and a resumed run.
+    Yields ((t·n_refusals + r)·n_forget + i)·n_retain^each + Σ j_k·n_retain^k with t the epoch's turn, r a
+    refusal and j_1, …, j_each the retain rows. Holding no state, it gives the same batches to every worker,
+    every process and a resumed run.
     """
 
-    def __init__(self, n_forget: int, n_retain: int, n_refusals: int, seed: int):
+    def __init__(
+        self, n_forget: int, n_retain: int, n_refusals: int, seed: int, each: int = 1, turns: int = 1
+    ):
         self.n_forget, self.n_retain, self.n_refusals, self.seed = n_forget, n_retain, n_refusals, seed
+        self.each, self.turns = each, turns
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -336,9 +353,9 @@ class EpochSampler(Sampler[int]):
         return torch.Generator().manual_seed((self.seed * 1_000_003 + number) * 2 + stream)
 
     def _retain(self, first: int) -> Iterator[int]:
-        """The n_forget retain rows from position `first` of the endless row of permutations."""
+        """The retain rows of an epoch, from position `first` of the endless row of permutations."""
         order, current = None, None
-        for position in range(first, first + self.n_forget):
+        for position in range(first, first + self.n_forget * self.each):
             number, offset = divmod(position, self.n_retain)
             if number != current:
                 order = torch.randperm(self.n_retain, generator=self._generator(1, number)).tolist()
@@ -349,8 +366,11 @@ class EpochSampler(Sampler[int]):
         generator = self._generator(0, self.epoch)
         order = torch.randperm(self.n_forget, generator=generator).tolist()
         refusals = torch.randint(self.n_refusals, (self.n_forget,), generator=generator).tolist()
-        for i, j, r in zip(order, self._retain(self.epoch * self.n_forget), refusals):
-            yield (r * self.n_forget + i) * self.n_retain + j
+        turn = self.epoch % self.turns
+        retain = self._retain(self.epoch * self.n_forget * self.each)
+        for i, r in zip(order, refusals):
+            kept = sum(next(retain) * self.n_retain**k for k in range(self.each))
+            yield ((turn * self.n_refusals + r) * self.n_forget + i) * self.n_retain**self.each + kept
 
 
 def stack(tensors: list[torch.Tensor]) -> torch.Tensor:

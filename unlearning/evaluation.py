@@ -49,7 +49,7 @@ class StopRule:
             rule = cls(figure.strip(), float(value))
         except ValueError:
             rule = cls("", 0.0)
-        if rule.figure not in ("forget_nll", "forget_em"):
+        if rule.figure not in ("forget_nll", "forget_em") or not 0 <= rule.value < float("inf"):
             raise RememError(f"--stop_on '{text}': write forget_nll=<nats per token> or forget_em=<share>")
         return rule
 

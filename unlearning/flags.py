@@ -5,10 +5,11 @@ python -m unlearning.flags > docs/flags.md
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from trl import ModelConfig, SFTConfig
 
@@ -21,7 +22,7 @@ _OWN_DATA = (
 _OWN_EVAL = "evaluations measure NLL and exact match by themselves (see --eval_rows, --eval_em)"
 _PAIRS = "rows are drawn in pairs, every forget row once an epoch"
 _HOOKS = "a forward takes hooks (head, layers), which a compiled or patched model passes over"
-_QUANTISED = "a quantised base is not supported: use LoRA on a base in bfloat16 (--use_peft --dtype bfloat16)"
+_QUANTISED = "of bases in fewer bits, those in 4 are supported (QLoRA: --use_peft --load_in_4bit true)"
 
 # Why a flag may have no other value than its default.
 REFUSED: Mapping[str, str] = {
@@ -54,11 +55,13 @@ REFUSED: Mapping[str, str] = {
     "auto_find_batch_size": "what a step is made of would depend on the memory that was free",
     "parallelism_config": "tensor and context parallel training are not supported (FSDP and DeepSpeed are accelerate's)",
     "logging_nan_inf_filter": "a loss that is not finite ends the run",
-    **dict.fromkeys(
-        ("load_in_8bit", "load_in_4bit", "bnb_4bit_quant_type", "use_bnb_nested_quant"), _QUANTISED
-    ),
-    "bnb_4bit_quant_storage": _QUANTISED,
+    **dict.fromkeys(("load_in_8bit", "bnb_4bit_quant_storage"), _QUANTISED),
     "lora_task_type": "the model is one that generates",
+    "lora_target_parameters": "an adapter is put on modules (--lora_target_modules)",
+    **dict.fromkeys(
+        ("fsdp", "fsdp_config", "deepspeed"),
+        "how weights are spread is said at the launch (remem train --accelerate fsdp2, or accelerate launch --config_file)",
+    ),
 }
 
 # Values beside the default that say what happens anyway.
@@ -136,24 +139,22 @@ WORKS = frozenset(
         "adam_epsilon",
         "attn_implementation",
         "bf16",
+        "bnb_4bit_quant_type",
         "data_seed",
         "dataloader_drop_last",
-        "deepspeed",
         "dtype",
         "fp16",
-        "fsdp",
-        "fsdp_config",
         "gradient_accumulation_steps",
         "greater_is_better",
         "ignore_data_skip",
         "learning_rate",
+        "load_in_4bit",
         "load_best_model_at_end",
         "lora_alpha",
         "lora_dropout",
         "lora_modules_to_save",
         "lora_r",
         "lora_target_modules",
-        "lora_target_parameters",
         "lr_scheduler_kwargs",
         "lr_scheduler_type",
         "max_grad_norm",
@@ -172,6 +173,7 @@ WORKS = frozenset(
         "seed",
         "tf32",
         "trust_remote_code",
+        "use_bnb_nested_quant",
         "use_dora",
         "use_peft",
         "use_rslora",
@@ -179,6 +181,73 @@ WORKS = frozenset(
         "weight_decay",
     ]
 )
+
+
+class Range(NamedTuple):
+    """What a number may be: from `least` to `most`, or `open` above the one and below the other."""
+
+    least: float = 0
+    most: float = math.inf
+    open: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a number lies in it."""
+        return self.least < value < self.most if self.open else self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        low = f"above {self.least:g}" if self.open else f"at least {self.least:g}"
+        high = f"below {self.most:g}" if self.open else f"at most {self.most:g}"
+        return low if self.most == math.inf else f"{low}, {high}"
+
+
+_POSITIVE = Range(open=True)
+_SHARE = Range(0, math.nextafter(1, 0))
+_COUNT = Range(1, 2**31 - 1)
+
+RANGES: Mapping[str, Range] = {
+    **dict.fromkeys(("learning_rate", "lora_alpha", "logging_steps", "save_steps", "eval_steps"), _POSITIVE),
+    **dict.fromkeys(("npo_beta", "dpo_beta", "simnpo_beta", "manu_epsilon", "mm_epsilon"), _POSITIVE),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _COUNT),
+    **dict.fromkeys(
+        ("gradient_accumulation_steps", "alternatives_each", "alternatives_tokens", "lora_r"), _COUNT
+    ),
+    **dict.fromkeys(("eval_rows", "manu_rows", "mm_rows", "ceu_skip"), Range(0, 2**31 - 1)),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "lora_dropout"), _SHARE),
+    **dict.fromkeys(("weight_decay", "warmup_steps", "max_grad_norm", "adam_epsilon", "vision_lr"), Range()),
+    **dict.fromkeys(("l1_lora", "sam_rho", "neftune_noise_alpha", "picture_cache_mb"), Range()),
+    **dict.fromkeys(("undial_beta", "wga_beta", "satimp_beta1", "satimp_beta2", "rmu_coeff"), Range()),
+    **dict.fromkeys(("seed", "data_seed"), Range(0, 2**32 - 1)),
+    "dataloader_num_workers": Range(0, 1024),
+    "num_train_epochs": Range(0, 1e6, open=True),
+    "max_steps": Range(-1, 2**31 - 1),
+    "manu_share": Range(0, 1),
+    "rmu_layer": Range(-1, 10_000),
+}
+"""What the numbers of a run may be. All others have to be finite."""
+
+
+def check_numbers(config: Any) -> None:
+    """Refuse numbers with which a run would do nothing, or nothing that means something.
+
+    Args:
+        config: a dataclass with some of these flags, as the user gave them.
+
+    Raises:
+        RememError: names the first flag that is no number where one is needed, is NaN or infinite, or is out of range.
+    """
+    for name in type(config).__dataclass_fields__:
+        value, allowed = getattr(config, name), RANGES.get(name)
+        nothing = value is None and (allowed is None or default_of(type(config), name) is None)
+        if nothing or (allowed is None and not isinstance(value, float)):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise RememError(f"--{name} {str(value)[:60]!r} is no number")
+        if not abs(value) < math.inf:
+            raise RememError(f"--{name} {value} is no finite number")
+        if allowed is not None and not allowed.holds(value):
+            raise RememError(f"--{name} {str(value)[:60]} is out of range: {allowed}")
+    if getattr(config, "max_steps", None) == 0:
+        raise RememError("--max_steps 0 would train nothing; leave it out, and --num_train_epochs counts")
 
 
 def default_of(config: type, name: str) -> Any:
@@ -211,7 +280,15 @@ def page() -> str:
         "",
         "Made by `python -m unlearning.flags > docs/flags.md`; a test compares this page with the flags that the installed",
         "releases have. `unlearning/train.py` takes all flags of `SFTConfig` (with `TrainingArguments`) and `ModelConfig`;",
-        "its own are in `--help`.",
+        "its own are in `--help`. That what is said to work changes what is learned, and that what does not concern the result",
+        "changes nothing, is tried flag by flag in `tests/unlearning/test_flag_effects.py`.",
+        "",
+        "A flag is refused too where others leave it without effect, in one line that names the one that would give it some: a",
+        "flag of LoRA without `--use_peft`, of 4 bits without `--load_in_4bit`, of another method than the run's; `--alpha`,",
+        "`--gamma` and `--retain_loss` where the method has no such term or α is 0; `--warmup_steps` at a constant learning rate;",
+        "`--adam_*` and `--optim_args` with an optimizer that does not read them; `--metric_for_best_model` where nothing is chosen",
+        "by it, or of a figure that is not measured; `--fp16` on a CPU. Optimizers that update within the backward pass (lomo,",
+        "layerwise) or evaluate other weights than they train (schedule_free) are refused, as is `dispatch_batches`.",
         "",
         "| flag | |",
         "|---|---|",

@@ -62,15 +62,17 @@ def npo(nll: torch.Tensor, reference_nll: torch.Tensor, beta: float, count: Coun
 
 
 def kl_to_reference(
-    reference_logits: torch.Tensor, logits: torch.Tensor, count: Count = None
+    reference_logits: torch.Tensor, logits: torch.Tensor, count: Count = None, temperature: float = 1.0
 ) -> torch.Tensor:
     """KL(p_ref ‖ p_θ) = mean over answer tokens of Σ_v p_ref ln(p_ref / p_θ), [N, V] twice → scalar.
 
     The retain term of TOFU's KL baseline (arXiv 2401.06121, section 4); zero where both agree.
+
+    Args:
+        temperature: T; the KL is that of softmax(z / T), times T² (Hinton et al. 2015, arXiv 1503.02531).
     """
-    summed = F.kl_div(
-        logits.log_softmax(dim=-1), reference_logits.log_softmax(dim=-1), reduction="sum", log_target=True
-    )
+    now, before = ((side / temperature).log_softmax(dim=-1) for side in (logits, reference_logits))
+    summed = temperature**2 * F.kl_div(now, before, reduction="sum", log_target=True)
     return summed / (max(len(logits), 1) if count is None else count)
 
 
@@ -183,6 +185,15 @@ def js_to_label(log_probs: torch.Tensor, mask: torch.Tensor, count: Count = None
     return mean(values[mask], count)
 
 
+def js_to_cycle(
+    logits: torch.Tensor, position: torch.Tensor, cycle: Sequence[int], count: Count = None
+) -> torch.Tensor:
+    """`js_to_label` where the label of an answer's token t is entry t mod m of a cycle of m ids. [N, V], [N]."""
+    target = position.new_tensor(cycle)[position % len(cycle)]
+    found = logits.log_softmax(dim=-1).gather(1, target[:, None])
+    return js_to_label(found, torch.ones_like(found, dtype=torch.bool), count)
+
+
 def js_to_reference(
     reference_logits: torch.Tensor, logits: torch.Tensor, count: Count = None
 ) -> torch.Tensor:
@@ -191,6 +202,24 @@ def js_to_reference(
     middle = torch.logaddexp(first, second) - math.log(2)
     summed = sum(F.kl_div(middle, side, reduction="sum", log_target=True) for side in (first, second))
     return 0.5 * summed / (max(len(logits), 1) if count is None else count)
+
+
+def dual_masked_kl(
+    reference_logits: torch.Tensor,
+    logits: torch.Tensor,
+    tokens: torch.Tensor,
+    words: torch.Tensor,
+    count: Count = None,
+) -> torch.Tensor:
+    """Mean over answer tokens of K_S Σ_v K_V(v) p_ref ln(p_ref / p_θ), the masked KL of SIU (arXiv 2405.12523).
+
+    Args:
+        reference_logits, logits: [N, V].
+        tokens: [N] bool, K_S: false where a new answer departs from the old one.
+        words: [N, V] bool, K_V: false at the words of what is forgotten. (What is left of a KL can be below 0.)
+    """
+    before, now = reference_logits.log_softmax(dim=-1), logits.log_softmax(dim=-1)
+    return mean((before.exp() * (before - now) * words).sum(dim=-1) * tokens, count)
 
 
 def mean_probability(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

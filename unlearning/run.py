@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -19,15 +20,16 @@ from peft import PeftConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.trainer import get_reporting_integration_callbacks
 from trl import ModelConfig, get_peft_config
 
-from remem_tasks import checkpoints
+from remem_tasks import checkpoints, checksums
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import check_files, tensors_of
 from remem_tasks.errors import RememError, Terminated
 from remem_tasks.files import lock, write_whole
-from remem_tasks.reading import read_object
-from unlearning import flags, sharding
+from remem_tasks.run_record import GONE, RECORD, read_record, unfinished
+from unlearning import flags, qlora, sharding
 from unlearning import preflight as gate
 from unlearning import weights as checkpoint
 from unlearning.card import card
@@ -38,8 +40,6 @@ from unlearning.mechanisms import reference
 from unlearning.methods import METHODS
 from unlearning.trainer import UnlearnTrainer
 from unlearning.weights import LANGUAGE_MODEL_TARGETS
-
-RECORD = "run.json"
 
 
 def versions() -> dict[str, str]:
@@ -70,15 +70,12 @@ def mark_failed(folder: str) -> None:
 
 def check_resumed(folder: str, identity: dict[str, Any]) -> None:
     """Raise a RememError if the run in a folder is finished without checkpoints, or is another run."""
-    path = Path(folder) / RECORD
-    if not path.is_file():
+    earlier = read_record(folder, ours=True)
+    if not earlier:
         return
-    earlier = read_object(path)
-    for name, value in identity.items():
-        if name in earlier.get("identity", {}) and earlier["identity"][name] != value:
-            raise RememError(
-                f"'{folder}' holds a run with {name} = {earlier['identity'][name]}, not {value}; it cannot be resumed"
-            )
+    if not earlier.get("identity"):
+        raise RememError(f"'{Path(folder) / RECORD}' does not say which run it is of; it cannot be resumed")
+    checkpoint.check_identity(earlier["identity"], identity, f"'{folder}' holds a run")
     if earlier.get("status") == "finished" and not list(Path(folder).glob("checkpoint-*")):
         raise RememError(f"the run in '{folder}' is finished and kept no checkpoint to go on from")
 
@@ -99,7 +96,9 @@ def other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
     matter = {*flags.WORKS, *UnlearnConfig.__annotations__} - {*NO_EFFECT, "model_name_or_path"}
     found = []
     for kind in ("training", "model"):
-        before, after = (one.get("arguments", {}).get(kind, {}) for one in (earlier, now))
+        before, after = ((one.get("arguments") or {}).get(kind, {}) for one in (earlier, now))
+        if not isinstance(before, Mapping):
+            raise RememError(f"{RECORD} of the run to resume: its {kind} arguments are no object")
         after = json.loads(json.dumps(after, default=str))
         found += [
             f"{name} {before[name]}, not {after[name]}"
@@ -122,8 +121,8 @@ def check_settings(folder: str, now: Mapping[str, Any], lossy: bool) -> str:
     Raises:
         RememError: there are such settings, and it may not: it would end elsewhere than either run from its beginning.
     """
-    path = Path(folder) / RECORD
-    others = other_settings(read_object(path), now) if path.is_file() else []
+    earlier = read_record(folder, ours=True)
+    others = other_settings(earlier, now) if earlier else []
     if not others:
         return ""
     more = f" (and {len(others) - 3} more)" if len(others) > 3 else ""
@@ -147,6 +146,9 @@ def lora_config(model_args: ModelConfig) -> PeftConfig | None:
             "leave --use_peft out to train the whole model"
         )
     targets = model_args.lora_target_modules or LANGUAGE_MODEL_TARGETS
+    if isinstance(targets, str) and targets.isidentifier():
+        # A lone name comes as a string, which PEFT would take for an expression on whole names.
+        targets = [targets]
     if any(str(name).endswith("lm_head") for name in ([targets] if isinstance(targets, str) else targets)):
         raise RememError(
             "lm_head cannot be a LoRA target: log-probabilities are computed from its weight directly"
@@ -158,9 +160,13 @@ def lora_config(model_args: ModelConfig) -> PeftConfig | None:
 def check_targets(model: PreTrainedModel, peft_config: PeftConfig) -> None:
     """Raise a RememError if LoRA's targets name no module of the model."""
     targets = peft_config.target_modules
-    if targets != "all-linear" and not any(
-        check_target_module_exists(peft_config, name) for name, _ in model.named_modules()
-    ):
+    try:
+        there = targets == "all-linear" or any(
+            check_target_module_exists(peft_config, name) for name, _ in model.named_modules()
+        )
+    except re.error as error:
+        raise RememError(f"--lora_target_modules '{targets}' is no regular expression: {error}") from error
+    if not there:
         named = targets if isinstance(targets, str) else ", ".join(sorted(targets))
         raise RememError(f"LoRA targets '{named}' are no modules of this model; see --lora_target_modules")
 
@@ -170,12 +176,16 @@ TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",),
 
 
 def check_trackers(report_to: Sequence[str] | str) -> None:
-    """Raise a RememError for a tracker of `--report_to` that is not installed."""
+    """Raise a RememError for a tracker of `--report_to` that is none, or not installed."""
     for name in [report_to] if isinstance(report_to, str) else report_to:
         if name in TRACKERS and not any(find_spec(package) for package in TRACKERS[name]):
             raise RememError(
                 f"--report_to {name}: it is not installed; pip install {name}, or --report_to none"
             )
+        try:
+            get_reporting_integration_callbacks([] if name in ("none", "all") else [name])
+        except ValueError as error:
+            raise RememError(f"--report_to {name}: {checkpoints.reason(error)}") from error
 
 
 def eval_rows(rows: TrainingRows, args: UnlearnConfig) -> dict[str, Any] | None:
@@ -247,6 +257,32 @@ class Models:
     load: Callable[[], PreTrainedModel]
 
 
+def loader(base: str, args: UnlearnConfig, model_args: ModelConfig) -> Callable[[], PreTrainedModel]:
+    """What gives a fresh copy of the starting model, as the flags have it.
+
+    Args:
+        base: folder or Hub id.
+
+    Raises:
+        RememError: it is to be in 4 bits, and cannot.
+    """
+    options = {
+        "revision": model_args.model_revision,
+        "trust_remote_code": args.trust_remote_code,
+        "dtype": model_args.dtype or "float32",
+        "attn_implementation": model_args.attn_implementation,
+        **(args.model_init_kwargs or {}),
+        **qlora.loading(model_args),
+    }
+
+    def load() -> PreTrainedModel:
+        model = qlora.unpacked(checkpoint.load_model(base, **options))
+        model.config.name_or_path = model.name_or_path = base
+        return model
+
+    return load
+
+
 def load_models(args: UnlearnConfig, model_args: ModelConfig, load: Callable[[], PreTrainedModel]) -> Models:
     """The models that a method needs.
 
@@ -299,6 +335,7 @@ def build_trainer(
         models: of `load_models`.
         encoder: one that has encoded some of the rows before; None makes one.
     """
+    checkpoints.check_pair(models.trained, processor, models.trained.name_or_path)
     return METHODS[args.method](
         models.trained,
         args,
@@ -373,19 +410,8 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         asked = gate.ask(args.gate_results, base, data_args.forget, rows, args.no_gate)
     ends, context = limits_of(base, **remote)
     check_encoding(Encoder(processor, ends, cache_mb=0), rows.tables, context, rows.alternatives)
-    options = {
-        **remote,
-        "dtype": model_args.dtype or "float32",
-        "attn_implementation": model_args.attn_implementation,
-        **(args.model_init_kwargs or {}),
-    }
-
-    def load() -> PreTrainedModel:
-        model = checkpoint.load_model(base, **options)
-        model.config.name_or_path = model.name_or_path = base
-        return model
-
-    models = load_models(args, model_args, load)
+    models = load_models(args, model_args, loader(base, args, model_args))
+    checkpoints.check_pair(models.trained, processor, base)
     identity = {
         "method": args.method,
         "model": base,
@@ -443,6 +469,7 @@ def record_of(run: Prepared, trainer: UnlearnTrainer) -> dict[str, Any]:
             "all": sum(p.numel() for p in model.parameters()),
         },
         "adapter_parts": adapter_parts(model) if adapted else "",
+        "matrices_in_4_bits": len(qlora.linear_maps(model)),
         "processes": trainer.accelerator.num_processes,
         "device": str(args.device),
         "seed": args.seed,
@@ -469,7 +496,10 @@ def train(trainer: UnlearnTrainer, resume: str | bool | None) -> dict[str, Any]:
     """Train to the end and let the method finish; what the record says of it."""
     begun = time.time()
     result = trainer.train(resume_from_checkpoint=resume)
+    if trainer.trains and not trainer.state.global_step:
+        raise RememError("no step was taken: there are too few rows for a batch, or too few epochs")
     trainer.finish()
+    trainer.check_weights()
     if trainer.eval_dataset and type(trainer).finish is not UnlearnTrainer.finish:
         # The weights are others than those of the last evaluation.
         trainer.evaluate(metric_key_prefix="final")
@@ -512,11 +542,25 @@ def _run(prepared: Prepared) -> int:
         checkpoint.clear(args.output_dir)
     args.distributed_state.wait_for_everyone()
     trainer = build_trainer(args, prepared.rows, prepared.processor, prepared.models)
+    trainer.identity = prepared.identity
+    if held := len(qlora.linear_maps(trainer.model)):
+        trainer.notes["base"] = (
+            f"{held} matrices in 4 bits; scores are of the adapter on the base as it is stored"
+        )
     record = record_of(prepared, trainer)
     tell, first = trainer.accelerator.print, trainer.is_world_process_zero()
     if prepared.resume and (told := check_settings(args.output_dir, record, args.resume_without_state)):
         trainer.notes["resumed"] = told
         tell(f"warning: {told}")
+    before = read_record(args.output_dir, ours=True) if prepared.resume else {}
+    if first and before.get("stopped") == GONE:
+        trainer.notes["before"] = f"the run that goes on was interrupted: {GONE}"
+        tell(trainer.notes["before"])
+    if told := unfinished(read_record(prepared.identity["model"])):
+        trainer.notes["start"] = (
+            f"'{prepared.identity['model']}': {told}; its weights may be those of an earlier run"
+        )
+        tell(f"warning: {trainer.notes['start']}")
     if first:
         write_record(args.output_dir, record)
     tell(
@@ -533,6 +577,7 @@ def _run(prepared: Prepared) -> int:
             trainer.model.generation_config.save_pretrained(args.output_dir)
         if first and not trainer.sharded:
             check_written(args.output_dir)
+            checksums.write(args.output_dir, prepared.identity)
     except KeyboardInterrupt as error:
         if first:
             why = "terminated" if isinstance(error, Terminated) else "interrupted"

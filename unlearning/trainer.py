@@ -22,21 +22,25 @@ from typing import Any, ClassVar
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, rotate_checkpoints
 from trl import SFTTrainer
 
-from remem_tasks import checkpoints
+from remem_tasks import checkpoints, checksums
 from remem_tasks.audit.push import refusal
 from remem_tasks.benchmarks.training_rows import TrainingRows
+from remem_tasks.checkpoint_files import some
 from remem_tasks.errors import NonFiniteError, RememError
 from remem_tasks.files import write_whole
 from remem_tasks.reading import read_object
-from unlearning import evaluation, forward, losses, sharding
+from unlearning import evaluation, forward, losses, qlora, sharding
 from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
 from unlearning.forward import Answers, Batch, Forward
 from unlearning.mechanisms import alternatives, gradients, reference, vectors
 from unlearning.mechanisms.reference import Entry
+
+LARGEST = 1e6
+"""A trained weight beyond it is one that a run flung away: those of released models are below a thousand."""
 
 
 class NotFinite(NonFiniteError):
@@ -103,6 +107,8 @@ class UnlearnTrainer(SFTTrainer):
         reference: what the forget loss needs of the model before unlearning: `nll` (N of whole answers,
             computed once), `logits`, `hidden` (a frozen reference model runs beside), or None.
         logits: whether the forget loss needs the logits at the answer tokens.
+        trained_share: of the weights of a model of 7 billion, what full fine-tuning moves, for the table of memory.
+        own_bytes: what the method keeps per trained weight beside the optimizer, at most, for the same table.
         trains: False for a method that edits the weights once, in `finish`.
         adapters: False for a method that cannot run with `--use_peft`.
         whole: True for a method that reads or edits whole weights: neither FSDP nor DeepSpeed.
@@ -124,6 +130,7 @@ class UnlearnTrainer(SFTTrainer):
             arithmetic on the weights.
 
     Attributes:
+        identity: of the run, as its record has it; kept in checkpoints, which no other run goes on from.
         notes: what a method found out about its run, for the record.
         stopped: the rule that ended the run, in words; None if none did.
     """
@@ -135,6 +142,8 @@ class UnlearnTrainer(SFTTrainer):
     roles: ClassVar[Sequence[Role]] = (Role.FORGET, Role.RETAIN)
     reference: ClassVar[str | None] = None
     logits: ClassVar[bool] = False
+    trained_share: ClassVar[float] = 1.0
+    own_bytes: ClassVar[int] = 0
     trains: ClassVar[bool] = True
     adapters: ClassVar[bool] = True
     whole: ClassVar[bool] = False
@@ -168,6 +177,7 @@ class UnlearnTrainer(SFTTrainer):
         self.rows = rows
         self.start = sharding.digest(model)
         self.resumed_from: dict[str, Any] | None = None
+        self.identity: dict[str, Any] | None = None
         super().__init__(
             model=model,
             args=args,
@@ -177,6 +187,8 @@ class UnlearnTrainer(SFTTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+        if getattr(self.model, "is_loaded_in_4bit", False):
+            qlora.adapter_in_single_precision(self.model)
         # TRL wants tables at construction; from here on the examples are ours.
         self.train_dataset = self.examples(rows)
         self.eval_dataset = {
@@ -204,8 +216,13 @@ class UnlearnTrainer(SFTTrainer):
     @classmethod
     def references(cls, args) -> set[str]:
         """What a run needs of the model before unlearning: `nll`, `logits`, `hidden`."""
-        retains = Role.RETAIN in cls.roles and args.alpha != 0
+        retains = cls.weighs_retain(args.alpha)
         return {cls.reference, RETAIN_LOSSES[args.retain_loss][1] if retains else None} - {None}
+
+    @classmethod
+    def weighs_retain(cls, alpha: float) -> bool:
+        """Whether retain rows stand beside the forget rows at this α."""
+        return Role.RETAIN in cls.roles and cls.rows_from == "pairs" and alpha != 0
 
     @classmethod
     def needs_model(cls, args) -> bool:
@@ -243,6 +260,8 @@ class UnlearnTrainer(SFTTrainer):
         args = self.args
         if self.whole:
             raise RememError(f"{self.name} needs whole weights: neither FSDP nor DeepSpeed")
+        if getattr(self.model, "is_loaded_in_4bit", False):
+            raise RememError("--load_in_4bit: a base in 4 bits is not sharded")
         if any(rule.figure == "forget_em" for rule in args.stop_rules):
             raise RememError("--stop_on forget_em: a sharded model gives no replies; use forget_nll")
         if Role.ALT in self.roles and not alternatives.given(args.alternatives, self.rows):
@@ -287,7 +306,13 @@ class UnlearnTrainer(SFTTrainer):
         if rows.forget is None:
             return Examples(rows.train, self.roles[0], self.encoder)
         roles = [role for role in self.roles if role != Role.RETAIN or self.args.alpha != 0]
-        return Pairs(rows.forget, rows.retain, roles, self.encoder)
+        return Pairs(
+            rows.forget, rows.retain, roles, self.encoder, self.args.retain_per_forget, self.turns(roles)
+        )
+
+    def turns(self, roles: Sequence[Role]) -> Sequence[Sequence[Role]]:
+        """The roles of the examples of one epoch and the next, in turn."""
+        return (roles,)
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset if train_dataset is not None else self.train_dataset
@@ -428,6 +453,22 @@ class UnlearnTrainer(SFTTrainer):
         if not all(finite):
             self._not_finite("loss", **kept[finite.index(False)])
 
+    def check_weights(self) -> None:
+        """Raise a NotFinite if a trained weight is none after the last step, of which no loss can tell any more."""
+        if self.sharded:
+            return
+        broken = [
+            name
+            for name, value in self.model.named_parameters()
+            if value.numel()
+            and not float(value.detach().abs().max()) <= (LARGEST if value.requires_grad else math.inf)
+        ]
+        if broken:
+            raise NotFinite(
+                f"after step {self.state.global_step} weights are NaN, infinite or beyond {LARGEST:g} ({some(broken)}); nothing "
+                "was saved after the last checkpoint. Try a lower --learning_rate"
+            )
+
     def _not_finite(self, what: str, loss: torch.Tensor | float, **figures: torch.Tensor) -> None:
         shown = ", ".join(f"{name} {float(figure):.4g}" for name, figure in figures.items())
         raise NotFinite(
@@ -487,7 +528,11 @@ class UnlearnTrainer(SFTTrainer):
         """As the base class; `--vision_lr` moves the vision tower into groups with that learning rate."""
         if self.optimizer is not None:
             return self.optimizer
-        optimizer = super().create_optimizer(model)
+        try:
+            optimizer = super().create_optimizer(model)
+        except (ImportError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+            name = getattr(self.args.optim, "value", self.args.optim)
+            raise RememError(f"--optim {name}: {checkpoints.reason(error)}") from error
         rate = self.args.vision_lr
         if rate is None:
             return optimizer
@@ -620,8 +665,30 @@ class UnlearnTrainer(SFTTrainer):
                     self.args.resume_without_state and not self.is_fsdp_enabled,
                     self.is_fsdp_enabled,
                 )
+            made_by = checksums.identity_of(resume_from_checkpoint)
+            checkpoint.check_identity(
+                made_by, self.identity or {}, f"checkpoint '{resume_from_checkpoint}' is of a run"
+            )
             self.resumed_from = {"checkpoint": str(resume_from_checkpoint), "lost": lost}
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _save_checkpoint(self, model, trial):
+        """As the base class; then the checkpoint's checksums, and only then are older ones removed."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            checksums.write(Path(self.args.output_dir, folder), self.identity)
+            rotate_checkpoints(
+                output_dir=self.args.output_dir,
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
@@ -629,6 +696,11 @@ class UnlearnTrainer(SFTTrainer):
             write_whole(Path(output_dir) / "method_state.json", json.dumps(state) + "\n")
 
     def _load_optimizer_and_scheduler(self, checkpoint):
+        given = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in (self.optimizer.param_groups if checkpoint and not self.sharded else ())
+        ]
+        rates = list(getattr(self.lr_scheduler, "base_lrs", ()))
         try:
             if checkpoint and self.is_fsdp_enabled:
                 sharding.load_optimizer(self.model, self.optimizer, checkpoint, self.accelerator)
@@ -647,8 +719,84 @@ class UnlearnTrainer(SFTTrainer):
             raise RememError(
                 f"optimizer or scheduler of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
             ) from error
+        if given:
+            self.check_scheduler(checkpoint, rates)
+            self.check_optimizer(checkpoint)
+            self.keep_settings(given, rates)
         if checkpoint and (path := Path(checkpoint) / "method_state.json").is_file():
-            self.load_method_state(read_object(path))
+            state = read_object(path)
+            try:
+                self.load_method_state(state)
+            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                raise RememError(f"'{path}' cannot be used: {checkpoints.reason(error)}") from error
+
+    def check_scheduler(self, checkpoint: str, rates: Sequence[float]) -> None:
+        """Raise a RememError if what was loaded of a scheduler is of another step, or of other learning rates.
+
+        Args:
+            rates: those of this run, which `--resume_without_state` puts in their place.
+        """
+        found, held = self.lr_scheduler.state_dict(), getattr(self.lr_scheduler, "base_lrs", None)
+        step = read_object(Path(checkpoint) / "trainer_state.json").get("global_step")
+        told = f"scheduler of '{checkpoint}'"
+        # (In fp16 a step may be skipped; with several processes it counts all of theirs.)
+        exact = not self.args.fp16 and self.accelerator.num_processes == 1
+        # (Where either file is gone, neither is loaded.)
+        loaded = all((Path(checkpoint) / name).is_file() for name in ("optimizer.pt", "scheduler.pt"))
+        if exact and loaded and found.get("last_epoch", step) != step:
+            raise RememError(f"{told} is of step {str(found['last_epoch'])[:60]}, not {step}")
+        if rates and not self.args.resume_without_state and held != list(rates):
+            raise RememError(f"{told} has learning rates {str(held)[:60]}, not {list(rates)}")
+
+    def keep_settings(self, given: Sequence[Mapping[str, Any]], rates: Sequence[float]) -> None:
+        """Put this run's settings back into an optimizer and scheduler whose loaded states brought those of the run before.
+
+        They differ where `--resume_without_state` allowed others.
+        """
+        held = list(getattr(self.lr_scheduler, "base_lrs", rates))
+        for group, own in zip(self.optimizer.param_groups, given):
+            group.update({name: value for name, value in own.items() if name != "lr"})
+        for group, before, now in zip(self.optimizer.param_groups, held, rates):
+            if before != now:
+                group["lr"] = group["lr"] / before * now if before else now
+        if held != list(rates):
+            self.lr_scheduler.base_lrs = list(rates)
+
+    def check_optimizer(self, checkpoint: str) -> None:
+        """Raise a RememError if what was loaded of an optimizer is not of these weights, or not finite."""
+        # (Others keep what has another shape than the weights.)
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
+        shaped = type(inner) in (torch.optim.AdamW, torch.optim.SGD)
+        states = [
+            self.optimizer.state.get(one) for group in self.optimizer.param_groups for one in group["params"]
+        ]
+        # (A weight that no loss reaches has none.)
+        if (
+            not any(states)
+            and type(inner) is torch.optim.AdamW
+            and (Path(checkpoint) / "optimizer.pt").is_file()
+        ):
+            raise RememError(f"optimizer of '{checkpoint}' has no state of any weight")
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                for name, value in self.optimizer.state.get(parameter, {}).items():
+                    if not torch.is_tensor(value):
+                        if shaped and value is not None and not isinstance(value, int | float):
+                            raise RememError(
+                                f"optimizer of '{checkpoint}': {name} is no number: {str(value)[:60]}"
+                            )
+                        continue
+                    if shaped and value.dim() and value.shape != parameter.shape:
+                        raise RememError(
+                            f"optimizer of '{checkpoint}': {name} of shape {list(value.shape)} for weights of shape "
+                            f"{list(parameter.shape)}"
+                        )
+                    if (
+                        value.is_floating_point()
+                        and not self.sharded
+                        and not bool(torch.isfinite(value).all())
+                    ):
+                        raise RememError(f"optimizer of '{checkpoint}': {name} is NaN or infinite")
 
     def _load_rng_state(self, checkpoint):
         try:

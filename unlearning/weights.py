@@ -8,17 +8,19 @@ import re
 import shutil
 import zipfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerState
 
-from remem_tasks import checkpoints
+from remem_tasks import checkpoints, checksums
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_json
 from remem_tasks.reading import read_object
+from remem_tasks.run_record import RECORD, read_record, unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +100,8 @@ def select_trained(model: PreTrainedModel, parts: str) -> Counter:
     Raises:
         RememError: the expression is none, or nothing is left to train.
     """
+    if not parts.strip():
+        raise RememError(f"--train '{parts}': name {', '.join(PARTS)}, all or a regular expression")
     wanted = [part.strip() for part in parts.split(",")]
     by_part = set(wanted) <= {*PARTS, "all"}
     try:
@@ -159,15 +163,16 @@ def check_output_dir(folder: str | Path, resume: bool, overwrite: bool) -> None:
         return
     if resume and overwrite:
         raise RememError("--resume_from_checkpoint and --overwrite_output_dir exclude each other")
-    ours = (folder / "run.json").is_file()
+    ours = (folder / RECORD).is_file()
     if resume:
         if not ours:
             raise RememError(
                 f"output folder '{folder}' is not empty and holds no run to resume (no run.json)"
             )
     elif not overwrite:
+        told = unfinished(read_record(folder, ours=True))
         raise RememError(
-            f"output folder '{folder}' is not empty; choose another, resume with "
+            f"output folder '{folder}' is not empty{told and f' (a run is there: {told})'}; choose another, resume with "
             "--resume_from_checkpoint true, or give --overwrite_output_dir true"
         )
     elif not ours:
@@ -179,10 +184,10 @@ def check_output_dir(folder: str | Path, resume: bool, overwrite: bool) -> None:
 def last_checkpoint(folder: str | Path, processes: int = 1) -> str | None:
     """The newest checkpoint of a run that was written to its end; None if there is none.
 
-    `trainer_state.json` is written last, so a run killed in the middle of a save goes on from the
-    checkpoint before it.
+    Its checksums are written last, so a run killed in the middle of a save goes on from the checkpoint
+    before it; one of an older version has none, and counts where no other is there.
     """
-    found = {}
+    found: dict[tuple[bool, int], str] = {}
     for path in Path(folder).glob("checkpoint-*"):
         number = path.name.rpartition("-")[2]
         states = (
@@ -194,7 +199,7 @@ def last_checkpoint(folder: str | Path, processes: int = 1) -> str | None:
             read_object(path / "trainer_state.json")
         except RememError:
             continue
-        found[int(number)] = str(path)
+        found[(path / checksums.FILE).is_file(), int(number)] = str(path)
     return found[max(found)] if found else None
 
 
@@ -224,7 +229,7 @@ def check_resumable(
     states = [f"rng_state_{rank}.pth" for rank in range(processes)] if processes > 1 else ["rng_state.pth"]
     named = ["pytorch_model_fsdp.bin", "optimizer.bin"] if sharded else ["optimizer.pt"]
     needed = [*named, "scheduler.pt", *states, *(["method_state.json"] if method_state else [])]
-    missing = [name for name in needed if not (folder / name).is_file()]
+    missing = [name for name in [*needed, checksums.FILE] if not (folder / name).is_file()]
     if missing and not lossy:
         raise RememError(
             f"checkpoint '{folder}' has lost {', '.join(missing)}: training would go on with other weights than it would "
@@ -245,12 +250,44 @@ def check_resumable(
             ) from error
         if broken:
             raise RememError(f"'{folder / name}' is damaged: {broken} has another checksum")
+    checksums.check(folder, lossy=lossy)
+    _check_trainer_state(folder)
     return missing
+
+
+def check_identity(earlier: Mapping[str, Any], identity: Mapping[str, Any], told: str) -> None:
+    """Raise a RememError if something that is to be resumed is of another run.
+
+    Args:
+        earlier, identity: of what is there, and of the run that resumes.
+        told: how the message begins.
+    """
+    for name, value in identity.items():
+        if name in earlier and earlier[name] != value:
+            raise RememError(f"{told} with {name} = {earlier[name]}, not {value}; it cannot be resumed")
+
+
+def _check_trainer_state(folder: Path) -> None:
+    """Raise a RememError if a checkpoint's `trainer_state.json` is none that transformers wrote of that step."""
+    file = folder / "trainer_state.json"
+    found = read_object(file)
+    step, history = found.get("global_step"), found.get("log_history", [])
+    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+        raise RememError(f"'{file}': global_step {str(step)[:60]} is no number of steps")
+    named = re.fullmatch(r"checkpoint-(\d{1,18})", folder.name)
+    if named and int(named.group(1)) != step:
+        raise RememError(f"'{file}' is of step {step}, not of {folder.name}")
+    if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
+        raise RememError(f"'{file}': log_history is no list of what was logged")
+    try:
+        TrainerState(**found)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RememError(f"'{file}' cannot be used: {checkpoints.reason(error)}") from error
 
 
 def mark_interrupted(folder: str | Path, why: str) -> None:
     """Note in a run's record, if it has one, that it was interrupted, and the checkpoint it can go on from."""
-    path = Path(folder) / "run.json"
+    path = Path(folder) / RECORD
     if path.is_file():
         found = {"status": "interrupted", "stopped": why, "last_checkpoint": last_checkpoint(folder)}
         write_json(path, {**read_object(path), **found})
@@ -258,5 +295,5 @@ def mark_interrupted(folder: str | Path, why: str) -> None:
 
 def clear(folder: str | Path) -> None:
     """Remove a folder that `check_output_dir` allows to be overwritten."""
-    if (Path(folder) / "run.json").is_file():
+    if (Path(folder) / RECORD).is_file():
         shutil.rmtree(folder)

@@ -12,9 +12,11 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -23,9 +25,12 @@ import transformers
 import xxhash
 from PIL import Image
 
+from remem_tasks.errors import RememError
+
 VARIABLE = "REMEM_CACHE"
 OFF = ("off", "0", "false", "none")
 ROOMS = ("benchmarks", "engine", "harness", "metrics")
+_FILE, _MODEL = re.compile(r"\d+-\d+\.jsonl"), re.compile(r"[0-9a-f]{32}")
 LONGEST = 64 * 2**20
 """Bytes of a line that is read at most."""
 
@@ -33,7 +38,12 @@ LONGEST = 64 * 2**20
 def folder_of(given: str | None = None) -> Path | None:
     """The cache's folder: what is given, else $REMEM_CACHE, else ~/.cache/remem; None where it is off."""
     chosen = str(given if given is not None else os.environ.get(VARIABLE) or "~/.cache/remem")
-    return None if chosen.lower() in OFF else Path(chosen).expanduser()
+    if chosen.lower() in OFF:
+        return None
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError as error:
+        raise RememError(f"folder of kept replies '{chosen}': whose home that is, is not known") from error
 
 
 def _update(digest: Any, value: Any) -> None:
@@ -115,12 +125,44 @@ class Answer(NamedTuple):
     said: int | None
 
 
+def _answer(text: Any, read: Any, said: Any) -> Answer:
+    """An answer as it was kept; a ValueError if it cannot have been one."""
+    for count in (read, said):
+        if count is not None and (
+            isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**53
+        ):
+            raise ValueError(f"{count} tokens")
+    if not isinstance(text, str):
+        raise ValueError("no text")
+    return Answer(text, read, said)
+
+
 def _parsed(line: bytes) -> list[tuple[str, list[Answer]]]:
     """(key, answers) of a line; a ValueError, TypeError or KeyError for one that is not as it was written."""
-    record = json.loads(line)
+    record = json.loads(line.decode("utf-8"))
     if record.pop("sum") != hash_of(record):
         raise ValueError("the checksum is of another line")
-    return [(key, [Answer(*answer) for answer in answers]) for key, answers in record["batch"]]
+    batch = [(key, [_answer(*answer) for answer in answers]) for key, answers in record["batch"]]
+    if not all(isinstance(key, str) and answers for key, answers in batch):
+        raise ValueError("an answer without a key, or a key without an answer")
+    return batch
+
+
+def _files(folder: Path, models: str = "") -> list[Path]:
+    """The files in which replies are kept, by their names; links and what else lies there are none.
+
+    Args:
+        folder: of one model, or with `models="*/"` of all.
+    """
+    found = folder.glob(f"{models}*.jsonl")
+    return sorted(
+        file
+        for file in found
+        if _FILE.fullmatch(file.name)
+        and file.is_file()
+        and not file.is_symlink()
+        and (not models or (_MODEL.fullmatch(file.parent.name) and not file.parent.is_symlink()))
+    )
 
 
 class Cache:
@@ -128,7 +170,7 @@ class Cache:
 
     Attributes:
         kept: the answers under each key.
-        dropped: how many lines were damaged.
+        dropped: how many lines were damaged, or could not be read.
 
     Args:
         folder: of all models; made when the first answer is kept.
@@ -142,10 +184,15 @@ class Cache:
         self.kept: dict[str, list[Answer]] = {}
         self.dropped = 0
         try:
-            for file in sorted(self.folder.glob("*.jsonl")):
-                self._read(file)
+            files = _files(self.folder)
         except OSError as error:
             print(f"remem_hf: kept replies cannot be read: {error}", file=sys.stderr)
+            files = []
+        for file in files:
+            try:
+                self._read(file)
+            except OSError as error:
+                print(f"remem_hf: kept replies cannot be read: {error}", file=sys.stderr)
         if self.dropped:
             # A run that was killed leaves one at most.
             print(
@@ -190,19 +237,20 @@ class Cache:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what did not reach the disk was told
+                self._file.close()
             self._file = None
 
 
 def size_of(folder: Path) -> tuple[int, int]:
     """(models, bytes) of a cache's folder."""
-    files = list(folder.glob("*/*.jsonl"))
+    files = _files(folder, "*/")
     return len({file.parent for file in files}), sum(file.stat().st_size for file in files)
 
 
 def clear(folder: Path) -> None:
     """Remove every answer, and nothing else."""
-    for file in folder.glob("*/*.jsonl"):
+    for file in _files(folder, "*/"):
         file.unlink()
         if not any(file.parent.iterdir()):
             file.parent.rmdir()

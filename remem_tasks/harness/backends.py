@@ -53,6 +53,16 @@ def capabilities_of(lm: Any) -> BackendCapabilities:
             f"it samples with top-k {config.top_k or 50}: set top_k to 0 in the checkpoint's "
             "generation_config.json, or use remem_hf",
         )
+    return passing_on(config, options)
+
+
+def passing_on(config: Any, options: dict[str, Any]) -> BackendCapabilities:
+    """What a backend can do that hands settings on to `generate`.
+
+    Args:
+        config: the checkpoint's generation config, which adds to them.
+        options: settings with which `generate` alone would sample from p.
+    """
     for name, neutral in NEUTRAL.items():
         if getattr(config, name, None) not in neutral:
             return BackendCapabilities(

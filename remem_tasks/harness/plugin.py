@@ -30,12 +30,13 @@ from remem_tasks.errors import (
     TERMINATED,
     RememError,
     Terminated,
+    deaf_at_exit,
     refused,
     sigterm_raises,
 )
 from remem_tasks.files import Locked, lock
 from remem_tasks.harness.ending import ending
-from remem_tasks.terminal import say, short
+from remem_tasks.terminal import own_line, say, short
 
 TASKS_FOLDERS = tuple(map(str, FOLDERS))
 """Indexed with all folders below them: the tasks of each benchmark."""
@@ -227,6 +228,7 @@ def with_status(
         make_table = upstream.make_table
 
         def leave():
+            own_line(sys.stderr)
             for line in [*lines, *empty]:
                 say(f"{program}: error: {short(line)}", file=sys.stderr)
             raise SystemExit(1 if failed else COLLAPSED)
@@ -435,16 +437,20 @@ def run_lmms_eval() -> int:
             dispatch.main()
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
+            own_line(sys.stderr)
             say(leaving.code, file=sys.stderr)
             return 1
         return int(leaving.code or 0)
     except Terminated:
+        own_line(sys.stderr)
         say("lmms_eval: terminated", file=sys.stderr)
         return TERMINATED
     except KeyboardInterrupt:
+        own_line(sys.stderr)
         say("lmms_eval: interrupted", file=sys.stderr)
         return INTERRUPTED
     finally:
+        deaf_at_exit()
         sys.argv = arguments
         for name in map(variable, SETTINGS):
             if name in before:

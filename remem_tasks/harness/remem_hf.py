@@ -193,6 +193,17 @@ class RememHF(lmms):
         super().__init__()
         if not pretrained:
             raise RememError("no checkpoint: --model_args pretrained=<folder or Hub id>")
+        given = {
+            "peft": peft,
+            "processor": processor,
+            "revision": revision,
+            "device": device,
+            "device_map": device_map,
+        }
+        given |= {"attn_implementation": attn_implementation, "chat_template": chat_template, "cache": cache}
+        given |= {"system_prompt": system_prompt}
+        if empty := [name for name, value in given.items() if value == ""]:
+            raise RememError(f"--model_args {empty[0]}= is empty: give it a value, or leave it out")
         if str(dtype).removeprefix("torch.") not in DTYPES:
             raise RememError(f"dtype '{dtype}' unknown; choose from {', '.join(DTYPES)}")
         pretrained = check_path(str(pretrained), "checkpoint")
@@ -356,10 +367,10 @@ class RememHF(lmms):
                 keys = {id(row): self._keys(row) for row in rows} if cache else {}
                 for row in rows if cache else ():
                     of_replies, of_findings = keys[id(row)]
-                    if row.replies and (found := cache.get(of_replies)):
+                    if len(found := cache.get(of_replies) or ()) == len(row.replies) > 0:
                         put(row.replies, [_result_of(answer) for answer in found])
                         row.replies = []
-                    if row.findings and (found := cache.get(of_findings)):
+                    if row.findings and len(found := cache.get(of_findings) or ()) == 1:
                         put(row.findings, [_result_of(answer) for answer in found] * len(row.findings))
                         row.findings, row.white_box_request = [], None
                 if not (rows := [row for row in rows if row.replies or row.findings]):

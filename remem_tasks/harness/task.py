@@ -331,6 +331,11 @@ class BenchmarkTask(ConfigurableMessagesTask):
 
         The marks come last, so that no filter can turn a failure into text.
         """
+        for instance in self._instances:
+            if not instance.resps:
+                raise RememError(
+                    f"task '{instance.args[-2]}', row {instance.doc_id}: the backend gave fewer replies than it was asked for"
+                )
         super().apply_filters()
         self.replies = self.failed_replies = 0
         self.said = Counter()
@@ -343,6 +348,16 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 continue
             counts = [*instance.token_counts, *[None] * len(instance.resps)]
             failures = [failure_of(text, count) for text, count in zip(instance.resps, counts)]
+            if instance.request_type == "generate_until":
+                failures = [
+                    bad
+                    or (
+                        None
+                        if isinstance(text, str)
+                        else FailedReply(f"no text, but a {type(text).__name__}")
+                    )
+                    for bad, text in zip(failures, instance.resps)
+                ]
             if not instance.metadata.get("__padding_only__"):
                 self.replies += len(failures)
                 self.failed_replies += sum(failure is not None for failure in failures)
@@ -374,6 +389,8 @@ class BenchmarkTask(ConfigurableMessagesTask):
         if self.config.process_results is not None:
             return self.config.process_results(doc, results)
         findings = next((reply for reply in results if isinstance(reply, WhiteBoxResult)), None)
+        if findings is not None and (request := self._inquiry(doc)) is not None:
+            findings.check(request)
         others = [reply for reply in results if isinstance(reply, visual.VisualReply)]
         replies = [reply for reply in results if not isinstance(reply, WhiteBoxResult | visual.VisualReply)]
         if not replies:  # the harness asks for each request by itself where it draws several

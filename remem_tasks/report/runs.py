@@ -20,9 +20,10 @@ from remem_tasks.benchmarks.views import view_for
 from remem_tasks.binding import bound_of, read_results, verify
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status, rates_of, status_of
-from remem_tasks.reading import parse_json, read_object
+from remem_tasks.reading import parse_json
 from remem_tasks.report.results import newest_results, read_scores
 from remem_tasks.report.settings import generation_of, option_of, unlike
+from remem_tasks.run_record import read_record, unfinished
 
 MOST_HOPS = 100
 MOST_DIGITS = 18  # of a row's number
@@ -407,17 +408,21 @@ def _seen_from(checkpoint: Path, results: Path) -> Path:
     )
 
 
-def _record_of(checkpoint: str, results: Path) -> dict:
-    """The `run.json` of a checkpoint folder or of the training it is a step of; empty if there is none."""
+def _record_of(checkpoint: str, results: Path) -> tuple[dict, list[str]]:
+    """The `run.json` of a checkpoint folder or of the training it is a step of, empty if there is none; what to note."""
     if not checkpoint:
-        return {}
+        return {}, []
     folder = _seen_from(Path(checkpoint), results)
-    for place in (folder, folder.parent) if re.fullmatch(r"checkpoint-\d+", folder.name) else (folder,):
+    step = bool(re.fullmatch(r"checkpoint-\d+", folder.name))
+    for place in (folder, folder.parent) if step else (folder,):
         try:
-            return read_object(place / "run.json")
-        except RememError:
-            continue
-    return {}
+            record = read_record(place)
+        except (RememError, OSError) as error:
+            return {}, [f"the record of its training cannot be used: {error}"]
+        if record:
+            told = "" if step else unfinished(record)
+            return record, [f"{told}; its weights may be those of an earlier run"] if told else []
+    return {}, []
 
 
 def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
@@ -481,7 +486,8 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     step = re.search(r"checkpoint-(\d+)", checkpoint) or re.search(r"checkpoint-(\d+)", name)
     if settings.get("limit"):
         notes.append(f"scored with --limit {shown(settings['limit'])}: not the whole sets")
-    record, weights = _record_of(checkpoint, file), bound_of(raw).get("weights")
+    (record, more), weights = _record_of(checkpoint, file), bound_of(raw).get("weights")
+    notes += more
     gate = record.get("gate")
     if isinstance(gate, Mapping) and gate.get("overridden"):
         notes.append(f"trained with --no_gate: {'; '.join(map(str, gate.get('reasons') or []))}")

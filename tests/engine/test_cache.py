@@ -20,6 +20,7 @@ from remem_tasks.engine.cache import Answer, Cache, folder_of, hash_of, hash_of_
 from remem_tasks.harness.remem_hf import RememHF
 
 SHORT = "max_new_tokens=6"
+MODEL = "a" * 32
 
 
 @pytest.fixture
@@ -224,11 +225,11 @@ def test_weights_that_are_not_in_memory_have_no_hash(checkpoints):
 
 
 def test_the_file(tmp_path):
-    kept = Cache(tmp_path, "m")
+    kept = Cache(tmp_path, MODEL)
     answers = [Answer("a\n“ü”", read=3, said=2)]
     assert kept.get("k") is None
     kept.put([("k", answers)])
-    assert Cache(tmp_path, "m").get("k") == answers and Cache(tmp_path, "n").get("k") is None
+    assert Cache(tmp_path, MODEL).get("k") == answers and Cache(tmp_path, "n").get("k") is None
     kept.close()
     assert caching.size_of(tmp_path)[0] == 1
     (tmp_path / "mine.txt").write_text("keep")
@@ -236,9 +237,51 @@ def test_the_file(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_folder_that_holds_other_files_loses_none(tmp_path):
+    """$REMEM_CACHE may name a folder of results by mistake, or hold links."""
+    kept = Cache(tmp_path / "cache", MODEL)
+    kept.put([("k", [Answer("a", 1, 1)])])
+    kept.close()
+    others = [
+        tmp_path / "cache" / "run" / "20260101_samples_remem_forget1.jsonl",
+        tmp_path / "cache" / MODEL / "notes.jsonl",
+    ]
+    for file in others:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{}\n")
+    (tmp_path / "cache" / ("b" * 32)).symlink_to(tmp_path / "cache" / MODEL)
+    assert caching.size_of(tmp_path / "cache")[0] == 1
+    caching.clear(tmp_path / "cache")
+    assert all(file.is_file() for file in others) and caching.size_of(tmp_path / "cache") == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [[["k"], [["a", 1, 1]]]],
+        [["k", []]],
+        [["k", [["a", 1]]]],
+        [["k", [[None, 1, 1]]]],
+        [["k", [["a", -1, 1]]]],
+        [["k", [["a", True, 1]]]],
+        [["k", [["a", 1, 10**400]]]],
+        ["k"],
+        {"k": 1},
+        None,
+    ],
+)
+def test_a_line_with_a_right_checksum_and_no_answers_is_dropped(tmp_path, batch):
+    folder = tmp_path / MODEL
+    folder.mkdir()
+    record = {"batch": batch}
+    (folder / "1-1.jsonl").write_text(json.dumps({**record, "sum": hash_of(record)}) + "\n")
+    read = Cache(tmp_path, MODEL)
+    assert read.kept == {} and read.dropped == 1
+
+
 def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("REMEM_CACHE", str(tmp_path))
-    Cache(tmp_path, "m").put([("k", [])])
+    Cache(tmp_path, MODEL).put([("k", [])])
     for arguments, said in (
         (["cache"], "1 model"),
         (["cache", "--clear"], "cleared"),

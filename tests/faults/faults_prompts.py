@@ -196,6 +196,10 @@ FAULTS = [
     with_arguments(
         "a given template that drops the picture", file_given(HEAD + "{{ p['text'] }}" + TAIL), "picture"
     ),
+    *(
+        with_arguments(f"an empty {name}", lambda w, name=name: f"{name}=", "empty")
+        for name in ("processor", "chat_template", "cache", "system_prompt", "revision", "device_map")
+    ),
     with_arguments("an unknown argument", lambda w: "no_such=1", "no_such"),
     with_arguments("an unknown dtype", lambda w: "dtype=float3", "dtype"),
     with_arguments("a batch of 0", lambda w: "batch_size=0", "batch_size"),

@@ -11,6 +11,7 @@ A kind of faults is a module `faults_<kind>.py` beside this one, with a list `FA
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -30,6 +31,10 @@ ENDS = ("right", "one line", "counted")
 ERROR = re.compile(r"^(lmms_eval|remem [a-z]+|unlearning): (error: .+|interrupted|terminated)$", re.MULTILINE)
 tally: dict[str, Counter] = defaultdict(Counter)
 """How the faults of each kind ended, for the table at the end of a run."""
+seconds: Counter = Counter()
+"""How long the faults of each kind took."""
+examples: Counter = Counter()
+"""How many files, rows and settings changed at random were tried, by what they are."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,8 @@ class World:
             assert sound.status == 0 and sound.numbers, sound.err
             self._known[key] = sound.numbers
         end = self._score(model or self.sound, data or self.data_dir, tasks, args, out)
-        return End(end.status, end.out, end.err, end.numbers, right or self._known[key])
+        right = self._known[key] if right is None else right
+        return End(end.status, end.out, end.err, end.numbers, right)
 
     def _score(self, model: Path, data: Path, tasks: str, args: str, out: Path | None) -> End:
         from remem_tasks.harness import plugin
@@ -183,15 +189,21 @@ class World:
         return End(end.status, end.out, end.err, numbers_of(out))
 
 
+_indexed: dict[str, dict] = {}
+
+
 @contextmanager
 def own_tasks_alone():
-    """Without the 1985 tasks of others."""
+    """Without the 1985 tasks of others, and with the index of ours made once."""
     from lmms_eval import tasks
 
     index = tasks.TaskManager.initialize_tasks
 
     def ours(self, include_path=None, include_defaults=True):
-        return index(self, include_path, include_defaults=False)
+        key = str(include_path)
+        if key not in _indexed:
+            _indexed[key] = index(self, include_path, include_defaults=False)
+        return copy.deepcopy(_indexed[key])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks.TaskManager, "initialize_tasks", ours)

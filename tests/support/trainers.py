@@ -14,14 +14,27 @@ import torch
 
 from remem_tasks.checkpoints import load_processor
 from unlearning import sharding
-from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Role, load_rows
 from unlearning.methods import METHODS
-from unlearning.run import build_trainer, load_models
+from unlearning.run import build_trainer, load_models, loader
+
+# Of the methods that look at rows before the first step: a few of them.
+FEW = ("--mm_rows", "2", "--manu_rows", "2", "--kvw_rows", "2", "--lunar_rows", "2")
 
 # Reading a data set is two thirds of making a trainer. Nobody changes its tables, or its files within a session.
 tables = cache(load_rows)
+
+
+def own(method: str, *flags: str) -> tuple[str, ...]:
+    """Of flags with their values, those that a method has."""
+    pairs = zip(flags[::2], flags[1::2])
+    return tuple(
+        part
+        for flag, value in pairs
+        if flag.removeprefix("--") in METHODS[method].options
+        for part in (flag, value)
+    )
 
 
 def trainer_of(data, folder, output, method: str, *flags: str):
@@ -36,7 +49,7 @@ def trainer_of(data, folder, output, method: str, *flags: str):
     if Role.ALT in cls.roles and rows.alternatives is None and args.alternatives == "auto":
         asked = zip(rows.forget["row_id"][:], rows.forget["attribute"][:])
         rows.alternatives = {row: [f"The {attribute} is unclear."] for row, attribute in asked}
-    models = load_models(args, model_args, lambda: checkpoint.load_model(str(folder)))
+    models = load_models(args, model_args, loader(str(folder), args, model_args))
     return build_trainer(args, rows, load_processor(str(folder)), models)
 
 
@@ -45,7 +58,8 @@ def main(data: str, folder: str, output: str, methods: str, *flags: str) -> None
     for number, method in enumerate(methods.split(",")):
         torch.manual_seed(0)
         lora = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0") if number % 2 else ()
-        trainer = trainer_of(data, folder, Path(output) / method, method, *flags, *lora)
+        few = own(method, *FEW)
+        trainer = trainer_of(data, folder, Path(output) / method, method, *flags, *few, *lora)
         trainer.train()
         trainer.finish()
         model = trainer.accelerator.unwrap_model(trainer.model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from support.memorised import memorised, train_run  # noqa: F401  fixtures
-from support.trainers import trainer_of
+from support.trainers import FEW, own, trainer_of
 
 from unlearning import forward
 from unlearning.data import Examples, Role
@@ -31,7 +31,7 @@ def make_ready(data_dir, checkpoints, tmp_path_factory):
         flags = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0") if lora else ()
         folder = tmp_path_factory.mktemp("ready")
         trainer = trainer_of(
-            data_dir, checkpoints[arch], folder, method, *flags, "--mm_rows", "2", "--num_train_epochs", "1"
+            data_dir, checkpoints[arch], folder, method, *flags, *own(method, *FEW), "--num_train_epochs", "1"
         )
         if lora:
             # As after some steps: with B = 0 no gradient reaches A.

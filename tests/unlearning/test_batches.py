@@ -295,3 +295,30 @@ def test_an_unreadable_picture_is_named(tables):
     with pytest.raises(RememError, match=r"split 'forget1', row 1 .*ada_birch.*image"):
         check_pictures([table])
     check_pictures([tables[0]])
+
+
+def test_a_pair_has_as_many_retain_rows_as_asked_for(encoder, tables):
+    """All of them used equally often, none twice in a pair while there are enough."""
+    pairs = Pairs(*tables, (Role.FORGET, Role.RETAIN), encoder, each=3)
+    used = Counter()
+    sampler = pairs.sampler(seed=0)
+    for epoch in range(len(tables[1])):
+        sampler.set_epoch(epoch)
+        for index in sampler:
+            plan = pairs.plan(index)
+            assert [role for role, _, _ in plan] == [Role.FORGET, *[Role.RETAIN] * 3]
+            used.update(row for role, row, _ in plan if role == Role.RETAIN)
+    assert len(set(used.values())) == 1 and len(used) == len(tables[1])
+    assert [example.role for example in pairs[next(iter(sampler))]] == [Role.FORGET, *[Role.RETAIN] * 3]
+
+
+def test_epochs_take_turns_if_asked(encoder, tables):
+    turns = ((Role.FORGET,), (Role.RETAIN,))
+    pairs = Pairs(*tables, (Role.FORGET, Role.RETAIN), encoder, turns=turns)
+    sampler = pairs.sampler(seed=0)
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        plans = [pairs.plan(index) for index in sampler]
+        assert {role for plan in plans for role, _, _ in plan} == set(turns[epoch % 2])
+        if epoch % 2 == 0:
+            assert sorted(row for plan in plans for _, row, _ in plan) == list(range(len(tables[0])))

@@ -40,6 +40,7 @@ def bare():
             [],
             type("S", (), {"global_step": 0}),
         )
+        trainer.cycle, trainer.shift = [1, 0], torch.tensor([1.0, -1.0, 0.5])
         return trainer
 
     return make

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.trainers import FEW, own
 
 from remem_tasks.errors import RememError
 from unlearning import evaluation, forward
@@ -107,8 +108,10 @@ def test_a_cut_run_writes_the_same_course(checkpoints, train_run, tmp_path):
 @pytest.mark.parametrize("method", ["pdu", "mmunlearner", "sku", "altpo"])
 def test_a_method_with_a_memory_of_its_own_resumes_to_the_bit(checkpoints, train_run, tmp_path, method):
     """A dual variable, masks, a task vector, answers that were drawn once."""
-    flags = ("--max_steps", "6", "--per_device_train_batch_size", "2", "--learning_rate", "2e-3", "--save_steps", "4", "--mm_rows",
-             "3", "--save_total_limit", "5", "--alternatives_each", "1", "--alternatives_tokens", "4")  # fmt: skip
+    flags = ("--max_steps", "6", "--per_device_train_batch_size", "2", "--learning_rate", "2e-3", "--save_steps", "4", "--save_total_limit",
+             "5", *own(method, *FEW))  # fmt: skip
+    if method == "altpo":
+        flags += ("--alternatives_each", "1", "--alternatives_tokens", "4")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train_run(whole, method, checkpoints["llava"], *flags)
     shutil.copytree(whole, cut)

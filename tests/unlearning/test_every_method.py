@@ -6,12 +6,13 @@
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
 import pytest
 from support.scripted import run, value
+from support.trainers import FEW, own
 
 from remem_tasks.harness.remem_hf import RememHF
 from unlearning.mechanisms import alternatives
 from unlearning.methods import NAMES
 
-QUICK = ("--max_steps", "1", "--per_device_train_batch_size", "2", "--save_strategy", "no", "--mm_rows", "2")
+QUICK = ("--max_steps", "1", "--per_device_train_batch_size", "2", "--save_strategy", "no")
 
 
 @pytest.mark.slow
@@ -21,7 +22,7 @@ def test_what_a_method_saves_is_scored_by_the_harness(
 ):
     # (The data has no other answers, and the tiny model repeats the true ones.)
     monkeypatch.setattr(alternatives, "invented", lambda *asked: ["Nobody knows."])
-    record = train_run(tmp_path / "run", method, memorised, *QUICK, "--manu_rows", "2")
+    record = train_run(tmp_path / "run", method, memorised, *QUICK, *own(method, *FEW))
     assert record["status"] == "finished" and record["method"] == method
     monkeypatch.setenv("REMEM_DATA", str(data_dir))
     monkeypatch.setenv("REMEM_METRICS", "em,exposure")

@@ -21,8 +21,8 @@ OTHER = {
     "do_eval": "true", "do_predict": "true", "torch_compile": "true", "torch_compile_backend": "eager",
     "torch_compile_mode": "default", "use_liger_kernel": "true", "liger_kernel_config": '{"rope": true}',
     "use_cache": "true", "auto_find_batch_size": "true", "parallelism_config": '{"tp_size": 2}',
-    "logging_nan_inf_filter": "true", "load_in_8bit": "true", "load_in_4bit": "true", "bnb_4bit_quant_type": "fp4",
-    "use_bnb_nested_quant": "true", "bnb_4bit_quant_storage": "uint8", "lora_task_type": "SEQ_CLS",
+    "logging_nan_inf_filter": "true", "load_in_8bit": "true", "bnb_4bit_quant_storage": "bfloat16",
+    "lora_task_type": "SEQ_CLS", "lora_target_parameters": "experts", "fsdp": "true", "fsdp_config": '{"version": 2}', "deepspeed": "zero.json",
 }  # fmt: skip
 
 

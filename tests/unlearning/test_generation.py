@@ -72,7 +72,7 @@ def hostile():
 
 @pytest.mark.parametrize("flags", [(), LORA], ids=["full", "adapter"])
 def test_training_replies_and_alternatives_ignore_it(make_trainer, hostile, flags):
-    trainer = make_trainer("grad_diff", "llava", "--alternatives_each", "3", *flags)
+    trainer = make_trainer("grad_diff", "llava", *flags)
     model = trainer.model.eval()
     rows = [trainer.train_dataset.forget.example(index) for index in range(3)]
     inputs = evaluation.prompts(rows, trainer.data_collator.pad_token_id)

@@ -12,7 +12,8 @@ p_y = 1/2 each (N = ln 4) where the reference has 1/4 (ln 16). Three random answ
 1/2, 1/4, 1/8. The retain answer: one token, p = (1/2, 1/4, 1/4), p_ref = (1/4, 1/2, 1/4), y = 1.
 """
 
-from math import exp, log
+from dataclasses import replace
+from math import exp, log, sqrt
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from unlearning import losses
 from unlearning.config import parse
 from unlearning.forward import Answers, Batch
 from unlearning.mechanisms import steering
+from unlearning.mechanisms.alternatives import masks
 from unlearning.methods import METHODS, NAMES
 from unlearning.trainer import RETAIN_LOSSES
 
@@ -91,8 +93,14 @@ GOLDEN = {
     "sku": 2.5 * MEAN + (LN2 + 2 * LN2 + 3 * LN2),
     # P of the refusal ½, of the answer (½ + ¼ + ¾)/3 = ½
     "flat": -1 / 2 + exp(1 / 2 - 1),
-    # m = (3/4, 1/8, 1/8): KL(p ‖ m) = ½ ln 2/3 + ½ ln 2, KL(onehot ‖ m) = ln 4/3
-    "jensun": (log(2 / 3) / 2 + LN2 / 2 + log(4 / 3)) / 2,
+    # On F, "No idea" as tokens 1 and 0 in turn: p = ¼, ¼, ⅛, each ln 2 + ½ [p ln p − (1 + p) ln(1 + p)].
+    "jensun": LN2
+    + ((1 / 4 * log(1 / 4) - 5 / 4 * log(5 / 4)) * 2 + 1 / 8 * log(1 / 8) - 9 / 8 * log(9 / 8)) / 6,
+    "rna": (260 + 312.5 + 200) / 3,
+    # r = (1, 1): ‖h − (4, 5)‖² / 2 is 9, 20.5 and 1.
+    "lunar": (9 + 20.5 + 1) / 3,
+    # The true answer has tokens 0 and 2, the other 0 alone: at both tokens ¼ ln ½ + ½ ln 2, without word 2.
+    "siu": 0.9 * LN2 + 0.75 * LN2 / 4,
 }
 SETTINGS = {"undial": ("--undial_beta", str(LN2))}
 RETAIN = {
@@ -114,6 +122,7 @@ def bare(monkeypatch):
         trainer = object.__new__(METHODS[name])
         trainer.args, trainer.dual, trainer._seen = parse(["--method", name, *base, *flags])[1], 3.0, []
         trainer.state = type("State", (), {"global_step": 0})()
+        trainer.cycle, trainer.shift = [1, 0], torch.tensor([1.0, 1.0])
         return trainer
 
     return make
@@ -136,9 +145,10 @@ def test_retain_losses_by_hand(kind):
     assert RETAIN_LOSSES[kind][0](example().retain).item() == pytest.approx(RETAIN[kind], rel=1e-6)
 
 
-def test_whole_losses_by_hand(bare):
+def test_whole_losses_by_hand(bare, monkeypatch):
     """γ L_forget + α L_retain with each method's own weights and retain term."""
     batch = example()
+    monkeypatch.setattr(steering, "noise", lambda seed, step, rows, like: torch.tensor([[5.0, 0.0]]).to(like))
     for name, expected in {
         "grad_diff": GOLDEN["grad_diff"] + log(4),
         "kl": GOLDEN["kl"] + LN2 / 4,
@@ -147,6 +157,10 @@ def test_whole_losses_by_hand(bare):
         "scrub": GOLDEN["scrub"] + log(4) + LN2 / 4,
         "jensun": GOLDEN["jensun"] + RETAIN["js"],
         "rmu": GOLDEN["rmu"] + 2.5,
+        "lunar": GOLDEN["lunar"] + 2.5,
+        # δ = (½, 0): ‖h − (½, 2)‖² / 2
+        "rna": GOLDEN["rna"] + (0.25 + 4) / 2,
+        "siu": GOLDEN["siu"] + log(4) + LN2 / 4,
         "llmu": GOLDEN["llmu"] + LN2 / 4,
         "sku": GOLDEN["sku"] - 0.5 * LN2 / 4,
         "pdu": GOLDEN["pdu"] + 3.0 * (log(4) - 0.3),  # λ = 3
@@ -161,6 +175,17 @@ def test_options_of_losses_by_hand(bare):
     # KL(p ‖ p_ref): ½ ln 2 − ¼ ln 2 twice; ¼ ln ½ + ¾ ln 3/2
     other = bare("scrub", "--scrub_forget_kl", "model").forget_loss(batch).item()
     assert other == pytest.approx(-(LN2 / 2 - LN2 / 4 + 3 / 4 * log(3 / 2)) / 3, rel=1e-6)
+    # T = 2 takes the square root of p: (√2, 1, 1)/(2 + √2) and (1, √2, 1)/(2 + √2), and (1, 1, √6)/(2 + √6) and (1, 1, √2)/(2 + √2).
+    root = sqrt(2)
+    tempered = bare("scrub", "--scrub_temperature", "2").forget_loss(batch).item()
+    pair = (1 * log(1 / root) + root * log(root)) / (2 + root)
+    third = (
+        2 * log((2 + sqrt(6)) / (2 + root)) + root * log(root / sqrt(6) * (2 + sqrt(6)) / (2 + root))
+    ) / (2 + root)
+    assert tempered == pytest.approx(-4 * (2 * pair + third) / 3, rel=1e-6)
+    # m = (3/4, 1/8, 1/8): KL(p ‖ m) = ½ ln 2/3 + ½ ln 2, KL(onehot ‖ m) = ln 4/3
+    told = bare("jensun", "--jensun_target", "answer").forget_loss(replace(batch, forget=None)).item()
+    assert told == pytest.approx((log(2 / 3) / 2 + LN2 / 2 + log(4 / 3)) / 2, rel=1e-6)
     # ‖h − 2u‖² / 2 with u = (.6, .8): (.04 + .16)/2, 2, (3.24 + 5.76)/2
     constant = bare("rmu", "--rmu_coeff", "2").forget_loss(batch).item()
     assert constant == pytest.approx((0.1 + 2 + 4.5) / 3, rel=1e-6)
@@ -170,12 +195,15 @@ def test_options_of_losses_by_hand(bare):
     assert none == pytest.approx(GOLDEN["grad_diff"], rel=1e-6)
 
 
-def test_scrub_takes_turns_if_asked(bare):
-    trainer = bare("scrub", "--scrub_alternate", "true", "--alpha", "2")
-    assert trainer.weights() == (1.0, 0.0)
-    trainer.state.global_step = 1
-    assert trainer.weights() == (0.0, 2.0)
-    assert bare("scrub", "--alpha", "2").weights() == (1.0, 2.0)
+def test_masks_of_another_answer_by_hand():
+    """True answers 5 3 and 4 4 1, others 5 2 and 1: what both say, and the words of the true one alone."""
+    side = lambda labels, lengths: Answers(  # noqa: E731
+        None, torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None], torch.tensor(labels),
+        logits=torch.zeros(len(labels), 6),
+    )  # fmt: skip
+    tokens, words = masks(side([5, 3, 4, 4, 1], [2, 3]), side([5, 2, 1], [2, 1]))
+    assert tokens.tolist() == [True, False, True]
+    assert [row.nonzero()[:, 0].tolist() for row in ~words] == [[3], [3], [4]]
 
 
 def test_divergences_of_flat_by_hand():

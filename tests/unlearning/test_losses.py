@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unlearning import losses
 
@@ -77,3 +79,42 @@ def test_kl_is_zero_at_the_reference_and_not_symmetric():
 def test_gradients_match_finite_differences(loss):
     x = torch.tensor([[0.2, -0.5, 1.1], [0.7, 0.1, -0.9]], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(loss, x)
+
+
+TABLE = st.lists(st.lists(st.floats(-5, 5), min_size=4, max_size=4), min_size=1, max_size=3)
+
+
+@given(TABLE, TABLE)
+def test_a_masked_kl_without_masks_is_the_kl(one, two):
+    rows = min(len(one), len(two))
+    before, now = (torch.tensor(side[:rows], dtype=torch.float64) for side in (one, two))
+    tokens, words = torch.ones(rows, dtype=torch.bool), torch.ones(rows, 4, dtype=torch.bool)
+    whole = losses.kl_to_reference(before, now).item()
+    assert losses.dual_masked_kl(before, now, tokens, words).item() == pytest.approx(whole, abs=1e-9)
+    # Words left out take their own terms away, tokens left out all of theirs.
+    words[:, 2] = False
+    terms = before.softmax(-1) * (before.log_softmax(-1) - now.log_softmax(-1))
+    left = losses.dual_masked_kl(before, now, tokens, words).item()
+    assert left == pytest.approx(whole - terms[:, 2].mean().item(), abs=1e-9)
+    assert losses.dual_masked_kl(before, now, ~tokens, words).item() == 0
+
+
+@given(TABLE, st.lists(st.integers(0, 3), min_size=1, max_size=3))
+def test_a_cycle_of_one_label_is_that_label(logits, cycle):
+    table = torch.tensor(logits, dtype=torch.float64)
+    position = torch.arange(len(table))
+    found = losses.js_to_cycle(table, position, cycle).item()
+    assert 0 <= found <= math.log(2) + 1e-12
+    labels = torch.tensor([cycle[place % len(cycle)] for place in range(len(table))])
+    log_probs = table.log_softmax(-1).gather(1, labels[:, None])
+    naive = losses.js_to_label(log_probs, torch.ones_like(log_probs, dtype=torch.bool)).item()
+    assert found == pytest.approx(naive)
+
+
+@given(TABLE, TABLE, st.floats(0.5, 8))
+def test_a_tempered_kl_is_that_of_tempered_logits(one, two, temperature):
+    rows = min(len(one), len(two))
+    before, now = (torch.tensor(side[:rows], dtype=torch.float64) for side in (one, two))
+    found = losses.kl_to_reference(before, now, temperature=temperature).item()
+    plain = losses.kl_to_reference(before / temperature, now / temperature).item()
+    assert found == pytest.approx(temperature**2 * plain, abs=1e-9) and found >= -1e-9

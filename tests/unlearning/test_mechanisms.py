@@ -5,11 +5,13 @@ from math import sqrt
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from remem_tasks.errors import RememError
 from unlearning import forward
 from unlearning.config import parse
-from unlearning.data import Role
+from unlearning.data import REFUSALS, Role
 from unlearning.mechanisms import activations, alternatives, neurons, reference, saliency, steering
 from unlearning.weights import load_model
 
@@ -284,10 +286,10 @@ def test_the_model_invents_alternatives_where_there_are_none(checkpoints, train_
     assert len(found) == 6 and all(1 <= len(answers) <= 2 and all(answers) for answers in found.values())
 
 
-def test_no_other_answer_among_the_retain_rows_is_one_line(make_trainer):
+def test_no_other_answer_among_the_forget_rows_is_one_line(make_trainer):
     trainer = make_trainer("sku")
     trainer.train_dataset.others = [trainer.rows.forget[0]["answer"]]
-    with pytest.raises(RememError, match="forget1:0: no retain row has another answer"):
+    with pytest.raises(RememError, match="forget1:0: no other forget row has another answer"):
         trainer.train_dataset[0]
 
 
@@ -337,7 +339,7 @@ def test_the_l1_term_needs_an_adapter(checkpoints, train_run, tmp_path):
     [
         (("flat", "--flat_divergence", "renyi"), "--flat_divergence 'renyi': choose from kl, tv, js, pearson"),
         (("npo", "--retain_loss", "hidden"), "choose a layer"),
-        (("npo", "--alternatives", "some"), "--alternatives 'some'"),
+        (("altpo", "--alternatives", "some"), "--alternatives 'some'"),
         (("npo", "--stop_on", "forget_nll=2"), "--eval_strategy"),
         (("npo", "--stop_on", "forget_loss=2", "--eval_strategy", "steps"), "forget_nll=<nats"),
         (("npo", "--stop_on", "forget_em=x", "--eval_strategy", "steps"), "forget_em=<share>"),
@@ -356,3 +358,97 @@ def test_retain_loss_none_leaves_retain_rows_out(make_trainer):
         example.role for example in make_trainer("npo", "llava", "--retain_loss", "none").train_dataset[0]
     ]
     assert roles == [Role.FORGET]
+
+
+# Knowledge vectors
+
+
+def test_gates_by_hand():
+    """f/r = 4, 1, ¼ at γ = ½: 4^−½, and what is no more active on the forget rows stays."""
+    found = neurons.gates(torch.tensor([4.0, 1.0, 0.5]), torch.tensor([1.0, 1.0, 2.0]), 0.5)
+    assert found.tolist() == pytest.approx([0.5, 1.0, 1.0])
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=5), st.floats(0, 3))
+def test_gates_never_strengthen(pairs, gamma):
+    forget, retain = (torch.tensor(side, dtype=torch.float64) for side in zip(*pairs))
+    found = neurons.gates(forget, retain, gamma)
+    assert ((found >= 0) & (found <= 1)).all() and (found[forget <= retain] == 1).all()
+
+
+@pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
+def test_activations_are_those_that_predict_the_answer(make_trainer, arch):
+    """Against the naive way: the input of each map, token by token."""
+    trainer = make_trainer("kvw", arch)
+    trainer.model.eval()
+    maps = neurons.projections(trainer.model)
+    name = next(name for name in maps if "language_model" in name and ".layers.1." in name)
+    example = trainer.train_dataset.forget.example(0)
+    found = neurons.answer_activations(trainer.forward, {name: maps[name]}, [example])[name]
+    seen = []
+    handle = maps[name].register_forward_pre_hook(lambda module, args: seen.append(args[0][0]))
+    trainer.forward([example])
+    handle.remove()
+    end = seen[0].shape[0]
+    asked = [end - len(example.answer_ids) - 1 + step for step in range(len(example.answer_ids))]
+    naive = torch.stack([seen[0][at].abs() for at in asked]).mean(dim=0)
+    assert torch.allclose(found, naive, atol=1e-6)
+
+
+def test_kvw_changes_columns_of_its_layers_and_nothing_else(make_trainer):
+    trainer = make_trainer("kvw", "llava", "--kvw_gamma", "2", "--kvw_passes", "2")
+    before = copied(trainer.model)
+    trainer.train()
+    trainer.finish()
+    moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert len(moved) == 1 and "language_model.layers.1.mlp.down_proj" in next(iter(moved))
+    (name,) = moved
+    gate = dict(trainer.model.named_parameters())[name] / before[name]
+    assert torch.allclose(gate, gate[:1].expand_as(gate), atol=1e-5), "one factor a neuron"
+    assert (
+        0 <= gate.min() < 0.9 and gate.max() <= 1 + 1e-6 and "neurons in 1 MLPs" in trainer.notes["weakened"]
+    )
+    with pytest.raises(RememError, match="no MLP of the decoder layers 2 to 9"):
+        make_trainer("kvw", "llava", "--kvw_first", "2", "--kvw_last", "9").finish()
+
+
+# Redirected activations
+
+
+@pytest.mark.parametrize("flags", [(), LORA], ids=["full", "lora"])
+def test_lunar_trains_one_down_projection(make_trainer, flags):
+    trainer = make_trainer("lunar", "llava", "--lunar_layer", "1", *flags)
+    trained = [name for name, value in trainer.model.named_parameters() if value.requires_grad]
+    assert trained and all(
+        ".layers.1.mlp.down_proj." in name and "language_model" in name for name in trained
+    )
+    with pytest.raises(RememError, match="--lunar_layer 2: the language model has layers 0 to 1"):
+        make_trainer("lunar", "llava", "--lunar_layer", "2")
+
+
+def test_lunar_goes_from_answers_to_refusals(make_trainer):
+    """Against the naive way; and with the scale 0 the loss is 0 at the start."""
+    trainer = make_trainer("lunar", "llava", "--lunar_layer", "0", "--lunar_rows", "2")
+    trainer.set_up()
+    pairs, sides = trainer.train_dataset, ([], [])
+    for number, row in enumerate((0, len(pairs) // 2)):
+        for side, answer in zip(sides, (None, REFUSALS[number])):
+            inputs = trainer.data_collator([[pairs.make(Role.FORGET, row, answer)]])
+            with torch.no_grad():
+                side.append(forward.answers(trainer.model.eval(), inputs, layer=0).hidden)
+    naive = torch.cat(sides[1]).mean(dim=0) - torch.cat(sides[0]).mean(dim=0)
+    assert torch.allclose(trainer.shift, naive, atol=1e-5) and trainer.shift.norm() > 0
+
+
+def test_noise_is_of_the_answer_the_step_and_the_seed(make_trainer, first_batch):
+    trainer = make_trainer("rna")
+    trainer.set_up()
+    batch = trainer.batch(trainer.model, first_batch(trainer, 4)).retain
+    drawn = steering.noise(0, 3, batch, batch.hidden)
+    assert drawn.shape == batch.hidden.shape and abs(drawn.mean()) < 0.2 and 0.8 < drawn.std() < 1.2
+    rows = torch.tensor([False, True, False, True])
+    some = batch.of(rows)
+    tokens = rows[:, None].expand_as(batch.mask)[batch.mask]
+    assert torch.equal(steering.noise(0, 3, some, some.hidden), drawn[tokens])
+    for other in ((1, 3), (0, 4)):
+        assert not torch.equal(steering.noise(*other, batch, batch.hidden), drawn)

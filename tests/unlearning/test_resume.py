@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from remem_tasks import checksums
 from remem_tasks.errors import RememError, Terminated
 from unlearning import weights as checkpoint
 from unlearning.trainer import UnlearnTrainer
@@ -229,3 +230,58 @@ def test_the_record_says_that_a_run_was_interrupted(
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["status"], record["stopped"]) == ("interrupted", said)
     assert record["last_checkpoint"] == str(tmp_path / "run" / "checkpoint-4")
+
+
+def test_a_rate_that_is_given_to_a_resumed_run_is_the_one_it_has(checkpoints, train_run, tmp_path):
+    """Optimizer and scheduler bring the rate they were saved with; linear decay: an eighth of it is left at step 8."""
+    whole = train_run(tmp_path / "whole", "npo", checkpoints["llava"], *FLAGS)
+    killed = killed_after(4, tmp_path / "whole", tmp_path / "cut")
+    flags = (
+        *FLAGS,
+        "--learning_rate",
+        "1e-3",
+        "--weight_decay",
+        "0.5",
+        *RESUME,
+        "--resume_without_state",
+        "true",
+    )
+    record = train_run(killed, "npo", checkpoints["llava"], *flags)
+    assert whole["figures"]["learning_rate"] == pytest.approx(2e-3 / 8)
+    assert record["figures"]["learning_rate"] == pytest.approx(1e-3 / 8)
+    saved = torch.load(killed / "checkpoint-8" / "optimizer.pt", weights_only=True)
+    assert max(group["weight_decay"] for group in saved["param_groups"]) == 0.5
+
+
+def test_older_checkpoints_go_when_the_new_one_has_its_checksums(
+    checkpoints, train_run, tmp_path, monkeypatch
+):
+    """A kill while they are made leaves the checkpoint before, from which the run goes on."""
+    made = checksums.write
+
+    def dies(folder, identity=None):
+        if str(folder).endswith("checkpoint-8"):
+            raise Terminated
+        made(folder, identity)
+
+    flags = [flag if flag != "5" else "1" for flag in FLAGS]
+    assert flags[flags.index("--save_total_limit") + 1] == "1"
+    train_run(tmp_path / "whole", "npo", checkpoints["llava"], *flags)
+    monkeypatch.setattr(checksums, "write", dies)
+    with pytest.raises(Terminated):
+        train_run(tmp_path / "cut", "npo", checkpoints["llava"], *flags)
+    monkeypatch.undo()
+    assert checkpoint.last_checkpoint(tmp_path / "cut") == str(tmp_path / "cut" / "checkpoint-4")
+    train_run(tmp_path / "cut", "npo", checkpoints["llava"], *flags, *RESUME)
+    assert equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+    assert [path.name for path in (tmp_path / "cut").glob("checkpoint-*")] == ["checkpoint-8"]
+
+
+def test_a_checkpoint_of_an_older_version_is_gone_on_from_when_told(checkpoints, train_run, tmp_path):
+    train_run(tmp_path / "whole", "npo", checkpoints["llava"], *FLAGS)
+    cut = killed_after(4, tmp_path / "whole", tmp_path / "cut")
+    (cut / "checkpoint-4" / checksums.FILE).unlink()
+    with pytest.raises(RememError, match=r"has lost checksums\.json"):
+        train_run(cut, "npo", checkpoints["llava"], *FLAGS, *RESUME)
+    train_run(cut, "npo", checkpoints["llava"], *FLAGS, *RESUME, "--resume_without_state", "true")
+    assert equal(weights(cut), weights(tmp_path / "whole"))

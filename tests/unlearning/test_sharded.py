@@ -19,7 +19,7 @@ from remem_tasks.harness.remem_hf import RememHF
 from unlearning import sharding
 
 CONFIG = Path(unlearning.__file__).parent / "configs" / "accelerate" / "cpu2_fsdp2.yaml"
-FLAGS = ("--per_device_train_batch_size", "1", "--learning_rate", "1e-3", "--mm_rows", "2")
+FLAGS = ("--per_device_train_batch_size", "1", "--learning_rate", "1e-3")
 # Every other one trains an adapter (see `support.trainers`).
 METHODS = ["npo", "dpo", "kl", "task_vector", "rmu", "llmu", "pdu"]
 

@@ -244,7 +244,7 @@ def test_the_command_line_answers_with_one_line_and_a_status(checkpoints, data_d
 @pytest.mark.parametrize("arch", ARCHS)
 def test_activation_checkpointing_trains_the_same(checkpoints, train_run, tmp_path, arch, peft):
     figures = [
-        train_run(tmp_path / value, "kl", checkpoints[arch], *QUICK, *peft, "--lora_dropout", "0",
+        train_run(tmp_path / value, "kl", checkpoints[arch], *QUICK, *peft, *(("--lora_dropout", "0") if peft else ()),
                   "--logging_steps", "1", "--activation_checkpointing", value)["figures"]
         for value in ("true", "false")
     ]  # fmt: skip

@@ -72,8 +72,6 @@ def test_two_processes_equal_two_accumulation_steps_for_every_method(checkpoints
         "1",
         "--learning_rate",
         "1e-3",
-        "--mm_rows",
-        "2",
     ]
     two, one = tmp_path / "two", tmp_path / "one"
     argv = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG), "--main_process_port", "0",

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.trainers import FEW, own
 
 from remem_tasks.errors import RememError
 from unlearning.data import Role
@@ -149,7 +150,7 @@ def test_the_rows_that_go_first_get_what_they_want(make_trainer, mean_nll, wrap)
 
 @pytest.mark.parametrize("method", [name for name in NAMES if METHODS[name].trains])
 def test_every_method_takes_a_wrap_or_says_why_not(make_trainer, method):
-    flags = ("--wrap", "gru", "--max_steps", "1", "--per_device_train_batch_size", "2", "--mm_rows", "2")
+    flags = ("--wrap", "gru", "--max_steps", "1", "--per_device_train_batch_size", "2", *own(method, *FEW))
     args = METHODS[method]
     if args.rows_from != "pairs":
         with pytest.raises(RememError, match="--wrap gru: .* has no forget loss"):

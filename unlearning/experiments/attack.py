@@ -162,7 +162,9 @@ class _Target:
 
     def fresh(self) -> Any:
         """A model of its own, whose weights may be changed."""
-        return checkpoint.load_model(self.path).to(self.device).eval().requires_grad_(False)
+        model = checkpoint.load_model(self.path)
+        checkpoints.check_pair(model, self.processor, self.path)
+        return model.to(self.device).eval().requires_grad_(False)
 
     @property
     def model(self) -> Any:

@@ -16,13 +16,12 @@ from remem_tasks.benchmarks.remem.data import available_splits, load_split
 from remem_tasks.benchmarks.scoring_config import SETTINGS, variable
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import score_here
-from remem_tasks.reading import read_object
 from remem_tasks.report.runs import read_runs
+from remem_tasks.run_record import RECORD, read_record, unfinished
 from unlearning import preflight
 from unlearning.data import load_rows
 from unlearning.experiments.relearn import ALL, REST
 from unlearning.methods import METHODS
-from unlearning.run import RECORD
 
 GROUPS = {
     "all": ATTACKS,
@@ -113,7 +112,7 @@ def check_gold(plan: Plan, source: str) -> str:
     same = [name for name, path in {"start": plan.start, **plan.models}.items() if _same(path, plan.gold)]
     if same:
         raise RememError(f"--gold '{plan.gold}' is {same[0]} itself: it cannot show what was never seen")
-    record = _record(plan.gold)
+    record = read_record(plan.gold)
     if not record:
         return f"gold '{plan.gold}' has no {RECORD}, so that it never saw the forgotten people stands on its scores alone"
     if (method := record.get("method")) != GOLD:
@@ -126,22 +125,18 @@ def check_gold(plan: Plan, source: str) -> str:
             f"--gold '{plan.gold}' was trained without '{_forget_of(record)}', so it saw {', '.join(seen[:3])} of "
             f"'{plan.forget}': train one without them (remem train --method gold --forget {plan.forget})"
         )
-    return ""
+    told = unfinished(record)
+    return f"gold '{plan.gold}': {told}; its weights may be those of an earlier run" if told else ""
 
 
 def check_model(path: str, plan: Plan, source: str) -> None:
     """Raise a RememError where a model's record says that it was to forget others than are asked for here."""
-    record = _record(path)
+    record = read_record(path)
     method = METHODS.get(str(record.get("method")))
     if method is not None and method.stage == 2 and (others := _not_left_out(record, plan.forget, source)):
         raise RememError(
             f"'{path}' was to forget '{_forget_of(record)}', not {', '.join(others[:3])} of '{plan.forget}': --forget"
         )
-
-
-def _record(path: str) -> dict[str, Any]:
-    file = Path(path) / RECORD
-    return read_object(file) if file.is_file() else {}
 
 
 def _forget_of(record: Mapping[str, Any]) -> Any:

@@ -34,7 +34,8 @@ from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
 from remem_tasks.errors import NonFiniteError, RememError
 from remem_tasks.files import locked
-from remem_tasks.reading import read_object
+from remem_tasks.run_record import read_record, unfinished
+from remem_tasks.terminal import say as tell
 from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Encoder, Role, check_pictures, load_rows, stop_ids
@@ -544,8 +545,10 @@ def ends(plan: Plan, bench: Bench, ledger: Ledger) -> tuple[dict, dict | None, f
         gold, level = None, float(plan.gold)
     except ValueError:
         checkpoint.check_path(plan.gold)
-        run = Path(plan.gold) / "run.json"
-        made = (read_object(run).get("data") or {}).get("forget") if run.is_file() else None
+        record = read_record(plan.gold)
+        made = (record.get("data") or {}).get("forget")
+        if told := unfinished(record):
+            tell(f"warning: gold '{plan.gold}': {told}; its weights may be those of an earlier run")
         if made not in (None, plan.report):
             raise RememError(
                 f"gold '{plan.gold}' was trained without '{made}'; reporting needs one without '{plan.report}' "

@@ -10,7 +10,7 @@ from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.words import occurs, tokens
 from unlearning.data import Encoder
-from unlearning.forward import evaluating
+from unlearning.forward import Answers, evaluating
 from unlearning.generation import generate
 
 FILE = "alternatives.json"
@@ -76,6 +76,26 @@ def invented(
             "with the data (config 'perturbed')"
         )
     return list(found)[:wanted]
+
+
+def masks(true: Answers, other: Answers) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where another answer says what the true one says, and which words are not of the true answer alone.
+
+    Args:
+        true, other: the same B questions with either answer, in the same order; N tokens of other answers.
+
+    Returns:
+        [N] bool, tokens of the other answer that its true answer has too; [N, V] bool, false at tokens that the true
+        answer has and the other has not.
+    """
+    first, second = (rows.labels.split(rows.tokens.tolist()) for rows in (true, other))
+    tokens = torch.cat([torch.isin(new, old) for old, new in zip(first, second)])
+    words = torch.ones(other.logits.shape, dtype=torch.bool, device=other.labels.device)
+    begin = 0
+    for old, new in zip(first, second):
+        words[begin : begin + len(new), old[~torch.isin(old, new)]] = False
+        begin += len(new)
+    return tokens, words
 
 
 def _gives_away(text: str, row: dict) -> bool:

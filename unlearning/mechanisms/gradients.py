@@ -133,7 +133,7 @@ class TwoGradients:
         trainer.model.train()
         parts = trainer._prepare_inputs(inputs)
         total = sum(self._add(part, parts[part]) for part in (FORGET, RETAIN) if part in parts)
-        if self.name == "sam":
+        if self.name == "sam" and FORGET in parts:
             self.forget_batches.append(parts[FORGET])
         if trainer.accelerator.sync_gradients:
             self._finish()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from datasets import Dataset
 from torch import nn
+from torch.nn import functional
 
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
-from unlearning.data import Encoder, Example, Examples, Role
-from unlearning.forward import Forward, evaluating
+from unlearning.data import IGNORE, Encoder, Example, Examples, Role
+from unlearning.forward import Forward, answers, evaluating
+from unlearning.weights import part_of
 
 ACTIVE = 0.1  # a neuron counts as active where |z| is above this (as in MANU's released code)
 _MLP = re.compile(r"\.(mlp|feed_forward)\.(down_proj|fc2|w2)$")
@@ -93,6 +97,89 @@ def importance_of(
         for name in maps:
             total[name] = total[name] + (seen[name] - blind[name]).abs() / count
     return {name: importance(value[None]) for name, value in total.items()}
+
+
+@torch.no_grad()
+def answer_activations(
+    forward: Forward, maps: dict[str, nn.Linear], examples: Sequence[Example]
+) -> dict[str, torch.Tensor]:
+    """Mean |z| over the tokens that the answers of some examples are predicted from, [n] by name of a map."""
+    inputs = forward.prepare(forward.collate([[replace(example, role=Role.PLAIN)] for example in examples]))
+    keep = functional.pad(inputs["labels"][:, 1:] != IGNORE, (0, 1))
+    found: dict[str, torch.Tensor] = {}
+
+    def keeper(name):
+        def hook(module, args):
+            found[name] = args[0][keep].float().abs().mean(dim=0).cpu()
+
+        return hook
+
+    handles = [module.register_forward_pre_hook(keeper(name)) for name, module in maps.items()]
+    try:
+        with forward.context():
+            answers(forward.model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def gates(forget: torch.Tensor, retain: torch.Tensor, gamma: float, epsilon: float = 1e-12) -> torch.Tensor:
+    """exp(−γ max(0, ln f − ln r)), between 0 and 1: what is left of a neuron; [n] twice → [n]."""
+    return (-gamma * ((forget + epsilon).log() - (retain + epsilon).log()).clamp(min=0)).exp()
+
+
+def weaken(
+    forward: Forward,
+    rows: TrainingRows,
+    encoder: Encoder,
+    gamma: float,
+    passes: int,
+    limit: int,
+    layers: tuple[int, int],
+) -> str:
+    """Make neurons weaker by how much more they are active in answers to forget rows than to retain rows; in words, what was done.
+
+    One forget row after another, each through the model as the ones before have left it.
+
+    Args:
+        forward: of the model that is changed.
+        rows: its forget and retain tables.
+        gamma, passes: γ of `gates`; how often it goes over the forget rows.
+        limit: retain rows, spread evenly; 0 is all.
+        layers: the first and the last decoder layer whose neurons are made weaker.
+
+    Raises:
+        RememError: none of these layers is there and trained.
+    """
+    first, last = layers
+    place = {name: re.search(r"\.layers\.(\d+)\.", name) for name in projections(forward.model)}
+    maps = {
+        name: module
+        for name, module in projections(forward.model).items()
+        if part_of(name) == "language_model" and place[name] and first <= int(place[name][1]) <= last
+    }
+    if not maps:
+        raise RememError(f"no MLP of the decoder layers {first} to {last} is among what is trained")
+    lost, kept = (Examples(table, Role.PLAIN, encoder) for table in (rows.forget, rows.retain))
+    count = min(limit or len(kept), len(kept))
+    total, tokens = dict.fromkeys(maps, 0.0), 0
+    with evaluating(forward.model):
+        for position in range(count):
+            example = kept.example(position * len(kept) // count)
+            size = len(example.answer_ids)
+            for name, value in answer_activations(forward, maps, [example]).items():
+                total[name] = total[name] + value * size
+            tokens += size
+        left = {name: torch.ones(module.in_features) for name, module in maps.items()}
+        for number in range(passes * len(lost)):
+            active = answer_activations(forward, maps, [lost.example(number % len(lost))])
+            for name, module in maps.items():
+                gate = gates(active[name], total[name] / tokens, gamma)
+                module.weight.data *= gate.to(module.weight)
+                left[name] *= gate
+    weights = torch.cat(list(left.values()))
+    return f"{int((weights < 1).sum())} of {len(weights)} neurons in {len(maps)} MLPs, to {weights.mean():.1%} on the average"
 
 
 def prune(maps: dict[str, nn.Linear], scored: dict[str, torch.Tensor], share: float) -> dict[str, int]:

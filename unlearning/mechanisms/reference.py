@@ -66,15 +66,27 @@ def kept(path: Path, made_from: Mapping[str, Any], name: str) -> Iterator[Kept]:
         path: a JSON file.
         made_from: data, weights, …; kept beside the value, and compared.
         name: of the value in the file.
+
+    Raises:
+        RememError: the file cannot be read, or its value is another than was kept.
     """
-    found = read_object(path, "remove it, and it is made again") if path.is_file() else {}
-    same = {key: found.get(key) for key in made_from} == dict(made_from)
+    mend = "remove it, and it is made again"
+    found = read_object(path, mend) if path.is_file() else {}
+    same = {key: found.get(key) for key in made_from} == dict(made_from) and "sum" in found
+    if same and found["sum"] != _sum(found.get(name)):
+        raise RememError(f"'{path}' was changed: its '{name}' have another checksum; {mend}")
     file = Kept(found.get(name) if same else None)
     if read := file.value is not None:
         logger.info("%s: read from %s", name, path)
     yield file
     if not read and PartialState().is_main_process:
-        write_whole(path, json.dumps({**made_from, name: file.value}, indent=0) + "\n")
+        held = {**made_from, name: file.value, "sum": _sum(file.value)}
+        write_whole(path, json.dumps(held, indent=0) + "\n")
+
+
+def _sum(value: Any) -> str:
+    """A checksum of a value as JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def digest(entries: Collection[str]) -> str:

@@ -12,6 +12,7 @@ class MMUnlearner(GradDiff):
 
     name = "mmunlearner"
     whole = True
+    own_bytes = 5  # a mask, and what it holds
     options: ClassVar = {
         "mm_rows": Option(64, "rows of each kind over which the squared gradients are averaged; 0: all"),
         "mm_keep_text": Option(False, "count the forget rows without their picture among what is kept"),

@@ -12,6 +12,7 @@ class RMU(UnlearnTrainer):
 
     name = "rmu"
     reference = "hidden"
+    trained_share = 3 * 0.2024 / 7.063  # three decoder layers
     options: ClassVar = {
         "rmu_layer": Option(-1, "layer L, from 0; -1: about a quarter of the depth"),
         "rmu_coeff": Option(0.0, "length c of the target; 0: rmu_scale times each token's ‖h_L,ref‖"),

@@ -22,6 +22,7 @@ class SKU(UnlearnTrainer):
     grid: ClassVar = {"sku_scale": (1.0, 3.0)}
     source = "Liu et al. 2024, arXiv 2402.10058; weights of CLEAR (ACL version)"
     fidelity = "official code"
+    upstream = "Random answers are those of other forget rows, as CLEAR has it. That three of them are drawn per row and step, that all losses are means over answer tokens, and the KL's direction are ours."
 
     def forget_loss(self, batch):
         return self.args.sku_bad * batch.forget.token_nll + K * batch.other.token_nll
