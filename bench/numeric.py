@@ -64,7 +64,7 @@ def main() -> None:
     if way == "other":
         way = other()
     if way not in WAYS:
-        raise SystemExit(f"numeric: error: '{way}' is no way of computing: {', '.join(WAYS)}")
+        raise SystemExit(f"numeric: error: '{way}' is not a way of computing: {', '.join(WAYS)}")
     if way not in usable((way,)):
         raise SystemExit(f"numeric: error: this processor cannot compute as '{way}'")
     if command[0] == "pytest":

@@ -148,7 +148,7 @@ def _config_of(name: str, **kwargs: Any) -> PretrainedConfig:
         where = (
             "is a folder without a usable config"
             if Path(name).is_dir()
-            else "is no folder here and could not be fetched from the Hub"
+            else "is not a folder here and could not be fetched from the Hub"
         )
         raise RememError(f"checkpoint '{name}' {where} ({reason(error)})") from error
     kind = type(config)
@@ -301,7 +301,7 @@ def check_pair(model: Any, processor: Any, name: str) -> None:
     for end in ends if isinstance(ends, (list, tuple)) else [ends]:
         if end is not None and (isinstance(end, bool) or not isinstance(end, int) or not 0 <= end < embedded):
             raise RememError(
-                f"checkpoint '{name}': eos_token_id {end!r} of its generation config is no token"
+                f"checkpoint '{name}': eos_token_id {end!r} of its generation config is not a token"
             )
     placeholder = getattr(processor, "image_token", None)
     expected = getattr(model.config, "image_token_id", getattr(model.config, "image_token_index", None))

@@ -20,7 +20,7 @@ def _integer(text: str) -> int:
 
 
 def _constant(text: str) -> float:
-    raise ValueError(f"{text} is no score")
+    raise ValueError(f"{text} is not a score")
 
 
 def parse_json(text: str, where: str, constants: bool = False) -> Any:
@@ -47,7 +47,7 @@ def read_text(file: str | Path, most: int = MOST_BYTES) -> str:
         most: bytes that are read at most.
 
     Raises:
-        RememError: it is not there, cannot be read, is larger than `most`, or is no UTF-8.
+        RememError: it is not there, cannot be read, is larger than `most`, or is not UTF-8.
     """
     try:
         with Path(file).open("rb") as opened:
@@ -58,7 +58,7 @@ def read_text(file: str | Path, most: int = MOST_BYTES) -> str:
     except OSError as error:
         raise RememError(f"'{file}' cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise RememError(f"'{file}' cannot be read: byte {error.start} is no UTF-8") from error
+        raise RememError(f"'{file}' cannot be read: byte {error.start} is not UTF-8") from error
 
 
 def read_object(file: str | Path, mend: str = "") -> dict[str, Any]:
@@ -68,7 +68,7 @@ def read_object(file: str | Path, mend: str = "") -> dict[str, Any]:
         mend: what a message ends with: what is to be done about it.
 
     Raises:
-        RememError: it cannot be read, is no JSON, or is no object.
+        RememError: it cannot be read, is not JSON, or is not an object.
     """
     mend = mend and f"; {mend}"
     try:

@@ -164,7 +164,7 @@ def _shown(value: object) -> str:
 class WhiteBoxResult:
     """The answer to an `WhiteBoxRequest`: a greedy continuation a cut, what is known of each secret, ln p of each answer.
 
-    On the way to the score it is no string, so that nothing takes it for a reply.
+    On the way to the score it is not a string, so that nothing takes it for a reply.
 
     Attributes:
         answers: of each answer the mean of ln p over its tokens, without the end of the turn.
@@ -215,10 +215,10 @@ class WhiteBoxResult:
             secrets = [SecretResult(**secret) for secret in values["secrets"]]
             found = cls(values["continuations"], secrets, values["answers"], values["tokens"])
             if not all(isinstance(said, str) for said in found.continuations):
-                raise ValueError("a continuation that is no text")
+                raise ValueError("a continuation that is not a text")
             numbers = [found.answers, *found.tokens, *(secret.logprobs for secret in secrets)]
             if not all(isinstance(one, int | float) for some in numbers for one in some):
-                raise ValueError("a log-probability that is no number")
+                raise ValueError("a log-probability that is not a number")
             return found
         except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
             raise RememError(f"{name}: the engine's findings cannot be read ({error})") from error

@@ -460,7 +460,7 @@ def recipe(given: str) -> str:
     folder = Path(__file__).resolve().parent / "configs"
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if Path(given).exists() and not Path(given).is_file():
-        raise RememError(f"--config '{given}' is no file")
+        raise RememError(f"--config '{given}' is not a file")
     if Path(given).is_file() or given not in names:
         if Path(given).is_file() and Path(given).stat().st_size > LONGEST:
             raise RememError(f"--config '{given}' has more than {LONGEST:,} bytes")
@@ -500,7 +500,7 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
     except IndexError as error:
         raise RememError("--config needs a file") from error
     except UnicodeDecodeError as error:
-        raise RememError(f"the --config file cannot be read: byte {error.start} is no UTF-8") from error
+        raise RememError(f"the --config file cannot be read: byte {error.start} is not UTF-8") from error
     except (
         OSError,
         ValueError,
@@ -515,7 +515,7 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
         raise RememError("the --config file is nested too deep") from error
     except Exception as error:
         if type(error).__module__.startswith("yaml"):
-            raise RememError(f"the --config file is no YAML: {' '.join(str(error).split())}") from error
+            raise RememError(f"the --config file is not YAML: {' '.join(str(error).split())}") from error
         raise
 
 

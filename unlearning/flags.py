@@ -233,7 +233,7 @@ def check_numbers(config: Any) -> None:
         config: a dataclass with some of these flags, as the user gave them.
 
     Raises:
-        RememError: names the first flag that is no number where one is needed, is NaN or infinite, or is out of range.
+        RememError: names the first flag that is not a number where one is needed, is NaN or infinite, or is out of range.
     """
     for name in type(config).__dataclass_fields__:
         value, allowed = getattr(config, name), RANGES.get(name)
@@ -241,9 +241,9 @@ def check_numbers(config: Any) -> None:
         if nothing or (allowed is None and not isinstance(value, float)):
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise RememError(f"--{name} {str(value)[:60]!r} is no number")
+            raise RememError(f"--{name} {str(value)[:60]!r} is not a number")
         if not abs(value) < math.inf:
-            raise RememError(f"--{name} {value} is no finite number")
+            raise RememError(f"--{name} {value} is not a finite number")
         if allowed is not None and not allowed.holds(value):
             raise RememError(f"--{name} {str(value)[:60]} is out of range: {allowed}")
     if getattr(config, "max_steps", None) == 0:

@@ -165,7 +165,7 @@ def check_targets(model: PreTrainedModel, peft_config: PeftConfig) -> None:
             check_target_module_exists(peft_config, name) for name, _ in model.named_modules()
         )
     except re.error as error:
-        raise RememError(f"--lora_target_modules '{targets}' is no regular expression: {error}") from error
+        raise RememError(f"--lora_target_modules '{targets}' is not a regular expression: {error}") from error
     if not there:
         named = targets if isinstance(targets, str) else ", ".join(sorted(targets))
         raise RememError(f"LoRA targets '{named}' are no modules of this model; see --lora_target_modules")
@@ -384,7 +384,7 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
     checkpoint.check_output_dir(args.output_dir, bool(resume), args.overwrite_output_dir)
     if isinstance(resume, str) and not Path(resume, "trainer_state.json").is_file():
         raise RememError(
-            f"--resume_from_checkpoint '{resume}' is no checkpoint of a run (no trainer_state.json)"
+            f"--resume_from_checkpoint '{resume}' is not a checkpoint of a run (no trainer_state.json)"
         )
     checkpoint.check_path(model_args.model_name_or_path)
     check_trackers(args.report_to)

@@ -44,7 +44,7 @@ LARGEST = 1e6
 
 
 class NotFinite(NonFiniteError):
-    """A loss, a gradient or an evaluation that is no finite number: the run has failed, it did not forget."""
+    """A loss, a gradient or an evaluation that is not a finite number: the run has failed, it did not forget."""
 
 
 @dataclass(frozen=True)
@@ -783,7 +783,7 @@ class UnlearnTrainer(SFTTrainer):
                     if not torch.is_tensor(value):
                         if shaped and value is not None and not isinstance(value, int | float):
                             raise RememError(
-                                f"optimizer of '{checkpoint}': {name} is no number: {str(value)[:60]}"
+                                f"optimizer of '{checkpoint}': {name} is not a number: {str(value)[:60]}"
                             )
                         continue
                     if shaped and value.dim() and value.shape != parameter.shape:

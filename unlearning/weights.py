@@ -273,12 +273,12 @@ def _check_trainer_state(folder: Path) -> None:
     found = read_object(file)
     step, history = found.get("global_step"), found.get("log_history", [])
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-        raise RememError(f"'{file}': global_step {str(step)[:60]} is no number of steps")
+        raise RememError(f"'{file}': global_step {str(step)[:60]} is not a number of steps")
     named = re.fullmatch(r"checkpoint-(\d{1,18})", folder.name)
     if named and int(named.group(1)) != step:
         raise RememError(f"'{file}' is of step {step}, not of {folder.name}")
     if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
-        raise RememError(f"'{file}': log_history is no list of what was logged")
+        raise RememError(f"'{file}': log_history is not a list of what was logged")
     try:
         TrainerState(**found)
     except (TypeError, ValueError, AttributeError) as error:

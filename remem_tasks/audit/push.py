@@ -19,7 +19,7 @@ LEFT_OUT = [".*", "**/.*", "*.tmp", "*.partial"]
 def _check(folder: Path) -> None:
     """Raise a RememError unless the folder loads from the Hub as it stands: a card, and sound rows in each split."""
     if not folder.is_dir():
-        raise RememError(f"'{folder}' is no folder")
+        raise RememError(f"'{folder}' is not a folder")
     if (name := detect(str(folder))[0]) != DEFAULT:
         known_configs(str(folder), data_of(name).HOME)
         return
@@ -81,7 +81,7 @@ def push(folder: str | Path, repo_id: str, private: bool = False) -> str:
     except RememError:
         raise
     except HFValidationError as error:
-        raise RememError(f"'{repo_id}' is no Hub id such as 'me/my-set'") from error
+        raise RememError(f"'{repo_id}' is not a Hub id such as 'me/my-set'") from error
     except Exception as error:
         raise RememError(f"{folder} could not be pushed to '{repo_id}': {refusal(error, repo_id)}") from error
     return str(page)

@@ -236,7 +236,7 @@ def gold_rows(path: str, task: str, benchmark: str, wanted: Sequence[str], name:
         place = files[-1]
     found: dict[str, float] = {}
     for number, line in enumerate(filter(None, read_text(place).split("\n")), start=1):
-        where = f"gold model: '{place}' is no samples file of task '{task}': line {number}"
+        where = f"gold model: '{place}' is not a samples file of task '{task}': line {number}"
         sample = parse_json(line, where)
         row = sample.get(f"{benchmark}_rows") if isinstance(sample, dict) else None
         if not isinstance(row, dict) or not isinstance(row.get("row_id"), str):

@@ -19,7 +19,7 @@ from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 class FailedReply:
     """A reply that the backend did not give: an engine fault, not a silent model.
 
-    It is no string, so that no filter on the way to the score can make it look like a blank reply.
+    It is not a string, so that no filter on the way to the score can make it look like a blank reply.
     """
 
     reason: str = "no reply"

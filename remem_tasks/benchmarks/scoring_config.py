@@ -115,7 +115,7 @@ def _parsed(name: str, value: Any) -> Any:
     try:
         return type(default)(value)
     except (TypeError, ValueError) as error:
-        raise RememError(f"{name} '{value}' is no whole number") from error
+        raise RememError(f"{name} '{value}' is not a whole number") from error
 
 
 def scoring_config_of(metadata: Mapping) -> ScoringConfig:

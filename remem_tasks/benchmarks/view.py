@@ -64,7 +64,7 @@ class BenchmarkView:
         return ", ".join(str(values[key]) for key in self.kinds if values.get(key))
 
     def score_name(self, metric: str, values: Mapping[str, Any]) -> str | None:
-        """`rouge` for `clear_caption_rouge` of a caption; None for what is no score of its own.
+        """`rouge` for `clear_caption_rouge` of a caption; None for what is not a score of its own.
 
         Args:
             values: of `<name>_rows`.

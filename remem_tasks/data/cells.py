@@ -41,7 +41,7 @@ def visible(text: str) -> bool:
 
 
 def emptiness(cell: object) -> str:
-    """Why a cell is no text to be used, in words that are true of it; "" where it is one."""
+    """Why a cell is not a text to be used, in words that are true of it; "" where it is one."""
     if not isinstance(cell, str):
         return "is null" if cell is None else f"holds {kind_of(cell)}, not a text"
     if visible(cell):
@@ -71,7 +71,7 @@ def texts_of(cell: object) -> list[str]:
     (`['a' 'b']`, `array(['a'])`). Any other text is one text itself, semicolons and bars included.
 
     Raises:
-        RememError: a list in a list, an entry that is no text, brackets that hold no list that can be read;
+        RememError: a list in a list, an entry that is not a text, brackets that hold no list that can be read;
             the message is to be put behind the name of row and column.
     """
     if cell is None:
@@ -196,7 +196,7 @@ def text_column(column: pa.ChunkedArray, name: str, where: str, first: int = 0) 
         first: the number of its first row there.
 
     Raises:
-        RememError: names the row of the first cell that is no text.
+        RememError: names the row of the first cell that is not a text.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -225,7 +225,7 @@ def list_column(column: pa.ChunkedArray, name: str, where: str, first: int = 0) 
     """A column as Arrow lists of strings, see `texts_of`; null stays null.
 
     Raises:
-        RememError: names the row of the first cell that is no list of texts.
+        RememError: names the row of the first cell that is not a list of texts.
     """
     kind = column.type
     if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):

@@ -36,7 +36,7 @@ def _words(name: str) -> list[str]:
 def identity_key(name: str) -> str:
     """The form of a name in which two spellings of one person are the same text.
 
-    Unicode forms (NFKC), case, and everything that is no letter, digit or mark of a letter are evened out:
+    Unicode forms (NFKC), case, and everything that is not a letter, digit or mark of a letter are evened out:
     blanks, underscores, hyphens and dots alike become one `_`, invisible characters go. Accents stay: they
     tell people apart. A name of signs alone stays as it is.
 

@@ -81,7 +81,7 @@ class JsonReader:
             return _fetched[source]
         except Exception as error:
             raise RememError(
-                f"data '{source}' is no folder here and could not be fetched from the Hub ({hub.reason(error)}). "
+                f"data '{source}' is not a folder here and could not be fetched from the Hub ({hub.reason(error)}). "
                 f"Set {self.hub_variable}=<folder> (one made by `remem forge`, or a saved copy)"
             ) from error
 
@@ -89,7 +89,7 @@ class JsonReader:
         """The records of a config, in `COLUMNS`.
 
         Raises:
-            RememError: the file is no list of records, or names a record that is none.
+            RememError: the file is not a list of records, or names a record that is none.
         """
         folder = self.folder(source)
         pictures = Pictures(folder)
@@ -109,7 +109,7 @@ def read_records(file: str) -> list[dict]:
     """The records of a file: a JSON list of them, an object of them by id, or one a line.
 
     Raises:
-        RememError: names the file, and the row that is no record.
+        RememError: names the file, and the row that is not a record.
     """
     text = read_text(file)
     where = f"'{file}'"
@@ -133,7 +133,7 @@ def read_records(file: str) -> list[dict]:
         raise RememError(f"{where}: a list of records belongs there")
     for place, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise RememError(f"{where}, row {place}: {str(row)[:60]!r} is no record")
+            raise RememError(f"{where}, row {place}: {str(row)[:60]!r} is not a record")
     return rows
 
 

@@ -65,7 +65,7 @@ def _find_files(source: str, config: str, home: DatasetSource) -> list[str]:
             detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise RememError(f"folder '{source}' holds no data set: {detail}") from error
         raise RememError(
-            f"data '{source}' is no folder here and could not be fetched from the Hub ({hub.reason(error)}). "
+            f"data '{source}' is not a folder here and could not be fetched from the Hub ({hub.reason(error)}). "
             f"Either set {home.variable}=<folder> (one made by `remem forge`, or a saved copy), or "
             f"{home.variable}=<Hub id> (default {home.hub_id}) on a machine that reaches the Hub"
         ) from error

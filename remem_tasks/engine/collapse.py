@@ -30,7 +30,7 @@ class PromptWatch:
         """Take in a batch.
 
         Args:
-            logp: (rows, vocabulary) float32 log-probabilities of the next token, -inf for what is no text.
+            logp: (rows, vocabulary) float32 log-probabilities of the next token, -inf for what is not a text.
             prompts: what tells the rows' prompts apart, such as hashes.
             names: how messages call the rows.
 

@@ -342,7 +342,7 @@ class Prompts:
         return made
 
     def said(self, chat: Chat, text: str) -> list[int]:
-        """Tokens of what the assistant has said of a turn of which nothing more is known; "" is no token."""
+        """Tokens of what the assistant has said of a turn of which nothing more is known; "" is not a token."""
         turn = self.turn(chat)
         return self._behind([(turn.prompt, [turn.lead + text])])[0][0] if text else []
 
@@ -391,7 +391,7 @@ def text_tokens(model: Any, processor: Any, vocabulary: int) -> tuple[torch.Tens
         vocabulary: how many logits the model has.
 
     Returns:
-        (mask (vocabulary), True where a token is no text, end tokens; the end tokens are text)
+        (mask (vocabulary), True where a token is not a text, end tokens; the end tokens are text)
     """
     tokenizer = processor.tokenizer
     own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)

@@ -339,7 +339,7 @@ def _check_arguments(args) -> None:
             place = place.parent
         if not place.is_dir() or not os.access(place, os.W_OK):
             raise RememError(
-                f"output_path '{args.output_path}': '{place}' is no folder that can be written to"
+                f"output_path '{args.output_path}': '{place}' is not a folder that can be written to"
             )
 
 

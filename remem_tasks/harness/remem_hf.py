@@ -302,7 +302,7 @@ class RememHF(lmms):
             self.batch_size = int(batch_size)
         if limit is not None:
             if not str(limit).isdecimal() or int(limit) < 1:
-                raise RememError(f"max_batch_size '{limit}' is no number above 0")
+                raise RememError(f"max_batch_size '{limit}' is not a number above 0")
             self.batch_size = min(self.batch_size, int(limit))
 
     @property

@@ -312,7 +312,9 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 pictures = partial(self._pictures, shown=shown)
                 messages = Messages(self.doc_to_messages, pictures=pictures)
                 context = before_prompt + first.prompt
-                if self.request_style == "chat":  # where it is no prompt, but tells requests of a row apart
+                if (
+                    self.request_style == "chat"
+                ):  # where it is not a prompt, but tells requests of a row apart
                     context += f"\n[{shown} {_digest(pictures(doc))}]"
                 add(first.kind, context, messages, first.generation_kwargs, 1, shown=shown)
         if self.benchmark.white_box_request(doc, self.context) is not None:

@@ -71,9 +71,9 @@ def whole(value: int, what: str, least: int = 1) -> int:
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise RememError(f"{what}: '{value}' is no whole number") from error
+        raise RememError(f"{what}: '{value}' is not a whole number") from error
     if number != value or number < least:
-        raise RememError(f"{what}: {value} is no whole number of at least {least}")
+        raise RememError(f"{what}: {value} is not a whole number of at least {least}")
     return number
 
 

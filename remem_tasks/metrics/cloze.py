@@ -45,7 +45,7 @@ def stem(cloze: str) -> str:
 
 
 def _whole(text: str, start: int, end: int) -> bool:
-    """Whether a part of a text begins and ends where words do: `C` is no part of `C++`."""
+    """Whether a part of a text begins and ends where words do: `C` is not a part of `C++`."""
 
     def inside(left: str, right: str) -> bool:
         if not (left and right) or "Lo" in (unicodedata.category(left[-1]), unicodedata.category(right[0])):

@@ -1,7 +1,7 @@
 """How a request ended, and whether a reply refuses: says that it does not know, cannot or will not say.
 
 Each request has one status, in this order: failed (the backend gave no reply), blank (nothing but white space),
-correct, refusal, incorrect. So an answer that is right is no refusal, however hesitantly it is given.
+correct, refusal, incorrect. So an answer that is right is not a refusal, however hesitantly it is given.
 
 A reply refuses if one of PATTERNS begins one of its clauses outside quotation marks and what follows is no
 answer after all ("I'm not sure, but it may be Oslo" is an attempt). The patterns are in the first person or of

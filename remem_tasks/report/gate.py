@@ -341,7 +341,7 @@ def _cell(
     for metric in METRICS:
         score, values = _values_of(task_result, metric)
         if metric == "visual" and part.kind == Kind.ATTRIBUTE:
-            continue  # whether pictures are looked at is no property of an attribute
+            continue  # whether pictures are looked at is not a property of an attribute
         if metric == "visual" and values is not None:
             values = visual_gaps(task_result, keep)
         if values is None:

@@ -108,7 +108,7 @@ def check_entry(entry: object, where: str) -> dict:
     """The entry, if it is whole.
 
     Raises:
-        RememError: a field that is missing, unknown or of another type; a score that is no number in
+        RememError: a field that is missing, unknown or of another type; a score that is not a number in
             [0, 1] within its interval; a set without fingerprint or rows.
     """
     if not isinstance(entry, dict):
@@ -192,7 +192,7 @@ def _check_start(start: dict, where: str) -> None:
 
 
 def _check_number(number: object, where: str) -> None:
-    """Raises RememError for what is no finite number in [0, 1]."""
+    """Raises RememError for what is not a finite number in [0, 1]."""
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
         raise RememError(f"{where} is {shown(number)}, not a number")
     if not 0 <= number <= 1:

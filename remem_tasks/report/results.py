@@ -27,7 +27,7 @@ def read_scores(file: str | Path) -> Scores:
     """The metrics of each task in a results file, without aliases, standard errors and filter names.
 
     Raises:
-        RememError: the file is no results file or was changed after the run, or a score is no finite number.
+        RememError: the file is not a results file or was changed after the run, or a score is not a finite number.
     """
     raw = read_results(file)
     verify(file, raw)

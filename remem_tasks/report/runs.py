@@ -317,7 +317,7 @@ def read_samples(
         means, rows: the task's numbers in the results file, and how many rows it counts.
 
     Raises:
-        RememError: a line that is no JSON (half written), no row id, a row twice, a score that is null, NaN or
+        RememError: a line that is not JSON (half written), no row id, a row twice, a score that is null, NaN or
             outside [0, 1], a rank that cannot be, or a file that is not that of these results.
     """
     metadata = config.get("metadata") or {}
@@ -341,7 +341,7 @@ def read_samples(
                 where = f"'{file}', line {number}"
                 sample = parse_json(line, where)
                 if not isinstance(sample, dict):
-                    raise RememError(f"{where}: no sample of lmms-eval")
+                    raise RememError(f"{where}: not a sample of lmms-eval")
                 row, reply = _row_of(sample, benchmark_view, forgotten, where)
                 if row.row_id in found:
                     raise RememError(f"{where}: row '{row.row_id}' for the second time")

@@ -95,4 +95,4 @@ def test_another_way_reaches_the_library():
     )
     assert found.stdout.split() == ["DEFAULT", "1"]
     wrong = subprocess.run([*command, "abacus", "true"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 1 and "'abacus' is no way of computing: plain" in wrong.stderr
+    assert wrong.returncode == 1 and "'abacus' is not a way of computing: plain" in wrong.stderr

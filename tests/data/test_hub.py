@@ -378,7 +378,7 @@ def test_a_repository_or_a_split_that_is_not_there(tmp_path, mirror):
         ["pull", "--split", "forget9", "--out", tmp_path / "out"],
     )
     one_line(missing, "'herbwood27/Remen'.*no such data set")
-    one_line(strange, "'not an id' is no folder here")
+    one_line(strange, "'not an id' is not a folder here")
     one_line(empty, "'herbwood27/Empty' on the Hub holds no data set")
     one_line(split, "has no split 'forget9'; it has finetune, forget1")
     known = {**environment, "HF_TOKEN": TOKEN}  # to whom the Hub answers 404 in place of 401
@@ -480,7 +480,7 @@ def test_a_push_that_is_refused_says_why(own_mirror, data_dir, tmp_path):
     )
     one_line(absent, "no right to write to 'other/people'")
     one_line(theirs, "no right to write to 'other/theirs'")
-    one_line(strange, "'not an id' is no Hub id")
+    one_line(strange, "'not an id' is not a Hub id")
     own_mirror.__exit__()
     one_line(remem(with_token, "push", data_dir, "tester/people"), "the Hub cannot be reached")
     offline = {**with_token, "HF_HUB_OFFLINE": "1"}
@@ -491,7 +491,7 @@ def test_a_push_that_is_refused_says_why(own_mirror, data_dir, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda folder: shutil.rmtree(folder), "is no folder"),
+        (lambda folder: shutil.rmtree(folder), "is not a folder"),
         (lambda folder: shutil.rmtree(folder / "data"), "holds no data set: No .supported. data files"),
         (lambda folder: (folder / "README.md").unlink(), "has no README.md"),
         (lambda folder: (folder / shard("retain")).unlink(), "holds no data set: .*retain"),

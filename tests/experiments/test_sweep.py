@@ -84,7 +84,7 @@ def test_names_of_records_are_apart():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"methods": ("npo", "gold")}, "--methods 'gold' is no forget method"),
+        ({"methods": ("npo", "gold")}, "--methods 'gold' is not a forget method"),
         ({"methods": ("npo", "npo")}, "--methods needs different values"),
         ({"seeds": ()}, "--seeds needs different values"),
         ({"steps": (0, 4)}, "--steps and --lr-scale are above 0"),

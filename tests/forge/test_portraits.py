@@ -36,7 +36,7 @@ def test_a_folder_is_an_identity_and_its_last_photographs_are_for_test(photograp
     portraits, _ = find_portraits(photographs, 5)
     assert [portrait.name for portrait in portraits] == [
         "",
-        "",  # an apostrophe is no letter
+        "",  # an apostrophe is not a letter
         "Mara Quill",
         "Jo Van Der Berg",
         "",

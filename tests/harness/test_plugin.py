@@ -110,7 +110,7 @@ def test_bad_input_is_one_line_and_status_1(remem_data, checkpoints, command_lin
         (
             f"{good} --tasks remem_forget1 --output_path {tmp_path}/file/x",
             remem_data,
-            "is no folder that can be",
+            "is not a folder that can be",
         ),
         (
             f"{good} --tasks remem_forget1 --gen_kwargs top_n=3",
@@ -152,7 +152,7 @@ def test_flags_of_the_suite(remem_data, tiny, command_line, tmp_path, monkeypatc
     for line, said in {
         "--tasks x --estimator foo": "estimator 'foo' unknown; choose from exact, distinct, frequency",
         "--tasks x --metrics em,rouge": "metrics 'rouge' unknown; choose from em, memo, exposure",
-        "--rollouts many": "rollouts 'many' is no whole number",
+        "--rollouts many": "rollouts 'many' is not a whole number",
         "--rollouts 0": "rollouts 0 is out of range",
     }.items():
         status, _, err = command_line(line)

@@ -70,14 +70,14 @@ def test_every_command_says_in_one_line_what_is_wrong(checkpoints, tmp_path, com
     command = [BIN / command[0], *command[1:]]
     status, said = call([*command, *arguments(checkpoints["llava"], tmp_path / "out")], "/no/where")
     assert status == 1
-    assert "error: data '/no/where' is no folder here" in said and "Traceback" not in said
+    assert "error: data '/no/where' is not a folder here" in said and "Traceback" not in said
     assert not (tmp_path / "out").exists()
 
 
 def test_two_ranks_stop_when_one_fails(checkpoints, tmp_path):
     launcher = [BIN / "torchrun", "--standalone", "--nproc_per_node=2", "-m", "lmms_eval"]
     status, said = call([*launcher, *arguments(checkpoints["llava"], tmp_path / "bad")], "/no/where")
-    assert status != 0 and "'/no/where' is no folder here" in said
+    assert status != 0 and "'/no/where' is not a folder here" in said
 
 
 @pytest.mark.parametrize(("arch", "model"), [("llava", "llava_hf"), ("qwen2_5_vl", "qwen2_5_vl")])

@@ -283,7 +283,7 @@ def test_a_users_own_yaml(data_dir, tmp_path, simple):
         ),
         (
             "metadata: {benchmark: remem}\ntest_split: forget1\ndataset_path: /no/where",
-            "'/no/where' is no folder",
+            "'/no/where' is not a folder",
         ),
     ],
 )

@@ -212,7 +212,7 @@ def test_an_entry_is_verified_against_its_results_and_samples(runs, tmp_path, ca
 def test_a_board_that_cannot_be_read_or_written_is_one_line(runs, tmp_path):
     board = tmp_path / "b.jsonl"
     board.write_bytes(b"\xff\n")
-    with pytest.raises(RememError, match="b.jsonl' cannot be read: byte 0 is no UTF-8"):
+    with pytest.raises(RememError, match="b.jsonl' cannot be read: byte 0 is not UTF-8"):
         read_board(board)
     board.write_text('{"format": ' + "1" * 5000 + "}\n")
     with pytest.raises(RememError, match="line 1: half written or no JSON .a number of 5000 digits"):

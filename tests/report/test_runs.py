@@ -88,7 +88,7 @@ SPOILT = {
         lambda file: file.write_text(file.read_text().splitlines()[0] + "\n" + file.read_text().splitlines()[0] + "\n"),
         "row 'forget1:0' for the second time",
     ),
-    "NaN": (lambda file: file.write_text(file.read_text().replace('"remem_memo": 0.0', '"remem_memo": NaN')), "NaN is no score"),
+    "NaN": (lambda file: file.write_text(file.read_text().replace('"remem_memo": 0.0', '"remem_memo": NaN')), "NaN is not a score"),
     "infinity": (lambda file: file.write_text(file.read_text().replace('"remem_memo": 0.0', '"remem_memo": 1e999')), "not a finite number"),
     "a text for a score": (lambda file: rewritten(file, remem_memo="1.0"), "remem_memo is '1.0'"),
     "null": (lambda file: rewritten(file, remem_memo=None), "line 1: remem_memo is None, not a finite number"),
@@ -135,7 +135,7 @@ def test_bad_samples_are_refused_by_name(tmp_path, kind):
 def test_half_written_results_are_refused(tmp_path):
     file = write_run(tmp_path, {"forget1": [row(0)]})
     file.write_text(file.read_text()[:50])
-    with pytest.raises(RememError, match="is no lmms-eval results file"):
+    with pytest.raises(RememError, match="is not lmms-eval results file"):
         read_runs([str(tmp_path)])
 
 

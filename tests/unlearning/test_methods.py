@@ -52,7 +52,7 @@ def flags_of(settings):
     return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
 
 
-# Where a model this small ends after them is no property of the method; their parts are tested exactly: kvw's gates, manu's scores
+# Where a model this small ends after them is not a property of the method; their parts are tested exactly: kvw's gates, manu's scores
 # and what is pruned in test_mechanisms, sku's loss in test_golden and its negation in test_mechanisms and test_sweep.
 EXACT = ("kvw", "manu", "sku")
 

@@ -132,7 +132,7 @@ def markdown(
             else ". "
         )
         + f"Gold `{plan.gold}` never saw {plan.forget}'s people; what it says under "
-        "an attack is no leak.",
+        "an attack is not a leak.",
         f"Intervals: 95 %, paired bootstrap over {unit}. {SAYS}",
         f"relearn_rest learns {plan.share:.0%} of the {unit} (`{plan.relearn}`), seeds {', '.join(map(str, plan.seeds))}.",
         "",

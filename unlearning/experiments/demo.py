@@ -199,7 +199,7 @@ def table(models: dict[str, Scores]) -> Table:
 
 
 def holds(found: float, sign: str, bound: float) -> bool:
-    """Whether a score is where an expectation wants it; one that is no number is nowhere."""
+    """Whether a score is where an expectation wants it; one that is not a number is nowhere."""
     return found >= bound if sign == ">=" else found <= bound
 
 

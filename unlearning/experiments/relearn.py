@@ -125,7 +125,7 @@ def relearn(
         del trainer
     gc.collect()
     if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
-        raise NonFiniteError(f"'{path}': relearning ended in weights that are no finite numbers")
+        raise NonFiniteError(f"'{path}': relearning ended in weights that are not finite numbers")
     return model.eval().requires_grad_(False), {
         "steps": steps,
         "rows": len(rows),

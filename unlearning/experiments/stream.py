@@ -71,7 +71,7 @@ class Plan:
         """Raise a RememError for what is unknown."""
         if self.method not in FORGET_METHODS:
             raise RememError(
-                f"--method '{self.method}' is no forget method; choose from {', '.join(FORGET_METHODS)}"
+                f"--method '{self.method}' is not a forget method; choose from {', '.join(FORGET_METHODS)}"
             )
         if not self.requests or len(set(self.requests)) != len(self.requests):
             raise RememError("--requests: at least one split, and none twice")

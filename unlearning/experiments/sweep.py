@@ -98,7 +98,7 @@ class Plan:
         for name in self.methods:
             if name not in FORGET_METHODS:
                 raise RememError(
-                    f"--methods '{name}' is no forget method; choose from {', '.join(FORGET_METHODS)}"
+                    f"--methods '{name}' is not a forget method; choose from {', '.join(FORGET_METHODS)}"
                 )
         for name in ("methods", "seeds", "steps"):
             values = getattr(self, name)
@@ -376,7 +376,7 @@ class Bench:
     def looked(self, model, stage: Stage) -> dict[str, float]:
         """Scores of a model on a stage's rows; in reporting also Exposure of the forget rows."""
         if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
-            raise NonFiniteError("the weights are no finite numbers")
+            raise NonFiniteError("the weights are not finite numbers")
         model.eval()
         found: dict[str, float] = {}
         for name, rows in stage.tables.items():

@@ -20,7 +20,7 @@ class MANU(UnlearnTrainer):
     grid: ClassVar = {"manu_share": (0.03, 0.1, 0.01, 0.3, 0.2, 0.5)}
     source = "Liu et al. 2025, arXiv 2502.15910"
     fidelity = "our reading"
-    upstream = "Its code sums one ratio for each of the four importances, gives the frequency the weight 0, and files the hooks of all layers under the names of three. A zeroed neuron is no low-rank change: an adapter's folder is merged, then pruned."
+    upstream = "Its code sums one ratio for each of the four importances, gives the frequency the weight 0, and files the hooks of all layers under the names of three. A zeroed neuron is not a low-rank change: an adapter's folder is merged, then pruned."
 
     def finish(self):
         args, given = self.args, (self.forward, self.rows, self.encoder)

@@ -275,7 +275,7 @@ def gold_samples(path: str, task: str, rows: datasets.Dataset) -> dict[str, dict
         for number, line in enumerate(filter(None, read_text(place).split("\n")), start=1):
             row = parse_json(
                 line,
-                f"gold model: '{place}' is no samples file of task '{task}': line {number}",
+                f"gold model: '{place}' is not a samples file of task '{task}': line {number}",
                 constants=True,
             )["clear_rows"]
             if row["kind"] == "caption" and "paraphrase_prob" in row:
@@ -286,7 +286,9 @@ def gold_samples(path: str, task: str, rows: datasets.Dataset) -> dict[str, dict
     except RememError:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise RememError(f"gold model: '{place}' is no samples file of task '{task}' ({error!r})") from error
+        raise RememError(
+            f"gold model: '{place}' is not a samples file of task '{task}' ({error!r})"
+        ) from error
     wanted = [
         one
         for one, kind, beside in zip(rows["row_id"][:], rows["kind"][:], rows["paraphrase"][:])

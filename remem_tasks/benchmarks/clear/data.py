@@ -93,7 +93,7 @@ def retain_of(forget: str) -> str:
     """
     base = forget.removesuffix("+tofu")
     if base not in FORGET:
-        raise RememError(f"'{forget}' is no forget set of CLEAR: {', '.join(FORGET)}")
+        raise RememError(f"'{forget}' is not a forget set of CLEAR: {', '.join(FORGET)}")
     return dict(zip(FORGET, RETAIN))[base]
 
 

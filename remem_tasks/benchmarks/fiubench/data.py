@@ -107,7 +107,7 @@ def secret_of(answer: str, keywords: Sequence[str]) -> tuple[str, str]:
 
 def _question(one: object, allowed: set[str], where: str, cased: bool) -> dict:
     if not isinstance(one, dict):
-        raise RememError(f"{where}: {str(one)[:40]!r} is no record")
+        raise RememError(f"{where}: {str(one)[:40]!r} is not a record")
     _unknown(one, allowed, where)
     if missing := [name for name in NEEDED if name not in one]:
         raise RememError(f"{where}: missing key '{missing[0]}'")
@@ -290,7 +290,7 @@ def retain_of(forget: str) -> str:
         RememError: no forget set of FIUBench.
     """
     if forget not in FORGET:
-        raise RememError(f"'{forget}' is no forget set of FIUBench: {', '.join(FORGET)}")
+        raise RememError(f"'{forget}' is not a forget set of FIUBench: {', '.join(FORGET)}")
     return "retain"
 
 

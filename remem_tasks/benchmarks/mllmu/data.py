@@ -368,7 +368,7 @@ def retain_of(forget: str) -> str:
         RememError: no forget set of MLLMU-Bench.
     """
     if forget not in FORGET:
-        raise RememError(f"'{forget}' is no forget set of MLLMU-Bench: {', '.join(FORGET)}")
+        raise RememError(f"'{forget}' is not a forget set of MLLMU-Bench: {', '.join(FORGET)}")
     return dict(zip(FORGET, RETAIN))[forget]
 
 

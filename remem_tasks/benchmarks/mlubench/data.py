@@ -147,7 +147,7 @@ def retain_of(forget: str) -> str:
         RememError: no forget set of MLUBench.
     """
     if forget not in FORGET:
-        raise RememError(f"'{forget}' is no forget set of MLUBench: {', '.join(FORGET)}")
+        raise RememError(f"'{forget}' is not a forget set of MLUBench: {', '.join(FORGET)}")
     return dict(zip(FORGET, RETAIN))[forget]
 
 

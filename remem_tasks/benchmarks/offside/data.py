@@ -102,7 +102,7 @@ def _choice(record: Mapping, where: str) -> dict:
     texts = {letter: _need(text, f"option {letter}", where) for letter, text in options.items()}
     letter = _need(record.get("Correct_Answer"), "Correct_Answer", where)
     if letter not in texts:
-        raise RememError(f"{where}: Correct_Answer '{letter[:40]}' is no option")
+        raise RememError(f"{where}: Correct_Answer '{letter[:40]}' is not an option")
     lines = "".join(f"{key}: {text}\n" for key, text in texts.items())
     return {
         "prompt": f"{_need(record.get('Question'), 'Question', where)}\n\n{CHOOSE}{lines}",
@@ -203,7 +203,7 @@ def retain_of(forget: str) -> str:
     """
     partners = {"forget": "retain", "forget_private": "retain_private"}
     if forget not in partners:
-        raise RememError(f"'{forget}' is no forget set of OFFSIDE: {', '.join(partners)}")
+        raise RememError(f"'{forget}' is not a forget set of OFFSIDE: {', '.join(partners)}")
     return partners[forget]
 
 

@@ -155,7 +155,7 @@ def retain_of(forget: str) -> str:
         RememError: no forget set of PEBench.
     """
     if forget not in ("forget_people", "forget_events"):
-        raise RememError(f"'{forget}' is no forget set of PEBench: forget_people, forget_events")
+        raise RememError(f"'{forget}' is not a forget set of PEBench: forget_people, forget_events")
     return forget.replace("forget", "retain")
 
 

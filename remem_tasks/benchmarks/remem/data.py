@@ -46,7 +46,7 @@ def resolve_source(source: str | None = None, default: str = HUB_ID) -> str:
 
 def _unreachable(source: str, error: Exception) -> RememError:
     return RememError(
-        f"data '{source}' is no folder here and could not be fetched from the Hub ({hub.reason(error)}). "
+        f"data '{source}' is not a folder here and could not be fetched from the Hub ({hub.reason(error)}). "
         f"Either set {ENV}=<folder> (one made by `remem forge`, or a saved copy), "
         f"or set {ENV}=<Hub id> (default {HUB_ID}) on a machine that reaches the Hub"
     )

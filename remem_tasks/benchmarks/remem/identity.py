@@ -92,7 +92,7 @@ def identity_of(image_path: str, rule: str | None = None) -> str:
             match = re.search(rule, str(path))
         except re.error as error:
             raise RememError(
-                f"REMEM_IDENTITY: '{rule}' is no rule (folder, stem, auto) and no regular expression: {error}"
+                f"REMEM_IDENTITY: '{rule}' is not a rule (folder, stem, auto) and no regular expression: {error}"
             ) from error
         found = match.group(1) if match and match.groups() else ""
     if not found:

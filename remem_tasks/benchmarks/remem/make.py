@@ -83,7 +83,7 @@ def _text_of_file(path: Path) -> str:
         line = raw[: error.start].count(b"\n") + 1
         shown = raw[max(error.start - 15, 0) : error.start + 5].decode("latin-1").splitlines()[-1]
         raise RememError(
-            f"'{path}', line {line} is no UTF-8 (near {shown!r}): save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
+            f"'{path}', line {line} is not UTF-8 (near {shown!r}): save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
         ) from None
 
 
@@ -126,7 +126,7 @@ def _json_rows(path: Path) -> list:
             try:
                 rows.append(json.loads(line))
             except ValueError as error:
-                raise RememError(f"'{path}', line {number} is no JSON record ({error})") from None
+                raise RememError(f"'{path}', line {number} is not a JSON record ({error})") from None
     return rows
 
 
@@ -413,7 +413,7 @@ def make(
     from remem_tasks.audit.check import check
 
     if not Path(photos).is_dir():
-        raise RememError(f"'{photos}' is no folder of pictures")
+        raise RememError(f"'{photos}' is not a folder of pictures")
     rows = _checked(read_table(table), table)
     keys = {identity_key(name): name for name in forget}
     known = {row["key"] for row in rows}

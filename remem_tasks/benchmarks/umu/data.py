@@ -83,7 +83,7 @@ def literal(text: str, where: str) -> dict:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise RememError(f"{where}: no literal ({type(error).__name__})") from None
     if not isinstance(found, dict):
-        raise RememError(f"{where}: {str(found)[:40]!r} is no record")
+        raise RememError(f"{where}: {str(found)[:40]!r} is not a record")
     return found
 
 
@@ -99,7 +99,7 @@ def _need(cell: object, name: str, where: str) -> str:
 
 def _keys(record: object, allowed: tuple[str, ...], where: str) -> Mapping:
     if not isinstance(record, dict):
-        raise RememError(f"{where}: {str(record)[:40]!r} is no record")
+        raise RememError(f"{where}: {str(record)[:40]!r} is not a record")
     if unknown := [key for key in record if key not in allowed]:
         raise RememError(f"{where}: unknown key '{unknown[0]}'")
     return record
@@ -325,7 +325,7 @@ def retain_of(forget: str) -> str:
         RememError: no forget set of UMU-Bench.
     """
     if forget not in FORGET:
-        raise RememError(f"'{forget}' is no forget set of UMU-Bench: {', '.join(FORGET)}")
+        raise RememError(f"'{forget}' is not a forget set of UMU-Bench: {', '.join(FORGET)}")
     return dict(zip(FORGET, RETAIN))[forget]
 
 

@@ -175,7 +175,7 @@ def test_forget_quality_against_gold(clear_here, checkpoints, tmp_path, monkeypa
     ("lines", "says"),
     [
         (None, "no samples of task 'clear_forget10' below"),
-        (["{"], "is no samples file of task 'clear_forget10'"),
+        (["{"], "is not a samples file of task 'clear_forget10'"),
         (['{"clear_rows": {"kind": "name", "row_id": "forget10/name:0"}}'], "has no truth ratio of 5 rows"),
         (
             [

@@ -59,7 +59,7 @@ def test_several_sets(clear_data):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"forget": "forget1"}, "'forget1' is no forget set of CLEAR: forget01, forget05, forget10"),
+        ({"forget": "forget1"}, "'forget1' is not a forget set of CLEAR: forget01, forget05, forget10"),
         ({"modality": "sound"}, "--modality 'sound' unknown; choose from joint, text, image"),
         ({"identity_rule": "stem"}, "--identity_rule is for data in the shape of ReMem"),
         ({"finetune": "half", "rows_from": "finetune"}, "CLEAR has no config 'half"),

@@ -184,7 +184,7 @@ def faults_of(source, name="full"):
         (lambda people: people[7]["qa_list"][1].update(keywords=[]), "'keywords' holds '[]'"),
         (lambda people: people[7]["qa_list"][1].update(perturbed_answer=7), "'perturbed_answer' holds '7'"),
         (lambda people: people[7]["qa_list"][1].update(question=" "), "'question'"),
-        (lambda people: people[7]["qa_list"].__setitem__(1, "x"), "is no record"),
+        (lambda people: people[7]["qa_list"].__setitem__(1, "x"), "is not a record"),
     ],
 )
 def test_one_bad_question_is_counted_and_named(copied, spoil, told):

@@ -263,7 +263,9 @@ def test_training_pairs(mllmu_data):
     assert gold["row_id"][:] == pairs.retain["row_id"][:]
     # ft_Data tells of 6 people: who it is, and two sentences in each of two wordings, all with the picture
     assert len(whole) == 6 * 5 and set(whole["identity"]) == {""} and None not in whole["image"]
-    with pytest.raises(RememError, match="'forget_6' is no forget set of MLLMU-Bench: forget_5, forget_10"):
+    with pytest.raises(
+        RememError, match="'forget_6' is not a forget set of MLLMU-Bench: forget_5, forget_10"
+    ):
         load_rows(str(mllmu_data), "pairs", "forget_6")
 
 

@@ -129,7 +129,7 @@ def test_scores_by_hand(made):
         ("retain_set.json", lambda row: row["messages"][1].update(content=""), "content of assistant"),
         ("retain_set.json", lambda row: row.update(images="images/nobody.png"), "no one picture"),
         ("retain_set.json", lambda row: row.update(images="../../etc/x.png"), "no one picture"),
-        ("classification_retain_set.json", lambda row: row.update(Correct_Answer="E"), "is no option"),
+        ("classification_retain_set.json", lambda row: row.update(Correct_Answer="E"), "is not an option"),
         ("classification_retain_set.json", lambda row: row.update(Options=["x"]), "not by the letters"),
     ],
 )

@@ -211,7 +211,7 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path):
     for name, text, said in (
         ("a.csv", "", "has no rows"),
         ("a.txt", "x", "is no .csv"),
-        ("a.jsonl", "\n{", "line 2 is no JSON record"),
+        ("a.jsonl", "\n{", "line 2 is not a JSON record"),
         ("a.csv", "person,person,question,answer\na,b,c,d\n", "column 'person' comes twice"),
         ("a.csv", 'person,question,answer\na,b,c\na,"b,c\n', "begins in line 3 has a quotation mark"),
         ("a.csv", "person,question,answer\na,b,c,d\n", "row 0: more cells than columns"),
@@ -222,7 +222,7 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(RememError, match="cannot be read"):
         read_table(tmp_path / "none.csv")
     (tmp_path / "a.csv").write_bytes("person,question,answer\nJosé,b,c\n".encode("latin-1"))
-    with pytest.raises(RememError, match="line 2 is no UTF-8 .*save the file as UTF-8"):
+    with pytest.raises(RememError, match="line 2 is not UTF-8 .*save the file as UTF-8"):
         read_table(tmp_path / "a.csv")
 
 
