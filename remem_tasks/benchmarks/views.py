@@ -14,6 +14,8 @@ OF_SET = {"visual_gap": "visual gap", "rollout_sd": "rollouts' sd"} | {
     name: word for one in VIEWS.values() for name, word in one.of_set.items()
 }
 """Scores that only a whole set has, and what the papers call them."""
+SPREADS = {"rollout_sd"}
+"""How far another one varies: for a file of all numbers, no column of a table."""
 
 
 def view_for(metrics: Mapping) -> BenchmarkView | None:

@@ -84,23 +84,27 @@ def cells(found: Found) -> list[list[str]]:
 
 
 def table(found: Found) -> Table:
-    """For the terminal: without the intervals, which `attacks.md` has."""
+    """For the terminal: without the intervals, which `attacks.md` has, and without columns that nothing is in."""
     shown = Table(
         box=SIMPLE,
         padding=(0, 1, 0, 0),
         title="What attacks bring back, and how much of it gold does not say",
         caption="With intervals, and what was not tried: attacks.md",
     )
-    for head in ("model", "attack", "EM", "- gold", "Exp.", "- gold", "lens", "refused", "asked", "s"):
+    heads = ("model", "attack", "EM", "- gold", "Exp.", "- gold", "lens", "refused", "asked", "s")
+    rows = cells(found)
+    kept = [place for place in range(2, len(heads)) if any(row[place] for row in rows)]
+    for head in (*heads[:2], *(heads[place] for place in kept)):
         left = head in ("model", "attack")
         shown.add_column(head, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     last = None
-    for model, attack, *numbers in cells(found):
+    for model, attack, *all_numbers in rows:
+        numbers = [all_numbers[place - 2] for place in kept]
         if last not in (None, model):
             shown.add_section()
         brief = [cell.partition(" [")[0] for cell in numbers]
-        if numbers[0].startswith("not available"):
-            brief, attack = [""] * len(numbers), f"{attack}: {numbers[0]}"
+        if all_numbers[0].startswith("not available"):
+            brief, attack = [""] * len(numbers), f"{attack}: {all_numbers[0]}"
         shown.add_row(model if model != last else "", attack, *brief)
         last = model
     return shown
