@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import logging
 import signal
 import sys
 import tempfile
@@ -17,6 +18,10 @@ INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 COLLAPSED = 3
 """Exit status of a scoring whose model said nothing real: its results are there, and mean nothing."""
+
+
+CHATTY = ("bitsandbytes.backends.cpu.ops",)
+"""Loggers of libraries that warn, at import, of a faster kernel on the Hub that nobody asked for."""
 
 
 class RememError(ValueError):
@@ -112,6 +117,8 @@ def exit_on_error(main: Callable[[], int | None], program: str) -> int:
     So does what the system refuses (LIMITS), memory that is not there, or no place for temporary files, without which
     libraries cannot even be imported.
     """
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with sigterm_raises():
             _check_temporary()

@@ -6,6 +6,7 @@ import sys
 
 import lm_eval
 import pytest
+import torch
 from lm_eval.models.hf_vlms import HFMultimodalLM
 from lm_eval.tasks import TaskManager
 from support import scripted
@@ -243,6 +244,15 @@ def test_kept_replies_depend_on_rows_settings_and_weights(evaluate, own, remem_d
     monkeypatch.setenv("REMEM_ROLLOUTS", "7")
     evaluate(own(), "remem_forget1", use_cache=kept, limit=3)
     assert len(asked) == 12
+
+
+def test_the_device_that_nobody_named_is_taken_where_it_is_there(checkpoints):
+    made = models.RememLM.create_from_arg_obj(
+        {"pretrained": str(checkpoints["llava"]), "cache": "off"}, {"device": "cuda:0", "batch_size": 1}
+    )
+    assert made.inner.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(RememError, match="device 'cuda:7' is not there"):
+        models.RememLM.create_from_arg_string(f"pretrained={checkpoints['llava']}", {"device": "cuda:7"})
 
 
 def test_remem_hf_answers_this_packages_tasks_alone(own):

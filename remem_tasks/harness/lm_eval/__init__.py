@@ -76,6 +76,8 @@ def main(arguments: Sequence[str]) -> None:
     before, sys.argv = sys.argv, ["lm_eval", *arguments]
     try:
         cli_evaluate()
+    except RememError:
+        raise
     except (ValueError, KeyError) as error:  # how it refuses arguments and names of tasks
         raise RememError(f"lm_eval: {error}") from error
     finally:

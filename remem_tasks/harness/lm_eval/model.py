@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.registry import get_model, model_registry
@@ -16,6 +17,8 @@ from remem_tasks.harness.backends import computed_by
 from remem_tasks.harness.remem_hf import RememHF
 
 NAME = "remem_hf"
+DEVICE = "cuda:0"
+"""What lm_eval's command line says where nobody said a device; without one, its own models take the CPU too."""
 _latest: weakref.ref[RememLM] | None = None
 
 
@@ -45,7 +48,10 @@ class RememLM(LM):
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: Mapping | None = None) -> RememLM:
-        return cls(RememHF.create_from_arg_string(arg_string, additional_config))
+        more = dict(additional_config or {})
+        if more.get("device") == DEVICE and not torch.cuda.is_available():
+            del more["device"]
+        return cls(RememHF.create_from_arg_string(arg_string, more))
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: Mapping, additional_config: Mapping | None = None) -> RememLM:
