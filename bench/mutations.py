@@ -59,8 +59,7 @@ BREAKS = (
     ),
     Break(
         "KL has its arguments swapped", "unlearning/losses.py",
-        "F.kl_div(\n        logits.log_softmax(dim=-1), reference_logits.log_softmax(dim=-1)",
-        "F.kl_div(\n        reference_logits.log_softmax(dim=-1), logits.log_softmax(dim=-1)", LOSSES,
+        "temperature**2 * F.kl_div(now, before,", "temperature**2 * F.kl_div(before, now,", LOSSES,
     ),
     Break(
         "gradient difference learns what it should forget", "unlearning/methods/grad_diff.py",
@@ -80,7 +79,7 @@ BREAKS = (
     ),
     Break(
         "a method's state is not taken up after a kill", "unlearning/trainer.py",
-        "self.load_method_state(read_object(path))", "read_object(path)", COURSE,
+        "self.load_method_state(state)", "dict(state)", COURSE,
     ),
     Break(
         "branches of a row share a slot", "remem_tasks/engine/frontiers.py",

@@ -6,6 +6,7 @@ import atexit
 import multiprocessing.process
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from contextlib import contextmanager, nullcontext
@@ -29,6 +30,10 @@ if (
     "PYTEST_XDIST_WORKER" in os.environ
 ):  # one core each: threads of several workers would be in each other's way
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started in the background: tests press Ctrl-C all the same
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in [name for name in os.environ if name.startswith("REMEM_") and name != "REMEM_CACHE"]:
     del os.environ[name]
 # The template of the docs is a benchmark like the others to every test: a folder alone makes it one.

@@ -319,7 +319,11 @@ def test_a_run_that_is_not_finite_is_an_outcome(bench):
     assert found["outcome"] == "non-finite" and re.search("step|weights", found["reason"])
     assert all(torch.isfinite(value).all() for value in bench.base.parameters())
     found = bench.run("manu", {"manu_share": 2.0}, bench.tuning, 0, [1])
-    assert found["outcome"] == "failed" and "must be above 0" in found["reason"] and not found["points"]
+    assert (
+        found["outcome"] == "failed"
+        and "is out of range: at least 0, at most 1" in found["reason"]
+        and not found["points"]
+    )
     found = bench.run("manu", {"manu_share": 0.5}, bench.tuning, 0, [1])
     assert found["outcome"] == "finished" and [point["step"] for point in found["points"]] == [0]
     assert "neurons" in found["notes"]["pruned"]

@@ -113,7 +113,7 @@ SPOILT = {
         lambda file: rewritten(file, filtered_resps=["Bergen"]),
         "is not the samples file that was written with the results",
     ),
-    "a list": (lambda file: file.write_text("[]\n"), "no sample of lmms-eval"),
+    "a list": (lambda file: file.write_text("[]\n"), "not a sample of lmms-eval"),
     "another run's": (lambda file: rewritten(file, remem_em=1.0), "their remem_em differs"),
     "no em": (without_em, "a row without remem\'s em"),
     "other types in the row": (

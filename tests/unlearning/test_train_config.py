@@ -84,7 +84,11 @@ def test_a_bad_argument_is_one_clear_line(argv, said):
 
 
 def test_a_bad_yaml_file_is_one_clear_line(tmp_path):
-    for text, said in (("method: [", "no YAML"), ("npo_betta: 1", "npo_betta"), ("just words", "mapping")):
+    for text, said in (
+        ("method: [", "is not YAML"),
+        ("npo_betta: 1", "npo_betta"),
+        ("just words", "mapping"),
+    ):
         (tmp_path / "r.yaml").write_text(text)
         with pytest.raises(RememError) as error:
             parse(["--method", "npo", *BASE, "--config", str(tmp_path / "r.yaml")])
