@@ -41,7 +41,8 @@ def worked(monkeypatch):
 def score(checkpoints, data_dir, tmp_path, monkeypatch, worked):
     """score(…) -> (results, rows that had to be worked on)."""
     monkeypatch.setenv("REMEM_DATA", str(data_dir))
-    monkeypatch.setenv("REMEM_ROLLOUTS", "4")
+    for name, few in {"ROLLOUTS": "4", "RANK_BUDGET": "16", "MEMO_TOKENS": "8"}.items():
+        monkeypatch.setenv(f"REMEM_{name}", few)
 
     def call(task="remem_forget1", change=None, gen_kwargs=SHORT, **arguments):
         worked.clear()
