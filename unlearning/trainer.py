@@ -670,6 +670,11 @@ class UnlearnTrainer(SFTTrainer):
                 made_by, self.identity or {}, f"checkpoint '{resume_from_checkpoint}' is of a run"
             )
             self.resumed_from = {"checkpoint": str(resume_from_checkpoint), "lost": lost}
+            if lost:
+                self.accelerator.print(
+                    f"warning: checkpoint '{resume_from_checkpoint}' has lost {', '.join(lost)}: what it held begins anew, and "
+                    "the weights will be others than those of a run that was not cut"
+                )
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _save_checkpoint(self, model, trial):

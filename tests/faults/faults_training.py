@@ -359,7 +359,7 @@ RESUMED = [
             (("--train", "language_model"), "train"), (("--optim", "sgd"), "optim"), (("--overwrite_output_dir", "true"), "exclude"),
         )
     ),
-    resumed("from a checkpoint that is not there", lambda folder: None, "no checkpoint", "--resume_from_checkpoint", "nowhere"),
+    resumed("from a checkpoint that is not there", lambda folder: None, "is not a checkpoint", "--resume_from_checkpoint", "nowhere"),
     # Told to go on without what is lost: other weights, and the record and the output say so
     *(
         resumed(f"{file} is gone, and it is told to go on", at(remove(file)), "", *LOSSY, counted="has lost|lost")
