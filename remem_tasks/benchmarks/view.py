@@ -36,6 +36,7 @@ class BenchmarkView:
             none where it asks all.
         parts: metrics that are parts of others.
         kinds: keys of a row that say what kind of question it is; metrics carry such values after the name.
+        hops: whether every row says how many hops its question takes.
         judged: what the gate wants to know of a set beside the main score.
         of_set: scores that only a whole set has, to what the papers call them.
     """
@@ -47,6 +48,7 @@ class BenchmarkView:
     trained: tuple[str, ...] = ()
     parts: re.Pattern[str] | None = None
     kinds: tuple[str, ...] = ()
+    hops: bool = False
     judged: tuple[str, ...] = ()
     of_set: Mapping[str, str] = field(default_factory=dict, hash=False)
 

@@ -235,7 +235,7 @@ def _row_of(sample: Mapping, benchmark_view: BenchmarkView, forgotten: bool, whe
         row = Row(
             row_id=values["row_id"],
             identity=str(values["identity"] or "(nobody)"),
-            hop=int((values.get("hop") if benchmark_view.kinds else values["hop"]) or 0),
+            hop=int((values["hop"] if benchmark_view.hops else values.get("hop")) or 0),
             attribute=str(values.get("attribute") or benchmark_view.kind_of(values) or "(none)"),
             category=str(values.get("qa_category") or "(none)"),
             forgotten=bool(values.get("forgotten", forgotten)),

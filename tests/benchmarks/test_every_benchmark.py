@@ -16,11 +16,13 @@ from remem_tasks import cli
 from remem_tasks.benchmarks.base import FailedReply, RunContext
 from remem_tasks.benchmarks.registry import BENCHMARKS, NAMES, data_of, part_of
 from remem_tasks.benchmarks.scoring_config import BackendCapabilities, ScoringConfig, fit
+from remem_tasks.benchmarks.views import VIEWS
 from remem_tasks.checkpoints import load_processor
 from remem_tasks.data import source as configs
 from remem_tasks.engine.prompts import Chat, Prompts
 from remem_tasks.harness.plugin import TASKS_FOLDERS
 from remem_tasks.harness.remem_hf import RememHF
+from remem_tasks.report.runs import _row_of
 from unlearning.data import Encoder, load_rows
 
 # What a forge is asked for here: the knobs in the benchmark's own folder of tests; the template's stand here.
@@ -100,6 +102,8 @@ def test_the_seam(generated, name):
                     assert set(scores) <= set(metrics)
                     assert scores[f"{name}_failed_rate"] == float(replies[0] != "said")
                     assert json.loads(json.dumps(scores[f"{name}_rows"]))["row_id"] == doc["row_id"]
+                    sample = {f"{name}_rows": scores[f"{name}_rows"], "target": "", "input": ""}
+                    assert _row_of(sample, VIEWS[name], False, "here")[0].row_id == doc["row_id"]
 
 
 @pytest.mark.parametrize(("name", "split"), [("clear", "forget10+tofu"), ("mllmu", "test_5")])

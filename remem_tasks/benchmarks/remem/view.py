@@ -21,5 +21,6 @@ VIEW = BenchmarkView(
     "EM",
     _pictures,
     parts=re.compile(r"(\d+hop|forgotten|kept)_"),
+    hops=True,
     judged=("memo", "exposure", "visual"),
 )
