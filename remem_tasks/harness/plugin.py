@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import time
 import types
@@ -88,7 +89,13 @@ def install() -> None:
         folders = [include_path] if isinstance(include_path, str) else list(include_path or [])
         known = set(map(os.path.realpath, folders))
         folders += [folder for folder in TASKS_FOLDERS if os.path.realpath(folder) not in known]
-        return index_folders(self, include_path=folders, include_defaults=include_defaults)
+        found = index_folders(self, include_path=folders, include_defaults=include_defaults)
+        for (
+            tag,
+            tasks,
+        ) in _tags().items():  # (lmms-eval reads them of tasks without a class of their own only)
+            found.setdefault(tag, {"type": "tag", "task": tasks, "yaml_path": -1})
+        return found
 
     @functools.wraps(match)
     def match_tasks(self, task_list):
@@ -115,6 +122,16 @@ def install() -> None:
     evaluator = sys.modules.get("lmms_eval.evaluator")
     if hasattr(evaluator, "get_task_dict"):  # it was imported before us and holds the name by itself
         evaluator.get_task_dict = get_task_dict
+
+
+def _tags() -> dict[str, list[str]]:
+    """The tags of our tasks' YAML files: name → tasks."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(file for folder in TASKS_FOLDERS for file in Path(folder).glob("*/tasks/*.yaml")):
+        lines = dict(re.findall(r"^(task|tag): (\S+)$", file.read_text(encoding="utf-8"), re.MULTILINE))
+        if "tag" in lines:
+            found.setdefault(lines["tag"], []).append(lines["task"])
+    return found
 
 
 def _tell_tasks_their_backend() -> None:

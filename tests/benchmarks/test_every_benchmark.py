@@ -8,6 +8,7 @@ from pathlib import Path
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
 import pytest
 import yaml
+from lmms_eval.tasks import TaskManager
 from PIL import Image
 from support.scripted import Scripted, run
 from support.trainers import trainer_of
@@ -104,6 +105,17 @@ def test_the_seam(generated, name):
                     assert json.loads(json.dumps(scores[f"{name}_rows"]))["row_id"] == doc["row_id"]
                     sample = {f"{name}_rows": scores[f"{name}_rows"], "target": "", "input": ""}
                     assert _row_of(sample, VIEWS[name], False, "here")[0].row_id == doc["row_id"]
+
+
+def test_one_name_for_a_set_to_forget_and_a_set_to_keep_of_each():
+    """`--tasks lvlm_unlearning`."""
+    members = TaskManager(include_defaults=False).task_index["lvlm_unlearning"]["task"]
+    of = {name: [task for task in members if task.startswith(f"{name}_")] for name in NAMES if name != "mine"}
+    assert sorted(members) == sorted(task for tasks in of.values() for task in tasks)
+    for name, tasks in of.items():
+        assert [task.split("_")[1].rstrip("0123456789") for task in sorted(tasks)] == ["forget", "retain"], (
+            name
+        )
 
 
 @pytest.mark.parametrize(("name", "split"), [("clear", "forget10+tofu"), ("mllmu", "test_5")])

@@ -38,7 +38,8 @@ def test_install_is_idempotent_and_keeps_the_users_folders(tmp_path):
     assert TaskManager.initialize_tasks is before
     for include in (str(tmp_path), [str(tmp_path)], [str(tmp_path), plugin.TASKS_FOLDERS[0] + "/"]):
         names = TaskManager(include_path=include, include_defaults=False).all_tasks
-        assert {"own", "remem", "remem_test"} <= set(names) and len(names) == len(set(names)) == ours + 1
+        assert {"own", "remem", "remem_test", "lvlm_unlearning"} <= set(names)
+        assert len(names) == len(set(names)) == ours + 2  # `own`, and the tag
 
 
 def test_a_run_from_the_command_line(remem_data, checkpoints, command_line, tmp_path):
