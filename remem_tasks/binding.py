@@ -30,20 +30,20 @@ def read_results(file: str | Path) -> dict:
     Raises:
         RememError: it is not a JSON object with `results`, each task's an object.
     """
-    raw = parse_json(read_text(file), f"'{file}' is not lmms-eval results file", constants=True)
+    raw = parse_json(read_text(file), f"'{file}' is not an lmms-eval results file", constants=True)
     if not isinstance(raw, dict) or not isinstance(raw.get("results"), dict):
-        raise RememError(f"'{file}' is not lmms-eval results file (it holds no 'results')")
+        raise RememError(f"'{file}' is not an lmms-eval results file (it holds no 'results')")
     for name in ("results", "configs", "n-samples"):
         part = raw.get(name)
         if part is not None and not isinstance(part, dict):
-            raise RememError(f"'{file}' is not lmms-eval results file ('{name}' is {_short(part)})")
+            raise RememError(f"'{file}' is not an lmms-eval results file ('{name}' is {_short(part)})")
         for task, values in (part or {}).items():
             if not isinstance(values, dict):
                 raise RememError(
-                    f"'{file}' is not lmms-eval results file ('{name}' of {task} is {_short(values)})"
+                    f"'{file}' is not an lmms-eval results file ('{name}' of {task} is {_short(values)})"
                 )
     if raw.get("config") is not None and not isinstance(raw["config"], dict):
-        raise RememError(f"'{file}' is not lmms-eval results file ('config' is {_short(raw['config'])})")
+        raise RememError(f"'{file}' is not an lmms-eval results file ('config' is {_short(raw['config'])})")
     return raw
 
 

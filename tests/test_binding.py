@@ -107,7 +107,7 @@ def test_text_that_is_no_json_is_one_line_that_names_the_file(text):
 )
 def test_json_that_is_no_results_file_is_refused(tmp_path, raw):
     (tmp_path / "x_results.json").write_text(raw)
-    with pytest.raises(RememError, match="x_results.json' is not lmms-eval results file"):
+    with pytest.raises(RememError, match="x_results.json' is not an lmms-eval results file"):
         read_results(tmp_path / "x_results.json")
     (tmp_path / "x_results.json").write_bytes(b"\xff\xfe")
     with pytest.raises(RememError, match="byte 0 is not UTF-8"):

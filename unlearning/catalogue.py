@@ -93,7 +93,7 @@ def entry(method: type[UnlearnTrainer]) -> str:
         whole, adapted = _held(method, False), _held(method, True)
         lines.append(f"- Reference: {whole}" + ("." if whole == adapted else f"; with LoRA {adapted}."))
     if not method.adapters:
-        lines.append("- Whole models only: there is no adapter train.")
+        lines.append("- Whole models only: there is no adapter to train.")
     if method.aliases:
         lines.append(f"- Also called {', '.join(f'`{alias}`' for alias in method.aliases)}.")
     if method.defaults:

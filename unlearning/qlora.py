@@ -22,7 +22,7 @@ def loading(model_args: ModelConfig) -> dict[str, Any]:
     The vision tower, the projector and the head keep their precision.
 
     Raises:
-        RememError: there is no adapter train on it, bitsandbytes is not installed, or its flags stand alone.
+        RememError: there is no adapter to train on it, bitsandbytes is not installed, or its flags stand alone.
     """
     if not model_args.load_in_4bit:
         if model_args.use_bnb_nested_quant or model_args.bnb_4bit_quant_type != "nf4":

@@ -135,7 +135,7 @@ def test_bad_samples_are_refused_by_name(tmp_path, kind):
 def test_half_written_results_are_refused(tmp_path):
     file = write_run(tmp_path, {"forget1": [row(0)]})
     file.write_text(file.read_text()[:50])
-    with pytest.raises(RememError, match="is not lmms-eval results file"):
+    with pytest.raises(RememError, match="is not an lmms-eval results file"):
         read_runs([str(tmp_path)])
 
 
