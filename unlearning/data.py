@@ -254,6 +254,17 @@ class Examples(Dataset):
         return EpochSampler(len(self), 1, 1, seed)
 
 
+def evenly(total: int, most: int) -> list[int]:
+    """At most so many of the places 0 … total − 1, spread evenly; 0: all."""
+    count = min(most or total, total)
+    return [place * total // count for place in range(count)]
+
+
+def spread(rows: datasets.Dataset, most: int) -> datasets.Dataset:
+    """At most so many of the rows, evenly; 0: all."""
+    return rows.select(evenly(len(rows), most)) if 0 < most < len(rows) else rows
+
+
 class Pairs(Dataset):
     """Forget rows, each with a retain row; an index names the pair and the refusal.
 
@@ -303,8 +314,7 @@ class Pairs(Dataset):
             elif role == Role.ALT:
                 plan.append((role, i, draw.choice(self.alternatives[self.forget.row_ids[i]])))
             elif role == Role.OTHER:
-                own = self.forget.rows[i]["answer"]
-                others = [text for text in self.others if text != own]
+                others = [text for text in self.others if text != self.others[i]]
                 if not others:
                     raise RememError(f"{self.forget.row_ids[i]}: no other forget row has another answer")
                 plan.append((role, i, draw.choice(others)))

@@ -37,7 +37,7 @@ from remem_tasks.evaluate import Asked, score_model
 from remem_tasks.files import locked
 from unlearning import preflight
 from unlearning import weights as checkpoint
-from unlearning.data import load_rows
+from unlearning.data import load_rows, spread
 from unlearning.experiments.attack_plan import (
     GOLD,
     GROUPS,
@@ -50,7 +50,7 @@ from unlearning.experiments.attack_plan import (
 )
 from unlearning.experiments.attack_table import write
 from unlearning.experiments.ledger import Ledger
-from unlearning.experiments.relearn import relearn, split, spread
+from unlearning.experiments.relearn import relearn, split
 
 Say = Callable[[str], None]
 BESIDE = 16

@@ -80,11 +80,6 @@ def split(rows: Sequence[Row], share: float, seed: int) -> Split:
     return Split(by, tuple(row["row_id"] for row in learned), tuple(asked), len(others) - len(asked))
 
 
-def spread(rows: datasets.Dataset, most: int) -> datasets.Dataset:
-    """At most so many of the rows, evenly."""
-    return rows if len(rows) <= most else rows.select([place * len(rows) // most for place in range(most)])
-
-
 def relearn(
     path: str, processor: Any, rows: datasets.Dataset, training: str, seed: int, device: str
 ) -> tuple[Any, dict[str, Any]]:

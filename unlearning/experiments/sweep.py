@@ -38,7 +38,7 @@ from remem_tasks.run_record import read_record, unfinished
 from remem_tasks.terminal import say as tell
 from unlearning import weights as checkpoint
 from unlearning.config import parse
-from unlearning.data import Encoder, Role, check_pictures, load_rows, stop_ids
+from unlearning.data import Encoder, Role, check_pictures, load_rows, spread, stop_ids
 from unlearning.encoding import check_encoding, limits_of
 from unlearning.experiments.ledger import Ledger
 from unlearning.experiments.sweep_table import ROUNDING, summary, write
@@ -209,13 +209,6 @@ def halves(rows: datasets.Dataset) -> tuple[datasets.Dataset, datasets.Dataset]:
         seen = places.setdefault(identity, {})
         sides[seen.setdefault(tuple(content), len(seen)) % 2].append(index)
     return rows.select(sides[0]), rows.select(sides[1])
-
-
-def spread(rows: datasets.Dataset, most: int) -> datasets.Dataset:
-    """At most so many of the rows, evenly; 0: all."""
-    if not 0 < most < len(rows):
-        return rows
-    return rows.select([place * len(rows) // most for place in range(most)])
 
 
 def check_disjoint(tuning: Stage, reporting: Stage) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
-from unlearning.data import IGNORE, Encoder, Example, Examples, Role
+from unlearning.data import IGNORE, Encoder, Example, Examples, Role, evenly
 from unlearning.forward import Forward, answers, evaluating
 from unlearning.weights import part_of
 
@@ -57,6 +58,28 @@ def scores(forget: torch.Tensor, retain: torch.Tensor, epsilon: float) -> torch.
     return forget / (retain + epsilon)
 
 
+@contextmanager
+def _watched(
+    maps: dict[str, nn.Linear],
+    measure: Callable[[torch.Tensor], torch.Tensor],
+    found: dict[str, torch.Tensor],
+) -> Iterator[None]:
+    """What a measure finds in the neurons that each map reads in a forward goes into `found`, by the map's name."""
+
+    def keeper(name):
+        def keep(module, args):
+            found[name] = measure(args[0]).cpu()
+
+        return keep
+
+    handles = [module.register_forward_pre_hook(keeper(name)) for name, module in maps.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @torch.no_grad()
 def row_statistics(forward: Forward, maps: dict[str, nn.Linear], example: Example) -> dict[str, torch.Tensor]:
     """`statistics` of every MLP over the tokens of one row; zeros where an MLP does not run.
@@ -64,19 +87,8 @@ def row_statistics(forward: Forward, maps: dict[str, nn.Linear], example: Exampl
     (The vision tower's do not, for a row without a picture: its contrast is the statistic itself.)
     """
     found = {name: torch.zeros(4, module.in_features) for name, module in maps.items()}
-
-    def keeper(name):
-        def keep(module, args):
-            found[name] = statistics(args[0].flatten(0, -2).float()).cpu()
-
-        return keep
-
-    handles = [module.register_forward_pre_hook(keeper(name)) for name, module in maps.items()]
-    try:
+    with _watched(maps, lambda z: statistics(z.flatten(0, -2).float()), found):
         forward([example])
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 
@@ -107,20 +119,8 @@ def answer_activations(
     inputs = forward.prepare(forward.collate([[replace(example, role=Role.PLAIN)] for example in examples]))
     keep = functional.pad(inputs["labels"][:, 1:] != IGNORE, (0, 1))
     found: dict[str, torch.Tensor] = {}
-
-    def keeper(name):
-        def hook(module, args):
-            found[name] = args[0][keep].float().abs().mean(dim=0).cpu()
-
-        return hook
-
-    handles = [module.register_forward_pre_hook(keeper(name)) for name, module in maps.items()]
-    try:
-        with forward.context():
-            answers(forward.model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with _watched(maps, lambda z: z[keep].float().abs().mean(dim=0), found), forward.context():
+        answers(forward.model, inputs)
     return found
 
 
@@ -162,11 +162,10 @@ def weaken(
     if not maps:
         raise RememError(f"no MLP of the decoder layers {first} to {last} is among what is trained")
     lost, kept = (Examples(table, Role.PLAIN, encoder) for table in (rows.forget, rows.retain))
-    count = min(limit or len(kept), len(kept))
     total, tokens = dict.fromkeys(maps, 0.0), 0
     with evaluating(forward.model):
-        for position in range(count):
-            example = kept.example(position * len(kept) // count)
+        for row in evenly(len(kept), limit):
+            example = kept.example(row)
             size = len(example.answer_ids)
             for name, value in answer_activations(forward, maps, [example]).items():
                 total[name] = total[name] + value * size

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
-from datasets import Dataset
 from torch import nn
 from transformers import TrainerCallback
 
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
-from unlearning.data import Encoder, Example, Examples, Role
+from unlearning.data import Encoder, Example, Examples, Role, evenly
 from unlearning.forward import Forward, evaluating
 
 
@@ -53,15 +52,12 @@ def masked_updates(
     def nll(example: Example) -> Callable[[], torch.Tensor]:
         return lambda: forward([example]).token_nll
 
-    def spread(table: Dataset) -> list[int]:
-        count = min(limit or len(table), len(table))
-        return [position * len(table) // count for position in range(count)]
-
     lost_rows, kept_rows = (Examples(table, Role.PLAIN, encoder) for table in (forget, retain))
-    lost = [nll(lost_rows.example(index)) for index in spread(forget)]
-    kept = [nll(kept_rows.example(index)) for index in spread(retain)]
+    asked = evenly(len(lost_rows), limit)
+    lost = [nll(lost_rows.example(index)) for index in asked]
+    kept = [nll(kept_rows.example(index)) for index in evenly(len(kept_rows), limit)]
     if keep_text:
-        kept += [nll(encoder.without_picture(forget[index])) for index in spread(forget)]
+        kept += [nll(encoder.without_picture(forget[index])) for index in asked]
     parameters = {name: value for name, value in forward.model.named_parameters() if value.requires_grad}
     with evaluating(forward.model):  # no dropout: the masks are those of the weights alone
         matters, keeps = (mean_squared_gradient(parameters, some) for some in (lost, kept))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from remem_tasks.errors import RememError
-from unlearning.data import REFUSALS, Pairs, Role
+from unlearning.data import REFUSALS, Pairs, Role, evenly
 from unlearning.forward import Answers, Forward, answers, evaluating
 from unlearning.mechanisms.activations import decoder_layers
 from unlearning.weights import part_of
@@ -78,11 +78,9 @@ def shift(forward: Forward, pairs: Pairs, layer: int, limit: int) -> torch.Tenso
     Args:
         limit: forget rows, spread evenly; 0 is all. Their refusals are taken in turn.
     """
-    count = min(limit or len(pairs), len(pairs))
     sums, tokens = [torch.zeros(1), torch.zeros(1)], [0, 0]
     with evaluating(forward.model), forward.context():
-        for position in range(count):
-            row = position * len(pairs) // count
+        for position, row in enumerate(evenly(len(pairs), limit)):
             for side, answer in enumerate((None, REFUSALS[position % len(REFUSALS)])):
                 example = pairs.make(Role.FORGET, row, answer)
                 inputs = forward.prepare(forward.collate([[replace(example, role=Role.PLAIN)]]))
