@@ -239,8 +239,6 @@ class UnlearnConfig(SFTConfig):
                 setattr(self, name, value)
         if self.retain_loss == "none":
             self.retain_loss, self.alpha = "nll", 0.0
-        if self.retain_per_forget < 1:
-            raise RememError(f"--retain_per_forget {self.retain_per_forget}: at least 1")
         if self.retain_per_forget > 1 and (not method.trains or not method.weighs_retain(self.alpha)):
             raise RememError(
                 f"--retain_per_forget: {method.name} has no retain rows beside its forget rows; leave it out"

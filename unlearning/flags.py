@@ -209,7 +209,14 @@ RANGES: Mapping[str, Range] = {
     **dict.fromkeys(("npo_beta", "dpo_beta", "simnpo_beta", "manu_epsilon", "mm_epsilon"), _POSITIVE),
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _COUNT),
     **dict.fromkeys(
-        ("gradient_accumulation_steps", "alternatives_each", "alternatives_tokens", "lora_r"), _COUNT
+        (
+            "gradient_accumulation_steps",
+            "alternatives_each",
+            "alternatives_tokens",
+            "lora_r",
+            "retain_per_forget",
+        ),
+        _COUNT,
     ),
     **dict.fromkeys(("eval_rows", "manu_rows", "mm_rows", "ceu_skip"), Range(0, 2**31 - 1)),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "lora_dropout"), _SHARE),

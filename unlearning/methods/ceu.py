@@ -21,8 +21,6 @@ class CEU(UnlearnTrainer):
         return self.args.ceu_skip
 
     def prepare(self):
-        if self.skip < 0:
-            raise RememError(f"--ceu_skip {self.skip}: 0 or more")
         if self.skip > (longest := evaluation.longest(self.train_dataset.forget)):
             raise RememError(
                 f"--ceu_skip {self.skip} leaves nothing of any answer: the longest has {longest + 1} tokens"
