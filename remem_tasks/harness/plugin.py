@@ -90,10 +90,8 @@ def install() -> None:
         known = set(map(os.path.realpath, folders))
         folders += [folder for folder in TASKS_FOLDERS if os.path.realpath(folder) not in known]
         found = index_folders(self, include_path=folders, include_defaults=include_defaults)
-        for (
-            tag,
-            tasks,
-        ) in _tags().items():  # (lmms-eval reads them of tasks without a class of their own only)
+        # (lmms-eval reads tags of tasks without a class of their own only.)
+        for tag, tasks in _tags().items():
             found.setdefault(tag, {"type": "tag", "task": tasks, "yaml_path": -1})
         return found
 

@@ -194,14 +194,10 @@ class RememHF(lmms):
         if not pretrained:
             raise RememError("no checkpoint: --model_args pretrained=<folder or Hub id>")
         given = {
-            "peft": peft,
-            "processor": processor,
-            "revision": revision,
-            "device": device,
-            "device_map": device_map,
-        }
-        given |= {"attn_implementation": attn_implementation, "chat_template": chat_template, "cache": cache}
-        given |= {"system_prompt": system_prompt}
+            "peft": peft, "processor": processor, "revision": revision, "device": device, "device_map": device_map,
+            "attn_implementation": attn_implementation, "chat_template": chat_template, "cache": cache,
+            "system_prompt": system_prompt,
+        }  # fmt: skip
         if empty := [name for name, value in given.items() if value == ""]:
             raise RememError(f"--model_args {empty[0]}= is empty: give it a value, or leave it out")
         if str(dtype).removeprefix("torch.") not in DTYPES:

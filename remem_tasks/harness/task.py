@@ -25,12 +25,13 @@ from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 FAILURE_MARK = "[LMMS_EVAL_REQUEST_FAILED"
 
 
-def failure_of(text: object, counts: object) -> FailedReply | None:
+def failure_of(text: object, counts: object, generated: bool = False) -> FailedReply | None:
     """The failure that a raw reply stands for, or None for a true reply.
 
     Args:
         text: what the backend gave for one request.
         counts: its `TokenCounts`, or None.
+        generated: whether the request asked for a text, so that nothing else is a reply to it.
 
     A blank text with a token count is a model that said nothing. A blank text without one is a
     failure: `llava_hf` swallows errors and answers "" so, and a backend that never reports counts
@@ -39,7 +40,7 @@ def failure_of(text: object, counts: object) -> FailedReply | None:
     if text is None:
         return FailedReply("no reply")
     if not isinstance(text, str):
-        return None
+        return FailedReply(f"no text, but a {type(text).__name__}") if generated else None
     if text.startswith(FAILURE_MARK):
         return FailedReply(text.strip())
     counted = counts is not None and counts.output_tokens is not None
@@ -314,7 +315,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 context = before_prompt + first.prompt
                 if (
                     self.request_style == "chat"
-                ):  # where it is not a prompt, but tells requests of a row apart
+                ):  # where it tells requests of a row apart, and is not a prompt
                     context += f"\n[{shown} {_digest(pictures(doc))}]"
                 add(first.kind, context, messages, first.generation_kwargs, 1, shown=shown)
         if self.benchmark.white_box_request(doc, self.context) is not None:
@@ -349,17 +350,8 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 instance.filtered_resps = dict.fromkeys(instance.filtered_resps, findings)
                 continue
             counts = [*instance.token_counts, *[None] * len(instance.resps)]
-            failures = [failure_of(text, count) for text, count in zip(instance.resps, counts)]
-            if instance.request_type == "generate_until":
-                failures = [
-                    bad
-                    or (
-                        None
-                        if isinstance(text, str)
-                        else FailedReply(f"no text, but a {type(text).__name__}")
-                    )
-                    for bad, text in zip(failures, instance.resps)
-                ]
+            generated = instance.request_type == "generate_until"
+            failures = [failure_of(text, count, generated) for text, count in zip(instance.resps, counts)]
             if not instance.metadata.get("__padding_only__"):
                 self.replies += len(failures)
                 self.failed_replies += sum(failure is not None for failure in failures)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,8 +62,6 @@ def installed() -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """lm_eval's command line, with our tasks and `remem_hf` among its own."""
-    import sys
-
     installed()
     from lm_eval.__main__ import cli_evaluate
 

@@ -16,6 +16,7 @@ from lmms_eval.api.metrics import mean as lmms_mean
 
 from remem_tasks.benchmarks.scoring_config import BackendCapabilities
 from remem_tasks.errors import RememError
+from remem_tasks.harness import plugin
 from remem_tasks.harness.backends import ANCESTRAL, capabilities_of, computed_by, passing_on
 from remem_tasks.harness.lm_eval.model import RememLM
 from remem_tasks.harness.task import BenchmarkTask
@@ -24,7 +25,6 @@ PICTURE = "<image>"
 """What lm_eval's models take the place of a picture from."""
 REFUSED = ("num_fewshot", "description", "gen_prefix", "doc_to_image", "doc_to_choice", "use_prompt")
 """Settings of a task that would change what is asked, and are not offered."""
-MAX_FAILED_SHARE = 0.01
 
 log = logging.getLogger(__name__)
 
@@ -142,14 +142,13 @@ class LmEvalTask(Task):
         at = self._places[doc["row_id"]]  # (with --samples, doc_id counts the chosen rows)
         place = {"task": self.config.task, "doc_id": at, "split": self._split, "repeats": repeats}
         inner = self.inner.construct_requests(at, ctx, metadata=place)
-        own = isinstance(self._model, RememLM)
+        row = None if isinstance(self._model, RememLM) else self.inner.dataset[self._split][at]
         made = []
         for request in inner:
             context, messages, settings = request.args[:3]
-            if own:
+            if row is None:
                 arguments = (context, settings, self._told(doc["row_id"], len(made)))
             else:
-                row = self.inner.dataset[self._split][at]
                 arguments = self._portable(messages(row), settings, f"task '{self.config.task}', row {at}")
             told = (self.config.task, doc_id, request.metadata["repeats"])
             instance = Instance("generate_until", dict(doc), arguments, len(made), told)
@@ -228,14 +227,10 @@ class LmEvalTask(Task):
         self.inner.apply_filters()
         for instance, inner in pairs:
             instance.filtered_resps = dict(inner.filtered_resps)
-        replies, failed = self.inner.replies, self.inner.failed_replies
-        if failed > MAX_FAILED_SHARE * replies:
-            raise RememError(f"task '{self.config.task}': {failed} of {replies} replies failed")
-        if len(self.inner.said) == 1 and replies >= 4:
-            log.warning(
-                "task '%s': all %d replies are the same, or blank: %r",
-                self.config.task, replies, next(iter(self.inner.said))[:80],
-            )  # fmt: skip
+        if failed := plugin.failed_reply_lines({"results": {}}, [self.inner]):
+            raise RememError(failed[0])
+        for line in plugin.collapsed_lines({}, [self.inner]):
+            log.warning("task '%s': %s", self.config.task, line)
         return self._instances
 
     def process_results(self, doc: Mapping, results: Sequence) -> dict:
