@@ -10,7 +10,7 @@ from remem_tasks.benchmarks.view import BenchmarkView
 VIEWS: dict[str, BenchmarkView] = {name: part_of(name, "view").VIEW for name in NAMES}
 MAINS = {one.column: one.word for one in VIEWS.values()}
 """The main scores, and what tables call them."""
-OF_SET = {"visual_gap": "visual gap", "rollout_sd": "rollouts' sd"} | {
+OF_SET = {"visual_gap": "visual gap"} | {
     name: word for one in VIEWS.values() for name, word in one.of_set.items()
 }
 """Scores that only a whole set has, and what the papers call them."""

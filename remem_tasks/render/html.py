@@ -21,7 +21,6 @@ import numpy as np
 from PIL import Image
 
 from remem_tasks.benchmarks.view import KNOWN, RIGHT, BenchmarkView, label_of
-from remem_tasks.benchmarks.views import SPREADS
 from remem_tasks.errors import RememError
 from remem_tasks.report.conclusion import conclusion, short_names
 from remem_tasks.report.gate import Kind, Verdict
@@ -93,12 +92,7 @@ def _task(task: str, found: Findings, chunk: str, pictures: dict[tuple[str, str]
         "split": first.split,
         "main": first.main,
         "ofSet": list(
-            dict.fromkeys(
-                name
-                for task_result in task_results.values()
-                for name in task_result.of_set
-                if name not in SPREADS
-            )
+            dict.fromkeys(name for task_result in task_results.values() for name in task_result.tabled)
         ),
         "fingerprint": first.fingerprint,
         "suite": dict(first.suite),

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from remem_tasks.benchmarks.view import label_of
-from remem_tasks.benchmarks.views import MAINS, OF_SET, SPREADS
+from remem_tasks.benchmarks.views import MAINS, OF_SET
 from remem_tasks.errors import RememError
 from remem_tasks.files import locked, write_whole
 from remem_tasks.render.html import page_of
@@ -112,10 +112,7 @@ def _columns(found: Findings) -> Iterator[Column]:
         elif main == "em":
             yield Column(task, WHOLE, "rougel", f"{name}\nROUGE-L", Priority.MORE)
         for metric in dict.fromkeys(
-            metric
-            for _, task_result in task_results
-            for metric in task_result.of_set
-            if metric not in SPREADS
+            metric for _, task_result in task_results for metric in task_result.tabled
         ):
             yield Column(task, WHOLE, metric, f"{name}\n{OF_SET.get(metric, metric)}", Priority.OF_SET)
 

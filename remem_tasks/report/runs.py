@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from remem_tasks.benchmarks.view import RATES, RIGHT, BenchmarkView
-from remem_tasks.benchmarks.views import view_for
+from remem_tasks.benchmarks.views import SPREADS, view_for
 from remem_tasks.binding import bound_of, read_results, verify
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status, rates_of, status_of
@@ -108,6 +108,11 @@ class TaskResult:
     def metrics(self) -> list[str]:
         """The scores that say what the model knows, the main one first."""
         return sorted((name for name in self.scores if name not in RATES), key=lambda name: name != self.main)
+
+    @property
+    def tabled(self) -> list[str]:
+        """The names in `of_set` that tables have a column for."""
+        return [name for name in self.of_set if name not in SPREADS]
 
     @cached_property
     def trained(self) -> np.ndarray:
