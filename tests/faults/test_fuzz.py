@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import string
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -502,15 +502,21 @@ def _files_of(folder: Path, *names: str) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
-def _with_one_changed(draw, folder: Path, files: dict[str, bytes]) -> None:
-    for name, raw in files.items():
-        (folder / name).write_bytes(raw)
+@contextmanager
+def _one_changed(draw, folder: Path, files: dict[str, bytes]):
+    """A folder one of whose files is changed; what is read of it within is right, or refused in one line."""
     name = draw(st.sampled_from(sorted(files)))
     whole = json.loads(files[name])
-    if draw(st.integers(0, 9)):
-        (folder / name).write_text(json.dumps(changed(draw, whole, SMALL)))
-    else:
-        (folder / name).write_bytes(spoiled(draw, files[name]))
+    try:
+        if draw(st.integers(0, 9)):
+            (folder / name).write_text(json.dumps(changed(draw, whole, SMALL)))
+        else:
+            (folder / name).write_bytes(spoiled(draw, files[name]))
+        yield
+    except RememError as error:
+        _one_line(error)
+    finally:
+        (folder / name).write_bytes(files[name])
 
 
 @pytest.fixture(scope="module")
@@ -524,15 +530,9 @@ def test_model_configurations(copy_of, data):
     """It is loaded whole, or refused."""
     examples["config.json"] += 1
     files = _files_of(copy_of, "config.json", "generation_config.json")
-    try:
-        _with_one_changed(data.draw, copy_of, files)
+    with _one_changed(data.draw, copy_of, files):
         model = checkpoints.load_model(str(copy_of))
         assert all(bool(value.isfinite().all()) for value in model.parameters())
-    except RememError as error:
-        _one_line(error)
-    finally:
-        for name, raw in files.items():
-            (copy_of / name).write_bytes(raw)
 
 
 @fuzz(250)
@@ -540,15 +540,9 @@ def test_model_configurations(copy_of, data):
 def test_processors(copy_of, data):
     examples["processor, tokenizer"] += 1
     files = _files_of(copy_of, "processor_config.json", "tokenizer_config.json", "tokenizer.json")
-    try:
-        _with_one_changed(data.draw, copy_of, files)
+    with _one_changed(data.draw, copy_of, files):
         processor = checkpoints.load_processor(str(copy_of))
         assert processor.tokenizer.eos_token_id is not None
-    except RememError as error:
-        _one_line(error)
-    finally:
-        for name, raw in files.items():
-            (copy_of / name).write_bytes(raw)
 
 
 @fuzz(200)
@@ -559,12 +553,9 @@ def test_adapters(sound, tmp_path_factory, data):
     if not folder.is_dir():
         shutil.copytree(made(sound), folder)
     files = _files_of(made(sound), "adapter_config.json")
-    try:
-        _with_one_changed(data.draw, folder, files)
+    with _one_changed(data.draw, folder, files):
         checkpoints.base_of_adapter(str(folder))
         checkpoints.load_adapter(AutoModelForImageTextToText.from_pretrained(sound), str(folder))
-    except RememError as error:
-        _one_line(error)
 
 
 RECIPE = {"method": "npo", "npo_beta": 0.1, "learning_rate": 1e-5, "max_steps": 3, "num_train_epochs": 1, "seed": 3, "use_peft": True,

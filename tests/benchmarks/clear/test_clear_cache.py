@@ -1,43 +1,17 @@
 """Kept replies are of the pictures that were shown: replaced ones, with the same texts, are asked anew."""
 
-import io
-
 import pytest
-from PIL import Image, ImageOps
+from PIL import ImageOps
 from support.forged import changed
-from support.scripted import run
-
-from remem_tasks.harness.remem_hf import RememHF
+from support.kept import counting, mirrored
 
 TASK, CONFIG = "clear_forget01", "forget01"
-
-
-def mirrored(cell, change=ImageOps.flip):
-    buffer = io.BytesIO()
-    change(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")).save(buffer, "PNG")
-    return {"bytes": buffer.getvalue(), "path": cell["path"]}
 
 
 @pytest.fixture
 def asked(checkpoints, tmp_path, monkeypatch):
     """(data) → how many rows the model had to work on."""
-    worked, work = [], RememHF._work
-
-    def counted(self, state, chats, *others):
-        worked.append(len(chats))
-        return work(self, state, chats, *others)
-
-    monkeypatch.setattr(RememHF, "_work", counted)
-    monkeypatch.setenv("REMEM_METRICS", "em")
-
-    def call(data):
-        worked.clear()
-        monkeypatch.setenv("REMEM_CLEAR_DATA", str(data))
-        model = RememHF(str(checkpoints["llava"]), device="cpu", cache=str(tmp_path / "cache"))
-        run(model, TASK, gen_kwargs="max_new_tokens=2")
-        return sum(worked)
-
-    return call
+    return counting(monkeypatch, checkpoints["llava"], tmp_path / "cache", "REMEM_CLEAR_DATA", TASK)
 
 
 def test_replaced_pictures_are_asked_anew(asked, clear_data, tmp_path):

@@ -1,43 +1,16 @@
 """Kept replies are of the pictures that were shown: replaced ones, with the same texts, are asked anew."""
 
-import io
-
 import pytest
-from PIL import Image, ImageOps
 from support.forged import changed
-from support.scripted import run
-
-from remem_tasks.harness.remem_hf import RememHF
+from support.kept import counting, mirrored
 
 TASK, CONFIG = "mllmu_forget_5", "forget_5"
-
-
-def mirrored(cell):
-    buffer = io.BytesIO()
-    ImageOps.flip(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")).save(buffer, "PNG")
-    return {"bytes": buffer.getvalue(), "path": cell["path"]}
 
 
 @pytest.fixture
 def asked(checkpoints, tmp_path, monkeypatch):
     """(data) → how many rows the model had to work on."""
-    worked, work = [], RememHF._work
-
-    def counted(self, state, chats, *others):
-        worked.append(len(chats))
-        return work(self, state, chats, *others)
-
-    monkeypatch.setattr(RememHF, "_work", counted)
-    monkeypatch.setenv("REMEM_METRICS", "em")
-
-    def call(data):
-        worked.clear()
-        monkeypatch.setenv("REMEM_MLLMU_DATA", str(data))
-        model = RememHF(str(checkpoints["llava"]), device="cpu", cache=str(tmp_path / "cache"))
-        run(model, TASK, gen_kwargs="max_new_tokens=2")
-        return sum(worked)
-
-    return call
+    return counting(monkeypatch, checkpoints["llava"], tmp_path / "cache", "REMEM_MLLMU_DATA", TASK)
 
 
 def test_replaced_pictures_are_asked_anew(asked, mllmu_data, tmp_path):
