@@ -277,6 +277,7 @@ class Pairs(Dataset):
 
     Attributes:
         alternatives: plausible other answers by row id, for Role.ALT; set before the first example is asked for.
+        others: what Role.OTHER draws its answers from: those of all forget rows.
     """
 
     def __init__(
@@ -292,7 +293,8 @@ class Pairs(Dataset):
         self.retain = Examples(retain, Role.RETAIN, encoder)
         self.roles, self.each, self.turns = tuple(roles), each, turns or (roles,)
         self.alternatives: dict[str, list[str]] | None = None
-        self.others = forget["answer"][:]
+        self.answers = forget["answer"][:]
+        self.others = self.answers
 
     def __len__(self) -> int:
         return len(self.forget)
@@ -314,7 +316,7 @@ class Pairs(Dataset):
             elif role == Role.ALT:
                 plan.append((role, i, draw.choice(self.alternatives[self.forget.row_ids[i]])))
             elif role == Role.OTHER:
-                others = [text for text in self.others if text != self.others[i]]
+                others = [text for text in self.others if text != self.answers[i]]
                 if not others:
                     raise RememError(f"{self.forget.row_ids[i]}: no other forget row has another answer")
                 plan.append((role, i, draw.choice(others)))
