@@ -265,10 +265,18 @@ def main() -> None:
                 taken = step(ways[way], pairs)
                 if number:  # the first step warms up
                     times[way].append(taken)
+                print(
+                    f"\rstep {number} of {args.steps}: {way} {taken:.1f} s    ",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        print(file=sys.stderr)
         set_up = ways["npo"].set_up_s
         del ways
         peaks = {}
         for way in (way for way in WAYS if way not in ("sam", "gru")):
+            print(f"peak memory of {way}", file=sys.stderr, flush=True)
             argv = [sys.executable, __file__, "--rows", str(args.rows), "--peak", way, name]
             done = subprocess.run(argv, check=True, capture_output=True, text=True)
             peaks[way] = json.loads(done.stdout.splitlines()[-1])["peak_mb"]
