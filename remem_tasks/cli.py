@@ -98,6 +98,7 @@ def _base(args: argparse.Namespace) -> None:
         image_size=args.image_size,
         seed=args.seed,
         workers=args.workers,
+        width=args.width,
     )
     accuracy = ", ".join(f"{part} {value:.2f}" for part, value in report["held_out_accuracy"].items())
     say(f"{args.out}: {report['parameters']:,} parameters, {report['steps']} steps, {report['seconds']} s")
@@ -121,6 +122,7 @@ def _add_base(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--image-size", type=int, default=56, help="side of the pictures the model sees, in pixels"
     )
+    parser.add_argument("--width", type=int, default=192, help="hidden size of its language model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw the pictures")
     parser.set_defaults(run=_base)

@@ -11,6 +11,7 @@ VIEW = BenchmarkView(
     judged=("visual",),
     of_set={
         "ks_quality": "log KS p",
+        "minkpp": "MIA (Min-K++)",
         "utility_harmonic": "utility (harmonic)",
         "utility_arithmetic": "utility (arithmetic)",
     },
