@@ -36,7 +36,7 @@ from remem_tasks.checkpoint_files import (
     tensors_of,
 )
 from remem_tasks.errors import RememError, refused
-from remem_tasks.files import check_empty, new_folder
+from remem_tasks.files import beside, check_empty, new_folder
 from remem_tasks.reading import read_object
 
 HUB_ID = r"\w[\w.-]*(/\w[\w.-]*)?"
@@ -49,7 +49,8 @@ def reason(error: BaseException) -> str:
 
 
 def check_path(name: str, what: str) -> str:
-    """`name` itself, unless it is plainly meant as a folder and there is none.
+    """`name` itself, unless it is plainly meant as a folder and there is none: it is no Hub id, or has no owner and is
+    called much like a folder that is here.
 
     Args:
         name: a folder or a Hub id (`owner/name`).
@@ -57,8 +58,10 @@ def check_path(name: str, what: str) -> str:
     """
     if Path(name).is_file():
         raise RememError(f"{what} '{name}' is a file, not a folder")
-    if not Path(name).is_dir() and not re.fullmatch(HUB_ID, name):
-        raise RememError(f"{what} '{name}': no such folder")
+    if not Path(name).is_dir():
+        near = beside(name)
+        if not re.fullmatch(HUB_ID, name) or (near and "/" not in name):
+            raise RememError(f"{what} '{name}': no such folder{near}")
     return name
 
 
@@ -150,7 +153,9 @@ def _config_of(name: str, **kwargs: Any) -> PretrainedConfig:
             if Path(name).is_dir()
             else "is not a folder here and could not be fetched from the Hub"
         )
-        raise RememError(f"checkpoint '{name}' {where} ({reason(error)})") from error
+        raise RememError(
+            f"checkpoint '{name}' {where} ({reason(error)}){'' if Path(name).is_dir() else beside(name)}"
+        ) from error
     kind = type(config)
     of_its_own = common.get("trust_remote_code") and getattr(config, "auto_map", None)
     if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not of_its_own:

@@ -5,7 +5,7 @@ import json
 import pytest
 from transformers import LlamaConfig, ViTConfig
 
-from remem_tasks.checkpoints import load_model, load_processor
+from remem_tasks.checkpoints import check_path, load_model, load_processor
 from remem_tasks.errors import RememError
 
 
@@ -44,3 +44,18 @@ def test_a_checkpoint_without_a_processor_lacks_its_processor(checkpoints, tmp_p
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "llava"
     with pytest.raises(RememError, match="save one beside the weights"):
         load_processor(str(tmp_path))
+
+
+def test_a_mistyped_folder_is_told_what_is_like_it(tmp_path, monkeypatch):
+    """A name with an owner may be of the Hub, whatever is here: its failure says what is like it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "models" / "memorised").mkdir(parents=True)
+    for name, near in (("model", "models"), ("./models/memorized", "models/memorised")):
+        with pytest.raises(RememError, match=f"no such folder; did you mean '{near}'"):
+            check_path(name, "checkpoint")
+    assert check_path("models/memorized", "checkpoint") == check_path("gpt2", "checkpoint").replace(
+        "gpt2", "models/memorized"
+    )
+    with pytest.raises(RememError, match=r"did you mean 'models/memorised'\?$"):
+        load_model("models/memorized", local_files_only=True)

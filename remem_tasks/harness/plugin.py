@@ -286,7 +286,7 @@ def with_status(
                     raise
                 failed.append(args)
                 told = isinstance(error, RememError) or (isinstance(error, ValueError) and bool(_unknown))
-                line = str(error).strip() if told else refused(error)
+                line = _no_model(error) or (str(error).strip() if told else refused(error))
                 if not line or args.verbosity == "DEBUG":
                     raise
                 if told and not isinstance(error, RememError):
@@ -365,6 +365,15 @@ def _no_task(unknown: Mapping[str, list[str]]) -> str:
         for name, like in unknown.items()
     ]
     return f"no task {', '.join(told)}; all names: lmms_eval --tasks list"
+
+
+def _no_model(error: Exception) -> str:
+    """What is said of a `--model` that lmms-eval does not know; "" for another error."""
+    found = re.match(r"Model '(.*)' not found in available models: (.*)$", str(error), re.DOTALL)
+    if not found:
+        return ""
+    near = get_close_matches(found[1], re.findall(r"\w+", found[2]), n=1)
+    return f"no model '{found[1]}'{f'; did you mean {near[0]!r}?' if near else ''} (any checkpoint: --model remem_hf)"
 
 
 def _check_arguments(args) -> None:

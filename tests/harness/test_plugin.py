@@ -427,3 +427,11 @@ def test_llava_with_a_broken_package(tmp_path, monkeypatch, no_llava_modules):
         _ = llava.UpstreamLlava
     with pytest.raises(AttributeError):
         _ = llava.nothing
+
+
+def test_a_model_that_nobody_knows_is_one_line_and_what_is_nearest(remem_data, command_line):
+    status, _, err = command_line("--model remem_fh --tasks remem_forget1")
+    assert status == 1 and "Traceback" not in err
+    assert err.splitlines()[-1] == (
+        "lmms_eval: error: no model 'remem_fh'; did you mean 'remem_hf'? (any checkpoint: --model remem_hf)"
+    )
