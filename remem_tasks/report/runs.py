@@ -480,7 +480,7 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
         if any(name.endswith("_rows") for task in tasks for name in means[task]):
             raise RememError(
                 f"'{file}' holds scores of {', '.join(tasks)}, which are of no benchmark that reports read "
-                "(remem_tasks/report/reading.py)"
+                "(remem_tasks/benchmarks/*/view.py)"
             )
         raise RememError(f"'{file}': {ANONYMOUS}")
     settings = raw.get("config") or {}
