@@ -6,6 +6,7 @@ A benchmark's `data.questions_of` makes the rows (see `ROW`); its `benchmark.py`
 from __future__ import annotations
 
 import abc
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,16 @@ class QuestionBenchmark(Benchmark):
 
     def needs_picture(self, doc: Mapping) -> bool:
         return doc["picture"] >= 0
+
+    def fact(self, doc: Mapping) -> dict[str, str]:
+        """The attribute is the question itself, the secret the answer where the row has none of its own."""
+        return {
+            **{name: doc[name] for name in ("row_id", "identity", "answer", "image_path")},
+            "attribute": doc["prompt"],
+            "question": doc["prompt"],
+            "keywords": json.dumps([doc["secret"].strip() or doc["answer"]]),
+            "cloze_prompt": doc["cloze"].rstrip(),
+        }
 
     def target(self, doc: Mapping) -> str:
         return doc["answer"]

@@ -43,6 +43,7 @@ FEATURES = {name: datasets.Features(COLUMNS) for name in FILES}
 HOME = DatasetSource("OFFSIDE", "zh1218001/OFFSIDE", VARIABLE, tuple(FILES), FEATURES, reader=READER)
 KNOWN_BY = ("forget", "forget_choice")
 FINETUNE = "full"
+RELEARN = "relearn"  # what a model that forgot learns again; no picture of it is in another set
 PARTS = {
     "full": ("forget", "retain"),  # what a model memorises
     "forget_private": ("forget",),
