@@ -99,6 +99,8 @@ def _choice(record: Mapping, where: str) -> dict:
     options = record.get("Options")
     if not isinstance(options, dict) or len(options) < 2 or not set(options) <= set(LETTERS):
         raise RememError(f"{where}: 'Options' are not by the letters {', '.join(LETTERS)}")
+    if gap := [letter for letter in LETTERS[: len(options)] if letter not in options]:
+        raise RememError(f"{where}: 'Options' lack {gap[0]}, and have {max(options)}")
     texts = {letter: _need(text, f"option {letter}", where) for letter, text in options.items()}
     letter = _need(record.get("Correct_Answer"), "Correct_Answer", where)
     if letter not in texts:

@@ -131,6 +131,11 @@ def test_scores_by_hand(made):
         ("retain_set.json", lambda row: row.update(images="../../etc/x.png"), "no one picture"),
         ("classification_retain_set.json", lambda row: row.update(Correct_Answer="E"), "is not an option"),
         ("classification_retain_set.json", lambda row: row.update(Options=["x"]), "not by the letters"),
+        (
+            "classification_retain_set.json",
+            lambda row: row["Options"].pop("B"),
+            "'Options' lack B, and have D",
+        ),
     ],
 )
 def test_a_bad_record_is_counted_and_named(copied, file, spoil, told):

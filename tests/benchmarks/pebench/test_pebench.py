@@ -98,3 +98,12 @@ def test_faulty_rows(made, tmp_path):
     faults = []
     data.questions_of(source, "retain_people", faults)
     assert not faults  # it is a picture of somebody who is to be forgotten
+
+
+@pytest.mark.parametrize("column", ["label", "event"])
+def test_a_picture_that_could_be_of_any_set_is_a_fault_of_each(made, tmp_path, column):
+    source = changed(made, tmp_path / "copy", "data", lambda rows: rows[3].update({column: None}))
+    for name in data.SETS:
+        faults = []
+        data.questions_of(source, name, faults)
+        assert len(faults) == 1 and f"row 3: column '{column}' is empty" in faults[0]
