@@ -122,7 +122,9 @@ class Tree:
         self._window, self._kinds = _window(base.config.get_text_config())
         takes = inspect.signature(base.forward).parameters
         self._keeps = "logits_to_keep" in takes
-        self._cache_is = "cache" if "cache" in takes else "past_key_values"  # its name up to transformers 5.23
+        self._cache_is = (
+            "cache" if "cache" in takes else "past_key_values"
+        )  # its name up to transformers 5.23
         self._packer = Packer(base)
 
     @property

@@ -170,7 +170,7 @@ def _nested(row: dict) -> Iterator[tuple[str, int, str, dict, Callable[[dict, st
             yield name, number, kind, one, _choice
     for name, make in (("Generation_Task", _sentence), ("Mask_Task", _blank)):
         for number, one in enumerate(lists[name] or []):
-            yield name, number, one["Type"], one, make
+            yield name, number, (one or {}).get("Type") or "", one, make
 
 
 def _asked(row: dict, where: str, faults: Faults, kinds: Collection[str]) -> list[dict]:
@@ -189,6 +189,8 @@ def _asked(row: dict, where: str, faults: Faults, kinds: Collection[str]) -> lis
     for name, number, kind, one, make in _nested(row):
         here = f"{where}, {name} {number}"
         try:
+            if one is None:
+                raise RememError(f"{here} is null")
             if kind not in MODALITIES:
                 raise RememError(f"{here}: Type '{kind}' is none of {', '.join(MODALITIES)}")
             asked.append({**make(one, here), "modality": MODALITIES[kind], "number": number})
@@ -382,6 +384,8 @@ def _told(metadata: list | None, where: str, name: str, about: dict, faults: lis
     for number, one in enumerate(metadata or []):
         here = f"{where}, metadata {number}"
         try:
+            if one is None:
+                raise RememError(f"{here} is null")
             pair = {column.lower(): _need(one[column], column, here) for column in ("Question", "Answer")}
             row_id = f"{name}/metadata{number}:{about['place']}"
             told.append({**about, **pair, "row_id": row_id, "modality": "image"})

@@ -386,3 +386,24 @@ def test_a_person_who_comes_twice_in_a_set_is_counted_once(tmp_path, mllmu_data)
     rows = mllmu.questions_of(source, "forget_10", faults)
     assert len(rows) == 24 and len(faults) == 1 and "row 2" in faults[0] and "twice" in faults[0]
     assert list(mllmu.check(source).faults.values()) == [faults]
+
+
+@pytest.mark.parametrize("name", ["Generation_Task", "Mask_Task"])
+def test_a_question_that_is_null_is_named(tmp_path, mllmu_data, name):
+    def change(rows):
+        rows[1][name][0] = None
+
+    source = changed(mllmu_data, tmp_path / "null", "forget_10", change)
+    faults = []
+    mllmu.questions_of(source, "forget_10", faults)
+    assert len(faults) == 1 and f"{name} 0 is null" in faults[0]
+    assert list(mllmu.check(source).faults.values()) == [faults]
+
+
+def test_a_picture_of_a_list_that_is_null_is_found_by_check(tmp_path, mllmu_data):
+    def change(rows):
+        rows[1]["images"][0] = None
+
+    source = changed(mllmu_data, tmp_path / "null", "Test_Set", change)
+    (found,) = mllmu.check(source).faults.values()
+    assert len(found) == 1 and "row 1" in found[0] and "null" in found[0]

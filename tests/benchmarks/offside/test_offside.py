@@ -174,3 +174,11 @@ def test_a_picture_of_another_set_is_found(copied):
 )
 def test_who_is_shown(path, person):
     assert data.person_of(path) == person
+
+
+def test_a_record_that_comes_twice_is_asked_once(copied):
+    source = copied("retain_set.json", lambda rows: rows.append(rows[5]))
+    faults = []
+    rows = data.questions_of(source, "retain", faults)
+    assert len(rows) == 9 * 3 * 12 and len(faults) == 1
+    assert "the same question about the same picture as row 5" in faults[0]
