@@ -102,6 +102,7 @@ def known_configs(source: str, home: DatasetSource) -> list[str]:
     return found
 
 
+_columns: dict[tuple[str, str], list[str]] = {}  # of the files of a config, those that are not read included
 _tables: dict[tuple[str, str], tuple[tuple, datasets.Dataset]] = {}
 
 
@@ -126,6 +127,8 @@ def read_config(source: str, config: str, home: DatasetSource) -> datasets.Datas
             f"{source} has no config '{config}'; it has {', '.join(has) or 'none of ' + home.name}"
         )
     reader = home.reader
+    if reader is None:
+        _columns[source, config] = sorted(columns_of(source, config, home))
     table = reader.table(source, config, files) if reader else _read(source, config, files, home)
     _tables[source, config] = (_stamp(files), table)
     return table
@@ -158,7 +161,7 @@ def check_columns(table: datasets.Dataset, wanted: Iterable[str], source: str, c
     if missing := [name for name in wanted if name not in table.column_names]:
         raise RememError(
             f"{source}, config '{config}': missing column(s) {', '.join(missing)}; found "
-            f"{', '.join(table.column_names)}"
+            f"{', '.join(_columns.get((source, config), table.column_names))}"
         )
 
 
