@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from datasets.table import InMemoryTable
 
 from remem_tasks.data import hub
-from remem_tasks.data.cells import list_column, text_column
+from remem_tasks.data.cells import list_column, text_column, visible
 from remem_tasks.errors import RememError
 
 TEXT = datasets.Value("string")
@@ -234,16 +234,26 @@ def nested_column(
 
 
 def _read(cell: object) -> object:
+    """What a cell says that may be written as text: JSON (in UTF-8 bytes too, or as a JSON text in JSON), or Python."""
+    if isinstance(cell, bytes):
+        cell = cell.decode("utf-8")
     if not isinstance(cell, str):
         return cell
+    if not visible(cell):
+        raise ValueError("it is an empty text")
     try:
-        return json.loads(cell)
+        said = json.loads(cell)
     except (ValueError, RecursionError):
-        return ast.literal_eval(cell.strip())
+        said = ast.literal_eval(cell.strip())
+    return json.loads(said) if isinstance(said, str) else said
 
 
 def _in_texts(value: object, wanted: pa.DataType) -> object:
-    """The value with whole numbers as texts where texts are wanted, and without names that are not."""
+    """The value with whole numbers as texts where texts are wanted, and without names that are not.
+
+    Names of a record may be in other capitals. Where a list of records is wanted, one record is a list of one, and a
+    record of lists as long as one another is the list of their entries.
+    """
     if value is None:
         return None
     if pa.types.is_string(wanted):
@@ -252,11 +262,18 @@ def _in_texts(value: object, wanted: pa.DataType) -> object:
         if not isinstance(value, str):
             raise TypeError(f"{value!r} where a text belongs")
         return value
+    value = _read(value) if isinstance(value, str | bytes) else value
     if pa.types.is_struct(wanted):
         if not isinstance(value, Mapping):
             raise TypeError(f"{value!r} where a record belongs"[:80])
         fields = [wanted.field(index) for index in range(wanted.num_fields)]
-        return {field.name: _in_texts(value.get(field.name), field.type) for field in fields}
+        folded = {str(name).casefold(): cell for name, cell in value.items()}
+        cells = {field.name: value.get(field.name, folded.get(field.name.casefold())) for field in fields}
+        return {field.name: _in_texts(cells[field.name], field.type) for field in fields}
+    if isinstance(value, Mapping) and pa.types.is_struct(wanted.value_type):
+        lengths = {len(cell) if isinstance(cell, list | tuple) else -1 for cell in value.values()}
+        of_lists = len(lengths) == 1 and -1 not in lengths
+        value = [dict(zip(value, cells)) for cells in zip(*value.values())] if of_lists else [value]
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{value!r} where a list belongs"[:80])
     return [_in_texts(one, wanted.value_type) for one in value]

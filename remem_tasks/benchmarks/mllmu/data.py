@@ -235,11 +235,15 @@ def _table(source: str, config: str) -> tuple[list[dict], list[int]]:
     """(rows without their pictures, how many each has) of a config, the columns that questions need checked."""
     table = read_config(source, config, HOME)
     if "metadata" not in table.column_names:
-        check_columns(table, ("ID",), source, config)
+        check_columns(
+            table,
+            ("metadata",) if config == FINETUNE and "ID" not in table.column_names else ("ID",),
+            source,
+            config,
+        )
         if not set(TASKS) & set(table.column_names):
             raise RememError(f"{source}, config '{config}': none of the columns {', '.join(TASKS)}")
-    if not {"image", "images"} & set(table.column_names):
-        raise RememError(f"{source}, config '{config}': neither column image nor images")
+    check_columns(table, [name for name in ("image", "images") if name in FEATURES[config]], source, config)
     texts = table.remove_columns([name for name in ("image", "images") if name in table.column_names])
     rows = [
         {**row, "ID": identity_key(row["ID"]) if non_empty(row.get("ID")) else row.get("ID")}
