@@ -349,7 +349,9 @@ def training_rows(
         RememError: as `questions_of`, or nothing of that modality.
     """
     rows, counts = _table(source, name)
-    asked, faults, kinds = [], [], kinds_asked(rows) & {"Generation_Task"}
+    asked: list[dict] = []
+    faults: list[str] = []
+    kinds = kinds_asked(rows) & {"Generation_Task"}
     for place, row in enumerate(rows):
         where = f"config '{name}', row {place}" + (f" ({row['ID']})" if row["ID"] else "")
         about = {"place": place, "identity": row["ID"] or "", "image_path": f"{name}/{row['ID'] or place}"}
