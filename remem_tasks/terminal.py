@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import re
 import sys
 import threading
@@ -73,6 +74,29 @@ def starts(program: str) -> None:
     global _program
     _program = program
     progress("starting (loading libraries) ...")
+    ended, begun = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not ended.wait(BEAT):
+            if not _working and _imports(threading.main_thread()):
+                progress(f"loading libraries: {time.monotonic() - begun:.0f} s")
+
+    threading.Thread(target=beat, daemon=True).start()
+    atexit.register(ended.set)
+
+
+_working: list[str] = []
+"""What `beating` tells of now."""
+
+
+def _imports(thread: threading.Thread) -> bool:
+    """Whether a thread is in the middle of an import."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def progress(text: str) -> None:
@@ -101,10 +125,12 @@ def beating(what: str, state: Callable[[], str] = lambda: "", seconds: float | N
             progress(f"{what}: {time.monotonic() - begun:.0f} s{told and ', ' + told}")
 
     thread = threading.Thread(target=beat, daemon=True)
+    _working.append(what)
     thread.start()
     try:
         yield
     finally:
+        _working.remove(what)
         ended.set()
         thread.join()
 

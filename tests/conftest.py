@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import multiprocessing.process
 import os
 import shutil
@@ -99,6 +100,20 @@ def pytest_runtest_setup(item):
 def pytest_runtest_call(item):
     with _no_model_and_no_process() if item.config.getoption("--unit") else nullcontext():
         return (yield)
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: a training collects garbage at its end, and would look at all of it each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_a_module_leaves_stays():
+    """The same for what the tests of a module import."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header():

@@ -491,6 +491,8 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     step = re.search(r"checkpoint-(\d+)", checkpoint) or re.search(r"checkpoint-(\d+)", name)
     if settings.get("limit"):
         notes.append(f"scored with --limit {shown(settings['limit'])}: not the whole sets")
+    if settings.get("gen_kwargs"):
+        notes.append(f"scored with --gen_kwargs {shown(settings['gen_kwargs'])}, not as the tasks ask")
     (record, more), weights = _record_of(checkpoint, file), bound_of(raw).get("weights")
     notes += more
     gate = record.get("gate")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
@@ -18,7 +17,6 @@ from remem_tasks.tiny.build import build
 def sound(tmp_path_factory):
     """A checkpoint (about 0.3 M parameters) that says something else of each row."""
     folder = tmp_path_factory.mktemp("sound")
-    gc.freeze()  # what is imported by now: a run collects twice, and would look at all of it
     model, processor = build("llava", TEXTS, width=64, layers=2, vocab_size=400)
     save(lively(model), processor, folder)
     return folder

@@ -54,7 +54,7 @@ GENERIC = frozenset(
 )
 
 
-def _says_nothing(name: str) -> bool:
+def says_nothing(name: str) -> bool:
     """Whether a folder or stem is a word such as `images`, also with a number: `Images_2`, `batch 03`."""
     words = identity_key(name).split("_")
     plain = [re.sub(r"\d+$", "", word) for word in words]
@@ -85,8 +85,8 @@ def identity_of(image_path: str, rule: str | None = None) -> str:
     elif rule == "stem":
         found = stem
     elif rule == "auto":
-        generic_folder = not folder or _says_nothing(folder)
-        found = folder if not generic_folder else ("" if _says_nothing(stem) else stem)
+        generic_folder = not folder or says_nothing(folder)
+        found = folder if not generic_folder else ("" if says_nothing(stem) else stem)
     else:
         try:
             match = re.search(rule, str(path))

@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import json
-import math
 import re
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
-import pyarrow.parquet as pq
-from PIL import Image
 
 from remem_tasks.audit.pull import FOLDERS
 from remem_tasks.benchmarks.remem.beside import beside
+from remem_tasks.benchmarks.remem.identity import says_nothing
+from remem_tasks.benchmarks.remem.own_photos import Photo, Photographs, cell
+from remem_tasks.benchmarks.remem.own_table import checked, read_table
 from remem_tasks.benchmarks.remem.perturbed import CONFIG as PERTURBED
 from remem_tasks.benchmarks.remem.perturbed import FEATURES
 from remem_tasks.benchmarks.remem.schema import COLUMNS
 from remem_tasks.benchmarks.remem.wording import as_sentence, attribute_of, cloze_of, hop_of, keyword_of
 from remem_tasks.data.card import PHOTOGRAPHS, by_split, card
-from remem_tasks.data.cells import emptiness, text_of, texts_of
-from remem_tasks.data.people import check_known, identity_key, look_alikes, nearest
-from remem_tasks.data.pictures import to_rgb
+from remem_tasks.data.people import check_known, identity_key, look_alikes
 from remem_tasks.errors import RememError
 from remem_tasks.files import new_folder, write_whole
+from remem_tasks.metrics.words import occurs, tokens
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 TEST_SHARE = 0.25  # of a person's pictures: shown in test only
-MAX_SIDE = 1024  # pixels; larger photographs are made smaller
-NAMES = {
-    "picture": ("picture", "image", "photo", "file", "image_path"),
-    "person": ("person", "name", "who", "identity"),
-    "question": ("question",),
-    "answer": ("answer",),
-    "keyword": ("keyword", "keywords"),
-    "cloze": ("cloze", "cloze_prompt"),
-    "hop": ("hop", "hops", "question_type"),
-    "attribute": ("attribute",),
-    "category": ("category", "qa_category"),
-    "paraphrase": ("paraphrase", "paraphrases", "paraphrased_question"),
-}
-"""Column of the table → the names it may have."""
-HOP = re.compile(r"[1-9]\d?(\s*-?\s*hops?)?", re.IGNORECASE)
-NEEDED = ("person", "question", "answer")
 SPLITS = ("finetune", "forget1", "retain", "test")
+PLACE = re.compile(r"split '(\w+)', row (\d+)(?: \([^)]*\))?")
+SHOWN = 3  # pictures that a line names
 
 
 @dataclass
@@ -62,202 +42,18 @@ class Made:
         keywords: (question, answer, keyword) of every keyword that was derived, to be looked at.
         sentences: how many answers were a value alone and were made a sentence.
         moved: how many rows are shown with another picture of the person, as theirs is kept for `test`.
+        left: how many rows `test` leaves out, as it asks their question of every picture that it has of the person.
+        shared: pictures of several people, as `ada/1.png (Ada Birch, Ben Crane)`.
+        unused: pictures of the folder that are nobody's.
     """
 
     rows: dict[str, int]
     keywords: list[tuple[str, str, str]]
     sentences: int = 0
     moved: int = 0
-
-
-ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
-
-
-def _text_of_file(path: Path) -> str:
-    """A file of text in UTF-8 or, where it begins with a mark that says so, UTF-16 (as spreadsheets write it)."""
-    raw = path.read_bytes()
-    encoding = next((name for mark, name in ENCODINGS.items() if raw.startswith(mark)), "utf-8")
-    try:
-        return raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        shown = raw[max(error.start - 15, 0) : error.start + 5].decode("latin-1").splitlines()[-1]
-        raise RememError(
-            f"'{path}', line {line} is not UTF-8 (near {shown!r}): save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8')"
-        ) from None
-
-
-def _csv_rows(path: Path) -> list[dict]:
-    text = _text_of_file(path)
-    first = text.splitlines()[0] if text.strip() else ""
-    bare = re.sub(r'"[^"]*"', "", first)  # quoted names may hold any sign
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=bare.count), strict=True)
-    rows, names, begun = [], None, 1
-    try:
-        for cells in reader:
-            if names is None:
-                names = [name.strip() for name in cells]
-            elif any(cell.strip() for cell in cells):
-                if any(cell.strip() for cell in cells[len(names) :]):
-                    raise RememError(
-                        f"'{path}', row {len(rows)}: more cells than columns; put texts with commas into quotes"
-                    )
-                rows.append(dict(zip_longest(names, cells[: len(names)])))
-            begun = reader.line_num + 1
-    except csv.Error as error:
-        raise RememError(
-            f"'{path}' cannot be read ({error}): the row that begins in line {begun} has a quotation mark that is not "
-            'closed, or not doubled ("") inside a quoted text'
-        ) from None
-    twice = [name for name in names or [] if name and names.count(name) > 1]
-    if twice:
-        raise RememError(f"'{path}': column '{twice[0]}' comes twice")
-    return rows
-
-
-def _json_rows(path: Path) -> list:
-    """The rows of a file with a JSON record a line, or with one list of records."""
-    text = _text_of_file(path)
-    if text.lstrip().startswith("["):
-        return list(json.loads(text))
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise RememError(f"'{path}', line {number} is not a JSON record ({error})") from None
-    return rows
-
-
-def read_table(path: str | Path) -> list[dict]:
-    """The rows of a CSV, JSON, JSONL or parquet file under the names of NAMES; NaN, as pandas writes gaps, is none.
-
-    Raises:
-        RememError: no such file or column, another format or encoding, a column that comes twice.
-    """
-    path = Path(path)
-    kind = path.suffix.lower()
-    try:
-        if kind in (".csv", ".tsv"):
-            rows = _csv_rows(path)
-        elif kind in (".jsonl", ".ndjson", ".json"):
-            rows = _json_rows(path)
-        elif kind == ".parquet":
-            rows = pq.read_table(path).to_pylist()
-        else:
-            raise RememError(f"'{path}' is no .csv, .jsonl or .parquet file")
-    except OSError as error:
-        raise RememError(f"'{path}' cannot be read ({error.strerror or error})") from error
-    except RememError:
-        raise
-    except Exception as error:
-        raise RememError(f"'{path}' cannot be read ({str(error).splitlines()[0]})") from error
-    if not rows or not all(isinstance(row, dict) for row in rows):
-        raise RememError(f"'{path}' has no rows")
-    there = {str(name).strip().lower(): name for row in rows for name in row}
-    columns = {
-        ours: next((there[name] for name in names if name in there), None) for ours, names in NAMES.items()
-    }
-    if missing := [name for name in NEEDED if columns[name] is None]:
-        raise RememError(
-            f"'{path}': missing column(s) {', '.join(missing)}; found {', '.join(map(str, rows[0]))}"
-        )
-    return [{ours: _cell_of(row.get(name)) for ours, name in columns.items()} for row in rows]
-
-
-def _cell_of(cell: object) -> object:
-    """A cell; None for NaN, and a whole number for one that pandas made a fraction beside gaps."""
-    if isinstance(cell, float):
-        return None if math.isnan(cell) else int(cell) if cell.is_integer() else cell
-    return cell
-
-
-def _checked(rows: list[dict], path: str | Path) -> list[dict]:
-    """The rows with texts in every cell, and the person's key."""
-    found = []
-    for index, row in enumerate(rows):
-        where = f"'{path}', row {index}"
-        texts: dict = {"where": where}
-        for name, cell in row.items():
-            try:
-                if name in ("keyword", "paraphrase"):
-                    texts[name] = texts_of(cell)
-                    continue
-                texts[name] = (text_of(cell) or "").strip()
-            except RememError as error:
-                raise RememError(f"{where}: column '{name}' {error}") from None
-            if name in NEEDED and (why := emptiness(texts[name])):
-                raise RememError(f"{where}: column '{name}' {why}")
-        if texts["hop"] and not HOP.fullmatch(texts["hop"]):
-            raise RememError(
-                f"{where}: column 'hop' holds '{texts['hop']}', not a number of steps such as 1 or 2-hop"
-            )
-        texts["key"] = identity_key(texts["person"])
-        found.append(texts)
-    return found
-
-
-def _files(place: Path) -> list[Path]:
-    return sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-
-
-def _file_of(row: dict, photos: Path) -> Path:
-    """The file that a row names; a path of another system (`ada\\1.png`) is read too."""
-    name, root = row["picture"], photos.resolve()
-    file = (photos / name).resolve()
-    if not file.is_file() and "\\" in name:
-        file = (photos / name.replace("\\", "/")).resolve()
-    if not file.is_relative_to(root):
-        raise RememError(f"{row['where']}: picture '{name}' is not inside '{photos}'")
-    if not file.is_file():
-        others = [str(path.relative_to(root)) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES]
-        near = ", ".join(nearest(name, others)) or "it holds none"
-        raise RememError(f"{row['where']}: there is no picture '{name}' in '{photos}' (nearest: {near})")
-    return file
-
-
-def _pictures(photos: Path, rows: list[dict]) -> dict[str, list[Path]]:
-    """Each person's pictures: those of their rows, then those of folders that are theirs.
-
-    A folder is a person's if it has their name, or if rows name pictures in it and all of those are this person's.
-    """
-    found: dict[str, dict[Path, None]] = defaultdict(dict)
-    root = photos.resolve()
-    keys = {row["key"] for row in rows}
-    owners: dict[Path, set[str]] = {
-        path: {key} for path in root.iterdir() if path.is_dir() and (key := identity_key(path.name)) in keys
-    }
-    named: dict[Path, set[str]] = defaultdict(set)
-    for row in rows:
-        if row["picture"]:
-            row["file"] = file = _file_of(row, photos)
-            named[file].add(row["key"])
-            found[row["key"]][file] = None
-            if file.parent != root:
-                owners.setdefault(file.parent, set()).add(row["key"])
-    for place in sorted(owners):
-        if len(owners[place]) == 1:
-            (key,) = owners[place]
-            found[key].update((file, None) for file in _files(place) if named.get(file, {key}) == {key})
-    return {key: list(files) for key, files in found.items()}
-
-
-def _cell(file: Path, path: str) -> dict:
-    """A picture upright, in RGB, at most MAX_SIDE large, and without the camera's notes (place, time, owner)."""
-    try:
-        with Image.open(file) as opened:
-            photograph = opened.format in ("JPEG", "MPO")
-            picture = to_rgb(opened)
-    except Exception as error:
-        reason = str(error).splitlines()[0].replace(f" '{file}'", "") if str(error) else type(error).__name__
-        raise RememError(f"picture '{file}' cannot be read ({reason})") from error
-    picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-    clean = Image.new("RGB", picture.size)
-    clean.paste(picture)
-    buffer = io.BytesIO()
-    clean.save(buffer, **({"format": "JPEG", "quality": 95} if photograph else {"format": "PNG"}))
-    return {"bytes": buffer.getvalue(), "path": f"{path}.{'jpg' if photograph else 'png'}"}
+    left: int = 0
+    shared: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
 
 def _described(row: dict, made: Made) -> dict:
@@ -274,7 +70,7 @@ def _described(row: dict, made: Made) -> dict:
         made.keywords.append((question, answer, keyword))
     cloze = row["cloze"]
     if not cloze and len(keywords) == 1 and not cloze_of(answer, keywords[0]):
-        if keywords[0].casefold() not in answer.casefold():
+        if not occurs(tokens(keywords[0]), tokens(answer)):
             raise RememError(f"{row['where']}: keyword '{keywords[0]}' is not in the answer '{answer}'")
         answer = as_sentence(answer)
         made.sentences += 1
@@ -290,47 +86,107 @@ def _described(row: dict, made: Made) -> dict:
     }
 
 
+def _in_turn(photos: Sequence[Photo], number: int, question: str, asked: set) -> Photo | None:
+    """The first picture from `number` on of which a question is not asked yet, which it then is; None if it is of all."""
+    question = " ".join(question.split())
+    for place in range(len(photos)):
+        one = photos[(number + place) % len(photos)]
+        if (question, one) not in asked:
+            asked.add((question, one))
+            return one
+    return None
+
+
+def _names_person(row: dict) -> bool:
+    return hop_of(row["question"], row["person"]) == 1
+
+
+def _nobody_could_tell(row: dict, one: Photo, whose: str) -> RememError:
+    return RememError(
+        f"{row['where']}: picture '{one.name}' is {whose} too, and the question does not name '{row['person']}', so that "
+        "nobody could tell who is meant"
+    )
+
+
+def _of_several(rows: list[dict], photos: dict[str, list[Photo]], made: Made) -> set[Photo]:
+    """The pictures of several people.
+
+    Raises:
+        RememError: a row shows one and does not say in words who is meant.
+    """
+    people: dict[Photo, dict[str, None]] = defaultdict(dict)
+    names = {row["key"]: row["person"] for row in reversed(rows)}
+    for key, own in photos.items():
+        for one in own:
+            people[one][names[key]] = None
+    shared = {one: list(who) for one, who in people.items() if len(who) > 1}
+    for row in rows:
+        if row.get("photo") in shared and not _names_person(row):
+            others = [name for name in shared[row["photo"]] if name != names[row["key"]]]
+            raise _nobody_could_tell(row, row["photo"], f"{', '.join(others)}'s")
+    made.shared = [f"{one.name} ({', '.join(who)})" for one, who in shared.items()]
+    return set(shared)
+
+
 def _splits(
-    rows: list[dict], pictures: dict[str, list[Path]], forgotten: set[str], test: bool, made: Made
-) -> dict[str, list[dict]]:
-    """Split → rows, `test` with pictures that training never shows."""
+    rows: list[dict], pictures: dict[str, list[Photo]], forgotten: set[str], test: bool, made: Made
+) -> tuple[dict[str, list[dict]], dict[str, list[int]]]:
+    """(split → rows, split → each one's number in the table), `test` with pictures that training never shows."""
     splits: dict[str, list[dict]] = {name: [] for name in SPLITS if test or name != "test"}
+    numbers: dict[str, list[int]] = {name: [] for name in splits}
+    shared = _of_several(rows, pictures, made)
+
+    def add(split: str, row: dict, one: dict) -> None:
+        splits[split].append(one)
+        numbers[split].append(row["number"])
+
     for key in dict.fromkeys(row["key"] for row in rows):
         own = [row for row in rows if row["key"] == key]
-        files = pictures.get(key, [])
-        if not files:
-            raise RememError(f"{own[0]['where']}: no picture of '{own[0]['person']}'")
-        if test and len(files) < 2:
+        named = {row.get("photo") for row in own}
+        # Pictures that no row asks about are kept for test, those of several people never.
+        photos = sorted(pictures[key], key=lambda one: (one not in shared, one not in named))
+        alone = sum(one not in shared for one in photos)
+        if test and (len(photos) < 2 or not alone):
             raise RememError(
-                f"'{own[0]['person']}' has one picture; test needs another one, --no-test leaves that split out"
+                f"'{own[0]['person']}' has {'one picture' if len(photos) == 1 else 'no picture that shows nobody else'}; test needs "
+                "another one, --no-test leaves that split out"
             )
-        asked = {row.get("file") for row in own}
-        files = sorted(
-            files, key=lambda file: file not in asked
-        )  # pictures that no row asks about are kept for test
-        held = max(1, round(TEST_SHARE * len(files))) if test else 0
-        shown, unseen = files[: len(files) - held], files[len(files) - held :]
+        held = min(max(1, round(TEST_SHARE * len(photos))), alone) if test else 0
+        shown, unseen = photos[: len(photos) - held], photos[len(photos) - held :]
+        place = f"person_{key}" if says_nothing(key) else key
         cells = {
-            file: _cell(file, f"images/{key}/{'test_' if file in unseen else ''}{number:04d}")
-            for number, file in enumerate(files)
+            one: cell(one, f"images/{place}/{'test_' if one in unseen else ''}{number:04d}")
+            for number, one in enumerate(photos)
         }
+        asked = {(" ".join(row["question"].split()), row.get("photo")) for row in own}
+        tested: set = set()
         for number, row in enumerate(own):
-            file = row.get("file")
-            made.moved += file in unseen
-            if file is None or file in unseen:
-                file = shown[number % len(shown)]
+            chosen = row.get("photo")
+            made.moved += chosen in unseen
+            if chosen is None or chosen in unseen:
+                pool = [one for one in shown if one not in shared or _names_person(row)]
+                if not pool:
+                    raise _nobody_could_tell(row, shown[0], "somebody else's")
+                chosen = _in_turn(pool, number, row["question"], asked) or pool[number % len(pool)]
             texts = _described(row, made)
             other = [said for said in row["paraphrase"] if said != texts["question"]]
-            one = {"image": cells[file], **texts, "image_path": cells[file]["path"], "asked": other}
-            splits["finetune"].append(one)
-            splits["forget1" if key in forgotten else "retain"].append(one)
+            picture = cells[chosen]
+            one = {"image": picture, **texts, "image_path": picture["path"], "asked": other}
+            add("finetune", row, one)
+            add("forget1" if key in forgotten else "retain", row, one)
             if test:
-                cell = cells[unseen[number % len(unseen)]]
                 said, *more = [*other, texts["question"]]
-                splits["test"].append(
-                    {**one, "image": cell, "question": said, "image_path": cell["path"], "asked": more}
+                chosen = _in_turn(unseen, number, said, tested)
+                if chosen is None:
+                    made.left += 1
+                    continue
+                picture = cells[chosen]
+                add(
+                    "test",
+                    row,
+                    {**one, "image": picture, "question": said, "image_path": picture["path"], "asked": more},
                 )
-    return splits
+    return splits, numbers
 
 
 def _card(
@@ -412,9 +268,10 @@ def make(
     """
     from remem_tasks.audit.check import check
 
-    if not Path(photos).is_dir():
-        raise RememError(f"'{photos}' is not a folder of pictures")
-    rows = _checked(read_table(table), table)
+    if not forget:
+        raise RememError("--forget names nobody: who is to be forgotten?")
+    folder_of = Photographs(photos, table)
+    rows = checked(read_table(table), table)
     keys = {identity_key(name): name for name in forget}
     known = {row["key"] for row in rows}
     check_known(keys, known, "--forget", f"'{table}'")
@@ -423,7 +280,11 @@ def make(
     if alike := look_alikes(known):
         raise RememError(f"'{table}': {' and '.join(alike[0])} look like one person written in several ways")
     made = Made({}, [])
-    splits = _splits(rows, _pictures(Path(photos), rows), set(keys), test, made)
+    pictures = folder_of.of_people(rows)
+    if without := next((row for row in rows if not pictures.get(row["key"])), None):
+        raise RememError(f"{without['where']}: {folder_of.none_of(without['person'])}")
+    made.unused = folder_of.unused(pictures)
+    splits, numbers = _splits(rows, pictures, set(keys), test, made)
     names = [next(row["person"] for row in rows if row["key"] == key) for key in keys]
     with new_folder(out) as folder:
         try:
@@ -435,10 +296,8 @@ def make(
         if faults:
             shutil.rmtree(folder, ignore_errors=True)
             kind, places = next(iter(faults.items()))
-            raise RememError(
-                f"'{table}' makes {sum(map(len, faults.values()))} faulty rows: {kind}: {places[0]}; mend the row, or give "
-                f"its keyword and cloze prompt"
-            )
+            where = PLACE.sub(lambda place: f"row {numbers[place[1]][int(place[2])]}", places[0])
+            raise RememError(f"'{table}' cannot be used: {kind}: {where}")
     made.rows = {name: len(of_split) for name, of_split in splits.items()}
     return made
 
@@ -450,6 +309,12 @@ def lines_of(made: Made, shown: int = 10) -> Iterator[str]:
         yield f"{made.sentences} answers are a value alone; they were written as '{as_sentence('…')}'"
     if made.moved:
         yield f"{made.moved} rows are shown with another picture of the same person: theirs is kept for test"
+    if made.left:
+        yield f"{made.left} rows are not asked in test, which has their question with each of its pictures of the person"
+    for pictures, said in ((made.shared, "are of several people"), (made.unused, "are used for nobody")):
+        if pictures:
+            more = f" and {len(pictures) - SHOWN} more" if len(pictures) > SHOWN else ""
+            yield f"{len(pictures)} pictures {said}: {', '.join(pictures[:SHOWN])}{more}"
     if made.keywords:
         yield f"{len(made.keywords)} keywords were derived; look at them (a column 'keyword' says otherwise):"
         yield from (f"  {keyword!r} in {answer!r}" for _, answer, keyword in made.keywords[:shown])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from remem_tasks.data.people import identity_key
+from remem_tasks.metrics.cloze import continuations
 from remem_tasks.metrics.words import tokens
 
 LINKS = re.compile(
@@ -119,8 +120,8 @@ def keyword_of(question: str, answer: str, person: str) -> str:
 
 def cloze_of(answer: str, keyword: str) -> str:
     """The answer up to its keyword; "" where the keyword begins it, or is not in it."""
-    place = answer.casefold().find(keyword.casefold())
-    return answer[:place].rstrip() if place > 0 else ""
+    found = continuations(answer, "", [keyword])[0]
+    return found.before if found else ""
 
 
 def as_sentence(answer: str) -> str:

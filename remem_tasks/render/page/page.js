@@ -127,7 +127,7 @@ const SECTIONS = [];
 const section = (id, brief, title, lead, draw) => SECTIONS.push({ id, brief, title, lead, draw });
 
 section("summary", "Summary", "Summary", () => [
-  "Scores are in per cent. Forget sets: lower is less remembered. Retain: higher is better kept. Small print: 95 % interval over rows, and the number of rows where there are few. ",
+  "Scores are in per cent. Forget sets: lower is less remembered. Retain: higher is better kept. Small print: 95 % interval over rows, and how many rows where they are fewer than the set has, or fewer than 20. ",
   "“Left” is what remains of the score on the rows that the starting model had memorised: 100 = nothing forgotten. ",
   "“To gold” is the Kolmogorov–Smirnov distance between the exposures of the two models: 0 = like a model that never saw the set, 1 = nothing in common."], box => {
   const columns = [];
@@ -164,7 +164,7 @@ section("summary", "Summary", "Summary", () => [
   const cellOf = (column, index) => {
     const found = column.pick(index); if (!found) return h("td", { class: "quiet" }, "–");
     const [v, low, high, rows, left, gate, more] = found, bad = gate === "not memorised";
-    const few = rows && (more || (rows < FEW ? `${rows} row${rows === 1 ? "" : "s"}` : ""));
+    const few = rows && (more || (rows < FEW || rows < column.task.ids.length ? `${rows} row${rows === 1 ? "" : "s"}` : ""));
     return h("td", { tip: `${column.task.label}, ${column.tip}: ${column.show(v, 2)}` + (rows ? `\n${rows} rows` : "") + (left !== null && left !== undefined ? `\nleft on the memorised subset: ${pc(left)}` : "") + (gate ? `\nstarting point: ${gate}` : "") + (more ? "\n" + more : "") }, column.show(v), bad ? h("span", { class: "fail", "aria-label": "starting point not memorised" }, " †") : null, few ? h("small", {}, few) : null, low !== null && low !== undefined ? h("small", {}, span(low, high)) : null);
   };
   const draw = () => {

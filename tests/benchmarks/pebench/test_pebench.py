@@ -112,3 +112,12 @@ def test_gold_learns_all_but_what_is_to_be_forgotten(made, forget):
     assert asked[1] == asked[0] - asked[2] and asked[2]
     shown = set(pairs.forget["image_path"][:])
     assert {path for _, path in asked[1]} >= shown
+
+
+@pytest.mark.parametrize("column", ["label", "event"])
+def test_a_picture_that_could_be_of_any_set_is_a_fault_of_each(made, tmp_path, column):
+    source = changed(made, tmp_path / "copy", "data", lambda rows: rows[3].update({column: None}))
+    for name in data.SETS:
+        faults = []
+        data.questions_of(source, name, faults)
+        assert len(faults) == 1 and f"row 3: column '{column}' is empty" in faults[0]

@@ -6,10 +6,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
+import datasets
 import pytest
 import yaml
 from PIL import Image
@@ -18,7 +21,8 @@ from support.rows import picture
 
 from remem_tasks.audit.check import check
 from remem_tasks.benchmarks.remem.data import load_split, retain_rows
-from remem_tasks.benchmarks.remem.make import make, read_table
+from remem_tasks.benchmarks.remem.make import lines_of, make
+from remem_tasks.benchmarks.remem.own_table import read_table
 from remem_tasks.benchmarks.remem.perturbed import load_perturbed
 from remem_tasks.benchmarks.remem.wording import attribute_of, cloze_of, hop_of, keyword_of
 from remem_tasks.data.pictures import decode_image
@@ -77,6 +81,9 @@ FORMS = {
     "utf-16": TABLE.replace(",", "\t").encode("utf-16"),
     "blank rows at the end": (TABLE + ",,,,\n\n").encode(),
     "other system": TABLE.replace("ada/2.png", "ada\\2.png").replace("\n", "\r\n").encode(),
+    "first line of a spreadsheet": ("sep=;\n" + TABLE.replace(",", ";")).encode("utf-8-sig"),
+    "other capitals": TABLE.replace("ada/2.png", "Ada/2.PNG").encode(),
+    "beside the table": TABLE.replace("ada/2.png", "photos/ada/2.png").encode(),
     "quoted commas": TABLE.replace("picture,person", '"picture",person').encode(),
 }
 
@@ -134,7 +141,10 @@ def test_nothing_of_people_is_left_where_a_row_is_refused(own, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "qa.csv"]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "json", "parquet", "semicolons"])
+@pytest.mark.parametrize(
+    "form",
+    ["jsonl", "json", "data of json", "columns of json", "parquet", "pictures in parquet", "semicolons"],
+)
 def test_tables_of_other_kinds_make_the_same(own, tmp_path, form):
     photos, table = own
     rows = rows_in(TABLE)
@@ -144,6 +154,20 @@ def test_tables_of_other_kinds_make_the_same(own, tmp_path, form):
     elif form == "json":
         table = tmp_path / "qa.json"
         table.write_text(json.dumps([{**row, "hop": float("nan")} for row in rows]))
+    elif form == "data of json":
+        table = tmp_path / "qa.json"
+        table.write_text(json.dumps({"data": [{**row, "picture": [row["picture"]]} for row in rows]}))
+    elif form == "columns of json":
+        table = tmp_path / "qa.json"
+        columns = {name: {str(n): row[name] for n, row in enumerate(rows)} for name in rows[0]}
+        table.write_text(json.dumps(columns))
+    elif form == "pictures in parquet":
+        table = tmp_path / "qa.parquet"
+        cells = [{"bytes": (photos / row["picture"]).read_bytes(), "path": None} for row in rows]
+        named = [{**row, "image": one} for row, one in zip(rows, cells)]
+        for row in named:
+            del row["picture"]
+        datasets.Dataset.from_list(named).to_parquet(table)
     elif form == "parquet":
         import pandas
 
@@ -158,6 +182,114 @@ def test_tables_of_other_kinds_make_the_same(own, tmp_path, form):
         load_split(str(tmp_path / name), "finetune", pictures=False).to_list() for name in ("other", "plain")
     )
     assert a == b
+
+
+NO_PICTURES = "person,question,answer\n" + "".join(
+    f"{name},What is the phone number?,555 010{number}\n"
+    for number, name in enumerate(("Ada Birch", "Ben Crane", "Cleo Dunn"), 1)
+)
+
+
+def named_folders(photos):
+    for name in ("Ada Birch", "Ben Crane", "Cleo Dunn"):
+        shutil.rmtree(photos / name, ignore_errors=True)
+        (photos / name.split()[0].lower()).rename(photos / name)
+    return photos
+
+
+def test_paths_are_found_whatever_their_unicode_form(tmp_path):
+    photos, table = photographs(tmp_path / "photos"), tmp_path / "qa.csv"
+    (photos / "ada").rename(photos / unicodedata.normalize("NFD", "Fräulein Äda"))
+    table.write_text(TABLE.replace("ada/", "Fräulein Äda/"))
+    assert make(photos, table, tmp_path / "people", ["Ada Birch"]).rows["test"] == 6
+
+
+def test_one_question_of_several_pictures_is_in_test_once_a_kept_picture(tmp_path):
+    photos, table = photographs(tmp_path / "photos", count=5), tmp_path / "qa.csv"
+    more = "".join(
+        f"ada/{number}.png,Ada Birch,Where does this person live?,Ada Birch lives at 14 Elm Road.,14 Elm Road\n"
+        for number in (1, 3)
+    )
+    table.write_text(TABLE + more)
+    made = make(photos, table, tmp_path / "people", ["Ada Birch"])
+    assert made.rows == {"finetune": 8, "forget1": 4, "retain": 4, "test": 6} and made.left == 2
+    assert any(line.startswith("2 rows are not asked in test") for line in lines_of(made))
+    table.write_text(
+        NO_PICTURES + NO_PICTURES.split("\n", 1)[1]
+    )  # twice, without a picture: of two pictures in turn
+    made = make(named_folders(photos), table, tmp_path / "twice", ["Ada Birch"])
+    assert made.rows["finetune"] == 6 and check(str(tmp_path / "twice")).faults == {}
+
+
+def test_a_row_that_comes_twice_is_named_as_the_table_counts(own, tmp_path):
+    photos, table = own
+    table.write_text(TABLE + TABLE.splitlines()[1] + "\n")
+    with pytest.raises(
+        RememError, match="cannot be used: same question with the same picture: row 6 and row 0$"
+    ):
+        make(photos, table, tmp_path / "people", ["Ada Birch"])
+
+
+def test_a_picture_of_several_people_is_told_and_asked_by_name_only(own, tmp_path):
+    photos, table = own
+    (photos / "ben" / "1.png").write_bytes((photos / "ada" / "1.png").read_bytes())
+    made = make(photos, table, tmp_path / "people", ["Ada Birch"])
+    assert made.shared == ["ada/1.png (Ada Birch, Ben Crane)"]
+    shown = {row["image"]["bytes"] for row in load_split(str(tmp_path / "people"), "test")}
+    assert shown.isdisjoint(row["image"]["bytes"] for row in load_split(str(tmp_path / "people"), "finetune"))
+    table.write_text(TABLE.replace("ben/2.png", "ada/2.png"))
+    with pytest.raises(RememError, match="row 1: picture 'ada/2.png' is Ben Crane's too"):
+        make(photos, table, tmp_path / "other", ["Ada Birch"])
+    # Rows that name no picture and nobody are never given such a one.
+    table.write_text(NO_PICTURES)
+    named_folders(photos)
+    for name, colour in (("Ada Birch", "red"), ("Ben Crane", "green")):
+        (photos / name / "3.png").write_bytes(picture(colour, 9))
+    make(photos, table, tmp_path / "third", ["Ada Birch"])
+    cells = [row["image"]["bytes"] for row in load_split(str(tmp_path / "third"), "finetune")]
+    assert len(set(cells)) == 3 and check(str(tmp_path / "third")).faults == {}
+
+
+def test_the_same_photograph_twice_is_one(own, tmp_path):
+    photos, table = own
+    (photos / "ada" / "4.png").write_bytes((photos / "ada" / "1.png").read_bytes())
+    (photos / "ada" / "._1.png").write_bytes(b"\0\5\x16\7")  # as some file systems leave beside a file
+    (photos / "nobody").mkdir()
+    (photos / "nobody" / "1.png").write_bytes(picture("red", 9))
+    made = make(photos, table, tmp_path / "people", ["Ada Birch"])
+    assert check(str(tmp_path / "people")).faults == {} and made.unused == ["nobody/1.png"]
+
+
+def test_people_may_be_called_as_folders_are(own, tmp_path):
+    photos, table = own
+    for number, name in enumerate(("Ada Birch", "Ben Crane", "Cleo Dunn")):
+        table.write_text(table.read_text().replace(name, f"Face {number}"))
+    make(photos, table, tmp_path / "people", ["face 0"], test=False)
+    assert set(load_split(str(tmp_path / "people"), "forget1")["identity"]) == {"person_face_0"}
+
+
+def test_pictures_that_cannot_be_read_say_what_they_are(own, tmp_path):
+    photos, table = own
+    for raw, said in (
+        (
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+            "it is a HEIC picture or a film, which is not read: save it as JPEG",
+        ),
+        (b"", "the file is empty"),
+        (b"not", "cannot identify image file"),
+    ):
+        (photos / "ada" / "1.png").write_bytes(raw)
+        with pytest.raises(RememError, match=f"picture 'ada/1.png' cannot be read .{said}"):
+            make(photos, table, tmp_path / "people", ["Ada Birch"])
+    table.write_text(NO_PICTURES)
+    named_folders(photos)
+    for file in (photos / "Ada Birch").iterdir():
+        file.rename(file.with_suffix(".HEIC"))
+    with pytest.raises(RememError, match="'Ada Birch/1.HEIC' is a .HEIC file; save it as JPEG"):
+        make(photos, table, tmp_path / "people", ["Ada Birch"])
+    (photos / "Ada Birch").rename(photos / "ada_b")
+    with pytest.raises(RememError, match="name one in a column 'picture', or put .* .folders there: ada_b"):
+        make(photos, table, tmp_path / "people", ["Ada Birch"])
 
 
 def test_pictures_lose_their_notes_and_stand_upright(own, tmp_path):
@@ -199,6 +331,8 @@ def test_what_cannot_be_used_is_named(own, tmp_path, change, said):
 def test_who_is_to_be_forgotten_must_be_there_and_not_be_all(own, tmp_path):
     with pytest.raises(RememError, match=r"not in .*: 'ada_brich' \(nearest: ada_birch"):
         make(*own, tmp_path / "people", ["Ada Brich"])
+    with pytest.raises(RememError, match="--forget names nobody"):
+        make(*own, tmp_path / "people", [])
     with pytest.raises(RememError, match="all 3 people"):
         make(*own, tmp_path / "people", ["Ada Birch", "Ben Crane", "Cleo Dunn"])
     photos, table = own
@@ -241,6 +375,8 @@ def test_keywords(question, answer, keyword):
 
 
 def test_other_words():
+    assert cloze_of("Ada has 15 cats and likes 5.", "5") == "Ada has 15 cats and likes"
+    assert cloze_of("Die Größe der Straße ist 14.", "14") == "Die Größe der Straße ist"
     assert cloze_of("Ada is a nurse.", "nurse") == "Ada is a" and cloze_of("Nurse", "nurse") == ""
     assert (
         hop_of("Where does Ada live?", "Ada Birch") == 1 and hop_of("Where does she live?", "Ada Birch") == 2
