@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from difflib import get_close_matches
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -152,7 +153,15 @@ def console() -> Console:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose messages are cleaned."""
+    """A parser whose messages are cleaned, and name what is nearest to a choice that there is not."""
+
+    def error(self, message: str) -> NoReturn:
+        chosen = re.match(r"(?:argument [^:]+: )?invalid choice: '(.*)' \(choose from (.*)\)$", message)
+        if chosen:
+            choices = [one.strip(" '\"") for one in chosen[2].split(",")]
+            if near := get_close_matches(chosen[1], choices, n=1):
+                message += f"; did you mean '{near[0]}'?"
+        super().error(message)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(clean(message, lines=True), file)
