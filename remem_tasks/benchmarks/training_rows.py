@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 
@@ -157,6 +158,6 @@ def sets_of_configs(
     return made(to_forget, to_forget, kept)
 
 
-def _keys(rows: datasets.Dataset, columns: Sequence[str]) -> list[tuple]:
+def _keys(rows: datasets.Dataset, columns: Sequence[str]) -> list[tuple[Any, ...]]:
     """Of each row its values in some columns."""
     return list(zip(*(rows[name][:] for name in columns)))
