@@ -83,28 +83,45 @@ def split_files(folder: str, config: str | None = None, cache_dir: str | None = 
     Raises:
         RememError: such a folder lacks a file of a split.
     """
-    carded = any(Path(folder, card).is_file() for card in CARDS)
-    if not carded and (found := files_by_name(folder, config or "default")):
+    if not (carded := _names_configs(folder)) and (found := files_by_name(folder, config or "default")):
         return found
-    if config and config not in datasets.get_dataset_config_names(folder):
-        return {}
+    if config and not (carded and config in datasets.get_dataset_config_names(folder)):
+        return files_by_name(folder, config)
     files = datasets.load_dataset_builder(folder, config, cache_dir=cache_dir).config.data_files
     return {str(split): [str(file) for file in paths] for split, paths in (files or {}).items()}
+
+
+def _names_configs(folder: str) -> bool:
+    """Whether a folder has a card that says of what files its configs are (many cards are words alone)."""
+    for card in CARDS:
+        if Path(folder, card).is_file():
+            text = Path(folder, card).read_text(encoding="utf-8", errors="replace").removeprefix("\ufeff")
+            head = (
+                text.split("\n---", 1)[0] if text.startswith("---") else text if card.startswith(".") else ""
+            )
+            if re.search(r"^(configs|dataset_info)\s*:", head, re.MULTILINE):
+                return True
+    return False
 
 
 def files_by_name(folder: str, config: str) -> dict[str, list[str]]:
     """The files of each split of a config in the Hub's layout: `<config>/<split>-00000-of-00002.parquet`, …
 
-    (`data/` for the config `default`; a split of one file may be called `<split>.parquet`.)
+    (`data/` for the config `default`; a split of one file may be called `<split>.parquet`, and a config of one file
+    `<config>.parquet`. What the Hub converts is `<config>/<split>/0000.parquet`, …)
 
     Raises:
         RememError: a file is missing whose number the others name.
     """
     found: dict[str, list[str]] = {}
     place = Path(folder, "data" if config == "default" else config)
-    for file in sorted(place.glob("*.parquet")):
+    converted = sorted(Path(folder, config).glob("*/*.parquet"))
+    if config != "default" and (alone := place.with_name(f"{config}.parquet")).is_file():
+        return {"train": [str(alone)]}
+    for file in sorted(place.glob("*.parquet")) or [file for file in converted if file.stem.isdecimal()]:
         shard = SHARD.search(file.name)
         split = file.name[: shard.start()] if shard else file.stem
+        split = file.parent.name if file in converted else "train" if split.isdecimal() else split
         found.setdefault(split, []).append(str(file))
     for split, files in found.items():
         named = [shard for file in files if (shard := SHARD.search(file))]

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,7 @@ def known_configs(source: str, home: DatasetSource) -> list[str]:
     return found
 
 
+_columns: dict[tuple[str, str], list[str]] = {}  # of the files of a config, those that are not read included
 _tables: dict[tuple[str, str], tuple[tuple, datasets.Dataset]] = {}
 
 
@@ -126,6 +127,8 @@ def read_config(source: str, config: str, home: DatasetSource) -> datasets.Datas
             f"{source} has no config '{config}'; it has {', '.join(has) or 'none of ' + home.name}"
         )
     reader = home.reader
+    if reader is None:
+        _columns[source, config] = sorted(columns_of(source, config, home))
     table = reader.table(source, config, files) if reader else _read(source, config, files, home)
     _tables[source, config] = (_stamp(files), table)
     return table
@@ -158,7 +161,7 @@ def check_columns(table: datasets.Dataset, wanted: Iterable[str], source: str, c
     if missing := [name for name in wanted if name not in table.column_names]:
         raise RememError(
             f"{source}, config '{config}': missing column(s) {', '.join(missing)}; found "
-            f"{', '.join(table.column_names)}"
+            f"{', '.join(_columns.get((source, config), table.column_names))}"
         )
 
 
@@ -188,6 +191,55 @@ def picture_of(doc: Mapping[str, Any], home: DatasetSource) -> list[Image.Image]
     name = next(name for name in PICTURES if name in table.column_names)
     cell = table.select_columns([name])[doc["place"]][name]
     return [decode_image(cell[doc["picture"]] if name == "images" else cell, row_name(doc))]
+
+
+def pictures_digest(rows: datasets.Dataset, home: DatasetSource) -> str:
+    """16 hex digits of the bytes of all pictures of some rows, in their order; "" where there are none.
+
+    Args:
+        rows: with their pictures in a column `image`, or with `source`, `config`, `place` and `picture` (see `picture_of`).
+        home: of these rows.
+
+    Raises:
+        RememError: a picture's file cannot be read.
+    """
+    if "image" in rows.column_names:
+        cells: Iterable = (
+            row["image"] for row in rows.cast_column("image", PICTURE).select_columns(["image"])
+        )
+    elif {"source", "config", "place", "picture"} <= set(rows.column_names):
+        names = ["source", "config", "place", "picture"]
+        cells = _stored([row for row in rows.select_columns(names) if row["picture"] >= 0], home)
+    else:
+        return ""
+    found, any_there = hashlib.sha256(), False
+    for cell in cells:
+        if cell:
+            raw = cell.get("bytes")
+            found.update(hashlib.sha256(raw).digest() if raw else _file_digest(cell.get("path")))
+            any_there = True
+    return found.hexdigest()[:16] if any_there else ""
+
+
+def _stored(asked: Sequence[Mapping], home: DatasetSource) -> Iterator[Mapping | None]:
+    """The undecoded pictures of questions, one question after another; of a picture asked about twice in a row, once."""
+    before: tuple = ()
+    for doc in asked:
+        key = (doc["source"], doc["config"], doc["place"], doc["picture"])
+        if key == before:
+            continue
+        before = key
+        table = read_config(doc["source"], doc["config"], home)
+        name = next(name for name in PICTURES if name in table.column_names)
+        cell = table.select_columns([name])[doc["place"]][name]
+        yield cell[doc["picture"]] if name == "images" else cell
+
+
+def _file_digest(path: str | None) -> bytes:
+    try:
+        return hashlib.sha256(Path(path or "").read_bytes()).digest()
+    except OSError as error:
+        raise RememError(f"picture '{path}' cannot be read ({error.strerror})") from error
 
 
 def training_table(asked: Sequence[Mapping], table: datasets.Dataset) -> datasets.Dataset:
@@ -284,9 +336,11 @@ class ConfigReport:
             return
         for place, row in enumerate(table.select_columns([name])):
             for cell in (row[name] or []) if name == "images" else [row[name]]:
-                if cell is None or (seen is not None and cell["path"] in seen):
-                    continue
-                if seen is not None:
+                if cell is None and name == "image":
+                    continue  # a row of text alone; a list holds none that is null
+                if seen is not None and cell is not None:
+                    if cell["path"] in seen:
+                        continue
                     seen.add(cell["path"])
                 try:
                     decode_image(cell, f"{where}, row {place}")

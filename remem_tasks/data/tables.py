@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from datasets.table import InMemoryTable
 
 from remem_tasks.data import hub
-from remem_tasks.data.cells import list_column, text_column
+from remem_tasks.data.cells import list_column, text_column, visible
 from remem_tasks.errors import RememError
 
 TEXT = datasets.Value("string")
@@ -23,14 +23,24 @@ TEXTS = datasets.List(TEXT)
 PICTURE = datasets.Image(decode=False)
 
 
-def as_written(table: pa.Table, features: datasets.Features | None) -> pa.Table:
-    """A table whose class labels (numbers in the file, names in its metadata) are their names."""
+def as_written(table: pa.Table, features: datasets.Features | None, where: str, first: int = 0) -> pa.Table:
+    """A table whose class labels (numbers in the file, names in its metadata) are their names.
+
+    Args:
+        where, first: how messages call the table, and the number of its first row.
+
+    Raises:
+        RememError: names the row of a label without a name.
+    """
     for name, kind in (features or {}).items():
         if isinstance(kind, datasets.ClassLabel) and name in table.column_names:
-            names = [
-                None if cell is None or cell < 0 else kind.int2str(cell)
-                for cell in table.column(name).to_pylist()
-            ]
+            cells = table.column(name).to_pylist()
+            for row, cell in enumerate(cells):
+                if cell is not None and cell >= kind.num_classes:
+                    raise RememError(
+                        f"{where}, row {first + row}: column '{name}' holds {cell}, and its names end at {kind.num_classes - 1}"
+                    )
+            names = [None if cell is None or cell < 0 else kind.int2str(cell) for cell in cells]
             place = table.column_names.index(name)
             table = table.set_column(place, name, pa.array(names, pa.string()))
     return table
@@ -224,16 +234,26 @@ def nested_column(
 
 
 def _read(cell: object) -> object:
+    """What a cell says that may be written as text: JSON (in UTF-8 bytes too, or as a JSON text in JSON), or Python."""
+    if isinstance(cell, bytes):
+        cell = cell.decode("utf-8")
     if not isinstance(cell, str):
         return cell
+    if not visible(cell):
+        raise ValueError("it is an empty text")
     try:
-        return json.loads(cell)
+        said = json.loads(cell)
     except (ValueError, RecursionError):
-        return ast.literal_eval(cell.strip())
+        said = ast.literal_eval(cell.strip())
+    return json.loads(said) if isinstance(said, str) else said
 
 
 def _in_texts(value: object, wanted: pa.DataType) -> object:
-    """The value with whole numbers as texts where texts are wanted, and without names that are not."""
+    """The value with whole numbers as texts where texts are wanted, and without names that are not.
+
+    Names of a record may be in other capitals. Where a list of records is wanted, one record is a list of one, and a
+    record of lists as long as one another is the list of their entries.
+    """
     if value is None:
         return None
     if pa.types.is_string(wanted):
@@ -242,11 +262,18 @@ def _in_texts(value: object, wanted: pa.DataType) -> object:
         if not isinstance(value, str):
             raise TypeError(f"{value!r} where a text belongs")
         return value
+    value = _read(value) if isinstance(value, str | bytes) else value
     if pa.types.is_struct(wanted):
         if not isinstance(value, Mapping):
             raise TypeError(f"{value!r} where a record belongs"[:80])
         fields = [wanted.field(index) for index in range(wanted.num_fields)]
-        return {field.name: _in_texts(value.get(field.name), field.type) for field in fields}
+        folded = {str(name).casefold(): cell for name, cell in value.items()}
+        cells = {field.name: value.get(field.name, folded.get(field.name.casefold())) for field in fields}
+        return {field.name: _in_texts(cells[field.name], field.type) for field in fields}
+    if isinstance(value, Mapping) and pa.types.is_struct(wanted.value_type):
+        lengths = {len(cell) if isinstance(cell, list | tuple) else -1 for cell in value.values()}
+        of_lists = len(lengths) == 1 and -1 not in lengths
+        value = [dict(zip(value, cells)) for cells in zip(*value.values())] if of_lists else [value]
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{value!r} where a list belongs"[:80])
     return [_in_texts(one, wanted.value_type) for one in value]
@@ -292,7 +319,9 @@ def read_tables(
             check(names)
             table = parquet.read([name for name in names if name in wanted or (others and name != "image")])
         rest = table.select([name for name in table.column_names if name not in wanted])
-        table = in_columns(as_written(table, features_of(parquet.schema_arrow)), wanted, where, first, root)
+        table = in_columns(
+            as_written(table, features_of(parquet.schema_arrow), where, first), wanted, where, first, root
+        )
         for name in rest.column_names:
             table = table.append_column(rest.schema.field(name), rest.column(name))
         tables.append(table)
@@ -386,7 +415,7 @@ def with_columns(
     others = {name: wanted[name] for name in names if name not in usual}
     if rows._indices is not None:  # chosen rows of a saved data set
         rows = rows.flatten_indices()
-    table = as_written(rows.data.table.select(list(others)), rows.features)
+    table = as_written(rows.data.table.select(list(others)), rows.features, where, first)
     made = datasets.Dataset(
         InMemoryTable(in_columns(table, others, where, first, root)),
         info=datasets.DatasetInfo(features=as_features(others, names)),

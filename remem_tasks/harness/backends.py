@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from remem_tasks.benchmarks.scoring_config import NO_TURN, BackendCapabilities
+from remem_tasks.binding import digest_of_json
 from remem_tasks.harness.remem_hf import RememHF
 
 ANCESTRAL = {"do_sample": True, "temperature": 1.0, "top_p": 1.0}
@@ -71,8 +73,31 @@ def passing_on(config: Any, options: dict[str, Any]) -> BackendCapabilities:
     return BackendCapabilities(NO_TURN, "", options)
 
 
+PICTURES = (
+    "size", "crop_size", "do_resize", "do_center_crop", "do_pad", "do_normalize", "image_mean", "image_std", "rescale_factor", "resample",
+    "min_pixels", "max_pixels", "image_grid_pinpoints", "patch_size", "merge_size",
+)  # fmt: skip
+"""Settings of an image processor on which what a model sees depends."""
+
+
+def _asked_by(lm: Any) -> dict[str, str]:
+    """Digests of what makes prompts of questions and pictures: the chat template, the image processor's settings."""
+    processor = getattr(lm, "processor", None)
+    found = {}
+    template = getattr(processor, "chat_template", None)
+    if isinstance(template, str):
+        found["chat template"] = digest_of_json(template)[:8]
+    images = getattr(processor, "image_processor", None)
+    if images is not None and hasattr(images, "to_dict"):
+        told = {name: value for name, value in images.to_dict().items() if name in PICTURES}
+        found["picture processing"] = digest_of_json(json.loads(json.dumps(told, default=str)))[:8]
+    return found
+
+
 def computed_by(lm: Any) -> dict[str, str]:
-    """How a model in memory computes: dtype, attention and quantisation; without what a backend does not tell.
+    """How a model in memory computes: dtype, attention and quantisation, and how it is asked (`_asked_by`).
+
+    Without what a backend does not tell.
 
     Numbers of one checkpoint differ with each of them, so results that differ in one are not compared.
     """
@@ -80,7 +105,7 @@ def computed_by(lm: Any) -> dict[str, str]:
     config = getattr(model, "config", None)
     if config is None:
         return {}
-    found = {}
+    found = _asked_by(lm)
     if (dtype := getattr(model, "dtype", None)) is not None:
         found["dtype"] = str(dtype).removeprefix("torch.")
     text = config.get_text_config() if hasattr(config, "get_text_config") else config

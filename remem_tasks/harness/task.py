@@ -16,8 +16,10 @@ from lmms_eval.api.task import ConfigurableMessagesTask
 
 from remem_tasks.benchmarks import visual
 from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, RunContext, mean
-from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.registry import BENCHMARKS, data_of
 from remem_tasks.benchmarks.scoring_config import BackendCapabilities, fit, scoring_config_of
+from remem_tasks.binding import digest_of_json
+from remem_tasks.data.source import pictures_digest
 from remem_tasks.errors import RememError
 from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 
@@ -173,11 +175,12 @@ class BenchmarkTask(ConfigurableMessagesTask):
         context = RunContext(scoring, missing, not capabilities.white_box, capabilities.rollout_options)
         self.context = self.benchmark.prepare(self.DATASET_PATH, split, rows, context)
         self._find_donors(split, rows)
+        computed = self._bound(split, computed)
         self.config.metadata = {
             **self.config.metadata,
             "suite": scoring.record(),
             "not_available": dict(self.context.missing),
-            **({"computed": dict(computed)} if computed else {}),
+            **({"computed": computed} if computed else {}),
         }
         if self.config.metric_list is None:
             for found in (
@@ -194,6 +197,18 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 own = metric.aggregate is not mean
                 self._aggregation_list[metric.name] = metric.aggregate if own else upstream_mean
                 self._higher_is_better[metric.name] = metric.higher_is_better
+
+    def _bound(self, split: str, computed: Mapping[str, str] | None) -> dict[str, str]:
+        """How the model computes, and digests of what else numbers depend on: the pictures, the gold model's scores."""
+        if not computed:
+            return {}
+        found = dict(computed)
+        home = getattr(data_of(self.benchmark.name), "HOME", None)
+        if home is not None and (pictures := pictures_digest(self.dataset[split], home)):
+            found["pictures"] = pictures
+        if gold := self.context.known.get("gold"):
+            found["gold"] = digest_of_json(gold)[:16]
+        return found
 
     def _find_donors(self, split: str, rows: datasets.Dataset) -> None:
         """Whose picture each row that needs one is shown in place of its own, where that is asked for."""

@@ -78,7 +78,8 @@ def standardised(token_logprobs: ArrayLike, means: ArrayLike, sds: ArrayLike) ->
     same_length(logprobs, sds, "log-probabilities of the tokens and their standard deviations")
     if sds.min() < 0:
         raise RememError(f"standard deviations over the vocabulary: {sds.min():.6g} is below 0")
-    return (logprobs - means) / np.maximum(sds, SMALLEST_SD)
+    score: np.ndarray = (logprobs - means) / np.maximum(sds, SMALLEST_SD)
+    return score
 
 
 def reference_score(token_logprobs: ArrayLike, reference_logprobs: ArrayLike) -> float:

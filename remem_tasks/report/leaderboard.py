@@ -38,7 +38,7 @@ FIELDS: Mapping[str, type | tuple] = {
     "date": str,
     "remem": str,
     "samples": str,  # sha256 of the scores row by row: what makes an entry itself
-    "data": dict,  # task → {fingerprint, rows}
+    "data": dict,  # task → {fingerprint, rows, ids: which rows; boards from before have none}
     "suite": dict,  # task → the settings of settings.COMPARED
     "generation": dict,  # task → how replies were made
     "weights": (str, type(None)),  # digest of the weights that were scored; None where nobody knows
@@ -86,7 +86,11 @@ def entry_of(found: Findings, run: Run, name: str | None = None) -> dict:
         "remem": __version__,
         "samples": digest_of(run.task_results),
         "data": {
-            task: {"fingerprint": task_result.fingerprint, "rows": len(task_result.rows)}
+            task: {
+                "fingerprint": task_result.fingerprint,
+                "rows": len(task_result.rows),
+                "ids": hashlib.sha256("\0".join(task_result.ids).encode()).hexdigest()[:16],
+            }
             for task, task_result in run.task_results.items()
         },
         "suite": {
@@ -241,7 +245,7 @@ def check_beside(entry: Mapping, board: Sequence[Mapping], where: str, no_gate: 
                 raise RememError(
                     f"{where}: scored on {', '.join(entry['data'])}, the board on {', '.join(first['data'])}"
                 )
-            if known != data:
+            if any(known[key] != data[key] for key in known.keys() & data.keys()):
                 raise RememError(f"{where}: {task} is other data ({data}, the board {known})")
         for task in entry["data"]:
             why = unlike(
@@ -315,6 +319,9 @@ def verify(entry: Mapping, board: Sequence[Mapping]) -> str:
     if noted is None:
         raise RememError(f"the board has no entry '{entry['name']}'")
     found = parse_json(_line(entry, entry["name"]), entry["name"])
+    for task, data in found["data"].items():
+        if "ids" not in noted["data"].get(task, {}):  # an entry from before they were noted
+            del data["ids"]
     for name in FIELDS:
         if name not in ("format", "remem", "date") and (where := _unequal(noted[name], found[name], name)):
             raise RememError(f"entry '{entry['name']}': {where}")

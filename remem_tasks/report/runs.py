@@ -481,7 +481,7 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
         if any(name.endswith("_rows") for task in tasks for name in means[task]):
             raise RememError(
                 f"'{file}' holds scores of {', '.join(tasks)}, which are of no benchmark that reports read "
-                "(remem_tasks/report/reading.py)"
+                "(remem_tasks/benchmarks/*/view.py)"
             )
         raise RememError(f"'{file}': {ANONYMOUS}")
     settings = raw.get("config") or {}
@@ -492,6 +492,8 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
     step = re.search(r"checkpoint-(\d+)", checkpoint) or re.search(r"checkpoint-(\d+)", name)
     if settings.get("limit"):
         notes.append(f"scored with --limit {shown(settings['limit'])}: not the whole sets")
+    if settings.get("gen_kwargs"):
+        notes.append(f"scored with --gen_kwargs {shown(settings['gen_kwargs'])}, not as the tasks ask")
     (record, more), weights = _record_of(checkpoint, file), bound_of(raw).get("weights")
     notes += more
     gate = record.get("gate")

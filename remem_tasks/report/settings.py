@@ -9,7 +9,7 @@ from typing import Any
 
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
 
-ALWAYS = ("forget", "shots")
+ALWAYS = ("forget", "shots", "caption_questions")
 MEMO = ("memo_stride", "memo_tokens")
 UNCOMPARED = ("metrics", "gold")  # which scores there are; what CLEAR's forget quality is held against
 COMPARED = tuple(one.name for one in fields(ScoringConfig) if one.name not in UNCOMPARED)
@@ -17,13 +17,19 @@ COMPARED = tuple(one.name for one in fields(ScoringConfig) if one.name not in UN
 GREEDY = {"max_gen_toks": "max_new_tokens"}  # other names of a setting
 SAMPLED = ("temperature", "top_p", "top_k")  # say nothing of greedy replies
 SEEDS = ("random_seed", "numpy_seed", "torch_seed")
-PROMPTS = ("system_prompt", "chat_template", "min_pixels", "max_pixels")  # of --model_args
+WHERE = (
+    "pretrained", "peft", "processor", "tokenizer", "model", "model_name", "model_version", "revision", "name", "path", "base_url", "api_key", "cache",
+    "device", "device_map", "batch_size", "max_batch_size", "trust_remote_code", "low_cpu_mem_usage", "parallelize", "tensor_parallel_size",
+    "data_parallel_size", "gpu_memory_utilization", "num_workers", "threads", "timeout", "continual_mode", "response_persistent_folder",
+)  # fmt: skip
+"""Options of --model_args that say which model it is, where it lies and how fast it answers; each other one may change replies."""
 COMPUTED = {
     "dtype": ("dtype", "torch_dtype"),
-    "attention": ("attn_implementation",),
+    "attention": ("attn_implementation", "use_flash_attention_2"),
+    "chat template": ("chat_template",),
     "quantisation": ("load_in_4bit", "load_in_8bit", "quantization", "bnb_4bit_quant_type"),
 }
-"""How a model computes, and the options of --model_args that say so."""
+"""How a model computes and is asked, and the options of --model_args that say so."""
 USUAL = ("auto", "False", "false", "None", "")  # as if it were not said
 
 
@@ -36,6 +42,14 @@ def option_of(model_args: object, name: str) -> str | None:
     return match.group(1) if match else None
 
 
+def _arguments(model_args: object) -> dict[str, str]:
+    """`--model_args`, given as a mapping or as `a=1,b=2`."""
+    if isinstance(model_args, Mapping):
+        return {str(name): str(value) for name, value in model_args.items() if value is not None}
+    pairs = (pair.partition("=") for pair in str(model_args or "").split(",") if "=" in pair)
+    return {name.strip(): value for name, _, value in pairs}
+
+
 def generation_of(raw: Mapping, task: str) -> dict[str, Any]:
     """How the replies of a task were made: every setting that can change one, without those that cannot.
 
@@ -44,8 +58,8 @@ def generation_of(raw: Mapping, task: str) -> dict[str, Any]:
 
     Returns:
         generation settings (the task's, under --gen_kwargs), number of repeats, few-shot examples, system
-        instruction, what `--model_args` says of prompts, of sampled replies the seeds; the backend and COMPUTED: what
-        `--model_args` says of each, and under `computed` what was so of the model in memory.
+        instruction, every option of `--model_args` but those in WHERE, of sampled replies the seeds; the backend and
+        COMPUTED: what `--model_args` says of each, and under `computed` what was so of the model in memory.
     """
     config, own = raw.get("config") or {}, (raw.get("configs") or {}).get(task) or {}
     told = config.get("resolved_cli_args")
@@ -68,11 +82,13 @@ def generation_of(raw: Mapping, task: str) -> dict[str, Any]:
         found["repeats"] = own["repeats"]
     found["num_fewshot"] = own.get("num_fewshot") or None
     found["system instruction"] = told.get("system_instruction")
-    found |= {name: option_of(config.get("model_args"), name) for name in PROMPTS}
+    known = {*WHERE, *(option for options in COMPUTED.values() for option in options)}
+    options = _arguments(config.get("model_args"))
+    found |= {name: value for name, value in options.items() if name not in known and value not in USUAL}
     found["backend"] = config.get("model")
     arguments = config.get("model_args")
-    for name, options in COMPUTED.items():
-        told_so = [(option, option_of(arguments, option)) for option in options]
+    for name, choices in COMPUTED.items():
+        told_so = [(option, option_of(arguments, option)) for option in choices]
         said = [_spelled(option, value) for option, value in told_so if value not in (None, *USUAL)]
         found[name] = ", ".join(said)
     metadata = own.get("metadata")
@@ -121,20 +137,12 @@ def unlike(
         first, second = (_set(suite, name) for suite in suites)
         if first != second:
             return f"{name} {second}, not {first}"
-    names = {*generation[0], *generation[1], *COMPUTED} - {"computed"}
+    in_memory = [of.get("computed") or {} for of in generation]
+    both = in_memory[0].keys() & in_memory[1].keys()
+    names = {*generation[0], *generation[1], *COMPUTED, *both} - {"computed"}
     for name in sorted(names):
-        if name in COMPUTED:
-            first, second = _as_computed(generation, name)
-        else:
-            first, second = (of.get(name) for of in generation)
+        # As it was in memory where both say so, else as it was asked for.
+        first, second = (of.get(name) for of in (in_memory if name in both else generation))
         if first != second:
             return f"{name} {second}, not {first}"
     return ""
-
-
-def _as_computed(generation: tuple[Mapping, Mapping], name: str) -> tuple[object, object]:
-    """One of COMPUTED on both sides: as it was in memory where both say so, else as it was asked for."""
-    first, second = ((of.get("computed") or {}).get(name) for of in generation)
-    if first is not None and second is not None:
-        return first, second
-    return generation[0].get(name), generation[1].get(name)

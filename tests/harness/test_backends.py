@@ -35,6 +35,24 @@ def test_it_stands_in_the_results(data_dir, checkpoints, monkeypatch):
     model = RememHF(str(checkpoints["llava"]), device="cpu", dtype="bfloat16")
     results = run(model, "remem_forget1", limit=1, gen_kwargs="max_new_tokens=2")
     found = results["configs"]["remem_forget1"]["metadata"]["computed"]
+    assert {len(found[name]) for name in ("chat template", "picture processing")} == {8}
+    assert len(found["pictures"]) == 16
     assert found["dtype"] == "bfloat16" and found["attention"] and found["quantisation"] == "none"
     results = run(Scripted(lambda row: "x"), "remem_forget1", limit=1)
     assert "computed" not in results["configs"]["remem_forget1"]["metadata"]
+
+
+def test_what_prompts_are_made_of_is_noted():
+    def told(template, **more):
+        images = SimpleNamespace(
+            to_dict=lambda: {"size": {"height": 336}, "resample": 3, "name": "a", **more}
+        )
+        processor = SimpleNamespace(chat_template=template, image_processor=images)
+        return computed_by(
+            SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace()), processor=processor)
+        )
+
+    first = told("{{ a }}")
+    assert told("{{ a }}", name="b") == first  # what no picture depends on
+    assert told("{{ b }}")["chat template"] != first["chat template"]
+    assert told("{{ a }}", max_pixels=9)["picture processing"] != first["picture processing"]

@@ -87,6 +87,19 @@ def test_other_data_or_settings_are_refused(runs, tmp_path, change, message):
         append(board, entries(other, "new"))
 
 
+def test_as_many_other_rows_are_other_data(runs, tmp_path):
+    """`--limit 10` and `--limit 10 --offset 10` of one set."""
+    board = tmp_path / "board.jsonl"
+    (first,) = entries(runs, "npo")
+    append(board, [first])
+    moved = json.loads(json.dumps(first)) | {"name": "other", "samples": "0" * 16}
+    moved["data"]["remem_forget1"]["ids"] = "1" * 16
+    with pytest.raises(RememError, match="remem_forget1 is other data"):
+        append(board, [moved])
+    del moved["data"]["remem_forget1"]["ids"]  # of a version that did not note them
+    assert append(board, [moved]) == 2
+
+
 def path(entry, *keys):
     for key in keys[:-1]:
         entry = entry[key]

@@ -199,6 +199,11 @@ def test_one_name_for_several_runs_makes_seeds(tmp_path):
         ({"backend": "llava_hf"}, "backend llava_hf, not remem_hf"),
         ({"told": ",dtype=torch.bfloat16"}, "dtype bfloat16, not None"),
         ({"told": ",attn_implementation=eager"}, "attention eager, not None"),
+        ({"told": ",conv_template=plain"}, "conv_template plain, not None"),
+        ({"told": ",system_prompt=Be brief"}, "system_prompt Be brief, not None"),
+        ({"told": ",use_flash_attention_2=True"}, "attention use_flash_attention_2, not None"),
+        ({"told": ",chat_template=other.jinja"}, "chat template other.jinja, not None"),
+        ({"suite": {**SUITE, "caption_questions": "published"}}, "caption_questions published, not own"),
         ({"told": ",load_in_4bit=True,dtype=auto"}, "quantisation load_in_4bit, not None"),
     ],
 )
@@ -211,7 +216,28 @@ def test_runs_that_cannot_be_compared_stand_apart(tmp_path, change, why):
     assert groups[1].why == f"'b' differs from 'a' in remem_forget1: {why}"
 
 
-MEMORY = {"dtype": "float32", "attention": "sdpa", "quantisation": "none"}
+def test_options_that_change_no_reply_may_differ(tmp_path):
+    model(tmp_path, "a", [0.0, 1.0], [1.0])
+    model(tmp_path, "b", [0.0, 1.0], [1.0], told=",device_map=auto,batch_size=4,processor=models/p,cache=off")
+    assert len(groups_of(read_runs([str(tmp_path)]))) == 1
+
+
+def test_other_generation_settings_are_said(tmp_path):
+    file = model(tmp_path, "a", [0.0, 1.0], [1.0], sealed=False)
+    raw = json.loads(file.read_text())
+    raw["config"]["gen_kwargs"] = "max_new_tokens=3"
+    file.write_text(json.dumps(raw))
+    notes = read_run(file, "a").notes
+    assert "scored with --gen_kwargs 'max_new_tokens=3', not as the tasks ask" in notes
+
+
+MEMORY = {
+    "chat template": "0" * 8,
+    "pictures": "0" * 16,
+    "dtype": "float32",
+    "attention": "sdpa",
+    "quantisation": "none",
+}
 
 
 @pytest.mark.parametrize(
@@ -219,6 +245,9 @@ MEMORY = {"dtype": "float32", "attention": "sdpa", "quantisation": "none"}
     [
         ({"dtype": "bfloat16"}, "dtype bfloat16, not float32"),
         ({"attention": "eager"}, "attention eager, not sdpa"),
+        ({"chat template": "1" * 8}, f"chat template {'1' * 8}, not {'0' * 8}"),
+        ({"pictures": "1" * 16}, f"pictures {'1' * 16}, not {'0' * 16}"),
+        ({"gold": "1" * 16}, ""),  # the other names none
         ({"quantisation": "bitsandbytes 4 bit nf4"}, "quantisation bitsandbytes 4 bit nf4, not none"),
         ({}, ""),
     ],

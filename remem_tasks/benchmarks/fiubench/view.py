@@ -15,4 +15,5 @@ VIEW = BenchmarkView(
         "utility_harmonic": "utility (harmonic)",
         "utility_arithmetic": "utility (arithmetic)",
     },
+    numbers=frozenset({"ks_quality", "minkpp"}),
 )

@@ -63,6 +63,9 @@ class Remem(Benchmark):
     def fingerprint(self, rows: datasets.Dataset) -> str:
         return fingerprint(rows)
 
+    def fact(self, doc: Mapping) -> Mapping:
+        return doc
+
     def prepare(self, source: str, split: str, rows: datasets.Dataset, context: RunContext) -> RunContext:
         """Who is forgotten; and, for Exposure, the values that other identities have."""
         scoring, known, missing = context.scoring, {}, dict(context.missing)

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 from support.forged import changed
 
@@ -320,6 +321,76 @@ def test_other_forms_of_what_is_memorised(tmp_path, mllmu_data, form):
         assert told["identity"][0] == "1" and published["identity"][0] == ""
 
 
+CELLS = {
+    "one record in JSON": lambda pairs: json.dumps(pairs[0]),
+    "a record": lambda pairs: pairs[0],
+    "JSON in JSON": lambda pairs: json.dumps(json.dumps(pairs)),
+    "bytes": lambda pairs: json.dumps(pairs).encode(),
+    "a list of JSON": lambda pairs: [json.dumps(pair) for pair in pairs],
+    "other capitals": lambda pairs: [{name.lower(): cell for name, cell in pair.items()} for pair in pairs],
+    "a record of lists": lambda pairs: {name: [pair[name] for pair in pairs] for name in pairs[0]},
+}
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_metadata_is_read_as_programs_write_it(tmp_path, mllmu_data, cell):
+    def change(rows):
+        for row in rows:
+            row["metadata"] = cell(json.loads(row["metadata"]))
+
+    source = changed(mllmu_data, tmp_path / "other", "ft_Data", change)
+    told, published = (mllmu.training_rows(str(place), "ft_Data") for place in (source, mllmu_data))
+    step = 5 if len(told) == 6 else 1  # the first of five pairs of each person
+    assert len(told) == len(published) // step
+    for name in ("question", "answer"):
+        assert told[name][:] == published[name][::step]
+
+
+def test_a_folder_is_known_by_its_files_whatever_its_card_and_layout(tmp_path, mllmu_data):
+    def laid_out(name, card, change=lambda folder: None):
+        source = shutil.copytree(mllmu_data, tmp_path / name)
+        (source / "README.md").write_text(card, encoding="utf-8-sig")
+        for file in [*source.glob("*/*.parquet")]:
+            change(file)
+        return str(source)
+
+    def one_file(file):
+        file.rename(file.parent.with_suffix(".parquet"))
+
+    def converted(file):  # as the Hub's branch of converted files has it
+        (file.parent / "train").mkdir()
+        file.rename(file.parent / "train" / "0000.parquet")
+
+    one_config = "---\nconfigs:\n- config_name: Full_Set\n  data_files: Full_Set/train-*\n---\n"
+    asked = len(mllmu.questions_of(str(mllmu_data), "test_5"))
+    for source in (
+        laid_out("words alone", "# My copy\n"),
+        laid_out("a licence", "---\nlicense: mit\n---\nMy copy\n"),
+        laid_out("a part", one_config),
+        laid_out("flat", "# My copy\n", one_file),
+        laid_out("converted", "# My copy\n", converted),
+        laid_out("numbered", "", lambda file: file.rename(file.with_name("0000.parquet"))),
+    ):
+        assert detect(source) == ("mllmu", source) and mllmu.check(source).faults == {}, source
+        assert len(mllmu.questions_of(source, "test_5")) == asked
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"metadata": "Metadata"}, r"missing column\(s\) metadata; found Metadata, image"),
+        ({"image": "images"}, r"missing column\(s\) image; found images, metadata"),
+    ],
+)
+def test_columns_under_other_names_are_among_those_found(tmp_path, mllmu_data, names, said):
+    source = shutil.copytree(mllmu_data, tmp_path / "renamed")
+    (file,) = (source / "ft_Data").glob("*.parquet")
+    table = pq.read_table(file).replace_schema_metadata(None)
+    pq.write_table(table.rename_columns([names.get(name, name) for name in table.column_names]), file)
+    with pytest.raises(RememError, match=said):
+        mllmu.training_rows(str(source), "ft_Data")
+
+
 def test_faults_of_metadata_are_named(tmp_path, mllmu_data):
     def change(rows):
         rows[1]["metadata"] = '[{"Question": "Who?", "Answer": "\u200b"}]'
@@ -338,3 +409,72 @@ def test_faults_of_metadata_are_named(tmp_path, mllmu_data):
     source = changed(mllmu_data, tmp_path / "worse", "ft_Data", broken)
     with pytest.raises(RememError, match=r"'ft_Data', row 3: column 'metadata' holds nothing of the form \["):
         mllmu.training_rows(source, "ft_Data")
+
+
+@pytest.mark.parametrize("cell", [None, []], ids=["null", "empty"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("Generation_Task",),
+        ("Mask_Task",),
+        ("Classification_Task", "Pure_Text_Questions"),
+        ("Classification_Task", "Image_Textual_Questions"),
+    ],
+    ids=lambda path: path[-1],
+)
+def test_a_row_that_lacks_what_others_are_asked_is_a_fault(tmp_path, mllmu_data, path, cell):
+    """Its figures would be means over other people than those of the set."""
+
+    def change(rows):
+        row, last = nested(rows[1], path)
+        row[last] = cell
+
+    source = changed(mllmu_data, tmp_path / "lacks", "forget_10", change)
+    said = f"{path[-1]} {'is null' if cell is None else 'holds an empty list'}, and other rows have questions"
+    faults = []
+    mllmu.questions_of(source, "forget_10", faults)
+    assert len(faults) == 1 and "row 1" in faults[0] and said in faults[0]
+    assert list(mllmu.check(source).faults.values()) == [faults]
+    rows, _ = BENCHMARKS["mllmu"].load(source, "forget_10")
+    with pytest.raises(RememError, match=re.escape(said)):
+        BENCHMARKS["mllmu"].prepare(source, "forget_10", rows, RunContext(ScoringConfig()))
+
+
+def test_a_kind_that_no_row_asks_is_said_to_be_missing(tmp_path, mllmu_data):
+    def change(rows):
+        for row in rows:
+            row["Mask_Task"] = None
+
+    source = changed(mllmu_data, tmp_path / "lacks", "forget_10", change)
+    rows, _ = BENCHMARKS["mllmu"].load(source, "forget_10")
+    context = BENCHMARKS["mllmu"].prepare(source, "forget_10", rows, RunContext(ScoringConfig()))
+    assert context.missing["cloze"] == "no row of 'forget_10' has a question of the kind cloze"
+
+
+def test_a_person_who_comes_twice_in_a_set_is_counted_once(tmp_path, mllmu_data):
+    source = changed(mllmu_data, tmp_path / "twice", "forget_10", lambda rows: [*rows, rows[0]])
+    faults = []
+    rows = mllmu.questions_of(source, "forget_10", faults)
+    assert len(rows) == 24 and len(faults) == 1 and "row 2" in faults[0] and "twice" in faults[0]
+    assert list(mllmu.check(source).faults.values()) == [faults]
+
+
+@pytest.mark.parametrize("name", ["Generation_Task", "Mask_Task"])
+def test_a_question_that_is_null_is_named(tmp_path, mllmu_data, name):
+    def change(rows):
+        rows[1][name][0] = None
+
+    source = changed(mllmu_data, tmp_path / "null", "forget_10", change)
+    faults = []
+    mllmu.questions_of(source, "forget_10", faults)
+    assert len(faults) == 1 and f"{name} 0 is null" in faults[0]
+    assert list(mllmu.check(source).faults.values()) == [faults]
+
+
+def test_a_picture_of_a_list_that_is_null_is_found_by_check(tmp_path, mllmu_data):
+    def change(rows):
+        rows[1]["images"][0] = None
+
+    source = changed(mllmu_data, tmp_path / "null", "Test_Set", change)
+    (found,) = mllmu.check(source).faults.values()
+    assert len(found) == 1 and "row 1" in found[0] and "null" in found[0]
