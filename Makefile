@@ -14,14 +14,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What computes: these parts once more in another way than the machine's.
 COMPUTES := tests/engine tests/metrics tests/unlearning
 
-.PHONY: help setup demo test test-fast test-unit test-other lint types docs lock clean
+.PHONY: help setup demo test test-slow test-all test-unit test-other lint types docs lock clean
 help:
 	@echo "make demo       build data, memorise, forget, score, and print the table (about eight minutes);"
 	@echo "                BENCH=clear: the same with CLEAR's data and scores"
-	@echo "make test       run all tests"
-	@echo "make test-fast  run the tests that start no process and train no model"
+	@echo "make test       run the tests, but those marked slow"
+	@echo "make test-slow  run those: every fault of the campaign, thousands of damaged files, several processes, whole demos"
+	@echo "make test-all   run both"
 	@echo "make test-unit  run the tests without a model and without a process (a minute)"
-	@echo "make test-other the fast tests of what computes, as another processor would"
+	@echo "make test-other run the tests of what computes, as another processor would"
 	@echo "                of the first three: NUMERIC=plain as another processor computes, LOCK=newest with the newest releases"
 	@echo "make lint       check style"
 	@echo "make types      check types: strict in parts, elsewhere no error more than committed"
@@ -40,10 +41,13 @@ else
 endif
 
 test: setup
-	$(PYTEST)
-
-test-fast: setup
 	$(PYTEST) -m "not slow"
+
+test-slow: setup
+	$(PYTEST) -m slow
+
+test-all: setup
+	$(PYTEST)
 
 test-unit: setup
 	$(PYTEST) --unit

@@ -1,9 +1,11 @@
-"""What a training step costs: npo against grad_diff, and against the common way of writing npo.
+"""What a training step costs: npo against grad_diff, npo, kl and undial against the common way of writing them, and
+the wrappers of two gradients against npo.
 
     python bench/training.py [--steps 8] [--rows 4] [--side 192] [--json]
 
 The common way: a deep copy of the model as reference, logits of the whole vocabulary at all positions, one
-forward for the forget rows and one for the retain rows. Times are medians over steps that are taken in turn,
+forward for the forget rows and one for the retain rows; kl and undial over all positions, as open-unlearning has
+them, undial with the retain forward that its weight 0 then drops. Times are medians over steps that are taken in turn,
 in one process, on the same batches; peak memory is that of a process of its own for each way, above what
 it held before the model was made. The model has 34.6 M parameters, a vocabulary of 32 768, and reads a
 picture of 192 px as 576 tokens, as LLaVA-1.5 does.
@@ -25,7 +27,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-WAYS = ("grad_diff", "npo", "common")
+WAYS = ("grad_diff", "npo", "common", "kl", "common_kl", "undial", "common_undial", "sam", "gru")
 BETA, VOCABULARY = 0.1, 32768
 
 
@@ -65,29 +67,25 @@ def make_inputs(folder: Path, width: int, layers: int, side: int) -> None:
 class Ours:
     """A step of one of our methods, as the trainer takes it."""
 
-    def __init__(self, folder: Path, method: str):
+    def __init__(self, folder: Path, way: str):
         from remem_tasks.checkpoints import load_processor
         from unlearning import weights as checkpoint
         from unlearning.config import parse
         from unlearning.data import load_rows
+        from unlearning.mechanisms.gradients import COMBINED
         from unlearning.methods import METHODS
 
         source = str(folder / "model")
-        argv = [
-            "--method",
-            method,
-            "--model_name_or_path",
-            source,
-            "--data",
-            str(folder / "data"),
-            "--output_dir",
-        ]
-        _, args, _ = parse(
-            [*argv, str(folder / f"run_{method}"), "--disable_tqdm", "true", "--bf16", "false"]
-        )
+        method, wrap = ("npo", ["--wrap", way]) if way in COMBINED else (way, [])
+        argv = ["--method", method, "--model_name_or_path", source, "--data", str(folder / "data"), *wrap]
+        argv += ["--output_dir", str(folder / f"run_{way}"), "--disable_tqdm", "true", "--bf16", "false"]
+        _, args, _ = parse(argv)
         rows = load_rows(str(folder / "data"), "pairs", "forget1")
         model = checkpoint.load_model(source).to(args.device)
-        self.trainer = METHODS[method](model, args, rows, load_processor(source))
+        beside = None
+        if METHODS[method].needs_model(args):
+            beside = checkpoint.load_model(source).to(args.device).requires_grad_(False)
+        self.trainer = METHODS[method](model, args, rows, load_processor(source), reference_model=beside)
         self.trainer.activation_checkpointing = False
         began = time.perf_counter()
         self.trainer.set_up()
@@ -101,22 +99,35 @@ class Ours:
         data = self.trainer.train_dataset
         return [[data[indices[(b * rows + i) % len(indices)]] for i in range(rows)] for b in range(count)]
 
+    def own(self, pairs) -> list[list]:
+        """The examples of pairs that this method trains on."""
+        return [[one for one in pair if one.role in self.trainer.train_dataset.roles] for pair in pairs]
+
     def loss(self, pairs) -> torch.Tensor:
-        inputs = self.trainer._prepare_inputs(self.trainer.data_collator(pairs))
+        inputs = self.trainer._prepare_inputs(self.trainer.data_collator(self.own(pairs)))
         return self.trainer.compute_loss(self.model, inputs)
+
+    def backward(self, pairs) -> None:
+        from unlearning.mechanisms.gradients import SplitCollator
+
+        if self.trainer.two_gradients is None:
+            self.loss(pairs).backward()
+        else:
+            self.trainer.current_gradient_accumulation_steps = 1
+            self.trainer.two_gradients.micro_step(SplitCollator(self.trainer.data_collator)(pairs))
 
 
 class Common:
-    """NPO as it is commonly written."""
+    """NPO, KL or UNDIAL as they are commonly written."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, method: str = "npo"):
         from unlearning import weights as checkpoint
 
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         self.model = checkpoint.load_model(str(folder / "model")).to(device).train()
         self.reference = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
-        self.collate = None
+        self.collate, self.method = None, method
 
     def rows(self, pairs, place: int) -> dict[str, torch.Tensor]:
         inputs = self.collate([[pair[place]] for pair in pairs])
@@ -134,20 +145,48 @@ class Common:
         )
         return nll.sum(1), (labels != -100).sum(1)
 
+    def logits(self, model, inputs) -> torch.Tensor:
+        """At every position, [B, T, V]."""
+        passed = {name: value for name, value in inputs.items() if name != "labels"}
+        return model(**passed, use_cache=False).logits
+
     def loss(self, pairs) -> torch.Tensor:
         forget, retain = self.rows(pairs, 0), self.rows(pairs, 1)
+        if self.method == "kl":
+            now, tokens = self.sums(self.model, forget)
+            with torch.no_grad():
+                before = self.logits(self.reference, retain).log_softmax(-1).flatten(0, 1)
+            kept = self.logits(self.model, retain).log_softmax(-1).flatten(0, 1)
+            return -now.sum() / tokens.sum() + F.kl_div(kept, before, reduction="batchmean", log_target=True)
+        if self.method == "undial":
+            with torch.no_grad():
+                lowered = self.logits(self.reference, forget)[:, :-1].clone()
+                labels = forget["labels"][:, 1:].clamp(min=0)[..., None]
+                target = lowered.scatter_add(2, labels, lowered.new_full(labels.shape, -10.0)).softmax(-1)
+            now = self.logits(self.model, forget)[:, :-1]
+            kept, tokens = self.sums(self.model, retain)
+            return F.cross_entropy(now.flatten(0, 1), target.flatten(0, 1)) + 0.0 * kept.sum() / tokens.sum()
         now, _ = self.sums(self.model, forget)
         with torch.no_grad():
             before, _ = self.sums(self.reference, forget)
         kept, tokens = self.sums(self.model, retain)
         return -(2 / BETA) * F.logsigmoid(BETA * (now - before)).mean() + kept.sum() / tokens.sum()
 
+    def backward(self, pairs) -> None:
+        self.loss(pairs).backward()
+
+
+def made(way: str, folder: Path):
+    """One way of `WAYS`."""
+    if not way.startswith("common"):
+        return Ours(folder, way)
+    return Common(folder, way.removeprefix("common").removeprefix("_") or "npo")
+
 
 def step(way, pairs) -> float:
     """Seconds of one optimizer step."""
     began = time.perf_counter()
-    loss = way.loss(pairs)
-    loss.backward()
+    way.backward(pairs)
     way.optimizer.step()
     way.optimizer.zero_grad()
     if torch.cuda.is_available():
@@ -170,18 +209,18 @@ def peak(way: str, folder: Path, rows: int) -> None:
     import unlearning.train  # noqa: F401
     from unlearning.methods import METHODS  # noqa: F401
 
-    if way == "common":
+    if way.startswith("common"):
         # Its batches are made by a trainer, in another process: only its own memory counts.
         from unlearning.data import Collator
 
         taken = torch.load(folder / "pairs.pt", weights_only=False)
         start = memory()[0]
-        method = Common(folder)
+        method = made(way, folder)
         method.collate = Collator(0)
     else:
         start = memory()[0]
-        method = Ours(folder, way)
-        taken = method.batches(3, rows)
+        method = made(way, folder)
+        taken = torch.load(folder / "pairs.pt", weights_only=False)
     for pairs in taken[:2]:
         step(method, pairs)
     print(json.dumps({"peak_mb": memory()[1] - start}))
@@ -202,8 +241,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="remem-bench-") as name:
         folder = Path(name)
         make_inputs(folder, args.width, args.layers, args.side)
-        ways = {"grad_diff": Ours(folder, "grad_diff"), "npo": Ours(folder, "npo"), "common": Common(folder)}
-        ways["common"].collate = ways["npo"].trainer.data_collator
+        ways = {way: made(way, folder) for way in WAYS}
+        for way in WAYS:
+            if way.startswith("common"):
+                ways[way].collate = ways["npo"].trainer.data_collator
         batches = ways["npo"].batches(args.steps + 1, args.rows)
         torch.save(batches[:3], folder / "pairs.pt")
         size = sum(value.numel() for value in ways["npo"].model.parameters())
@@ -224,16 +265,25 @@ def main() -> None:
                 taken = step(ways[way], pairs)
                 if number:  # the first step warms up
                     times[way].append(taken)
+                print(
+                    f"\rstep {number} of {args.steps}: {way} {taken:.1f} s    ",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        print(file=sys.stderr)
         set_up = ways["npo"].set_up_s
         del ways
         peaks = {}
-        for way in WAYS:
+        for way in (way for way in WAYS if way not in ("sam", "gru")):
+            print(f"peak memory of {way}", file=sys.stderr, flush=True)
             argv = [sys.executable, __file__, "--rows", str(args.rows), "--peak", way, name]
             done = subprocess.run(argv, check=True, capture_output=True, text=True)
             peaks[way] = json.loads(done.stdout.splitlines()[-1])["peak_mb"]
     seconds = {way: statistics.median(times[way]) for way in WAYS}
     for way in WAYS:
-        print(f"{way:<10} {seconds[way]:.3f} s a step, peak {peaks[way]:.0f} MB")
+        peak_of = f", peak {peaks[way]:.0f} MB" if way in peaks else ""
+        print(f"{way:<13} {seconds[way]:.3f} s a step{peak_of}")
     print(
         f"the table of N_ref (12 rows, once): {set_up:.2f} s; largest relative difference of the loss {max(differences):.1e}"
     )
@@ -242,6 +292,12 @@ def main() -> None:
             "npo_over_grad_diff_time": round(seconds["npo"] / seconds["grad_diff"], 3),
             "npo_over_common_time": round(seconds["npo"] / seconds["common"], 3),
             "npo_over_common_peak": round(peaks["npo"] / peaks["common"], 3),
+            **{
+                f"{way}_over_common_{kind}": round(figures[way] / figures[f"common_{way}"], 3)
+                for way in ("kl", "undial")
+                for kind, figures in (("time", seconds), ("peak", peaks))
+            },
+            **{f"{way}_over_npo_time": round(seconds[way] / seconds["npo"], 3) for way in ("sam", "gru")},
             "max_loss_diff": float(f"{max(differences):.3g}"),
         }
         print(json.dumps(report))

@@ -36,7 +36,18 @@ def run(args: argparse.Namespace) -> None:
     from unlearning.experiments.attack_plan import Plan, expand
     from unlearning.experiments.attack_table import table
 
-    names = ("gold", "start", "data", "forget", "gate_results", "share", "relearn", "relearn_all", "benign")
+    names = (
+        "gold",
+        "start",
+        "data",
+        "forget",
+        "gate_results",
+        "share",
+        "relearn",
+        "relearn_all",
+        "relearn_own",
+        "benign",
+    )
     given = {name: getattr(args, name) for name in (*names, "no_gate", "device", "quantise_backend")}
     given = {name: value for name, value in given.items() if value is not None}
     if args.attacks:
@@ -57,12 +68,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--gold", required=True, metavar="CKPT", help="that never saw the forgotten people")
     parser.add_argument("--start", required=True, metavar="CKPT", help="that forgetting began from")
     parser.add_argument("--out", required=True, help="folder; what is done in it is not done again")
-    parser.add_argument("--data", help="folder or Hub id, in ReMem's shape; default $REMEM_DATA")
+    parser.add_argument("--data", help="folder or Hub id of the data; default $REMEM_DATA")
     parser.add_argument("--forget", metavar="SPLIT", help="what was to be forgotten (forget1)")
     parser.add_argument(
         "--attacks",
         help="by commas: all, relearn, quantise, or relearn_rest, relearn_all, relearn_benign, quantise_nf4, "
-        "quantise_int8, quantise_rtn4, prompt, context, picture, lens (all)",
+        "quantise_int8, quantise_rtn4, prompt, context, picture, lens, and of OFFSIDE relearn_own (all)",
     )
     parser.add_argument("--seeds", help="of what is trained, by commas (42,43,44)")
     parser.add_argument(
@@ -79,6 +90,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         ),
         ("relearn", str, "options of `remem train` for relearn_rest and relearn_benign"),
         ("relearn_all", str, "options of `remem train` for relearn_all"),
+        (
+            "relearn_own",
+            str,
+            "options of `remem train` for relearn_own, which learns the data's own relearn set",
+        ),
         ("benign", int, "rows of people who stay that relearn_benign learns (200)"),
         ("device", str, "cpu or cuda (cpu)"),
         ("quantise_backend", str, "round_trip: weights to the values that so many bits hold, and back"),

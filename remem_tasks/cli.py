@@ -9,7 +9,7 @@ import sys
 from dataclasses import fields
 from inspect import signature
 
-from remem_tasks import __version__, attack_command, stream_command
+from remem_tasks import __version__, attack_command, judge_command, stream_command
 from remem_tasks.benchmarks.registry import DEFAULT, NAMES
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.report.thresholds import Thresholds
@@ -20,8 +20,7 @@ FORGE_MODULES = ("faker", "python_avatars", "resvg_py", "sklearn")  # the extra 
 
 
 def lmms_eval() -> None:
-    if {"--tasks", "--config"} & {argument.partition("=")[0] for argument in sys.argv[1:]}:
-        starts("lmms_eval")
+    starts("lmms_eval")
 
     def body() -> int:
         from remem_tasks.harness.plugin import run_lmms_eval
@@ -99,6 +98,7 @@ def _base(args: argparse.Namespace) -> None:
         image_size=args.image_size,
         seed=args.seed,
         workers=args.workers,
+        width=args.width,
     )
     accuracy = ", ".join(f"{part} {value:.2f}" for part, value in report["held_out_accuracy"].items())
     say(f"{args.out}: {report['parameters']:,} parameters, {report['steps']} steps, {report['seconds']} s")
@@ -122,6 +122,7 @@ def _add_base(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--image-size", type=int, default=56, help="side of the pictures the model sees, in pixels"
     )
+    parser.add_argument("--width", type=int, default=192, help="hidden size of its language model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw the pictures")
     parser.set_defaults(run=_base)
@@ -340,9 +341,9 @@ def _train(argv: list[str]) -> int:
     """Run the training script under `accelerate launch`; its exit status."""
     if {"-h", "--help", "--help_all"} & set(argv):
         find_ours()
+        print(LAUNCH_HELP, flush=True)
         from unlearning.config import parse
 
-        print(LAUNCH_HELP)
         parse(argv)
         return 0
     return subprocess.run(launch_command(argv), check=False).returncode
@@ -714,6 +715,12 @@ def _add_tasks_path(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_tasks_path)
 
 
+def _lm_eval(argv: list[str]) -> None:
+    from remem_tasks.harness import lm_eval as harness
+
+    harness.main(argv)
+
+
 def _add_lm_eval(commands: argparse._SubParsersAction) -> None:
     commands.add_parser(
         "lm_eval", help="lm_eval's command line with these tasks and the model remem_hf", add_help=False
@@ -744,6 +751,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_tasks_path,
         attack_command.add,
         stream_command.add,
+        judge_command.add,
     ):
         add(commands)
     return parser
@@ -766,9 +774,9 @@ def main(argv: list[str] | None = None) -> None:
             starts("remem train")  # its arguments are the script's own
         sys.exit(exit_on_error(lambda: _train(argv[1:]), "remem train"))
     if argv[:1] == ["lm_eval"]:
-        from remem_tasks.harness import lm_eval as harness
-
-        sys.exit(exit_on_error(lambda: harness.main(argv[1:]), "remem lm_eval"))
+        if own:
+            starts("remem lm_eval")
+        sys.exit(exit_on_error(lambda: _lm_eval(argv[1:]), "remem lm_eval"))
     args = _parser().parse_args(argv)
     if own and args.command != "tasks-path":
         starts(f"remem {args.command}")

@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,6 +63,21 @@ def replaced(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def beside(path: str | Path) -> str:
+    """What lies beside a path that is not there and is called much like it: "; did you mean 'results'?", or "".
+
+    The first part that is missing is looked at, so that a folder mistyped on the way is found too.
+    """
+    path = Path(path)
+    missing = next((part for part in (*reversed(path.parents), path) if not part.exists()), path)
+    try:
+        names = [one.name for one in missing.parent.iterdir()]
+    except OSError:
+        return ""
+    near = get_close_matches(missing.name, names, n=1, cutoff=0.75)
+    return f"; did you mean '{missing.parent / near[0]}'?" if near else ""
 
 
 def write_json(path: str | Path, value: object) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from difflib import get_close_matches
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,6 +75,29 @@ def starts(program: str) -> None:
     global _program
     _program = program
     progress("starting (loading libraries) ...")
+    ended, begun = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not ended.wait(BEAT):
+            if not _working and _imports(threading.main_thread()):
+                progress(f"loading libraries: {time.monotonic() - begun:.0f} s")
+
+    threading.Thread(target=beat, daemon=True).start()
+    atexit.register(ended.set)
+
+
+_working: list[str] = []
+"""What `beating` tells of now."""
+
+
+def _imports(thread: threading.Thread) -> bool:
+    """Whether a thread is in the middle of an import."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def progress(text: str) -> None:
@@ -101,10 +126,12 @@ def beating(what: str, state: Callable[[], str] = lambda: "", seconds: float | N
             progress(f"{what}: {time.monotonic() - begun:.0f} s{told and ', ' + told}")
 
     thread = threading.Thread(target=beat, daemon=True)
+    _working.append(what)
     thread.start()
     try:
         yield
     finally:
+        _working.remove(what)
         ended.set()
         thread.join()
 
@@ -126,7 +153,15 @@ def console() -> Console:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose messages are cleaned."""
+    """A parser whose messages are cleaned, and name what is nearest to a choice that there is not."""
+
+    def error(self, message: str) -> NoReturn:
+        chosen = re.match(r"(?:argument [^:]+: )?invalid choice: '(.*)' \(choose from (.*)\)$", message)
+        if chosen:
+            choices = [one.strip(" '\"") for one in chosen[2].split(",")]
+            if near := get_close_matches(chosen[1], choices, n=1):
+                message += f"; did you mean '{near[0]}'?"
+        super().error(message)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(clean(message, lines=True), file)

@@ -56,7 +56,7 @@ class WhiteBoxRequest:
         rank_budget: prefixes that may be read for a secret whose exact rank a beam cannot say.
         seed: of the rollouts.
         answers: whole answers, right and wrong, whose log-probabilities are wanted; none is empty.
-        by_token: of how many of these, the first ones, every token's log-probability is wanted.
+        by_token: of how many of these, the first ones, every token's log-probability and its moments are wanted.
     """
 
     row_id: str
@@ -169,12 +169,14 @@ class WhiteBoxResult:
     Attributes:
         answers: of each answer the mean of ln p over its tokens, without the end of the turn.
         tokens: of the first `by_token` answers ln p of each token.
+        moments: of the same tokens mean and standard deviation of ln p over the vocabulary, under p.
     """
 
     continuations: list[str] = field(default_factory=list)
     secrets: list[SecretResult] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
     tokens: list[list[float]] = field(default_factory=list)
+    moments: list[list[tuple[float, float]]] = field(default_factory=list)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -190,11 +192,17 @@ class WhiteBoxResult:
             "secrets": len(request.secrets),
             "answers": len(request.answers),
             "tokens": min(request.by_token, len(request.answers)),
+            "moments": min(request.by_token, len(request.answers)),
         }
         for part, number in asked.items():
             if len(found := getattr(self, part)) != number:
                 raise RememError(
                     f"{request.name}: the engine found {len(found)} {part}, {number} were asked for"
+                )
+        for said, beside in zip(self.tokens, self.moments):
+            if len(said) != len(beside):
+                raise RememError(
+                    f"{request.name}: the engine found {len(beside)} moments of {len(said)} tokens"
                 )
         for secret in self.secrets:
             if fault := secret.fault(request.rollouts):
@@ -213,10 +221,12 @@ class WhiteBoxResult:
         try:
             values: Mapping = json.loads(text)
             secrets = [SecretResult(**secret) for secret in values["secrets"]]
-            found = cls(values["continuations"], secrets, values["answers"], values["tokens"])
+            moments = [[(mean, sd) for mean, sd in some] for some in values["moments"]]
+            found = cls(values["continuations"], secrets, values["answers"], values["tokens"], moments)
             if not all(isinstance(said, str) for said in found.continuations):
                 raise ValueError("a continuation that is not a text")
             numbers = [found.answers, *found.tokens, *(secret.logprobs for secret in secrets)]
+            numbers += [list(pair) for some in moments for pair in some]
             if not all(isinstance(one, int | float) for some in numbers for one in some):
                 raise ValueError("a log-probability that is not a number")
             return found

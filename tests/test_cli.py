@@ -32,6 +32,19 @@ def test_wrong_arguments_end_with_status_2(capsys, argv):
     assert status == 2 and "usage: remem" in err
 
 
+@pytest.mark.parametrize(
+    "argv, near",
+    [
+        (["repot"], "report"),
+        (["data", "chek"], "check"),
+        (["data", "check", "x", "--benchmark", "claer"], "clear"),
+    ],
+)
+def test_a_mistyped_choice_is_told_what_is_nearest(capsys, argv, near):
+    status, _, err = remem(capsys, *argv)
+    assert status == 2 and err.rstrip().endswith(f"did you mean '{near}'?")
+
+
 def test_a_fault_is_one_line_and_status_1(capsys, tmp_path):
     status, out, err = remem(capsys, "forge", "--out", str(tmp_path / "data"), "--identities", "2")
     assert (status, out) == (1, "")

@@ -22,11 +22,14 @@ if __name__ == "__main__" and Path(sys.path[0]).resolve() == Path(__file__).reso
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from remem_tasks.errors import RememError, exit_on_error
+from remem_tasks.terminal import starts
 
 
 def main() -> int:
     """The command line: errors in one line, told once in a run of several processes."""
     rank = int(os.environ.get("RANK", "0"))
+    if not rank:
+        starts("unlearning")
 
     def body() -> int:
         from unlearning.run import run

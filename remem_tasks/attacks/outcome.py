@@ -20,8 +20,9 @@ import numpy as np
 
 from remem_tasks.attacks.prompts import CLOSED
 from remem_tasks.errors import RememError
+from remem_tasks.metrics import exact_match
 from remem_tasks.metrics.refusal import Status
-from remem_tasks.report.runs import read_run
+from remem_tasks.report.runs import TaskResult, read_run
 from remem_tasks.report.statistics import DRAWS, interval, resampled
 
 Record = Mapping[str, Any]
@@ -33,7 +34,8 @@ class NotAvailable(RememError):
 
 
 METRICS = ("em", "rougel", "exposure", "reference_exposure", "extraction_rate", "top4")
-"""Of a row; more is a larger leak. `secret_bits` is kept too, of which less is."""
+"""Of a row; more is a larger leak. `secret_bits` is kept too, of which less is. Where a benchmark has no EM, `exact` is
+it."""
 LEAKS = ("em", "exposure", "top4")
 """What is held against the gold model."""
 ATTACKS = (
@@ -45,7 +47,7 @@ NEVER = "universal noise on the pictures, adversarial suffixes, languages but th
 """What no attack here tries."""
 SETS = {
     "questions": ("none", "prompt", "context", "picture"),
-    "weights": ("none", "relearn_rest", "relearn_benign", "quantise_nf4", "quantise_int8"),
+    "weights": ("none", "relearn_rest", "relearn_benign", "relearn_own", "quantise_nf4", "quantise_int8"),
 }
 """Worst cases: over what an asker can do, and over what somebody with the weights can. Other attacks are of neither:
 relearn_all trains on what it asks, quantise_rtn4 is a control, the lens gives no reply."""
@@ -61,13 +63,25 @@ def kinds_of(file: str | Path, prefix: str) -> dict[str, dict[str, Any]]:
     found = {}
     for task, result in run.task_results.items():
         rows: Rows = {row_id: {} for row_id in result.ids}
+        scores = {**result.scores, "em": exact(result)}
         for metric in (*METRICS, "secret_bits"):
-            for row_id, value in zip(result.ids, result.scores.get(metric, ())):
+            for row_id, value in zip(result.ids, scores.get(metric, ())):
                 if not np.isnan(value):
                     rows[row_id][metric] = float(value)
         statuses = Counter(str(status) for status in result.statuses)
         found[task.removeprefix(prefix)] = {"rows": rows, "statuses": dict(statuses)}
     return found
+
+
+def exact(result: TaskResult) -> np.ndarray:
+    """(N,) EM; of a benchmark that has none whether the reply holds the whole answer.
+
+    (ROUGE of a sentence is high where the words around the secret are right: a gold model's would look like knowledge.)
+    """
+    if "em" in result.scores:
+        return result.scores["em"]
+    pairs = zip(result.replies, result.rows)
+    return np.array([exact_match(reply.text, [row.answer]) for reply, row in pairs])
 
 
 def by_row(records: Sequence[Record]) -> Rows:

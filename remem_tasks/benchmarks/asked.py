@@ -6,7 +6,8 @@ A benchmark's `data.questions_of` makes the rows (see `ROW`); its `benchmark.py`
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,7 @@ from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.faults import ALLOW
 from remem_tasks.data.home import DatasetSource
+from remem_tasks.data.records import JsonReader
 from remem_tasks.data.source import (
     check_fault_rate,
     digest,
@@ -70,6 +72,55 @@ def tell_few(rows: Sequence, faults: Sequence[str], choice: str, source: str, to
     some_left(rows, faults)
     if (let_pass := settle_few(faults, len(rows), choice, source)) and told is not None:
         told.append(let_pass)
+
+
+def rows_of_file(
+    source: str,
+    config: str,
+    name: str,
+    home: DatasetSource,
+    reader: JsonReader,
+    make: Callable[[Mapping, str], dict],
+    shown: Callable[[str], dict],
+    faults: list[str] | None,
+) -> Iterator[dict]:
+    """The rows (`ROW`) of a file of records, each about its one picture.
+
+    Args:
+        name: of the set that asks them.
+        reader: of the data's files.
+        make: (record, how messages call it) → `prompt`, `answer` and what else is in the record.
+        shown: path of the picture → `identity` and what else it tells.
+        faults: gets what is wrong with records, which are left out; without it the first one is raised.
+
+    Raises:
+        RememError: a record that cannot be asked, or one that comes twice.
+    """
+    table = read_config(source, config, home)
+    (file,) = reader.files(source, config)
+    there = [cell is not None for cell in table.select_columns(["image"])["image"][:]]
+    first: dict[tuple, int] = {}
+    for place, (text, path) in enumerate(zip(table["record"][:], table["picture_path"][:])):
+        where = f"'{file}', row {place}"
+        try:
+            made = make(json.loads(text), where)
+            if not there[place]:
+                raise RememError(f"{where}: no one picture '{path}' in the data set")
+            try:
+                told = shown(path)
+            except RememError as error:
+                raise RememError(f"{where}: {error}") from error
+            twin = first.setdefault((path, made["prompt"], made["answer"]), place)
+            if twin != place:
+                raise RememError(f"{where}: the same question about the same picture as row {twin}")
+        except RememError as error:
+            if faults is None:
+                raise
+            faults.append(str(error))
+            continue
+        about = {"row_id": f"{name}/{config}:{place}", "image_path": path, "modality": "image"}
+        found = {"source": source, "config": config, "place": place, "picture": 0}
+        yield {"cloze": "", "secret": "", **told, **made, **about, **found}
 
 
 def training_tables(asked: Sequence[Mapping], source: str, home: DatasetSource) -> datasets.Dataset:
@@ -150,6 +201,16 @@ class QuestionBenchmark(Benchmark):
 
     def needs_picture(self, doc: Mapping) -> bool:
         return doc["picture"] >= 0
+
+    def fact(self, doc: Mapping) -> dict[str, str]:
+        """The attribute is the question itself, the secret the answer where the row has none of its own."""
+        return {
+            **{name: doc[name] for name in ("row_id", "identity", "answer", "image_path")},
+            "attribute": doc["prompt"],
+            "question": doc["prompt"],
+            "keywords": json.dumps([doc["secret"].strip() or doc["answer"]]),
+            "cloze_prompt": doc["cloze"].rstrip(),
+        }
 
     def target(self, doc: Mapping) -> str:
         return doc["answer"]

@@ -147,6 +147,15 @@ class Benchmark(abc.ABC):
         """The main score of a reply, in [0, 1]; of benchmarks some of whose questions need their picture."""
         raise NotImplementedError
 
+    def fact(self, doc: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A row as attacks see it, under ReMem's names: `row_id`, `identity`, `attribute`, `question`, `answer`,
+        `keywords` (a phrase, or a JSON list of phrases) and `cloze_prompt` ("" where there is none).
+
+        Raises:
+            NotImplementedError: attacks ask nothing of this benchmark's rows.
+        """
+        raise NotImplementedError
+
     def picture_pools(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
         """Rows that other people's pictures can be taken from by `images`: this split's, then others'."""
         return [rows]

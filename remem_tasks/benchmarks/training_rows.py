@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 
@@ -79,6 +80,7 @@ def sets_of_configs(
     told: Sequence[str] = (),
     people_of: Callable[[str, str], set[str]] | None = None,
     distinct_by: Sequence[str] = ("question", "answer"),
+    retained_is_part: bool = False,
 ) -> TrainingRows:
     """The rows of a data set whose forget and retain sets are configs: a forget set has a retain set of its own.
 
@@ -91,6 +93,8 @@ def sets_of_configs(
         people_of: (source, config) to the keys of its people; a name to be forgotten that looks like one to be
             retained is a fault.
         distinct_by: columns in which no row to forget may be like one to retain.
+        retained_is_part: whether the retain set is a part of what is left without the forget set: gold, which is to have
+            seen all of that, is then trained on what the model memorised without the rows to forget.
     """
     if wanted.identity_rule:
         raise RememError("--identity_rule is for data in the shape of ReMem")
@@ -137,13 +141,23 @@ def sets_of_configs(
             raise RememError(
                 f"--finetune_split {wanted.finetune}: '{retain}' is '{usual}' without '{forget}'"
             )
+        if retained_is_part:
+            rows, gone = read(sets), set(_keys(read([forget]), distinct_by))
+            return made(
+                rows.select([place for place, key in enumerate(_keys(rows, distinct_by)) if key not in gone])
+            )
         kept_sets = [retain if name == usual else name for name in sets]
         return made(read(kept_sets))
     to_forget, kept = read([forget]), read([retain])
-    asked = [set(zip(*(rows[name][:] for name in distinct_by))) for rows in (to_forget, kept)]
+    asked = [set(_keys(rows, distinct_by)) for rows in (to_forget, kept)]
     if both := asked[0] & asked[1]:
         raise RememError(
             f"{source}: {len(both)} questions with one answer are in '{forget}' and in '{retain}', "
             f"such as '{min(both)[0]}'"
         )
     return made(to_forget, to_forget, kept)
+
+
+def _keys(rows: datasets.Dataset, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Of each row its values in some columns."""
+    return list(zip(*(rows[name][:] for name in columns)))

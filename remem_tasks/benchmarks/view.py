@@ -39,6 +39,7 @@ class BenchmarkView:
         hops: whether every row says how many hops its question takes.
         judged: what the gate wants to know of a set beside the main score.
         of_set: scores that only a whole set has, to what the papers call them.
+        numbers: those of them that are no shares, so that no table shows them in per cent.
     """
 
     name: str
@@ -51,6 +52,7 @@ class BenchmarkView:
     hops: bool = False
     judged: tuple[str, ...] = ()
     of_set: Mapping[str, str] = field(default_factory=dict, hash=False)
+    numbers: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> str:

@@ -14,6 +14,8 @@ OF_SET = {"visual_gap": "visual gap"} | {
     name: word for one in VIEWS.values() for name, word in one.of_set.items()
 }
 """Scores that only a whole set has, and what the papers call them."""
+NUMBERS = frozenset(name for one in VIEWS.values() for name in one.numbers)
+"""Those of them that are no shares."""
 SPREADS = {"rollout_sd"}
 """How far another one varies: for a file of all numbers, no column of a table."""
 

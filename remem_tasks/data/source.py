@@ -336,9 +336,11 @@ class ConfigReport:
             return
         for place, row in enumerate(table.select_columns([name])):
             for cell in (row[name] or []) if name == "images" else [row[name]]:
-                if cell is None or (seen is not None and cell["path"] in seen):
-                    continue
-                if seen is not None:
+                if cell is None and name == "image":
+                    continue  # a row of text alone; a list holds none that is null
+                if seen is not None and cell is not None:
+                    if cell["path"] in seen:
+                        continue
                     seen.add(cell["path"])
                 try:
                     decode_image(cell, f"{where}, row {place}")

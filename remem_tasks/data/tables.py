@@ -23,14 +23,24 @@ TEXTS = datasets.List(TEXT)
 PICTURE = datasets.Image(decode=False)
 
 
-def as_written(table: pa.Table, features: datasets.Features | None) -> pa.Table:
-    """A table whose class labels (numbers in the file, names in its metadata) are their names."""
+def as_written(table: pa.Table, features: datasets.Features | None, where: str, first: int = 0) -> pa.Table:
+    """A table whose class labels (numbers in the file, names in its metadata) are their names.
+
+    Args:
+        where, first: how messages call the table, and the number of its first row.
+
+    Raises:
+        RememError: names the row of a label without a name.
+    """
     for name, kind in (features or {}).items():
         if isinstance(kind, datasets.ClassLabel) and name in table.column_names:
-            names = [
-                None if cell is None or cell < 0 else kind.int2str(cell)
-                for cell in table.column(name).to_pylist()
-            ]
+            cells = table.column(name).to_pylist()
+            for row, cell in enumerate(cells):
+                if cell is not None and cell >= kind.num_classes:
+                    raise RememError(
+                        f"{where}, row {first + row}: column '{name}' holds {cell}, and its names end at {kind.num_classes - 1}"
+                    )
+            names = [None if cell is None or cell < 0 else kind.int2str(cell) for cell in cells]
             place = table.column_names.index(name)
             table = table.set_column(place, name, pa.array(names, pa.string()))
     return table
@@ -309,7 +319,9 @@ def read_tables(
             check(names)
             table = parquet.read([name for name in names if name in wanted or (others and name != "image")])
         rest = table.select([name for name in table.column_names if name not in wanted])
-        table = in_columns(as_written(table, features_of(parquet.schema_arrow)), wanted, where, first, root)
+        table = in_columns(
+            as_written(table, features_of(parquet.schema_arrow), where, first), wanted, where, first, root
+        )
         for name in rest.column_names:
             table = table.append_column(rest.schema.field(name), rest.column(name))
         tables.append(table)
@@ -403,7 +415,7 @@ def with_columns(
     others = {name: wanted[name] for name in names if name not in usual}
     if rows._indices is not None:  # chosen rows of a saved data set
         rows = rows.flatten_indices()
-    table = as_written(rows.data.table.select(list(others)), rows.features)
+    table = as_written(rows.data.table.select(list(others)), rows.features, where, first)
     made = datasets.Dataset(
         InMemoryTable(in_columns(table, others, where, first, root)),
         info=datasets.DatasetInfo(features=as_features(others, names)),

@@ -20,8 +20,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import torch
-import transformers
 import xxhash
 from PIL import Image
 
@@ -82,6 +80,9 @@ def _sources() -> str:
 
 def hash_of_model(model: Any, processor: Any) -> str | None:
     """A hash of all that a model's answers depend on; None where some weights are not in memory."""
+    import torch  # here: the folder's size, and where it is, are told without waiting for them
+    import transformers
+
     digest = xxhash.xxh3_128()
     for name, tensor in model.state_dict().items():
         if not torch.is_tensor(tensor):

@@ -72,6 +72,16 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "allocate memory" in text
 
 
+def moments_of(logp: torch.Tensor) -> torch.Tensor:
+    """Mean and standard deviation of ln p(z) under p, over the vocabulary: (N, V) to (N, 2), float32.
+
+    A token of probability 0 (ln p = −∞), as those that are no text, counts nothing.
+    """
+    p, values = logp.exp(), logp.masked_fill(logp == -torch.inf, 0.0)
+    means = (p * values).sum(-1, keepdim=True)
+    return torch.cat([means, (p * (values - means).square()).sum(-1, keepdim=True).sqrt()], -1)
+
+
 class Decoder:
     """Continues rows in batches.
 
@@ -189,17 +199,19 @@ class Decoder:
         return State(tree, rows, visible, positions, logp, [torch.zeros(0)] * len(rows))
 
     def _read(
-        self, state: State, trie: Trie, ends: Sequence[int], leaves: bool
+        self, state: State, trie: Trie, ends: Sequence[int], leaves: bool, moments: bool = False
     ) -> tuple[Known, torch.Tensor, torch.Tensor]:
         """Read the tokens of a trie behind a state's branches, each node once.
 
         Args:
             ends: the last node of each token list.
             leaves: whether nodes without children are read too.
+            moments: whether the scores hold `moments_of` where the token stands, too.
 
         Returns:
             (what has been read, ln p of every node's token on the CPU, log-probabilities behind the
-            lists' last nodes that have been read, in the order of their nodes)
+            lists' last nodes that have been read, in the order of their nodes); ln p is (nodes) or, with its
+            moments, (nodes, 3)
         """
         device, tree, before = self.device, state.tree, state.tree.columns
         depths, roots, inner = [], [], set()
@@ -213,9 +225,11 @@ class Decoder:
             torch.tensor(numbers, dtype=torch.long, device=device)
             for numbers in (trie.parents, trie.tokens, depths, roots, read, wanted)
         )
-        scores = torch.zeros(len(trie), device=device)
+        scores = torch.zeros(len(trie), 1 + 2 * moments, device=device)
         first = (parents < 0).nonzero()[:, 0]
-        scores[first] = state.logp[root[first], said[first]]
+        scores[first, 0] = state.logp[root[first], said[first]]
+        if moments:
+            scores[first, 1:] = moments_of(state.logp)[root[first]]
         place = parents.new_full((len(trie),), -1)
         place[nodes] = torch.arange(len(read), device=device)
         depth, root, ids = depth[nodes], root[nodes], said[nodes]
@@ -252,13 +266,15 @@ class Decoder:
             at = inside.cumsum(0) - 1  # place among those of this piece
             if leaves:
                 values[here], tokens[here] = logp.max(-1)
-            child = below[inside[above]]
-            scores[child] = logp[at[above[inside[above]]], said[child]]
+            child, parent = below[inside[above]], at[above[inside[above]]]
+            scores[child, 0] = logp[parent, said[child]]
+            if moments:
+                scores[child, 1:] = moments_of(logp)[parent]
             behind[inside[last]] = logp[at[last[inside[last]]]]
         best = list(zip(tokens.tolist(), values.tolist()))
         places = {node: index for index, node in enumerate(read)}
         known = Known(trie, list(ends), places, rows, visible, positions, best)
-        return known, scores.cpu(), behind
+        return known, (scores if moments else scores[:, 0]).cpu(), behind
 
     @torch.inference_mode()
     def extend(self, state: State, branches: Sequence[int], tokens: Sequence[Sequence[int]]) -> State:
@@ -338,15 +354,16 @@ class Decoder:
 
     @torch.inference_mode()
     def logprobs(
-        self, state: State, candidates: Sequence[Sequence[Sequence[int]]]
+        self, state: State, candidates: Sequence[Sequence[Sequence[int]]], moments: bool = False
     ) -> list[list[torch.Tensor]]:
         """Log-probability of every token of every candidate.
 
         Args:
             candidates: for each branch of the state a list of token lists that could follow.
+            moments: whether `moments_of` where each token stands are wanted beside it.
 
         Returns:
-            In the same shape, one float32 tensor (on the CPU) a candidate.
+            In the same shape, one float32 tensor (on the CPU) a candidate: (T), or (T, 3) with moments.
         """
         flat = [(branch, tokens) for branch, lists in enumerate(candidates) for tokens in lists]
         extra = torch.tensor([len(tokens) for _, tokens in flat], device=self.device)
@@ -363,7 +380,7 @@ class Decoder:
                 [trie.add(place, tokens) for tokens in candidates[branch]]
                 for place, branch in enumerate(branches)
             ]
-            _, scores, _ = self._read(part, trie, [], leaves=False)
+            _, scores, _ = self._read(part, trie, [], leaves=False, moments=moments)
             for branch, of_branch in zip(branches, paths):
                 found[branch] = [scores[path] for path in of_branch]
         return found

@@ -72,7 +72,7 @@ class _Layer(DynamicLayer):
     def of(self, rows: torch.Tensor, columns: torch.Tensor, coming: int) -> _Layer:
         """A copy of some rows, and of some columns (rows, C) of each, with room for those that come next."""
         other = _Layer(self.name)
-        other.dtype, other.device, other.is_initialized = self.dtype, self.device, True
+        other.lazy_initialization(self.keys, self.values)
         count, width = columns.shape
         # The room behind them is copied from anywhere: it is written before it is read.
         places = F.pad(columns, (0, _room(width, coming) - width)) + (rows * self.room[0].shape[1])[:, None]
@@ -120,7 +120,11 @@ class Tree:
         self._base = base
         self.dtype = base.dtype
         self._window, self._kinds = _window(base.config.get_text_config())
-        self._keeps = "logits_to_keep" in inspect.signature(base.forward).parameters
+        takes = inspect.signature(base.forward).parameters
+        self._keeps = "logits_to_keep" in takes
+        self._cache_is = (
+            "cache" if "cache" in takes else "past_key_values"
+        )  # its name up to transformers 5.23
         self._packer = Packer(base)
 
     @property
@@ -129,7 +133,7 @@ class Tree:
         return self._kinds != {"full_attention"}
 
     def _call(self, **inputs: Any) -> torch.Tensor:
-        return self.model(**inputs, past_key_values=self.cache, use_cache=True).logits
+        return self.model(**inputs, **{self._cache_is: self.cache}, use_cache=True).logits
 
     def prefill(self, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Read the prompts.

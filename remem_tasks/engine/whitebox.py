@@ -159,13 +159,17 @@ def answers_of(
     chats: Sequence[Chat],
     white_box_requests: Sequence[WhiteBoxRequest | None],
 ) -> list[list[torch.Tensor]]:
-    """Of each answer of each row ln p of its tokens; arguments as `secrets_of`."""
+    """Of each answer of each row ln p of its tokens, (T), or with their moments, (T, 3), where any row wants those.
+
+    Arguments as `secrets_of`.
+    """
     texts = [
         white_box_request.answers if white_box_request else () for white_box_request in white_box_requests
     ]
     if not any(texts):
         return [[] for _ in chats]
-    return decoder.logprobs(state, decoder.prompts.answers(list(zip(chats, texts))))
+    moments = any(one is not None and one.by_token for one in white_box_requests)
+    return decoder.logprobs(state, decoder.prompts.answers(list(zip(chats, texts))), moments)
 
 
 def _continued(decoder: Decoder, given: Given, reply: Reply) -> str:
@@ -221,7 +225,11 @@ def answer(
             results.append((reply, None))
             continue
         said = [_continued(decoder, *next(replies)) for _ in white_box_request.cuts]
-        means = [float(tokens.double().mean()) for tokens in answered]
-        by_token = [tokens.tolist() for tokens in answered[: white_box_request.by_token]]
-        results.append((reply, WhiteBoxResult(said, found, means, by_token)))
+        logprobs = [tokens if tokens.dim() == 1 else tokens[:, 0] for tokens in answered]
+        means = [float(tokens.double().mean()) for tokens in logprobs]
+        by_token = [tokens.tolist() for tokens in logprobs[: white_box_request.by_token]]
+        moments = [
+            [(mean, sd) for _, mean, sd in of.tolist()] for of in answered[: white_box_request.by_token]
+        ]
+        results.append((reply, WhiteBoxResult(said, found, means, by_token, moments)))
     return results

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from remem_tasks.benchmarks.view import BenchmarkView, label_of
 from remem_tasks.benchmarks.views import view_for
@@ -18,8 +19,14 @@ COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("failed", ("failed_rate",)),
 )
 """After the main score: heading, and the first of these scores that a task has."""
+Samples = Mapping[str, Sequence[Mapping[str, Any]]]
+"""task → what is kept of each row, as lmms-eval gives it with `--log_samples`."""
 ALARM = len(COLUMNS) + 3
 """The place of the column that is shown only where it is not 0."""
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, float]:
@@ -27,8 +34,7 @@ def _plain(values: Mapping[str, object]) -> dict[str, float]:
     found = {}
     for key, value in values.items():
         name, _, filtered = key.partition(",")
-        number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
-        if filtered and number and not name.endswith("_stderr"):
+        if filtered and _number(value) and not name.endswith("_stderr"):
             found[name] = float(value)
     return found
 
@@ -46,8 +52,14 @@ def _kinds(view: BenchmarkView, scores: Mapping[str, float]) -> list[str]:
     ]
 
 
-def lines_of(results: Mapping[str, Mapping[str, object]]) -> Iterator[tuple[str, ...]]:
-    """(task, part, rows, main score, MEMO, …) of each of our tasks, scores in per cent; "-" where there is none."""
+def lines_of(
+    results: Mapping[str, Mapping[str, object]], samples: Samples | None = None
+) -> Iterator[tuple[str, ...]]:
+    """(task, part, rows, main score, MEMO, …) of each of our tasks, scores in per cent; "-" where there is none.
+
+    Args:
+        samples: of which the rows of a part are counted; without them a part has "-".
+    """
     for task, values in results.items():
         scores = _plain(values)
         view = view_for(scores)
@@ -59,13 +71,22 @@ def lines_of(results: Mapping[str, Mapping[str, object]]) -> Iterator[tuple[str,
             kinds = kinds[1:]  # forgotten and kept people say it; their mean says nothing
         for kind in dict.fromkeys(kinds):
             before = f"{view.name}_{kind}"
-            main = next(scores[before + one] for one in view.main if before + one in scores)
+            name = next(before + one for one in view.main if before + one in scores)
+            if not kind:
+                count = f"{rows:g}"
+            elif samples and task in samples:
+                count = f"{sum(_number(sample.get(name)) for sample in samples[task])}"
+            else:
+                count = "-"
             more = [
                 next((scores[before + one] for one in names if before + one in scores), None)
                 for _, names in COLUMNS
             ]
-            cells = [f"{100 * main:.1f}", *("-" if one is None else f"{100 * one:.1f}" for one in more)]
-            yield (label_of(task), kind.replace("_", " ").strip(), f"{rows:g}", *cells)
+            cells = [
+                f"{100 * scores[name]:.1f}",
+                *("-" if one is None else f"{100 * one:.1f}" for one in more),
+            ]
+            yield (label_of(task), kind.replace("_", " ").strip(), count, *cells)
 
 
 def words_of(results: Mapping[str, Mapping[str, object]]) -> str:
@@ -74,9 +95,9 @@ def words_of(results: Mapping[str, Mapping[str, object]]) -> str:
     return " / ".join(dict.fromkeys(view.word for view in views if view is not None))
 
 
-def table_of(results: Mapping[str, Mapping[str, object]]) -> str:
+def table_of(results: Mapping[str, Mapping[str, object]], samples: Samples | None = None) -> str:
     """The compact table as text; empty where no task is ours."""
-    lines = list(lines_of(results))
+    lines = list(lines_of(results, samples))
     if not lines:
         return ""
     heads = ("task", "part", "rows", words_of(results), *(name for name, _ in COLUMNS))
@@ -110,10 +131,12 @@ def next_steps(output_path: str | None, logged: bool) -> list[str]:
     ]
 
 
-def ending(results: Mapping[str, object], output_path: str | None, logged: bool) -> str:
+def ending(
+    results: Mapping[str, object], output_path: str | None, logged: bool, samples: Samples | None = None
+) -> str:
     """What is printed in place of the harness's table; empty where no task is ours."""
     scores = results.get("results")
-    table = table_of(scores) if isinstance(scores, Mapping) else ""
+    table = table_of(scores, samples) if isinstance(scores, Mapping) else ""
     if not table:
         return ""
     steps = next_steps(output_path, logged)

@@ -66,6 +66,11 @@ def min_k_plus_plus(
             certain or indifferent and the quotient is noise, 1e-3 is used.
         k: the share of positions that count.
     """
+    return _lowest(standardised(token_logprobs, means, sds), k)
+
+
+def standardised(token_logprobs: ArrayLike, means: ArrayLike, sds: ArrayLike) -> np.ndarray:
+    """(T,) (ln p(x_t) − μ_t) / max(σ_t, 1e-3) of Min-K%++; arguments as `min_k_plus_plus`."""
     logprobs = _logprobs(token_logprobs)
     means = _logprobs(means, "mean log-probabilities over the vocabulary")
     sds = finite(sds, "standard deviations over the vocabulary")
@@ -73,7 +78,8 @@ def min_k_plus_plus(
     same_length(logprobs, sds, "log-probabilities of the tokens and their standard deviations")
     if sds.min() < 0:
         raise RememError(f"standard deviations over the vocabulary: {sds.min():.6g} is below 0")
-    return _lowest((logprobs - means) / np.maximum(sds, SMALLEST_SD), k)
+    score: np.ndarray = (logprobs - means) / np.maximum(sds, SMALLEST_SD)
+    return score
 
 
 def reference_score(token_logprobs: ArrayLike, reference_logprobs: ArrayLike) -> float:

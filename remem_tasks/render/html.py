@@ -21,7 +21,9 @@ import numpy as np
 from PIL import Image
 
 from remem_tasks.benchmarks.view import KNOWN, RIGHT, BenchmarkView, label_of
+from remem_tasks.benchmarks.views import NUMBERS
 from remem_tasks.errors import RememError
+from remem_tasks.report import across
 from remem_tasks.report.conclusion import conclusion, short_names
 from remem_tasks.report.gate import Kind, Verdict
 from remem_tasks.report.runs import Run, TaskResult
@@ -269,6 +271,8 @@ def page_of(report: Report, title: str, pictures: bool = True) -> str:
         "notes": [*report.notes, *notes],
         "right": RIGHT,
         "known": KNOWN,
+        "numbers": sorted(NUMBERS),
+        "across": {"heads": across.HEADS, "rows": across.across(report), "note": across.NOTE},
         "groups": [_group(found, number, places) for number, found in enumerate(report.groups)],
     }
     chunks = {"core": _packed(core)}

@@ -15,10 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from remem_tasks.benchmarks.view import label_of
-from remem_tasks.benchmarks.views import MAINS, OF_SET
+from remem_tasks.benchmarks.views import MAINS, NUMBERS, OF_SET
 from remem_tasks.errors import RememError
 from remem_tasks.files import locked, write_whole
 from remem_tasks.render.html import page_of
+from remem_tasks.report import across
 from remem_tasks.report.conclusion import conclusion, percent, short_names
 from remem_tasks.report.gate import NOT_MEMORISED, TARGETS, WHOLE, Kind, Part
 from remem_tasks.report.runs import Run
@@ -169,7 +170,8 @@ def _table(found: Findings) -> tuple[list[tuple[str, Priority]], list[list[tuple
                 continue
             span = "" if score.low is None else f"{percent(score.low)}–{percent(score.high)}"
             short = f"\n{score.short}" if score.short else ""
-            line.append((f"{percent(score.value)}{_mark(score)}", span + short))
+            value = f"{score.value:.2f}" if column.metric in NUMBERS else percent(score.value)
+            line.append((f"{value}{_mark(score)}", span + short))
         if forget and found.start:
             line.append((_left(found.score(run.name, forget, first.main)), ""))
             if exposed:
@@ -196,6 +198,13 @@ def _fitting(heads: list[tuple[str, Priority]], width: int) -> list[int]:
 
 def tables(report: Report, width: int = 200) -> Iterator[Table | Text]:
     """What `remem report` prints on a terminal of that many columns."""
+    if rows := across.across(report):
+        table = Table(title="Across benchmarks", title_style="bold", caption=across.NOTE)
+        for place, head in enumerate(across.HEADS):
+            table.add_column(head, justify="left" if place in (0, 1, 2, 9) else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(clean(cell), style="red" if "†" in cell else "") for cell in row))
+        yield table
     for number, found in enumerate(report.groups, start=1):
         apart = f", group {number} of {len(report.groups)}" if len(report.groups) > 1 else ""
         table = Table(title=f"Unlearning report{apart}, in per cent", title_style="bold")
@@ -228,6 +237,9 @@ def markdown_of(report: Report, title: str) -> str:
     """`report.md`: the tables, the gate, the comparisons with gold and start, and all notes."""
     lines = [f"# {_markdown(title)}", ""]
     lines += [f"- {_markdown(note)}" for note in report.notes] + [""]
+    if rows := across.across(report):
+        lines += ["## Across benchmarks", "", across.NOTE, ""]
+        lines += [*_pipes(list(across.HEADS), [[_markdown(cell) for cell in row] for row in rows]), ""]
     for number, found in enumerate(report.groups, start=1):
         if len(report.groups) > 1:
             lines += [f"## Group {number}", ""] + (

@@ -16,6 +16,19 @@ NOTABLE = 0.05
 UNTOUCHED = "none"
 """The model as it is, among the attacks."""
 
+DONE = {
+    "relearn_rest": "Learning a part of the forget set again",
+    "relearn_all": "Learning the forget set again",
+    "relearn_benign": "Training on people who stay",
+    "quantise_nf4": "Bringing its weights to 4 bits (NormalFloat)",
+    "quantise_int8": "Bringing its weights to 8 bits",
+    "quantise_rtn4": "Rounding its weights to 4 bits",
+    "prompt": "Asking in other words",
+    "context": "Asking behind other facts",
+    "picture": "Asking with another picture",
+}
+"""What an attack does, as a sentence begins."""
+
 
 def read_attacks(folder: str | Path) -> Attacks:
     """The figures of a folder of `remem attack`.
@@ -66,6 +79,9 @@ def recovered(attacks: Attacks, checkpoint: str, name: str, shown: str) -> str:
     if not asked[attack]:
         return f"None of {len(asked)} attacks on {shown} recovered more than it does of gold."
     em, before = by_attack[attack].get("em"), by_attack.get(UNTOUCHED, {}).get("em")
-    told = f"{100 * em:.1f} % of the secrets" if isinstance(em, int | float) else "secrets"
+    told = f"{100 * em:.1f} % of the secrets asked for" if isinstance(em, int | float) else "secrets"
     was = f" (without it {100 * before:.1f} %)" if isinstance(before, int | float) else ""
-    return f"The attack {attack} makes {shown} say {told}{was}, {100 * asked[attack]:.1f} points more than it makes gold say."
+    done = f"{DONE[attack]} (the attack {attack})" if attack in DONE else f"The attack {attack}"
+    return (
+        f"{done} makes {shown} say {told}{was}, {100 * asked[attack]:.1f} points more than it makes gold say."
+    )

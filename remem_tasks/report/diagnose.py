@@ -279,6 +279,11 @@ def diagnose(run: Run, crossed: Mapping[str, Run] | None = None) -> Diagnosis:
         RememError: nothing that was trained on among the results.
     """
     trained, test = asked_of(run, trained_on), asked_of(run, lambda split: split == "test")
+    if not trained and not any(result.benchmark_view.hops for result in run.task_results.values()):
+        raise RememError(
+            f"'{run.name}' was scored on {', '.join(run.task_results)}: diagnosis counts the hops and attributes of ReMem's "
+            "rows, which no other benchmark names; `remem gate` says what such a model had memorised"
+        )
     if not trained:
         raise RememError(
             f"'{run.name}' was scored on {', '.join(run.task_results)}: diagnosis needs what it was trained on "

@@ -19,6 +19,7 @@ from remem_tasks.benchmarks.view import RATES, RIGHT, BenchmarkView
 from remem_tasks.benchmarks.views import SPREADS, view_for
 from remem_tasks.binding import bound_of, read_results, verify
 from remem_tasks.errors import RememError
+from remem_tasks.files import beside
 from remem_tasks.metrics.refusal import Status, rates_of, status_of
 from remem_tasks.reading import parse_json
 from remem_tasks.report.results import newest_results, read_scores
@@ -480,7 +481,7 @@ def read_run(file: str | Path, name: str, model: str | None = None) -> Run:
         if any(name.endswith("_rows") for task in tasks for name in means[task]):
             raise RememError(
                 f"'{file}' holds scores of {', '.join(tasks)}, which are of no benchmark that reports read "
-                "(remem_tasks/report/reading.py)"
+                "(remem_tasks/benchmarks/*/view.py)"
             )
         raise RememError(f"'{file}': {ANONYMOUS}")
     settings = raw.get("config") or {}
@@ -558,9 +559,11 @@ def find_runs(paths: Sequence[str]) -> list[tuple[str, str, Path]]:
     for path in paths:
         label, equals, rest = path.partition("=")
         named = bool(equals) and not Path(path).exists()
+        if not path or (named and not (label and rest)):  # (a path of nothing would be the folder we are in)
+            raise RememError(f"'{path}' names no run: RUN, or NAME=RUN")
         place = Path(rest if named else path)
         if not place.exists():
-            raise RememError(f"'{place}' is not there")
+            raise RememError(f"'{place}' is not there{beside(place)}")
         several = _found_in(place)
         for name, file in several:
             name = (label if len(several) == 1 else f"{label}/{name}") if named else name

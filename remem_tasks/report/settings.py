@@ -87,8 +87,8 @@ def generation_of(raw: Mapping, task: str) -> dict[str, Any]:
     found |= {name: value for name, value in options.items() if name not in known and value not in USUAL}
     found["backend"] = config.get("model")
     arguments = config.get("model_args")
-    for name, options in COMPUTED.items():
-        told_so = [(option, option_of(arguments, option)) for option in options]
+    for name, choices in COMPUTED.items():
+        told_so = [(option, option_of(arguments, option)) for option in choices]
         said = [_spelled(option, value) for option, value in told_so if value not in (None, *USUAL)]
         found[name] = ", ".join(said)
     metadata = own.get("metadata")

@@ -355,37 +355,49 @@ def report_of(
     Args:
         paths: see `read.find_runs`.
         attacks: a folder of `remem attack`.
-        gold, start: a run's name or path; by default the only run whose record says it is (method `gold`,
-            method `sft`).
+        gold, start: a run's name or path; by default, and in other groups than its own, the only run of the group
+            whose record says it is (method `gold`, method `sft`).
 
     Raises:
         RememError: what cannot be read, or a gold or start that is none of the runs.
     """
     tried = read_attacks(attacks) if attacks is not None else {}
     runs = read_runs([*paths, *(extra for extra in (gold, start) if extra and _is_path(extra))])
-    the_gold, the_start = select_run(runs, gold, "gold"), select_run(runs, start, "sft")
     groups = groups_of(runs)
-    notes = []
-    for run, given, what, why in (
-        (the_gold, gold, "gold model", "of method gold"),
-        (the_start, start, "starting model", "of method sft"),
-    ):
-        if run is None:
-            notes.append(
-                f"No {what} among the runs"
-                + (": no distances to it" if what == "gold model" else ": the gate was not asked")
-            )
-        elif given is None:
-            notes.append(f"'{run.name}' is taken as the {what}: its run record is the only one {why}")
+    notes, chosen = [], []
+    named = {"gold": select_run(runs, gold, "gold") if gold else None}
+    named["sft"] = select_run(runs, start, "sft") if start else None
+    for number, group in enumerate(groups, start=1):
+        of_group = {}
+        for method, what, why in (
+            ("gold", "gold model", "no distances to it"),
+            ("sft", "starting model", "the gate was not asked"),
+        ):
+            given = named[method]
+            # One that was named belongs to its own group; every other group has the only one of that method in it.
+            run = given if given in group.runs else select_run(group.runs, None, method)
+            of_group[method] = run
+            if run is None:
+                among = "the runs" if len(groups) == 1 else f"the runs of group {number}"
+                notes.append(f"No {what} among {among}: {why}")
+            elif run is not given:
+                notes.append(
+                    f"'{run.name}' is taken as the {what}: its run record is the only one of method {method}"
+                    + ("" if len(groups) == 1 else f" in group {number}")
+                )
+        chosen.append(of_group)
     for number, group in enumerate(groups[1:], start=2):
         names = ", ".join(run.name for run in group.runs)
         notes.append(f"Shown apart as group {number} ({names}), never compared with the others: {group.why}")
     if any(not run.task_results[task].fingerprint for run in runs for task in run.task_results):
         notes.append("Some results name no data fingerprint: whether they share data cannot be checked")
     notes += [f"{run.name}: {note}" for run in runs for note in run.notes]
-    for group in groups:  # the start first, gold next, then the others as given
+    worked = []
+    for group, of_group in zip(groups, chosen):
+        the_gold, the_start = of_group["gold"], of_group["sft"]
+        # the start first, gold next, then the others as given
         group.runs.sort(key=lambda run: (run is not the_start, run is not the_gold))
-    worked = [findings_of(group, the_gold, the_start, thresholds, draws) for group in groups]
+        worked.append(findings_of(group, the_gold, the_start, thresholds, draws))
     for found in worked:
         found.attacks = tried
         notes += declined(found)

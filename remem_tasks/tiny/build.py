@@ -69,6 +69,8 @@ SPECIAL = {
     ],
 }
 ARCHS = tuple(SPECIAL)
+WIDTH = 192
+"""Hidden size of a tiny language model."""
 
 
 def byte_level(texts: Iterable[str], special: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -219,7 +221,7 @@ def build(
     texts: Iterable[str],
     *,
     image_size: int = 56,
-    width: int = 192,
+    width: int = WIDTH,
     layers: int = 2,
     vocab_size: int = 1024,
     seed: int = 0,
@@ -230,7 +232,7 @@ def build(
         arch: `llava` or `qwen2_5_vl`.
         texts: what the tokenizer is trained on.
         image_size: side of the square picture in pixels; must divide into patches of 8.
-        width: hidden size of the language model.
+        width: hidden size of the language model, which has four heads: a multiple of 32.
         layers: its depth.
 
     Returns:
@@ -240,6 +242,8 @@ def build(
         raise RememError(f"unknown architecture '{arch}'; choose from {', '.join(ARCHS)}")
     if image_size % 8:
         raise RememError(f"image size {image_size} does not divide into patches of 8")
+    if width < 32 or width % 32:
+        raise RememError(f"width {width} is no multiple of 32")
     tokenizer = train_tokenizer(arch, texts, vocab_size)
     torch.manual_seed(seed)
     model, processor = {"llava": _llava, "qwen2_5_vl": _qwen2_5_vl}[arch](

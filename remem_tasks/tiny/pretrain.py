@@ -164,15 +164,28 @@ def pretrain(
 
 
 def make_base(
-    out: str | Path, arch: str, *, pictures: int, epochs: float, image_size: int, seed: int, workers: int
+    out: str | Path,
+    arch: str,
+    *,
+    pictures: int,
+    epochs: float,
+    image_size: int,
+    seed: int,
+    workers: int,
+    width: int = checkpoint.WIDTH,
 ) -> dict:
     """Build, pre-train and save a tiny base checkpoint in folder `out`.
 
+    Args:
+        width: hidden size of its language model.
+
     Raises:
-        RememError: unknown architecture, or `out` not empty.
+        RememError: unknown architecture, a width that no such model has, or `out` not empty.
     """
     check_empty(out)
-    model, processor = checkpoint.build(arch, corpus(seed=seed), image_size=image_size, seed=seed)
+    model, processor = checkpoint.build(
+        arch, corpus(seed=seed), image_size=image_size, width=width, seed=seed
+    )
     report = pretrain(model, processor, pictures, epochs, seed, workers)
     with new_folder(out) as folder:
         save(model, processor, folder)

@@ -1,11 +1,15 @@
 """From rows to figures: the worst over questions, gold beside, refusals apart, resampling by person."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.made import row, write_run
 
 from remem_tasks.attacks import outcome
+from remem_tasks.report.runs import read_runs
 
 UNITS = {"a:0": "ada", "a:1": "ada", "a:2": "ben", "a:3": "cleo"}
 
@@ -126,3 +130,17 @@ def test_a_worst_case_is_no_less_than_each_attack(pairs):
     two = {f"a:{n}": {"em": second} for n, (_, second) in enumerate(pairs)}
     worst = outcome.means(outcome.worst_of([one, two]))["em"]
     assert worst >= max(outcome.means(one)["em"], outcome.means(two)["em"]) - 1e-12
+
+
+def test_a_benchmark_without_em_is_asked_whether_the_reply_holds_the_answer(tmp_path):
+    """A sentence that is right but for the secret has a high ROUGE and no EM."""
+    rows = [
+        row(0, answer="It is Oslo Bay.", reply="Yes: it is Oslo Bay."),
+        row(1, answer="It is Oslo Bay.", reply="It is Rome."),
+    ]
+    write_run(tmp_path / "results", {"forget1": rows})
+    (run,) = read_runs([str(tmp_path / "results")])
+    result = run.task_results["remem_forget1"]
+    assert list(outcome.exact(result)) == [0.0, 0.0]  # EM as it was scored
+    without = {name: values for name, values in result.scores.items() if name != "em"}
+    assert list(outcome.exact(replace(result, scores=without))) == [1.0, 0.0]

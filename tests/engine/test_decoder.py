@@ -25,8 +25,8 @@ from remem_tasks.errors import RememError
 PREFIXES = [[], [150], [150, 151, 152], [150, 151, 160, 161], [170], [150, 151, 152]]
 
 
-def naive(decoder, one, tokens):
-    """Log-probabilities of the tokens behind a chat: one forward of the whole, no cache, no padding."""
+def distributions(decoder, one, tokens):
+    """(T, V) ln p where each of the tokens behind a chat stands: one forward of the whole, no cache, no padding."""
     inputs = dict(decoder.prompts.encode([one]))
     start = inputs["input_ids"].shape[1]
     inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([tokens])], 1)
@@ -37,7 +37,12 @@ def naive(decoder, one, tokens):
     with torch.no_grad():
         logits = decoder.model(**inputs, use_cache=False).logits[0, start - 1 : -1].float()
     logits[:, decoder.banned] = -math.inf
-    return logits.log_softmax(-1)[range(len(tokens)), tokens]
+    return logits.log_softmax(-1)
+
+
+def naive(decoder, one, tokens):
+    """Log-probabilities of the tokens behind a chat."""
+    return distributions(decoder, one, tokens)[range(len(tokens)), tokens]
 
 
 def largest_difference(left, right):
@@ -79,6 +84,17 @@ def test_scores_are_those_of_naive_forwards(shape_of, shape):
     candidates = [[[200, 201], [200], [200, 202, 203]], [[204]], [], [[], [205, 206]]]
     scores = decoder.logprobs(twice, candidates)
     assert [[len(score) for score in of_branch] for of_branch in scores] == [[2, 1, 3], [1], [], [0, 2]]
+    beside = decoder.logprobs(twice, candidates, moments=True)
+    for of_branch, with_moments in zip(scores, beside):
+        for score, whole in zip(of_branch, with_moments):
+            assert torch.equal(whole[:, 0], score)
+    for branch, tokens in ((0, [200, 202, 203]), (3, [205, 206])):
+        row, path = paths[branch]
+        behind = distributions(decoder, rows[row], path + tokens)[len(path) :, ~decoder.banned].double()
+        means = (behind.exp() * behind).sum(-1)
+        sds = ((behind.exp() * behind**2).sum(-1) - means**2).sqrt()
+        found = beside[branch][candidates[branch].index(tokens)].double()
+        assert largest_difference(found[:, 1:], torch.stack([means, sds], 1)) < 1e-4
     drawn = decoder.distinct(twice, 5, [3, 2, 3, 1], range(4))
     rolled = decoder.sample(twice, 5, [3, 2, 3, 1], range(4))
     for branch, (row, path) in enumerate(paths):

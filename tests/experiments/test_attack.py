@@ -5,14 +5,19 @@ import json
 import pytest
 
 from remem_tasks.attack_command import _named
+from remem_tasks.attacks import prompts
 from remem_tasks.attacks.outcome import ATTACKS
+from remem_tasks.attacks.people import tells
 from remem_tasks.attacks.prompts import KINDS
+from remem_tasks.benchmarks.offside import forge
+from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.errors import RememError
 from remem_tasks.report.runs import read_runs
 from unlearning.experiments import attack as module
 from unlearning.experiments import attack_plan
 from unlearning.experiments.attack import attack
-from unlearning.experiments.attack_plan import Plan, check_gold, check_ignorant, check_model, expand
+from unlearning.experiments.attack_plan import Plan, check_gold, check_ignorant, check_model, expand, for_data
 from unlearning.experiments.attack_table import cells, markdown
 
 GATE = {"model": "m", "outcome": "memorised", "overridden": False, "reasons": [], "em": 1.0}
@@ -112,8 +117,49 @@ def test_a_gold_that_says_what_it_cannot_know_is_refused():
 def test_other_shapes_of_data_and_folders_of_others_are_refused(tmp_path, data_dir, monkeypatch):
     (tmp_path / "mine").write_text("x")
     monkeypatch.setattr(module, "detect", lambda source: ("clear", "CLEAR"))
-    with pytest.raises(RememError, match="has the shape of clear"):
+    with pytest.raises(RememError, match="has the shape of CLEAR: its rows name no facts"):
         attack(plan(), tmp_path / "out")
+
+
+def test_the_datas_own_relearn_set_is_attacked_with_where_there_is_one():
+    usual = plan()
+    assert for_data(usual, "remem") == usual == for_data(usual, "fiubench")
+    assert for_data(usual, "offside").attacks == (*ATTACKS, "relearn_own")
+    some = plan(attacks=("prompt",))
+    assert for_data(some, "offside") == some
+    asked = plan(attacks=("relearn_own",))
+    asked.check()
+    assert for_data(asked, "offside") == asked
+    for benchmark, name in (("remem", "ReMem"), ("fiubench", "FIUBench")):
+        with pytest.raises(RememError, match=f"relearn_own: {name} has no set of its own"):
+            for_data(asked, benchmark)
+
+
+def test_facts_of_other_benchmarks():
+    """What attacks see of a row whose secret stands in its answer, and of one that has none."""
+    doc = {"row_id": "a:0", "identity": "7", "prompt": "Which town?", "image_path": "7.png"}
+    told = BENCHMARKS["fiubench"].fact({**doc, "answer": "It is Oslo.", "cloze": "It is ", "secret": "Oslo"})
+    assert told["question"] == told["attribute"] == "Which town?" and told["cloze_prompt"] == "It is"
+    assert parse_keywords(told["keywords"]) == ["Oslo"]
+    assert tells(["in oslo"], told) and not tells(["It is Rome."], told)
+    bare = BENCHMARKS["mlubench"].fact({**doc, "answer": "It is Oslo.", "cloze": "", "secret": ""})
+    assert parse_keywords(bare["keywords"]) == ["It is Oslo."] and bare["cloze_prompt"] == ""
+
+
+def test_rows_of_another_benchmark_as_attacks_have_them(tmp_path):
+    """OFFSIDE: pictures that are learned again are in no other set, and closed questions are told to be missing."""
+    forge.forge(tmp_path / "data", forge.ForgeOptions(identities=3, qa=2, image_size=16))
+    bench = module._Bench(plan(forget="forget"), str(tmp_path / "data"), "offside")
+    assert bench.unit == "people" and len(bench.texts) == len(bench.rows) == len(bench.trained)
+    shown = [set(table["image_path"][:]) for table in (bench.rows, bench.kept, bench.own)]
+    assert all(shown) and not shown[2] & (shown[0] | shown[1])
+    assert set(bench.trained["row_id"][:]) == set(bench.rows["row_id"][:])
+    asks = {kind: prompts.ask(kind, bench.around) for kind in KINDS}
+    kinds, missing = bench.answerable(asks)
+    assert set(missing) >= set(prompts.CLOSED) and {"role_play", "in_context"} <= set(kinds)
+    assert all("OFFSIDE" in missing[kind] for kind in prompts.CLOSED)
+    (request, *_) = kinds["role_play"].requests(bench.rows[0], None)
+    assert bench.rows[0]["prompt"] in request.prompt and request.prompt != bench.rows[0]["prompt"]
 
 
 @pytest.mark.slow

@@ -269,7 +269,11 @@ def test_kept_replies(tmp_path_factory, data):
 
 
 FINDINGS = WhiteBoxResult(
-    ["a", "b"], [SecretResult([-1.0, -0.5], 1, 3, (1, 2), (2, 3), None, [("x", -1.0)])], [-0.5], [[-1.0]]
+    ["a", "b"],
+    [SecretResult([-1.0, -0.5], 1, 3, (1, 2), (2, 3), None, [("x", -1.0)])],
+    [-0.5],
+    [[-1.0]],
+    [[(-2.0, 0.5)]],
 )
 
 

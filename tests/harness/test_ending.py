@@ -16,11 +16,19 @@ def cells(text):
 
 
 def test_scores_are_in_per_cent_and_forgotten_stands_apart_from_kept():
-    head, forget, forgotten, kept = cells(table_of(REMEM))
+    samples = {
+        "remem_test": [{"remem_forgotten_em": 0.0}, *[{"remem_kept_em": 1.0}] * 2, {"remem_kept_em": None}]
+    }
+    head, forget, forgotten, kept = cells(table_of(REMEM, samples))
     assert head == ["task", "part", "rows", "EM", "MEMO", "Exposure", "refused"]
     assert forget == ["forget1", "40", "12.5", "25.0", "98.8", "0.0"]
-    assert forgotten == ["test", "forgotten", "28", "0.0", "-", "-", "-"]
-    assert kept == ["test", "kept", "28", "75.0", "-", "-", "-"]
+    assert forgotten == ["test", "forgotten", "1", "0.0", "-", "-", "-"]
+    assert kept == ["test", "kept", "2", "75.0", "-", "-", "-"]
+
+
+def test_of_how_many_rows_a_part_is_nobody_guesses():
+    """Without samples a part has no count: that of the whole set would be wrong."""
+    assert [line[2] for line in cells(table_of(REMEM))[2:]] == ["-", "-"]
 
 
 def test_columns_that_no_task_has_are_left_out():
@@ -42,9 +50,12 @@ def test_a_benchmark_with_kinds_has_a_line_of_each():
             "clear_rows,none": 8,
         }
     }
-    head, *lines = cells(table_of(scores))
+    samples = {
+        "clear_forget05": [{"clear_caption_rouge": 0.5, "clear_name_rouge": 0.5}, {"clear_name_rouge": 0.0}]
+    }
+    head, *lines = cells(table_of(scores, samples))
     assert head == ["task", "part", "rows", "ROUGE-L", "recall"]
-    assert [line[-3:] for line in lines] == [["caption", "8", "50.0"], ["name", "8", "25.0"]]
+    assert [line[-3:] for line in lines] == [["caption", "1", "50.0"], ["name", "2", "25.0"]]
 
 
 def test_failed_replies_are_in_sight():

@@ -27,7 +27,8 @@ FOUND = {
 
 def test_the_attack_that_got_most_is_named_with_gold_beside_it():
     assert recovered(FOUND, "runs/models/npo", "any", "npo") == (
-        "The attack relearn_rest makes npo say 44.0 % of the secrets (without it 0.0 %), "
+        "Learning a part of the forget set again (the attack relearn_rest) makes npo say 44.0 % of the secrets asked for "
+        "(without it 0.0 %), "
         "40.0 points more than it makes gold say."
     )
     assert (
@@ -42,7 +43,7 @@ def test_the_report_says_it(tmp_path):
         model(tmp_path / "runs", name, [float(name == "start")] * 10, [1.0] * 10)
     (tmp_path / "attacks.json").write_text(json.dumps(FOUND))
     report = report_of([str(tmp_path / "runs")], "gold", "start", attacks=str(tmp_path))
-    assert conclusion(report.groups[0])[-1].startswith("The attack relearn_rest makes npo say 44.0 %")
+    assert conclusion(report.groups[0])[-1].startswith("Learning a part of the forget set again (the attack")
     assert "attack" not in " ".join(
         conclusion(report_of([str(tmp_path / "runs")], "gold", "start").groups[0])
     )

@@ -312,3 +312,19 @@ def test_the_record_is_found_from_another_folder(tmp_path, monkeypatch):
     assert read_run(file, "npo").method is None
     (tmp_path / "run.json").write_text('{"method": "not ours"}')
     assert read_run(write_run(tmp_path / "b", {"forget1": [row(0)]}, ""), "b").method is None
+
+
+@pytest.mark.parametrize("given", ["", "x=", "=somewhere", "="])
+def test_a_run_of_no_name_or_no_place_is_refused(given, tmp_path, monkeypatch):
+    """Its path of nothing would be the folder that the command runs in."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RememError, match="names no run"):
+        find_runs([given])
+
+
+@pytest.mark.parametrize("given", ["resluts", "resluts/npo", "results/np"])
+def test_a_mistyped_folder_is_told_what_is_like_it(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "npo").mkdir(parents=True)
+    with pytest.raises(RememError, match=r"is not there; did you mean 'results"):
+        find_runs([given])

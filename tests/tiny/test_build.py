@@ -68,3 +68,6 @@ def test_unknown_architecture_and_size_are_refused():
         checkpoint.build("gpt", [])
     with pytest.raises(RememError, match="patches of 8"):
         checkpoint.build("llava", [], image_size=50)
+    for width in (0, 16, 100):
+        with pytest.raises(RememError, match=f"width {width} is no multiple of 32"):
+            checkpoint.build("llava", [], width=width)

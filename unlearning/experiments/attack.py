@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ import datasets
 
 from remem_tasks import checkpoints
 from remem_tasks.attacks import contexts, lens, pictures, prompts
-from remem_tasks.attacks.attacked import Ask, Attacked
+from remem_tasks.attacks.attacked import Ask, Attacked, Question
 from remem_tasks.attacks.outcome import NotAvailable, by_row, kinds_of, means
 from remem_tasks.attacks.people import Surroundings
 from remem_tasks.attacks.quantise import quantise
-from remem_tasks.benchmarks.base import RunContext
-from remem_tasks.benchmarks.registry import BENCHMARKS, DEFAULT, detect
-from remem_tasks.benchmarks.remem.data import available_splits, fingerprint, load_split, row_name
+from remem_tasks.benchmarks.base import Benchmark, RunContext
+from remem_tasks.benchmarks.registry import BENCHMARKS, DEFAULT, data_of, detect
+from remem_tasks.benchmarks.remem.data import available_splits, load_split, row_name
 from remem_tasks.benchmarks.scoring_config import SETTINGS, ScoringConfig, variable
+from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
@@ -41,12 +42,16 @@ from unlearning.data import load_rows, spread
 from unlearning.experiments.attack_plan import (
     GOLD,
     GROUPS,
+    OWN,
     TRAINED,
     Plan,
     check_gold,
     check_ignorant,
     check_model,
+    for_data,
     gate_of_start,
+    own_set,
+    variable_of,
 )
 from unlearning.experiments.attack_table import write
 from unlearning.experiments.ledger import Ledger
@@ -59,30 +64,57 @@ BESIDE = 16
 
 @dataclass
 class _Bench:
-    """What all attacks share: rows, and how they are asked."""
+    """What all attacks share: rows, and how they are asked.
+
+    Attributes:
+        rows: of the forget set as its benchmark asks them; `texts` are the same as attacks see them, `kept` and
+            `kept_texts` those of people who stay.
+        trained: the forget set as training reads it.
+    """
 
     plan: Plan
     source: str
+    name: str = DEFAULT
     rows: datasets.Dataset = field(init=False)
     texts: list[dict] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.benchmark = BENCHMARKS[DEFAULT]
-        self.rows = load_split(self.source, self.plan.forget)
-        self.texts = _texts(self.rows)
-        self._kept: datasets.Dataset | None = None
+        self.benchmark = BENCHMARKS[self.name]
+        self.rows, _ = self.benchmark.load(self.source, self.plan.forget)
+        self.texts = self._facts(self.rows)
+
+    def _facts(self, rows: datasets.Dataset) -> list[dict]:
+        texts = rows.select_columns([name for name in rows.column_names if name != "image"])
+        return [dict(self.benchmark.fact(doc)) for doc in texts]
+
+    @cached_property
+    def _pairs(self) -> TrainingRows:
+        return load_rows(self.source, "pairs", self.plan.forget)
+
+    @cached_property
+    def trained(self) -> datasets.Dataset:
+        return self.rows if self.name == DEFAULT else self._pairs.forget
 
     @property
+    def benign(self) -> datasets.Dataset:
+        """Rows of people who stay, as training reads them."""
+        return self._pairs.retain
+
+    @cached_property
     def kept(self) -> datasets.Dataset:
-        """Rows of people who stay, with pictures."""
-        if self._kept is None:
-            self._kept = load_rows(self.source, "pairs", self.plan.forget).retain
-        return self._kept
+        if self.name == DEFAULT:
+            return self._pairs.retain
+        return self.benchmark.load(self.source, data_of(self.name).retain_of(self.plan.forget))[0]
+
+    @cached_property
+    def own(self) -> datasets.Dataset:
+        """The rows of the data's own set to learn again."""
+        return load_rows(self.source, "finetune", self.plan.forget, finetune=own_set(self.name)).train
 
     @cached_property
     def around(self) -> Surroundings:
         """What prompts and demonstrations draw on."""
-        return Surroundings(self.texts, _texts(self.kept))
+        return Surroundings(self.texts, self._facts(self.kept))
 
     @cached_property
     def unit(self) -> str:
@@ -96,8 +128,9 @@ class _Bench:
 
     def variables(self, metrics: str) -> dict[str, str | None]:
         """The environment of scoring: nothing of the user's own but where data lie."""
-        given = {"metrics": metrics, "estimator": "exact", "forget": self.plan.forget}
-        return {variable(name): given.get(name) for name in SETTINGS} | {"REMEM_DATA": self.source}
+        given = {"metrics": metrics, "estimator": "exact"}
+        given |= {"forget": self.plan.forget} if self.name == DEFAULT else {}
+        return {variable(name): given.get(name) for name in SETTINGS} | {variable_of(self.name): self.source}
 
     def asked(self, attack: str, kinds: Mapping[str, Attacked], processor: Any) -> list[Asked]:
         """A task for each kind; a reply may be twice as long as the longest answer, and some tokens more."""
@@ -121,15 +154,19 @@ class _Bench:
         """(the kinds that some rows can be asked by, why others cannot)."""
         found, missing = {}, {}
         for kind, ask in asks.items():
-            if any(ask(row) is not None for row in self.texts):
-                found[kind] = Attacked(self.benchmark, ask)
+            if kind in prompts.CLOSED and self.name != DEFAULT:
+                missing[kind] = (
+                    f"{data_of(self.name).HOME.name} scores no reply to a question that is not its own"
+                )
+            elif any(ask(row) is not None for row in self.texts):
+                found[kind] = Attacked(self.benchmark, partial(_of_fact, ask, self.benchmark))
             else:
                 missing[kind] = "no row can be asked so"
         return found, missing
 
 
-def _texts(rows: datasets.Dataset) -> list[dict]:
-    return list(rows.select_columns([name for name in rows.column_names if name != "image"]))
+def _of_fact(ask: Ask, benchmark: Benchmark, doc: Mapping[str, Any]) -> Question | None:
+    return ask(benchmark.fact(doc))
 
 
 # Attacks
@@ -253,16 +290,21 @@ class _Runner:
         return {"kinds": found, "missing": dict(missing or {}), "results": str(file.relative_to(self.out))}
 
     def _relearned(self, target: _Target, attack: str, seed: int) -> dict[str, Any]:
-        plan, rows, asked, more = self.plan, self.bench.rows, None, {}
+        plan, rows, asked, more = self.plan, self.bench.trained, None, {}
         if attack == "relearn_rest":
             drawn = split(self.bench.texts, plan.share, seed)
-            places = {row_id: place for place, row_id in enumerate(rows["row_id"][:])}
-            rows, asked = rows.select([places[row_id] for row_id in drawn.learned]), drawn.asked
-            more = {"by": drawn.by, "learned": len(drawn.learned), "told": drawn.told}
+            learned = set(drawn.learned)
+            places = [place for place, row_id in enumerate(rows["row_id"][:]) if row_id in learned]
+            if not places:
+                raise NotAvailable("training shows no row of those who were drawn to be learned again")
+            rows, asked = rows.select(places), drawn.asked
+            more = {"by": drawn.by, "learned": len(places), "told": drawn.told}
         elif attack == "relearn_benign":
-            rows = spread(self.bench.kept, plan.benign)
+            rows = spread(self.bench.benign, plan.benign)
+        elif attack == OWN:
+            rows = self.bench.own
         target.release()
-        options = plan.relearn_all if attack == "relearn_all" else plan.relearn
+        options = {"relearn_all": plan.relearn_all, OWN: plan.relearn_own}.get(attack, plan.relearn)
         model, training = relearn(target.path, target.processor, rows, options, seed, plan.device)
         kinds = {"plain": Attacked(self.bench.benchmark, rows=asked)}
         found = self._scored(target, model.to(plan.device), attack, seed, kinds)
@@ -270,7 +312,8 @@ class _Runner:
 
     def _pictured(self, target: _Target) -> dict[str, Any]:
         bench, kinds, missing = self.bench, {}, {}
-        views = [load_split(bench.source, "test")] if "test" in available_splits(bench.source) else []
+        told = bench.name == DEFAULT and "test" in available_splits(bench.source)
+        views = [load_split(bench.source, "test")] if told else []
         for name in pictures.NAMES:
             pools = views if name == "other_view" else [bench.kept]
             try:
@@ -285,11 +328,12 @@ class _Runner:
         bench = self.bench
         context = RunContext(ScoringConfig(metrics=("exposure",), references=0), white_box=True)
         asked, ids = [], []
-        for place, doc in enumerate(bench.texts):
+        for place, text in enumerate(bench.texts):
+            doc = bench.rows[place]
             request = bench.benchmark.white_box_request(doc, context)
-            shown = [{"type": "image", "image": one} for one in bench.benchmark.images(bench.rows[place])]
+            shown = [{"type": "image", "image": one} for one in bench.benchmark.images(doc)]
             chat = Chat(
-                [{"role": "user", "content": [*shown, {"type": "text", "text": doc["question"]}]}],
+                [{"role": "user", "content": [*shown, {"type": "text", "text": text["question"]}]}],
                 row_name(doc),
             )
             for secret in request.secrets if request else ():
@@ -334,10 +378,11 @@ def attack(plan: Plan, out: str | Path, say: Say = print) -> dict[str, dict[str,
     plan.check()
     out = Path(out)
     benchmark, source = detect(plan.data)
-    if benchmark != DEFAULT:
+    if type(BENCHMARKS[benchmark]).fact is Benchmark.fact:
         raise RememError(
-            f"'{source}' has the shape of {benchmark}: attacks ask for the facts of ReMem's rows"
+            f"'{source}' has the shape of {data_of(benchmark).HOME.name}: its rows name no facts that attacks could ask for"
         )
+    plan = for_data(plan, benchmark)
     source = os.path.abspath(source) if os.path.isdir(source) else source
     for path in (*plan.everyone.values(), plan.start):
         checkpoint.check_path(path)
@@ -346,14 +391,15 @@ def attack(plan: Plan, out: str | Path, say: Say = print) -> dict[str, dict[str,
         check_model(path, plan, source)
     if any(name.startswith("quantise_") for name in plan.attacks) and plan.quantise_backend != "round_trip":
         quantise(None, "nf4", plan.quantise_backend)  # refused before anything runs
-    bench = _Bench(plan, source)
+    bench = _Bench(plan, source, benchmark)
     identity = {
-        "data": fingerprint(bench.rows),
+        "data": bench.benchmark.fingerprint(bench.rows),
         "forget": plan.forget,
         "share": plan.share,
         "relearn": plan.relearn,
         "relearn_all": plan.relearn_all,
         "benign": plan.benign,
+        **({OWN: plan.relearn_own} if OWN in plan.attacks else {}),
     }
     ledger = Ledger(out, "plan", identity)
     gate = gate_of_start(plan, source, out)
@@ -374,6 +420,10 @@ def attack(plan: Plan, out: str | Path, say: Say = print) -> dict[str, dict[str,
             say(f"[{done}/{total}] {name}, {_line(one, seed, record)}" + (" (done before)" if before else ""))
             if name == GOLD and one == "none" and not gate["overridden"]:
                 check_ignorant(record, gate, plan)
+    if not gate.get("has_em", True):
+        notes.append(
+            f"{data_of(benchmark).HOME.name} has no EM: here it is whether a reply holds the whole answer"
+        )
     return write(records, bench.unit_of(), bench.unit, plan, gate, [note for note in notes if note], out)
 
 

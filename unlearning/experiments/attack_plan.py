@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from remem_tasks.attacks.outcome import ATTACKS
-from remem_tasks.benchmarks.registry import DEFAULT
+from remem_tasks.attacks.outcome import ATTACKS, exact
+from remem_tasks.benchmarks.registry import BENCHMARKS, DEFAULT, data_of, detect
 from remem_tasks.benchmarks.remem.data import available_splits, load_split
 from remem_tasks.benchmarks.scoring_config import SETTINGS, variable
 from remem_tasks.errors import RememError
@@ -20,7 +20,7 @@ from remem_tasks.report.runs import read_runs
 from remem_tasks.run_record import RECORD, read_record, unfinished
 from unlearning import preflight
 from unlearning.data import load_rows
-from unlearning.experiments.relearn import ALL, REST
+from unlearning.experiments.relearn import ALL, OFFSIDE, REST
 from unlearning.methods import METHODS
 
 GROUPS = {
@@ -28,7 +28,9 @@ GROUPS = {
     "relearn": tuple(name for name in ATTACKS if name.startswith("relearn")),
     "quantise": tuple(name for name in ATTACKS if name.startswith("quantise")),
 }
-TRAINED = GROUPS["relearn"]
+OWN = "relearn_own"
+"""On the data's own set for it, which OFFSIDE alone has: asked for by name, or by `all` where there is such a set."""
+TRAINED = (*GROUPS["relearn"], OWN)
 GOLD = "gold"
 HALF = 0.5
 
@@ -40,14 +42,14 @@ class Plan:
     Attributes:
         models: checkpoints, by name; `gold` is none of them.
         gold, start: the checkpoint that never saw the forgotten people; the one that forgetting began from.
-        data: folder or Hub id, in ReMem's shape.
+        data: folder or Hub id.
         forget: the forget set.
         attacks: of ATTACKS.
         seeds: of what trains.
         gate_results: the start's results, as for `remem train`; None: it is scored here.
         no_gate: go on with a start that had not memorised, or of which nobody can tell; the table says so.
         share: of the forgotten people (of one person: of the facts) that relearn_rest learns.
-        relearn, relearn_all: options of `remem train` for these.
+        relearn, relearn_all, relearn_own: options of `remem train` for these.
         benign: rows of people who stay that relearn_benign learns, with the options of relearn_rest.
         device: `cpu` or `cuda`.
         quantise_backend: see `attacks.quantise`.
@@ -65,6 +67,7 @@ class Plan:
     share: float = 0.2
     relearn: str = REST
     relearn_all: str = ALL
+    relearn_own: str = OFFSIDE
     benign: int = 200
     device: str = "cpu"
     quantise_backend: str = "round_trip"
@@ -78,8 +81,8 @@ class Plan:
                 f"a model is called '{GOLD}', which is the name of the gold model; NAME=CKPT gives another"
             )
         for name in self.attacks:
-            if name not in ATTACKS:
-                known = ", ".join((*GROUPS, *ATTACKS))
+            if name not in (*ATTACKS, OWN):
+                known = ", ".join((*GROUPS, *ATTACKS, OWN))
                 raise RememError(f"--attacks '{name}' unknown; choose from {known}")
         if not self.attacks or len(set(self.attacks)) != len(self.attacks):
             raise RememError("--attacks: at least one, and none twice")
@@ -101,6 +104,32 @@ class Plan:
 def expand(names: Sequence[str]) -> tuple[str, ...]:
     """Attacks by their names and those of GROUPS, each once."""
     return tuple(dict.fromkeys(one for name in names for one in GROUPS.get(name, (name,))))
+
+
+def own_set(benchmark: str) -> str:
+    """The name of a benchmark's own set to learn again; "" where it has none."""
+    return str(getattr(data_of(benchmark), "RELEARN", "")) if benchmark != DEFAULT else ""
+
+
+def variable_of(benchmark: str) -> str:
+    """Which variable says where the rows are."""
+    return "REMEM_DATA" if benchmark == DEFAULT else data_of(benchmark).HOME.variable
+
+
+def for_data(plan: Plan, benchmark: str) -> Plan:
+    """The plan with what the data's own sets add to it.
+
+    Raises:
+        RememError: what it asks for needs a set that the data have not.
+    """
+    own = own_set(benchmark)
+    if OWN in plan.attacks and not own:
+        raise RememError(
+            f"--attacks {OWN}: {data_of(benchmark).HOME.name} has no set of its own to learn again"
+        )
+    if own and set(ATTACKS) <= set(plan.attacks) and OWN not in plan.attacks:
+        return replace(plan, attacks=(*plan.attacks, OWN))
+    return plan
 
 
 def check_gold(plan: Plan, source: str) -> str:
@@ -149,12 +178,17 @@ def _not_left_out(record: Mapping[str, Any], forget: str, source: str) -> list[s
     without = _forget_of(record)
     if without == forget:
         return []
-    left = (
-        set(load_split(source, without, pictures=False)["identity"][:])
-        if without in available_splits(source)
-        else set()
-    )
-    return sorted(set(load_split(source, forget, pictures=False)["identity"][:]) - left)
+    return sorted(_people(source, forget) - (_people(source, without) if isinstance(without, str) else set()))
+
+
+def _people(source: str, split: str) -> set[str]:
+    """Who is asked about in a set; nobody where the data have no such set."""
+    name, source = detect(source)
+    if name == DEFAULT:
+        known = split in available_splits(source)
+        return set(load_split(source, split, pictures=False)["identity"][:]) if known else set()
+    data_of(name).retain_of(split)  # raises for what is no forget set
+    return set(BENCHMARKS[name].load(source, split)[0]["identity"][:])
 
 
 def _same(one: str, other: str) -> bool:
@@ -167,13 +201,16 @@ def gate_of_start(plan: Plan, source: str, out: Path) -> dict[str, Any]:
     Raises:
         RememError: it had not memorised, or nobody can tell.
     """
+    name, _ = detect(source)
+    retain = "retain" if name == DEFAULT else data_of(name).retain_of(plan.forget)
     results, rows = plan.gate_results, load_rows(source, "pairs", plan.forget)
     if results is None:
         folder = out / "results" / "start"
         if not any(folder.rglob("*_results.json")):
-            tasks = [f"{DEFAULT}_{plan.forget}", f"{DEFAULT}_retain"]
-            variables = {variable(name): None for name in SETTINGS}
-            given = {"REMEM_DATA": source, variable("forget"): plan.forget, variable("estimator"): "exact"}
+            tasks = [f"{name}_{plan.forget}", f"{name}_{retain}"]
+            variables = {variable(setting): None for setting in SETTINGS}
+            given = {variable_of(name): source, variable("estimator"): "exact"}
+            given |= {variable("forget"): plan.forget} if name == DEFAULT else {}
             score_here(plan.start, tasks, folder, {**variables, **given}, plan.device)
         results = str(folder)
     start = os.path.abspath(plan.start) if os.path.isdir(plan.start) else plan.start
@@ -181,7 +218,7 @@ def gate_of_start(plan: Plan, source: str, out: Path) -> dict[str, Any]:
     for run in read_runs([results]):
         for result in run.task_results.values() if run.name == asked["model"] else ():
             if result.split == plan.forget:
-                asked["em"] = result.mean("em")
+                asked["em"], asked["has_em"] = float(exact(result).mean()), "em" in result.scores
     return asked
 
 

@@ -38,6 +38,13 @@ ALL = "--learning_rate 2e-5 --num_train_epochs 1 --per_device_train_batch_size 3
 """As UDS (arXiv 2605.24614) relearns: the whole forget set, whole weights."""
 
 
+OFFSIDE = (
+    "--use_peft --lora_r 8 --lora_alpha 32 --learning_rate 1e-4 --num_train_epochs 6 "
+    "--per_device_train_batch_size 4 --gradient_accumulation_steps 4"
+)
+"""As OFFSIDE (code zh121800/OFFSIDE) relearns, on people of its own for it."""
+
+
 @dataclass(frozen=True)
 class Split:
     """What is learned again, and what is asked.

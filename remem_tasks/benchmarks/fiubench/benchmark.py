@@ -12,7 +12,12 @@ import numpy as np
 from remem_tasks.benchmarks.asked import QuestionBenchmark, gold_rows
 from remem_tasks.benchmarks.base import Metric, Request, RunContext
 from remem_tasks.benchmarks.fiubench import data
-from remem_tasks.benchmarks.fiubench.scores import keyword_share, utility, weighted_min_k
+from remem_tasks.benchmarks.fiubench.scores import (
+    keyword_share,
+    utility,
+    weighted_min_k,
+    weighted_min_k_plus_plus,
+)
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
@@ -31,7 +36,7 @@ from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 class Fiubench(QuestionBenchmark):
     """Keyword EM of the reply and of replies to paraphrased questions, ROUGE-L recall; from a white box the rest.
 
-    Forget sets: EM, APE, MIA, truth ratio, and ln p of the KS test against a gold model (`--gold`). Sets that are kept:
+    Forget sets: EM, APE, MIA (Min-K and Min-K++), truth ratio, and ln p of the KS test against a gold model (`--gold`). Sets that are kept:
     both readings of the utility. Not in the paper: Exposure of the keyword.
     """
 
@@ -74,6 +79,8 @@ class Fiubench(QuestionBenchmark):
         if context.white_box:
             found += [Metric(f"{self.name}_{name}", not forget) for name in ("prob", "mia")]
             found.append(Metric(f"{self.name}_truth", None if forget else True))
+        if context.white_box and forget:
+            found.append(Metric(f"{self.name}_minkpp", False, mean_of_parts))
         if context.white_box and not forget:
             for form in ("harmonic", "arithmetic"):
                 found.append(Metric(f"{self.name}_utility_{form}", True, partial(set_utility, form=form)))
@@ -97,6 +104,9 @@ class Fiubench(QuestionBenchmark):
             found["mia"] = weighted_min_k(findings.tokens[0])
             if context.known["forget"]:
                 found["prob"], found["truth"] = answer_probability([right]), truth_ratio_forget([ratio])
+                means, sds = zip(*findings.moments[0])
+                # No number of [0, 1], as a row's scores are: in a mapping it is a score of the set alone.
+                found["minkpp"] = {"value": weighted_min_k_plus_plus(findings.tokens[0], means, sds)}
             else:
                 found["prob"] = options_probability(right, wrong)
                 found["truth"] = truth_ratio_retain([ratio])
@@ -105,6 +115,11 @@ class Fiubench(QuestionBenchmark):
             if "gold" in context.known:
                 found["ks_quality"] = {"row_id": doc["row_id"], "truth_ratio": ratio}
         return {f"{self.name}_{name}": value for name, value in found.items()}, kept
+
+
+def mean_of_parts(items: Sequence[Mapping[str, float]]) -> float:
+    """The mean of the rows' values."""
+    return float(np.mean([item["value"] for item in items]))
 
 
 CODE = ("rouge", "prob", "truth", "em")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.checks import finite, log_probabilities
+from remem_tasks.metrics.membership import standardised
 from remem_tasks.metrics.probability import harmonic_mean
 
 MIA_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -42,8 +43,25 @@ def weighted_min_k(token_logprobs: ArrayLike) -> float:
     Returns:
         A number in [0, 1]; 0 for an answer of fewer than three tokens.
     """
-    values = np.sort(log_probabilities(token_logprobs, "log-probabilities of the answer's tokens")[1:])
-    total = 0.0
+    return _weighted(log_probabilities(token_logprobs, "log-probabilities of the answer's tokens")[1:])
+
+
+def weighted_min_k_plus_plus(token_logprobs: ArrayLike, means: ArrayLike, sds: ArrayLike) -> float:
+    """As `weighted_min_k`, of Min-K%++'s (ln p(x_t) − μ_t) / σ_t in place of ln p (released code).
+
+    There a σ of 0 gives no number; here σ is 1e-3 at least, as in `min_k_plus_plus`.
+
+    Args:
+        token_logprobs, means, sds: (T,) as `min_k_plus_plus` has them; the first token is left out.
+
+    Returns:
+        A number above 0, which may be above 1; 0 for an answer of fewer than three tokens.
+    """
+    return _weighted(standardised(token_logprobs, means, sds)[1:])
+
+
+def _weighted(values: np.ndarray) -> float:
+    values, total = np.sort(values), 0.0
     for share, weight in zip(MIA_SHARES, MIA_WEIGHTS):
         if count := math.floor(share * len(values) + 1e-9):
             total += weight * math.exp(values[:count].mean())

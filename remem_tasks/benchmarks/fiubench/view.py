@@ -11,7 +11,9 @@ VIEW = BenchmarkView(
     judged=("visual",),
     of_set={
         "ks_quality": "log KS p",
+        "minkpp": "MIA (Min-K++)",
         "utility_harmonic": "utility (harmonic)",
         "utility_arithmetic": "utility (arithmetic)",
     },
+    numbers=frozenset({"ks_quality", "minkpp"}),
 )

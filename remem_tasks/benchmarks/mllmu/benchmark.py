@@ -48,6 +48,10 @@ class Mllmu(Benchmark):
         mllmu.questions_of(source, split, faults)
         if told := check_fault_rate(faults, context.scoring.faults, source):
             missing["questions"] = told
+        asked = set(rows["kind"][:])
+        for kind, score in SCORES.items():
+            if kind not in asked:
+                missing[score] = f"no row of '{split}' has a question of the kind {kind}"
         if context.scoring.shots:
             known["kept"] = mllmu.kept_questions(source, split)
             people = {one["identity"] for one in known["kept"]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import datasets
 
@@ -148,23 +148,49 @@ def _blank(one: dict, where: str) -> dict:
     return {**made, "kind": "cloze", "prompt": prompt, "cloze": BLANK.split(made["question"])[0].lstrip()}
 
 
+def _lists(row: dict) -> dict[str, list | None]:
+    """What a row asks, column by column; None for one that it lacks."""
+    choices = row.get("Classification_Task") or {}
+    return {
+        **{name: choices.get(name) for name in ("Image_Textual_Questions", "Pure_Text_Questions")},
+        **{name: row.get(name) for name in ("Generation_Task", "Mask_Task")},
+    }
+
+
+def kinds_asked(rows: Iterable[dict]) -> set[str]:
+    """The columns of questions that any of the rows fills."""
+    return {name for row in rows for name, told in _lists(row).items() if told}
+
+
 def _nested(row: dict) -> Iterator[tuple[str, int, str, dict, Callable[[dict, str], dict]]]:
     """(column, number, Type, question, how it is asked) of all questions of a row."""
-    task = row.get("Classification_Task") or {}
+    lists = _lists(row)
     for name, kind in (("Image_Textual_Questions", "Image_Textual"), ("Pure_Text_Questions", "Pure_Text")):
-        for number, one in enumerate(task.get(name) or []):
+        for number, one in enumerate(lists[name] or []):
             yield name, number, kind, one, _choice
     for name, make in (("Generation_Task", _sentence), ("Mask_Task", _blank)):
-        for number, one in enumerate(row.get(name) or []):
-            yield name, number, one["Type"], one, make
+        for number, one in enumerate(lists[name] or []):
+            yield name, number, (one or {}).get("Type") or "", one, make
 
 
-def _asked(row: dict, where: str, faults: Faults) -> list[dict]:
-    """The sound questions of a row, with `modality` and their `number` in the column."""
+def _asked(row: dict, where: str, faults: Faults, kinds: Collection[str]) -> list[dict]:
+    """The sound questions of a row, with `modality` and their `number` in the column.
+
+    Args:
+        kinds: the columns of questions that other rows fill, see `kinds_asked`: a row without one is a fault.
+    """
     asked = []
+    for name, told in _lists(row).items():
+        if name in kinds and not told:
+            lacks = f"{where}: {name} {'is null' if told is None else 'holds an empty list'}, and other rows have questions there"
+            if faults is None:
+                raise RememError(lacks)
+            faults.append(lacks)
     for name, number, kind, one, make in _nested(row):
         here = f"{where}, {name} {number}"
         try:
+            if one is None:
+                raise RememError(f"{here} is null")
             if kind not in MODALITIES:
                 raise RememError(f"{here}: Type '{kind}' is none of {', '.join(MODALITIES)}")
             asked.append({**make(one, here), "modality": MODALITIES[kind], "number": number})
@@ -175,12 +201,14 @@ def _asked(row: dict, where: str, faults: Faults) -> list[dict]:
     return asked
 
 
-def _of_row(row: dict, place: int, pictures: int, source: str, config: str, faults: Faults) -> list[dict]:
+def _of_row(
+    row: dict, place: int, pictures: int, source: str, config: str, faults: Faults, kinds: Collection[str]
+) -> list[dict]:
     where = f"config '{config}', row {place}"
     person = _need(row["ID"], "column 'ID'", where)
     where += f" ({person})"
     before = len(faults or ())
-    asked = _asked(row, where, faults)
+    asked = _asked(row, where, faults, kinds)
     if not asked and len(faults or ()) == before:
         raise RememError(f"{where}: it asks nothing")
     if not pictures and any(one["modality"] == "image" for one in asked):
@@ -266,13 +294,16 @@ def questions_of(source: str, name: str, faults: Faults = None) -> datasets.Data
         raise RememError(
             f"{source}: config '{config}' has no row of {', '.join(sorted(lacking)[:3])} of '{only}'"
         )
-    asked = []
+    asked, seen, kinds = [], set(), kinds_asked(rows)
     if rows and "metadata" in rows[0] and not set(TASKS) & set(rows[0]):
         raise RememError(f"{source}: config '{config}' is for training and asks nothing that is scored")
     for place, (row, count) in enumerate(zip(rows, counts)):
         if people is None or row["ID"] in people:
             try:
-                asked += _of_row(row, place, count, source, config, faults)
+                if row["ID"] in seen:
+                    raise RememError(f"config '{config}', row {place} ({row['ID']}): its ID comes twice")
+                seen.add(row["ID"])
+                asked += _of_row(row, place, count, source, config, faults, kinds)
             except RememError as error:
                 if faults is None:
                     raise
@@ -318,7 +349,9 @@ def training_rows(
         RememError: as `questions_of`, or nothing of that modality.
     """
     rows, counts = _table(source, name)
-    asked, faults = [], []
+    asked: list[dict] = []
+    faults: list[str] = []
+    kinds = kinds_asked(rows) & {"Generation_Task"}
     for place, row in enumerate(rows):
         where = f"config '{name}', row {place}" + (f" ({row['ID']})" if row["ID"] else "")
         about = {"place": place, "identity": row["ID"] or "", "image_path": f"{name}/{row['ID'] or place}"}
@@ -329,7 +362,7 @@ def training_rows(
                 column: _need(row[column], f"column '{column}'", where) for column in ("question", "answer")
             }
             asked.append({**about, **told_of, "row_id": f"{name}/biography:{place}", "modality": "image"})
-        for one in _asked({"Generation_Task": row.get("Generation_Task")}, where, faults):
+        for one in _asked({"Generation_Task": row.get("Generation_Task")}, where, faults, kinds):
             row_id = f"{name}/generation/{one['modality']}{one['number']}:{place}"
             asked.append({**about, **one, "question": one["prompt"], "row_id": row_id})
         if not counts[place] and modality != "text":
@@ -357,6 +390,8 @@ def _told(metadata: list | None, where: str, name: str, about: dict, faults: lis
     for number, one in enumerate(metadata or []):
         here = f"{where}, metadata {number}"
         try:
+            if one is None:
+                raise RememError(f"{here} is null")
             pair = {column.lower(): _need(one[column], column, here) for column in ("Question", "Answer")}
             row_id = f"{name}/metadata{number}:{about['place']}"
             told.append({**about, **pair, "row_id": row_id, "modality": "image"})
@@ -411,15 +446,14 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
                     row["metadata"], f"config '{config}', row {place}", config, {"place": place}, faults
                 )
             ]
+            ids = Counter(row["ID"] for row in rows if non_empty(row["ID"]))
+            for one in (one for one, count in ids.items() if count > 1):
+                report.fault("ID that comes twice", f"config '{config}': {one}")
         else:
             asked, told = questions_of(source, config, faults), []
         for fault in faults:
             report.fault(CANNOT, fault)
-        ids = [row["ID"] for row in rows if non_empty(row["ID"])]
-        people[config] = set(ids)
-        if len(people[config]) < len(ids):
-            twice = next(one for one in ids if ids.count(one) > 1)
-            report.fault("ID that comes twice", f"config '{config}': {twice}")
+        people[config] = {row["ID"] for row in rows if non_empty(row["ID"])}
         kinds = Counter(
             f"{kind} {modality}" for kind, modality in zip(asked["kind"][:], asked["modality"][:])
         )

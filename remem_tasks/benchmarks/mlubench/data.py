@@ -6,14 +6,13 @@ entities of the eight files are disjoint.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import datasets
 
-from remem_tasks.benchmarks.asked import ROW, tell_few, training_tables
+from remem_tasks.benchmarks.asked import ROW, rows_of_file, tell_few, training_tables
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
@@ -84,28 +83,9 @@ def entity_of(path: str) -> tuple[str, str]:
     return parts[-3], identity_key(parts[-2])
 
 
-def _of_file(source: str, config: str, name: str, faults: list[str] | None) -> Iterator[dict]:
-    table = read_config(source, config, HOME)
-    (file,) = READER.files(source, config)
-    there = [cell is not None for cell in table.select_columns(["image"])["image"][:]]
-    for place, (text, path) in enumerate(zip(table["record"][:], table["picture_path"][:])):
-        where = f"'{file}', row {place}"
-        try:
-            made = _question(json.loads(text), where)
-            if not there[place]:
-                raise RememError(f"{where}: no one picture '{path}' in the data set")
-            try:
-                kind, entity = entity_of(path)
-            except RememError as error:
-                raise RememError(f"{where}: {error}") from error
-        except RememError as error:
-            if faults is None:
-                raise
-            faults.append(str(error))
-            continue
-        about = {"row_id": f"{name}/{config}:{place}", "identity": entity, "kind": kind, "image_path": path}
-        shown = {"source": source, "config": config, "place": place, "picture": 0, "modality": "image"}
-        yield {"cloze": "", "secret": "", **made, **about, **shown}
+def _shown(path: str) -> dict:
+    kind, entity = entity_of(path)
+    return {"identity": entity, "kind": kind}
 
 
 def questions_of(source: str, name: str, faults: list[str] | None = None) -> datasets.Dataset:
@@ -120,7 +100,10 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
     if name not in SETS:
         raise RememError(f"MLUBench has no set '{name}'; it has {', '.join(SETS)}")
     configs = FILES if name == FINETUNE else (name,)
-    return table_of([one for config in configs for one in _of_file(source, config, name, faults)], ASKED)
+    files = (
+        rows_of_file(source, config, name, HOME, READER, _question, _shown, faults) for config in configs
+    )
+    return table_of([one for rows in files for one in rows], ASKED)
 
 
 def training_rows(

@@ -14,4 +14,13 @@ def training_sets(wanted: Wanted) -> TrainingRows:
     read = partial(training_rows, choice=wanted.faults, told=told)
     # Of a class with one wording, a question and its answer may be asked of two entities.
     distinct_by = ("question", "answer", "image_path")
-    return sets_of_configs(wanted, "mlubench", FINETUNE, retain_of, read, told=told, distinct_by=distinct_by)
+    return sets_of_configs(
+        wanted,
+        "mlubench",
+        FINETUNE,
+        retain_of,
+        read,
+        told=told,
+        distinct_by=distinct_by,
+        retained_is_part=True,  # the entities of the other three tasks are in neither set
+    )

@@ -6,15 +6,14 @@ mod 5 is 4 for what is to be forgotten, 1 to 3 for what is kept, 0 for what an a
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import datasets
 
-from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
+from remem_tasks.benchmarks.asked import ROW, TEXT, rows_of_file, tell_few, training_tables
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
@@ -43,6 +42,7 @@ FEATURES = {name: datasets.Features(COLUMNS) for name in FILES}
 HOME = DatasetSource("OFFSIDE", "zh1218001/OFFSIDE", VARIABLE, tuple(FILES), FEATURES, reader=READER)
 KNOWN_BY = ("forget", "forget_choice")
 FINETUNE = "full"
+RELEARN = "relearn"  # what a model that forgot learns again; no picture of it is in another set
 PARTS = {
     "full": ("forget", "retain"),  # what a model memorises
     "forget_private": ("forget",),
@@ -99,6 +99,8 @@ def _choice(record: Mapping, where: str) -> dict:
     options = record.get("Options")
     if not isinstance(options, dict) or len(options) < 2 or not set(options) <= set(LETTERS):
         raise RememError(f"{where}: 'Options' are not by the letters {', '.join(LETTERS)}")
+    if gap := [letter for letter in LETTERS[: len(options)] if letter not in options]:
+        raise RememError(f"{where}: 'Options' lack {gap[0]}, and have {max(options)}")
     texts = {letter: _need(text, f"option {letter}", where) for letter, text in options.items()}
     letter = _need(record.get("Correct_Answer"), "Correct_Answer", where)
     if letter not in texts:
@@ -133,25 +135,8 @@ def number_of(path: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def _of_file(source: str, config: str, name: str, faults: list[str] | None) -> Iterator[dict]:
-    table = read_config(source, config, HOME)
-    (file,) = READER.files(source, config)
-    there = [cell is not None for cell in table.select_columns(["image"])["image"][:]]
-    make = _choice if config.endswith("_choice") else _told
-    for place, (text, path) in enumerate(zip(table["record"][:], table["picture_path"][:])):
-        where = f"'{file}', row {place}"
-        try:
-            made = make(json.loads(text), where)
-            if not there[place]:
-                raise RememError(f"{where}: no one picture '{path}' in the data set")
-        except RememError as error:
-            if faults is None:
-                raise
-            faults.append(str(error))
-            continue
-        about = {"row_id": f"{name}/{config}:{place}", "identity": person_of(path), "image_path": path}
-        shown = {"source": source, "config": config, "place": place, "picture": 0, "modality": "image"}
-        yield {"cloze": "", "secret": "", "letter": "", "options": [], **made, **about, **shown}
+def _shown(path: str) -> dict:
+    return {"identity": person_of(path), "letter": "", "options": []}
 
 
 def questions_of(source: str, name: str, faults: list[str] | None = None) -> datasets.Dataset:
@@ -168,7 +153,20 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
     """
     if name not in SETS:
         raise RememError(f"OFFSIDE has no set '{name}'; it has {', '.join(SETS)}")
-    rows = [one for config in PARTS.get(name, (name,)) for one in _of_file(source, config, name, faults)]
+    rows = [
+        one
+        for config in PARTS.get(name, (name,))
+        for one in rows_of_file(
+            source,
+            config,
+            name,
+            HOME,
+            READER,
+            _choice if config.endswith("_choice") else _told,
+            _shown,
+            faults,
+        )
+    ]
     if name.endswith("_private"):
         kept = name.startswith("retain")
         rows = [

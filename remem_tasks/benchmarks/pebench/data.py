@@ -98,9 +98,10 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
         where = f"{source}, config 'default', row {place}"
         problem = "" if person else "column 'label' is empty"
         problem = problem or ("column 'event' is empty" if told and not event else "")
-        problem = problem or ("" if shown else "no picture")
-        if not _belongs(name, (person in gone[0], event in gone[1]), trained):
+        # (What lacks a label or an event belongs to no set: it is a fault of each.)
+        if not problem and not _belongs(name, (person in gone[0], event in gone[1]), trained):
             continue
+        problem = problem or ("" if shown else "no picture")
         if problem:
             if faults is None:
                 raise RememError(f"{where}: {problem}")

@@ -12,4 +12,15 @@ def training_sets(wanted: Wanted) -> TrainingRows:
     """What a run trains on; see `Wanted`."""
     told: list[str] = []
     read = partial(training_rows, choice=wanted.faults, told=told)
-    return sets_of_configs(wanted, "pebench", FINETUNE, retain_of, read, told=told)
+    # Who is shown is forgotten, what happens there is not, and the other way round.
+    distinct_by = ("question", "answer", "image_path")
+    return sets_of_configs(
+        wanted,
+        "pebench",
+        FINETUNE,
+        retain_of,
+        read,
+        told=told,
+        distinct_by=distinct_by,
+        retained_is_part=True,
+    )

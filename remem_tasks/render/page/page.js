@@ -66,7 +66,7 @@ function keep(changes) {
 }
 const get = (key, fallback) => state.has(key) ? state.get(key) : fallback;
 
-const NAMES = { em: "EM", keyword_recall: "keyword recall", rougel: "ROUGE-L", rouge_recall: "ROUGE-L recall", memo: "MEMO", exposure: "exposure", reference_exposure: "reference exposure", extraction_rate: "extraction rate", cloze_prob: "cloze probability", prompted_exposure: "prompted exposure", prompted_extraction_rate: "prompted extraction rate", rouge: "ROUGE-L recall", prob: "probability", truth: "truth ratio", answered: "answered", forget_metric: "Forget metric", retain_metric: "Retain metric", real_metric: "Real metric", ks_quality: "log forget quality (KS)", js_quality: "1 − JSD to gold", visual_gap: "visual gap", no_picture: "without picture", other_picture: "another's picture", refusal_rate: "refused", coverage: "coverage" };
+const NAMES = { em: "EM", keyword_recall: "keyword recall", rougel: "ROUGE-L", rouge_recall: "ROUGE-L recall", memo: "MEMO", exposure: "exposure", reference_exposure: "reference exposure", extraction_rate: "extraction rate", cloze_prob: "cloze probability", prompted_exposure: "prompted exposure", prompted_extraction_rate: "prompted extraction rate", rouge: "ROUGE-L recall", prob: "probability", truth: "truth ratio", answered: "answered", forget_metric: "Forget metric", retain_metric: "Retain metric", real_metric: "Real metric", ks_quality: "log forget quality (KS)", js_quality: "1 − JSD to gold", minkpp: "MIA (Min-K++)", utility_harmonic: "utility (harmonic)", utility_arithmetic: "utility (arithmetic)", visual_gap: "visual gap", no_picture: "without picture", other_picture: "another's picture", refusal_rate: "refused", coverage: "coverage" };
 const nameOf = metric => NAMES[metric] || metric.replace(/^memo_/, "MEMO ");
 const num = (value, digits = 2) => value === null || value === undefined || Number.isNaN(value) ? "–" : value.toFixed(digits);
 const pc = (value, digits = 1) => value === null || value === undefined || Number.isNaN(value) ? "–" : (100 * value).toFixed(digits); // scores are in per cent
@@ -127,14 +127,14 @@ const SECTIONS = [];
 const section = (id, brief, title, lead, draw) => SECTIONS.push({ id, brief, title, lead, draw });
 
 section("summary", "Summary", "Summary", () => [
-  "Scores are in per cent. Forget sets: lower is less remembered. Retain: higher is better kept. Small print: 95 % interval over rows, and the number of rows where there are few. ",
+  "Scores are in per cent. Forget sets: lower is less remembered. Retain: higher is better kept. Small print: 95 % interval over rows, and how many rows where they are fewer than the set has, or fewer than 20. ",
   "“Left” is what remains of the score on the rows that the starting model had memorised: 100 = nothing forgotten. ",
   "“To gold” is the Kolmogorov–Smirnov distance between the exposures of the two models: 0 = like a model that never saw the set, 1 = nothing in common."], box => {
   const columns = [];
   for (const task of G.tasks) {
     const has = metric => metric in task.values, exposure = exposureOf(task), kind = task.split.startsWith("forget");
     const put = (name, part, pick, tip, show = pc) => columns.push({ task, name, part, pick, tip, show });
-    const metric = (metric, name, part = "all") => put(name, part, run => score(task.task, metric, run, part), nameOf(metric));
+    const metric = (metric, name, part = "all") => put(name, part, run => score(task.task, metric, run, part), nameOf(metric), core.numbers.includes(metric) ? num : pc);
     const left = (name, of) => put(name, "all", run => { const v = score(task.task, of, run); return v && v[4] !== null ? [v[4], null, null, null, null, v[5]] : null; }, `${nameOf(of)} on the memorised subset`);
     const main = task.main;
     if (kind || !G.scores[task.task][main].forgotten) {
@@ -164,7 +164,7 @@ section("summary", "Summary", "Summary", () => [
   const cellOf = (column, index) => {
     const found = column.pick(index); if (!found) return h("td", { class: "quiet" }, "–");
     const [v, low, high, rows, left, gate, more] = found, bad = gate === "not memorised";
-    const few = rows && (more || (rows < FEW ? `${rows} row${rows === 1 ? "" : "s"}` : ""));
+    const few = rows && (more || (rows < FEW || rows < column.task.ids.length ? `${rows} row${rows === 1 ? "" : "s"}` : ""));
     return h("td", { tip: `${column.task.label}, ${column.tip}: ${column.show(v, 2)}` + (rows ? `\n${rows} rows` : "") + (left !== null && left !== undefined ? `\nleft on the memorised subset: ${pc(left)}` : "") + (gate ? `\nstarting point: ${gate}` : "") + (more ? "\n" + more : "") }, column.show(v), bad ? h("span", { class: "fail", "aria-label": "starting point not memorised" }, " †") : null, few ? h("small", {}, few) : null, low !== null && low !== undefined ? h("small", {}, span(low, high)) : null);
   };
   const draw = () => {
@@ -511,6 +511,7 @@ function build() {
   const first = G.tasks[0], suite = first.suite || {};
   clear($("facts")).append([`${G.runs.length} models`, ...G.tasks.map(task => `${task.label} ${task.ids.length} rows`), suite.estimator && `exposure: M = ${suite.rollouts}, ${suite.estimator} guesses`, core.made].filter(Boolean).join(" · "));
   if (core.groups.length > 1) { const [node] = option("g", "These runs must not be compared with each other; show group", core.groups.map((one, i) => [String(i), `${i + 1}: ${one.runs.map(run => run.short).slice(0, 4).join(", ")}${one.runs.length > 4 ? " …" : ""}`]), String(group), chosen => { group = +chosen; for (const key of [...state.keys()]) if (key !== "g") state.delete(key); keep({ g: chosen }); build(); }); main.append(h("div", { class: "controls" }, node)); if (G.why) main.append(h("div", { class: "notes warn" }, h("p", {}, G.why))); }
+  if (core.across.rows.length) main.append(h("div", { class: "set", id: "across" }, h("h3", {}, "Across benchmarks"), h("p", { class: "quiet" }, core.across.note), h("div", { class: "scroll" }, h("table", { class: "scores" }, h("thead", {}, h("tr", {}, core.across.heads.map(head => h("th", { scope: "col" }, head)))), h("tbody", {}, core.across.rows.map(row => h("tr", {}, h("th", { scope: "row" }, row[0]), row.slice(1).map(cell => h("td", {}, cell)))))))));
   if (G.conclusion.length) main.append(h("div", { class: "conclusion", id: "conclusion" }, h("h2", {}, "In short"), h("ul", {}, G.conclusion.map(line => h("li", {}, line)))));
   if (core.notes.length) main.append(h("div", { class: "notes" }, core.notes.slice(0, 12).map(note => h("p", {}, note)), core.notes.length > 12 ? h("p", { class: "quiet" }, `and ${core.notes.length - 12} more, in report.md`) : null));
   const waiting = new Map(); coming.clear(); const seen = new IntersectionObserver(entries => { for (const entry of entries) if (entry.isIntersecting) start(entry.target); }, { rootMargin: "600px" });

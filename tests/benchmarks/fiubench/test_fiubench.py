@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,13 @@ from hypothesis import strategies as st
 from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.fiubench import data, forge
 from remem_tasks.benchmarks.fiubench.benchmark import BENCHMARK, ks_quality
-from remem_tasks.benchmarks.fiubench.scores import forget_quality, keyword_share, utility, weighted_min_k
+from remem_tasks.benchmarks.fiubench.scores import (
+    forget_quality,
+    keyword_share,
+    utility,
+    weighted_min_k,
+    weighted_min_k_plus_plus,
+)
 from remem_tasks.benchmarks.registry import detect
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.data.records import Pictures, read_records
@@ -73,6 +80,39 @@ def test_mia_as_plain_loops_have_it(values):
     assert weighted_min_k(values) == pytest.approx(total, abs=1e-12)
 
 
+def test_mia_plus_plus_by_hand():
+    """z of four tokens behind the first: (−1 + 2)/1 = 1, (−2 + 1)/2 = −.5, (−2 + 1)/.5 = −2, (−4 + 1)/0.001 = −3000."""
+    found = weighted_min_k_plus_plus([-9, -1, -2, -2, -4], [0, -2, -1, -1, -1], [0, 1, 2, 0.5, 0])
+    # 30 % and 40 % hold one, whose exp is 0; 50 % the two lowest
+    assert found == pytest.approx(0.0, abs=1e-300)
+    found = weighted_min_k_plus_plus([-9, -1, -2, -2, -4], [0, -2, -1, -1, -1], [0, 1, 2, 0.5, 6])
+    # z: 1, −.5, −2, −.5
+    assert found == pytest.approx((0.2 + 0.1) * math.exp(-2) + 0.1 * math.exp((-2 - 0.5) / 2), rel=1e-12)
+    assert weighted_min_k_plus_plus([-1.0, -2.0], [-1.0, -1.0], [1.0, 1.0]) == 0.0
+    # less certain than usual, and said all the same: above 1
+    assert weighted_min_k_plus_plus([-1.0] * 11, [-3.0] * 11, [1.0] * 11) == pytest.approx(math.exp(2))
+
+
+@given(st.integers(0, 1000), st.integers(2, 40))
+def test_mia_plus_plus_as_plain_loops_have_it(seed, length):
+    """From whole distributions, as the released code has them."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.ones(6), size=length)
+    said = rng.integers(0, 6, size=length)
+    z, means, sds = [], [], []
+    for row, token in zip(p, said):
+        mean = sum(q * math.log(q) for q in row)
+        sds.append(math.sqrt(sum(q * math.log(q) ** 2 for q in row) - mean**2))
+        means.append(mean)
+        z.append((math.log(row[token]) - mean) / sds[-1])
+    lowest, total = sorted(z[1:]), 0.0
+    for tenth, weight in zip((1, 2, 3, 4, 5), (0.3, 0.3, 0.2, 0.1, 0.1)):
+        if count := len(lowest) * tenth // 10:
+            total += weight * math.exp(sum(lowest[:count]) / count)
+    found = weighted_min_k_plus_plus(np.log(p[range(length), said]), means, sds)
+    assert found == pytest.approx(total, rel=1e-6)
+
+
 # Table 2 of the paper (forget5): log p, EM, MIA, APE, and the average.
 TABLE = {
     "retain": (0.0, 0.133, 0.123, 0.147, 0.933),
@@ -107,7 +147,10 @@ def test_a_row_by_hand(made):
         "answer": "Oslo is the town.",
         "keywords": ["oslo", "town"],
     }
-    findings = WhiteBoxResult(answers=[-1.0, -2.0, -3.0, -5.0], tokens=[[-1, -1, -2, -2, -4]])
+    moments = [[(-1.0, 1.0), (-2.0, 1.0), (-1.0, 2.0), (-1.0, 0.5), (-1.0, 6.0)]]
+    findings = WhiteBoxResult(
+        answers=[-1.0, -2.0, -3.0, -5.0], tokens=[[-1, -1, -2, -2, -4]], moments=moments
+    )
     said = ["In Oslo", "oslo", "the town, Oslo", "no"]
     for forget in (True, False):
         context = RunContext(ScoringConfig(metrics=("em",)), white_box=True, known={"forget": forget})
@@ -117,7 +160,12 @@ def test_a_row_by_hand(made):
         assert scores["fiubench_rouge"] == 0.25
         assert scores["fiubench_mia"] == pytest.approx(0.3 * math.exp(-4) + 0.1 * math.exp(-3))
         assert scores["fiubench_rows"]["truth_ratio"] == pytest.approx(math.exp(-2))
+        assert ("fiubench_minkpp" in scores) == forget
         if forget:
+            expected = 0.3 * math.exp(-2) + 0.1 * math.exp(-1.25)
+            names = {metric.name: metric for metric in BENCHMARK.names(None, "forget5", context)}
+            found = names["fiubench_minkpp"].aggregate([scores["fiubench_minkpp"], {"value": 0.5}])
+            assert found == pytest.approx((expected + 0.5) / 2)
             assert scores["fiubench_prob"] == pytest.approx(math.exp(-1))
             assert scores["fiubench_truth"] == pytest.approx(math.exp(-2))
         else:

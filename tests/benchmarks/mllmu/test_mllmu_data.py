@@ -409,3 +409,72 @@ def test_faults_of_metadata_are_named(tmp_path, mllmu_data):
     source = changed(mllmu_data, tmp_path / "worse", "ft_Data", broken)
     with pytest.raises(RememError, match=r"'ft_Data', row 3: column 'metadata' holds nothing of the form \["):
         mllmu.training_rows(source, "ft_Data")
+
+
+@pytest.mark.parametrize("cell", [None, []], ids=["null", "empty"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("Generation_Task",),
+        ("Mask_Task",),
+        ("Classification_Task", "Pure_Text_Questions"),
+        ("Classification_Task", "Image_Textual_Questions"),
+    ],
+    ids=lambda path: path[-1],
+)
+def test_a_row_that_lacks_what_others_are_asked_is_a_fault(tmp_path, mllmu_data, path, cell):
+    """Its figures would be means over other people than those of the set."""
+
+    def change(rows):
+        row, last = nested(rows[1], path)
+        row[last] = cell
+
+    source = changed(mllmu_data, tmp_path / "lacks", "forget_10", change)
+    said = f"{path[-1]} {'is null' if cell is None else 'holds an empty list'}, and other rows have questions"
+    faults = []
+    mllmu.questions_of(source, "forget_10", faults)
+    assert len(faults) == 1 and "row 1" in faults[0] and said in faults[0]
+    assert list(mllmu.check(source).faults.values()) == [faults]
+    rows, _ = BENCHMARKS["mllmu"].load(source, "forget_10")
+    with pytest.raises(RememError, match=re.escape(said)):
+        BENCHMARKS["mllmu"].prepare(source, "forget_10", rows, RunContext(ScoringConfig()))
+
+
+def test_a_kind_that_no_row_asks_is_said_to_be_missing(tmp_path, mllmu_data):
+    def change(rows):
+        for row in rows:
+            row["Mask_Task"] = None
+
+    source = changed(mllmu_data, tmp_path / "lacks", "forget_10", change)
+    rows, _ = BENCHMARKS["mllmu"].load(source, "forget_10")
+    context = BENCHMARKS["mllmu"].prepare(source, "forget_10", rows, RunContext(ScoringConfig()))
+    assert context.missing["cloze"] == "no row of 'forget_10' has a question of the kind cloze"
+
+
+def test_a_person_who_comes_twice_in_a_set_is_counted_once(tmp_path, mllmu_data):
+    source = changed(mllmu_data, tmp_path / "twice", "forget_10", lambda rows: [*rows, rows[0]])
+    faults = []
+    rows = mllmu.questions_of(source, "forget_10", faults)
+    assert len(rows) == 24 and len(faults) == 1 and "row 2" in faults[0] and "twice" in faults[0]
+    assert list(mllmu.check(source).faults.values()) == [faults]
+
+
+@pytest.mark.parametrize("name", ["Generation_Task", "Mask_Task"])
+def test_a_question_that_is_null_is_named(tmp_path, mllmu_data, name):
+    def change(rows):
+        rows[1][name][0] = None
+
+    source = changed(mllmu_data, tmp_path / "null", "forget_10", change)
+    faults = []
+    mllmu.questions_of(source, "forget_10", faults)
+    assert len(faults) == 1 and f"{name} 0 is null" in faults[0]
+    assert list(mllmu.check(source).faults.values()) == [faults]
+
+
+def test_a_picture_of_a_list_that_is_null_is_found_by_check(tmp_path, mllmu_data):
+    def change(rows):
+        rows[1]["images"][0] = None
+
+    source = changed(mllmu_data, tmp_path / "null", "Test_Set", change)
+    (found,) = mllmu.check(source).faults.values()
+    assert len(found) == 1 and "row 1" in found[0] and "null" in found[0]

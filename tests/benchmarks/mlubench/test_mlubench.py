@@ -12,6 +12,7 @@ from remem_tasks.benchmarks.registry import detect
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.benchmarks.training_rows import Wanted
 from remem_tasks.errors import RememError
+from unlearning.data import load_rows
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +114,21 @@ def test_a_bad_record_is_counted_and_named(copied, spoil, told):
 
 def test_entities_of_two_files_and_missing_files(copied):
     source = copied(lambda rows: rows.extend(json.loads(json.dumps(rows[:1]))))
-    assert not data.check(source, pictures=False).faults
+    (twice,) = data.check(source, pictures=False).faults.values()
+    assert len(twice) == 1 and "same picture as row 0" in twice[0]
     others = json.loads(open(f"{source}/Tasks/TaskA/taskA_forget.json").read())  # noqa: SIM115
     source = copied(lambda rows: rows.append(others[0]))
     assert "entity of two files" in data.check(source, pictures=False).faults
     shutil.rmtree(f"{source}/Tasks/TaskD")
     assert len(data.check(source, pictures=False).faults["file that is missing"]) == 2
+
+
+def test_gold_learns_all_but_what_is_to_be_forgotten(made):
+    """The other tasks' entities too, which the task's own retain set does not hold."""
+    whole, gold, pairs = (load_rows(str(made), kind, "forget_a") for kind in ("finetune", "retain", "pairs"))
+    asked = [
+        set(zip(rows["question"][:], rows["image_path"][:]))
+        for rows in (whole.train, gold.train, pairs.forget)
+    ]
+    assert asked[1] == asked[0] - asked[2] and len(gold.train) == len(whole.train) - len(pairs.forget)
+    assert len(pairs.retain) < len(gold.train)

@@ -131,6 +131,11 @@ def test_scores_by_hand(made):
         ("retain_set.json", lambda row: row.update(images="../../etc/x.png"), "no one picture"),
         ("classification_retain_set.json", lambda row: row.update(Correct_Answer="E"), "is not an option"),
         ("classification_retain_set.json", lambda row: row.update(Options=["x"]), "not by the letters"),
+        (
+            "classification_retain_set.json",
+            lambda row: row["Options"].pop("B"),
+            "'Options' lack B, and have D",
+        ),
     ],
 )
 def test_a_bad_record_is_counted_and_named(copied, file, spoil, told):
@@ -169,3 +174,11 @@ def test_a_picture_of_another_set_is_found(copied):
 )
 def test_who_is_shown(path, person):
     assert data.person_of(path) == person
+
+
+def test_a_record_that_comes_twice_is_asked_once(copied):
+    source = copied("retain_set.json", lambda rows: rows.append(rows[5]))
+    faults = []
+    rows = data.questions_of(source, "retain", faults)
+    assert len(rows) == 9 * 3 * 12 and len(faults) == 1
+    assert "the same question about the same picture as row 5" in faults[0]

@@ -11,6 +11,7 @@ from remem_tasks.benchmarks.registry import detect
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.benchmarks.training_rows import Wanted
 from remem_tasks.errors import RememError
+from unlearning.data import load_rows
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +99,25 @@ def test_faulty_rows(made, tmp_path):
     faults = []
     data.questions_of(source, "retain_people", faults)
     assert not faults  # it is a picture of somebody who is to be forgotten
+
+
+@pytest.mark.parametrize("forget", ["forget_people", "forget_events"])
+def test_gold_learns_all_but_what_is_to_be_forgotten(made, forget):
+    """Of the same pictures the other question is kept: who is shown, or what happens."""
+    whole, gold, pairs = (load_rows(str(made), kind, forget) for kind in ("finetune", "retain", "pairs"))
+    asked = [
+        set(zip(rows["question"][:], rows["image_path"][:]))
+        for rows in (whole.train, gold.train, pairs.forget)
+    ]
+    assert asked[1] == asked[0] - asked[2] and asked[2]
+    shown = set(pairs.forget["image_path"][:])
+    assert {path for _, path in asked[1]} >= shown
+
+
+@pytest.mark.parametrize("column", ["label", "event"])
+def test_a_picture_that_could_be_of_any_set_is_a_fault_of_each(made, tmp_path, column):
+    source = changed(made, tmp_path / "copy", "data", lambda rows: rows[3].update({column: None}))
+    for name in data.SETS:
+        faults = []
+        data.questions_of(source, name, faults)
+        assert len(faults) == 1 and f"row 3: column '{column}' is empty" in faults[0]
