@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -14,6 +15,20 @@ DRAWN_ALIKE = str.maketrans(
     "авеһіјкӏмнорԛѕстуԝхαβεζηικμνορτυχϲϳıɑɡ",
     "abehijklmhopqsctywxabezhikmvoptuxcjiag",
 )  # Cyrillic, Greek, phonetic
+STROKES = str.maketrans(
+    {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "ħ": "h", "ŧ": "t", "æ": "ae", "œ": "oe", "ı": "i"}
+)
+"""Letters with a stroke or joined, which no Unicode form takes apart."""
+SPELLED_OUT = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"}
+)  # where a keyboard lacks them
+TITLES = frozenset(
+    ["dr", "doctor", "prof", "professor", "mr", "mrs", "ms", "miss", "mx", "sir", "dame", "herr", "frau", "mme", "madame", "phd", "md"]
+)  # fmt: skip
+LETTERS_AND_NUMBER = re.compile(r"(\D+)(\d+)")
+APOSTROPHES = (
+    "\u02b9\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\ua78c"  # letters to Unicode, signs to who writes a name
+)
 NEAREST = 3  # names that an error offers for one that is not there
 
 
@@ -25,7 +40,7 @@ def _words(name: str) -> list[str]:
         category = unicodedata.category(character)
         if category == "Cf":  # joiners, soft hyphens, marks of direction: nothing that is seen
             continue
-        if category[0] in "LN" or (word and category[0] == "M"):
+        if (category[0] in "LN" and character not in APOSTROPHES) or (word and category[0] == "M"):
             word += character
         elif word:
             words.append(word)
@@ -46,32 +61,42 @@ def identity_key(name: str) -> str:
     return "_".join(_words(name)) or unicodedata.normalize("NFKC", name).strip()
 
 
-def likenesses(key: str) -> tuple[str, str]:
-    """What names share that may well be one person's: accents and cuts left out; accents and order left out.
+def likenesses(key: str) -> tuple[str, ...]:
+    """What names share that may well be one person's.
 
-    Letters of other scripts that are drawn as Latin ones count as those. With a digit in it the cuts stay, as `1_0` is
-    not `10`.
+    Without accents, a title beside at least two other words, and zeros before a number: once also without cuts, once also
+    without order. The same again with umlauts spelled out. Letters of other scripts that are drawn as Latin ones count as
+    those. With a digit in it cuts and order stay, as `1_0` is neither `10` nor `0_1`, but between letters and a number there
+    may be a cut or none.
 
-    >>> likenesses("silva_josé")
+    >>> likenesses("silva_josé")[:2]
     ('silvajose', 'jose_silva')
     """
-    plain = "".join(
-        character
-        for character in unicodedata.normalize("NFKD", key)
-        if not unicodedata.category(character).startswith("M")
-    )
-    plain = plain.translate(DRAWN_ALIKE)
-    cut = "_" if any(map(str.isdigit, plain)) else ""
-    words = plain.split("_")
-    return cut.join(words), "_".join(sorted(words))
+    found: list[str] = []
+    for spelled in dict.fromkeys((key, unicodedata.normalize("NFC", key).translate(SPELLED_OUT))):
+        plain = "".join(
+            character
+            for character in unicodedata.normalize("NFKD", spelled)
+            if not unicodedata.category(character).startswith("M")
+        )
+        words = plain.translate(STROKES).translate(DRAWN_ALIKE).split("_")
+        bare = [word for word in words if word not in TITLES]
+        words = bare if len(bare) > 1 else words
+        words = [word.lstrip("0") or "0" if word.isdecimal() else word for word in words]
+        cut = "_" if any(map(str.isdigit, "".join(words))) else ""
+        found += [
+            LETTERS_AND_NUMBER.sub(r"\1_\2", cut.join(words)).replace("__", "_"),
+            "_".join(words if cut else sorted(words)),
+        ]
+    return tuple(found)
 
 
 def look_alikes(keys: Iterable[str]) -> list[tuple[str, ...]]:
     """Groups of different keys that may be one person each, sorted."""
-    groups: dict[tuple[int, str], set[str]] = defaultdict(set)
+    groups: dict[str, set[str]] = defaultdict(set)
     for key in keys:
-        for way, shared in enumerate(likenesses(key)):
-            groups[way, shared].add(key)
+        for shared in likenesses(key):
+            groups[shared].add(key)
     return sorted({tuple(sorted(group)) for group in groups.values() if len(group) > 1})
 
 
