@@ -10,6 +10,7 @@ wrapped (see `with_status`). Whoever uses lmms-eval as a library meets none of t
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import re
@@ -17,10 +18,12 @@ import sys
 import time
 import types
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
+
+import yaml
 
 from remem_tasks.benchmarks.registry import FOLDERS
 from remem_tasks.benchmarks.scoring_config import SETTINGS, flags_parser, scoring_config_of, variable
@@ -472,6 +475,7 @@ def run_lmms_eval() -> int:
     try:
         try:
             others = _take_flags(arguments[1:])
+            config = _config_of(others)
         except RememError as error:
             say(f"lmms_eval: error: {short(error)}", file=sys.stderr)
             return 2
@@ -488,6 +492,12 @@ def run_lmms_eval() -> int:
             say(leaving.code, file=sys.stderr)
             return 1
         return int(leaving.code or 0)
+    except ValueError as error:
+        if not config:
+            raise
+        own_line(sys.stderr)
+        say(f"lmms_eval: error: --config {config}: {short(str(error).splitlines()[0])}", file=sys.stderr)
+        return 2
     except Terminated:
         own_line(sys.stderr)
         say("lmms_eval: terminated", file=sys.stderr)
@@ -507,6 +517,33 @@ def run_lmms_eval() -> int:
         upstream.cli_evaluate = cli_evaluate
         upstream.__class__ = ordinary
     return 0
+
+
+def _config_of(arguments: Sequence[str]) -> str:
+    """The file of lmms-eval's `--config`, or "".
+
+    Raises:
+        RememError: it is not there, or holds no settings.
+    """
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    reader.add_argument("--config")
+    file = reader.parse_known_args(arguments)[0].config
+    if not file:
+        return ""
+    try:
+        told = yaml.safe_load(Path(file).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise RememError(
+            f"--config '{file}' cannot be read ({getattr(error, 'strerror', None) or 'no text'})"
+        ) from error
+    except yaml.YAMLError as error:
+        raise RememError(f"--config '{file}' is not YAML ({str(error).splitlines()[0]})") from error
+    runs = told if isinstance(told, list) else [told]
+    if not runs or not all(isinstance(run, dict) and run for run in runs):
+        raise RememError(
+            f"--config '{file}' holds no settings: a mapping of flags (`tasks: remem_forget1`), or a list of them"
+        )
+    return file
 
 
 def _take_flags(arguments: list[str]) -> list[str]:

@@ -435,3 +435,26 @@ def test_a_model_that_nobody_knows_is_one_line_and_what_is_nearest(remem_data, c
     assert err.splitlines()[-1] == (
         "lmms_eval: error: no model 'remem_fh'; did you mean 'remem_hf'? (any checkpoint: --model remem_hf)"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "No such file"),
+        ("just a text", "holds no settings"),
+        ("", "holds no settings"),
+        ("- tasks: remem_forget1\n- 3", "holds no settings"),
+        ("tasks: [remem", "is not YAML"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        ("taks: remem_forget1", "Unknown keys in config file: ['taks']"),
+        ("env: nothing\ntasks: remem_forget1", "'env' in config must be a dict"),
+    ],
+)
+def test_a_config_file_that_cannot_be_used_is_one_line(remem_data, command_line, tmp_path, text, says):
+    file = tmp_path / "run.yaml"
+    if text is not None:
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    status, _, err = command_line(f"--config {file}")
+    lines = [line for line in err.splitlines() if line.startswith("lmms_eval: error:")]
+    assert status == 2 and len(lines) == 1 and "Traceback" not in err
+    assert "--config" in lines[0] and str(file) in lines[0] and says in lines[0]
