@@ -147,8 +147,12 @@ def test_defect_09_the_reference_stays_the_model_before_unlearning(make_trainer,
     after = reference.answers(
         trainer.model, trainer.reference_model, inputs, logits=True, layer=trainer.layer
     )
-    assert torch.equal(after.logits, start.logits) and not torch.equal(now.logits, start.logits)
-    assert trainer.layer is None or torch.equal(after.hidden, start.hidden)
+    # (Two models of the same weights need not round alike: their weights lie elsewhere in memory.)
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(after.logits, start.logits, **close)
+    assert not torch.allclose(now.logits, start.logits, **close)
+    if trainer.layer is not None:
+        torch.testing.assert_close(after.hidden, start.hidden, **close)
 
 
 def test_defect_09_the_table_is_not_that_of_another_run(make_trainer, tmp_path):

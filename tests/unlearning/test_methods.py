@@ -33,7 +33,8 @@ OWN = {
     # Learning another answer takes larger steps than unlearning one.
     "idk": {"learning_rate": 3e-3},
     "jensun": {"learning_rate": 3e-3, "max_steps": 60},
-    **dict.fromkeys(("altpo", "llmu", "mmunlearner", "scrub", "simnpo", "task_vector", "wga"), FASTER),
+    **dict.fromkeys(("altpo", "llmu", "mmunlearner", "scrub", "task_vector", "wga"), FASTER),
+    **dict.fromkeys(("simnpo", "siu"), {"learning_rate": 3e-3, "max_steps": 24}),
     "dpo": {"learning_rate": 3e-3, "max_steps": 24},
     # Its weights p⁵(1 − p) are small where p is near 1.
     "satimp": {"learning_rate": 3e-3, "max_steps": 24},
