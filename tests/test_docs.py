@@ -172,6 +172,7 @@ TRIED: dict[str, tuple[str, ...]] = {
 LEFT = {
     r"(\S+=\S+ )?lmms_eval |.*python -m lmms_eval |torchrun ": "scoring: README's are run below, others by tests/harness",
     r"lm_eval |remem lm_eval ": "its own tests: tests/harness/test_lm_eval.py",
+    r"remem judge ": "an endpoint of one's own: tests/report/test_judge.py runs one",
     r"remem train ": "README's is run below; each method and flag by tests/unlearning",
     r"remem report results/\*": "README's, which is run below",
     r"remem report .*--attacks": "wants a start that memorised, and was attacked: tests/report/test_attacked.py",

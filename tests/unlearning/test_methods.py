@@ -28,18 +28,14 @@ def test_a_method_is_documented_and_its_flags_are_in_the_help(name):
 
 # Settings under which a few steps show the sign; what is not named takes FEW_STEPS.
 FEW_STEPS = {"max_steps": 12, "learning_rate": 5e-4}
-FASTER = {"learning_rate": 1.5e-3}
+FASTER, LONGER = {"learning_rate": 1.5e-3}, {"learning_rate": 3e-3, "max_steps": 24}
 OWN = {
     # Learning another answer takes larger steps than unlearning one.
     "idk": {"learning_rate": 3e-3},
     "jensun": {"learning_rate": 3e-3, "max_steps": 60},
     **dict.fromkeys(("altpo", "llmu", "mmunlearner", "scrub", "task_vector", "wga"), FASTER),
-    **dict.fromkeys(("simnpo", "siu"), {"learning_rate": 3e-3, "max_steps": 24}),
-    "dpo": {"learning_rate": 3e-3, "max_steps": 24},
-    # Its weights p⁵(1 − p) are small where p is near 1.
-    "satimp": {"learning_rate": 3e-3, "max_steps": 24},
-    "rmu": {"learning_rate": 3e-3, "max_steps": 24},
-    "rna": {"learning_rate": 3e-3, "max_steps": 24},
+    # (satimp's weights p⁵(1 − p) are small where p is near 1.)
+    **dict.fromkeys(("dpo", "rmu", "rna", "satimp", "simnpo", "siu"), LONGER),
     # One matrix trains.
     "lunar": {"learning_rate": 1e-2, "max_steps": 40, "lunar_scale": 4},
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -188,6 +189,7 @@ def drop_config(folder, config):
     head = yaml.safe_load(card[1])
     head["configs"] = [one for one in head["configs"] if one["config_name"] != config]
     (folder / "README.md").write_text(f"---\n{yaml.safe_dump(head)}---\n")
+    shutil.rmtree(folder / config)  # (its files would make it one, whatever the card says)
 
 
 def test_a_missing_partner_is_told(tmp_path, clear_data):
