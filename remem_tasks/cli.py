@@ -394,12 +394,13 @@ def _add_thresholds(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-
+    from remem_tasks.attacks import audit
     from remem_tasks.render.text import tables, write_report
     from remem_tasks.report.summary import report_of
 
     with beating("reading and comparing the runs"):
         report = report_of(args.runs, args.gold, args.start, _thresholds(args), attacks=args.attacks)
+        audited = audit.sheet(report, args.audit, args.attacks) if args.audit else ""
     with beating(f"writing {args.out}"):
         page = write_report(report, args.out, args.title, not args.no_pictures)
     screen = console()
@@ -409,9 +410,7 @@ def _report(args: argparse.Namespace) -> None:
         screen.print(table)
     say(f"the report: {page} (beside it report.md and results.csv)")
     if args.audit:
-        from remem_tasks.attacks.audit import write
-
-        say(f"to print: {write(report, args.audit, args.attacks, args.out)}")
+        say(f"to print: {audit.write(audited, args.out)}")
 
 
 def _add_report(commands: argparse._SubParsersAction) -> None:

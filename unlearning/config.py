@@ -7,9 +7,11 @@ names a method.
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -484,6 +486,8 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
         print(super(Parser, parser).format_help())
         return None
     named = {arg.split("=")[0] for arg in argv}
+    if unknown := _unknown_flags((arg for arg in argv if arg.startswith("--")), parser):
+        raise RememError(unknown)
     missing = [flag for flag in NEEDED if flag not in named]
     if "--config" not in named and len(missing) > 1:
         raise RememError(f"{' and '.join(missing)} are missing; --help says what they are")
@@ -508,13 +512,30 @@ def parse(argv: Sequence[str]) -> tuple[DataArguments, UnlearnConfig, ModelConfi
         LookupError,
         AttributeError,
     ) as error:
-        raise RememError(" ".join(str(error).split()) or type(error).__name__) from error
+        # (Of a recipe's keys TRL lists all that are unknown, and their values.)
+        told = _unknown_flags(re.findall(r"'(--\w+)'", str(error)), parser) or " ".join(str(error).split())
+        raise RememError(told or type(error).__name__) from error
     except RecursionError as error:
         raise RememError("the --config file is nested too deep") from error
     except Exception as error:
         if type(error).__module__.startswith("yaml"):
             raise RememError(f"the --config file is not YAML: {' '.join(str(error).split())}") from error
         raise
+
+
+def _unknown_flags(names: Iterable[str], parser: Parser) -> str:
+    """What is said of flags, or keys of a recipe, that nobody reads, each with what is nearest; "" if there are none.
+
+    Args:
+        names: `--flag`, with a value behind `=` or without; the beginning of a flag stands for it.
+    """
+    known = ["--config", *(flag for flag in parser._option_string_actions if flag.startswith("--"))]
+    told = []
+    for name in dict.fromkeys(name.partition("=")[0] for name in names):
+        if not any(flag.startswith(name) for flag in known):
+            near = get_close_matches(name, known, n=1)
+            told.append(f"'{name}'" + (f" (did you mean {near[0]}?)" if near else ""))
+    return f"unknown: {', '.join(told)}; --help and --help_all list the flags" if told else ""
 
 
 __all__ = ["Arguments", "DataArguments", "ModelConfig", "Parser", "UnlearnConfig", "parse"]

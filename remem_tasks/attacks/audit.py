@@ -243,8 +243,8 @@ def sheet(report: Report, model: str, attacks: str | Path | None) -> str:
     )
 
 
-def write(report: Report, model: str, attacks: str | Path | None, out: str | Path) -> Path:
+def write(sheet: str, out: str | Path) -> Path:
     """Write `audit.html` to a folder; its path."""
     file = Path(out) / "audit.html"
-    write_whole(file, sheet(report, model, attacks), errors="replace")
+    write_whole(file, sheet, errors="replace")
     return file

@@ -100,7 +100,7 @@ def test_the_sheet_has_all_that_it_is_to_say(report, tmp_path):
         "still accessible in &lt;b&gt;npo, by prompt (em 0.60, +0.50 above gold)",
     ):
         assert part in page, part
-    assert audit.write(report, "<b>npo", place, tmp_path / "out").name == "audit.html"
+    assert audit.write(page, tmp_path / "out").read_text() == page
 
 
 def test_without_attacks_nothing_is_claimed(report):

@@ -1,5 +1,6 @@
 """Flags, YAML files, defaults, messages."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,31 @@ def test_missing_options_are_told_together():
         parse(["--npo_beta", "0.2"])
     with pytest.raises(RememError, match="^--model_name_or_path and --output_dir are missing"):
         parse(["--method=npo"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--lerning_rate", "1"], "unknown: '--lerning_rate' (did you mean --learning_rate?)"),
+        (["--methd=npo"], "unknown: '--methd' (did you mean --method?)"),
+        (["--zzz", "3"], "unknown: '--zzz'; --help"),
+    ],
+)
+def test_an_unknown_flag_is_told_what_is_nearest(tmp_path, flags, says):
+    with pytest.raises(RememError, match=re.escape(says)):
+        parse(["--model_name_or_path", "x", "--output_dir", str(tmp_path), *flags])
+
+
+def test_an_unknown_key_of_a_recipe_is_told_what_is_nearest(tmp_path):
+    (tmp_path / "r.yaml").write_text("method: npo\nlerning_rate: 1e-4\n")
+    with pytest.raises(RememError, match=r"^unknown: '--lerning_rate' .did you mean --learning_rate"):
+        parse(
+            [
+                "--model_name_or_path",
+                "x",
+                "--output_dir",
+                str(tmp_path),
+                "--config",
+                str(tmp_path / "r.yaml"),
+            ]
+        )
