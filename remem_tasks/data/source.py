@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,12 +185,15 @@ def picture_of(doc: Mapping[str, Any], home: DatasetSource) -> list[Image.Image]
     Raises:
         RememError: it cannot be read.
     """
-    if doc["picture"] < 0:
-        return []
+    return [decode_image(_stored(doc, home), row_name(doc))] if doc["picture"] >= 0 else []
+
+
+def _stored(doc: Mapping[str, Any], home: DatasetSource) -> Any:
+    """The undecoded picture of a question that has one."""
     table = read_config(doc["source"], doc["config"], home)
     name = next(name for name in PICTURES if name in table.column_names)
     cell = table.select_columns([name])[doc["place"]][name]
-    return [decode_image(cell[doc["picture"]] if name == "images" else cell, row_name(doc))]
+    return cell[doc["picture"]] if name == "images" else cell
 
 
 def pictures_digest(rows: datasets.Dataset, home: DatasetSource) -> str:
@@ -209,7 +212,9 @@ def pictures_digest(rows: datasets.Dataset, home: DatasetSource) -> str:
         )
     elif {"source", "config", "place", "picture"} <= set(rows.column_names):
         names = ["source", "config", "place", "picture"]
-        cells = _stored([row for row in rows.select_columns(names) if row["picture"] >= 0], home)
+        asked = [row for row in rows.select_columns(names) if row["picture"] >= 0]
+        # (Of a picture asked about twice in a row, once.)
+        cells = (_stored(row, home) for row, before in zip(asked, [None, *asked]) if row != before)
     else:
         return ""
     found, any_there = hashlib.sha256(), False
@@ -219,20 +224,6 @@ def pictures_digest(rows: datasets.Dataset, home: DatasetSource) -> str:
             found.update(hashlib.sha256(raw).digest() if raw else _file_digest(cell.get("path")))
             any_there = True
     return found.hexdigest()[:16] if any_there else ""
-
-
-def _stored(asked: Sequence[Mapping], home: DatasetSource) -> Iterator[Mapping | None]:
-    """The undecoded pictures of questions, one question after another; of a picture asked about twice in a row, once."""
-    before: tuple = ()
-    for doc in asked:
-        key = (doc["source"], doc["config"], doc["place"], doc["picture"])
-        if key == before:
-            continue
-        before = key
-        table = read_config(doc["source"], doc["config"], home)
-        name = next(name for name in PICTURES if name in table.column_names)
-        cell = table.select_columns([name])[doc["place"]][name]
-        yield cell[doc["picture"]] if name == "images" else cell
 
 
 def _file_digest(path: str | None) -> bytes:
