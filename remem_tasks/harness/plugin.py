@@ -496,7 +496,7 @@ def run_lmms_eval() -> int:
         if not config:
             raise
         own_line(sys.stderr)
-        say(f"lmms_eval: error: --config {config}: {short(str(error).splitlines()[0])}", file=sys.stderr)
+        say(f"lmms_eval: error: --config {config}: {short(error)}", file=sys.stderr)
         return 2
     except Terminated:
         own_line(sys.stderr)
