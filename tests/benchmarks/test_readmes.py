@@ -11,7 +11,7 @@ from pathlib import Path
 
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
 import pytest
-from lmms_eval import tasks
+from support.tasks_alone import own_tasks_alone
 
 from remem_tasks import benchmarks, cli
 from remem_tasks.harness import plugin
@@ -94,14 +94,6 @@ def bases():
 @pytest.fixture
 def call(monkeypatch, tmp_path, bases):
     """call(line): run one line of a README in its own folder, to status 0."""
-    index = tasks.TaskManager.initialize_tasks
-    monkeypatch.setattr(
-        tasks.TaskManager,
-        "initialize_tasks",
-        lambda self, include_path=None, include_defaults=True: index(
-            self, include_path, include_defaults=False
-        ),
-    )
     monkeypatch.chdir(tmp_path)
 
     def status_of(words: list[str]) -> int:
@@ -130,7 +122,8 @@ def call(monkeypatch, tmp_path, bases):
             return
         assert status_of(shlex.split(os.path.expandvars(line))) == 0, line
 
-    return go
+    with own_tasks_alone():
+        yield go
 
 
 def test_each_is_expected():

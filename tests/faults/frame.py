@@ -11,21 +11,19 @@ A kind of faults is a module `faults_<kind>.py` beside this one, with a list `FA
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import shutil
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from safetensors.torch import load_file, save_file
 from support.rows import people_splits, write_parquet
+from support.tasks_alone import own_tasks_alone
 
 ENDS = ("right", "one line", "counted")
 ERROR = re.compile(r"^(lmms_eval|remem [a-z]+|unlearning): (error: .+|interrupted|terminated)$", re.MULTILINE)
@@ -187,27 +185,6 @@ class World:
         with own_tasks_alone():
             end = self.call(plugin.run_lmms_eval, "lmms_eval", *line)
         return End(end.status, end.out, end.err, numbers_of(out))
-
-
-_indexed: dict[str, dict] = {}
-
-
-@contextmanager
-def own_tasks_alone():
-    """Without the 1985 tasks of others, and with the index of ours made once."""
-    from lmms_eval import tasks
-
-    index = tasks.TaskManager.initialize_tasks
-
-    def ours(self, include_path=None, include_defaults=True):
-        key = str(include_path)
-        if key not in _indexed:
-            _indexed[key] = index(self, include_path, include_defaults=False)
-        return copy.deepcopy(_indexed[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks.TaskManager, "initialize_tasks", ours)
-        yield
 
 
 def numbers_of(out: Path) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
 import pytest
+from support.tasks_alone import own_tasks_alone
 
 from remem_tasks.harness import plugin
 from remem_tasks.harness.remem_hf import RememHF
@@ -25,16 +26,6 @@ def tiny(checkpoints):
 @pytest.fixture
 def command_line(monkeypatch, capfd):
     """command_line("--model x …") -> (status, stdout, stderr) of our script, in this process."""
-    from lmms_eval import tasks
-
-    index = tasks.TaskManager.initialize_tasks
-    monkeypatch.setattr(
-        tasks.TaskManager,
-        "initialize_tasks",
-        lambda self, include_path=None, include_defaults=True: index(
-            self, include_path, include_defaults=False
-        ),
-    )
 
     def call(line: str):
         monkeypatch.setattr("sys.argv", ["lmms_eval", *line.split()])
@@ -43,4 +34,5 @@ def command_line(monkeypatch, capfd):
         said = capfd.readouterr()
         return status, said.out, said.err
 
-    return call
+    with own_tasks_alone():
+        yield call
