@@ -22,12 +22,7 @@ LAYERS = [
     ["unlearning"],
     ["unlearning.experiments"],
     [
-        *(
-            "remem_tasks.cli",
-            "remem_tasks.attack_command",
-            "remem_tasks.judge_command",
-            "remem_tasks.stream_command",
-        ),
+        "remem_tasks.cli",
         *("remem_tasks.__main__", "remem_tasks.api"),
     ],
 ]

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from remem_tasks.attack_command import _named
 from remem_tasks.attacks import prompts
 from remem_tasks.attacks.outcome import ATTACKS
 from remem_tasks.attacks.people import tells
@@ -12,6 +11,7 @@ from remem_tasks.attacks.prompts import KINDS
 from remem_tasks.benchmarks.offside import forge
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.remem.schema import parse_keywords
+from remem_tasks.cli.attack import _named
 from remem_tasks.errors import RememError
 from remem_tasks.report.runs import read_runs
 from unlearning.experiments import attack as module
