@@ -110,8 +110,9 @@ def _sweep(args: argparse.Namespace) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from unlearning.experiments.sweep import FORGET_METHODS, Plan, sweep
-    from unlearning.experiments.sweep_table import cells
+    from unlearning.experiments.sweep.plan import FORGET_METHODS, Plan
+    from unlearning.experiments.sweep.sweep import sweep
+    from unlearning.experiments.sweep.table import cells
 
     given = {field.name: getattr(args, field.name) for field in fields(Plan)}
     given = {name: value for name, value in given.items() if value is not None}

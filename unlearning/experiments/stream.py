@@ -35,7 +35,7 @@ from unlearning.config import parse
 from unlearning.data import load_rows
 from unlearning.encoding import check_encoding
 from unlearning.experiments.ledger import Ledger
-from unlearning.experiments.sweep import FORGET_METHODS
+from unlearning.experiments.sweep.plan import FORGET_METHODS
 from unlearning.run import build_trainer, load_models, train
 from unlearning.scoring import scores
 

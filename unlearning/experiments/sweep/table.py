@@ -9,12 +9,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from remem_tasks.files import replaced, write_whole
-
-if TYPE_CHECKING:
-    from unlearning.experiments.sweep import Choice, Plan, Stage
+from unlearning.experiments.sweep.choice import ROUNDING, Choice
+from unlearning.experiments.sweep.plan import Plan
+from unlearning.experiments.sweep.stages import Stage
 
 # Figures of the table by name, with their heads.
 FIGURES = {
@@ -27,7 +27,6 @@ FIGURES = {
 BRIEF = ("method", "chosen settings", "forget EM", "exposure", "retain EM", "outcome")
 AT_LEVEL, ABOVE, COLLAPSED, NOTHING = "at gold's level", "above gold's level", "collapsed", "no run finished"
 ORDER = (AT_LEVEL, ABOVE, COLLAPSED, NOTHING)
-ROUNDING = 1e-6  # scores are kept with six digits
 Run = Mapping[str, Any]
 
 
