@@ -98,7 +98,7 @@ class Benchmark(abc.ABC):
     """A benchmark's one module: rows in, requests out; replies in, scores out. It holds no state."""
 
     name: str
-    """The key in `remem_tasks.benchmarks.BENCHMARKS` and the first part of its metrics' names."""
+    """The key in `remem_tasks.benchmarks.registry.BENCHMARKS` and the first part of its metrics' names."""
 
     @abc.abstractmethod
     def load(self, source: str | None, split: str) -> tuple[datasets.Dataset, str]:

@@ -32,9 +32,10 @@ from remem_tasks.checkpoints import (
 )
 from remem_tasks.engine.cache import Answer, Cache, folder_of, hash_of, hash_of_model
 from remem_tasks.engine.collapse import PromptWatch
-from remem_tasks.engine.decoder import Decoder, State
+from remem_tasks.engine.decoder import Decoder
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.state import State
 from remem_tasks.engine.whitebox import answer, branches_of, columns_of
 from remem_tasks.errors import RememError
 from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult

@@ -14,11 +14,11 @@ from support.architectures import SHAPES
 from support.chats import chat, chats
 from transformers.modeling_outputs import CausalLMOutput
 
-from remem_tasks.engine import decoder as decoder_module
-from remem_tasks.engine import tree
-from remem_tasks.engine.decoder import Decoder, out_of_memory
+from remem_tasks.engine import reader, tree
+from remem_tasks.engine.decoder import Decoder
 from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.reader import out_of_memory
 from remem_tasks.errors import RememError
 
 # Tokens that any tiny tokenizer has: bytes, behind its special tokens.
@@ -281,8 +281,8 @@ def test_a_processor_that_pads_on_the_right_does_not_matter(shape_of):
 
 
 def test_rows_with_about_as_much_to_read():
-    assert decoder_module._alike({}) == []
-    assert decoder_module._alike({0: 0, 1: 5, 2: 10, 3: 8, 4: 7}) == [{2, 3, 4}, {1}, {0}]
+    assert reader._alike({}) == []
+    assert reader._alike({0: 0, 1: 5, 2: 10, 3: 8, 4: 7}) == [{2, 3, 4}, {1}, {0}]
 
 
 def test_rows_with_many_branches_go_apart_and_say_the_same(shape_of, monkeypatch):
@@ -297,7 +297,7 @@ def test_rows_with_many_branches_go_apart_and_say_the_same(shape_of, monkeypatch
         return decoder.greedy(state, [5 + branch % 4 for branch in range(len(rows))]), scores
 
     apart, scores = answers()
-    monkeypatch.setattr(decoder_module, "_alike", lambda counts: [set(counts)])
+    monkeypatch.setattr(reader, "_alike", lambda counts: [set(counts)])
     together, same_scores = answers()
     assert [reply.tokens for reply in apart] == [reply.tokens for reply in together]
     assert len({tuple(reply.tokens) for reply in apart}) > 20

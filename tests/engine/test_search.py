@@ -205,7 +205,7 @@ def test_outcomes_drawn_on_the_way_change_no_rank_and_spare_searches(m, monkeypa
             searched.append(tuple(secret))
             super().__init__(m, secret, *others)
 
-    monkeypatch.setattr("remem_tasks.engine.decoder.BestFirst", Counted)
+    monkeypatch.setattr("remem_tasks.engine.sampling.BestFirst", Counted)
     secrets = [tuple(one) for one in sorted(outcomes(RANDOM, 0, 3), key=str)] + [(2, 1), (3, 3), (1,)]
     decoder, state = chain(RANDOM, [0] * len(secrets))
     values = decoder.logprobs(state, [[secret] for secret in secrets])
