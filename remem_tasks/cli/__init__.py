@@ -18,7 +18,7 @@ def lmms_eval() -> None:
     starts("lmms_eval")
 
     def body() -> int:
-        from remem_tasks.harness.plugin import run_lmms_eval
+        from remem_tasks.harness.command import run_lmms_eval
 
         return run_lmms_eval()
 

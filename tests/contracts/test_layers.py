@@ -143,5 +143,5 @@ def test_the_insides_of_transformers_are_named_behind_fences_alone():
 
 def test_the_walk_sees_what_is_there():
     assert {"remem_tasks.cli", "unlearning.train", "remem_tasks.metrics.text"} <= set(modules())
-    assert "remem_tasks.harness.plugin" in imports("remem_tasks.cli")
-    assert "remem_tasks.harness.plugin" not in imports("remem_tasks.cli", lazy=False)
+    assert "remem_tasks.harness.command" in imports("remem_tasks.cli")
+    assert "remem_tasks.harness.command" not in imports("remem_tasks.cli", lazy=False)

@@ -239,7 +239,7 @@ FAULTS = [
     *stopped("score", "while the model is loaded", "remem_tasks.harness.remem_hf:load_model"),
     *stopped("score", "in the first batch", "remem_tasks.harness.remem_hf:RememHF._work"),
     *stopped("score", "while rows are scored", "remem_tasks.harness.task:BenchmarkTask.process_results", 3),
-    *stopped("score", "while the results are bound", "remem_tasks.harness.plugin:seal"),
+    *stopped("score", "while the results are bound", "remem_tasks.harness.exit_status:seal"),
     *stopped("forge", "while people are made", "remem_tasks.benchmarks.remem.forge:make_people"),
     *stopped("forge", "while it is read back", "remem_tasks.benchmarks.remem.forge:rows_written"),
     *stopped("merge", "while the base is loaded", "remem_tasks.checkpoints:load_merged"),
