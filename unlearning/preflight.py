@@ -9,7 +9,8 @@ from remem_tasks.benchmarks.registry import data_of
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError, TooFewRows
 from remem_tasks.report.gate import UNCLEAR, gate_of
-from remem_tasks.report.runs import Run, read_runs
+from remem_tasks.report.model_run import Run
+from remem_tasks.report.runs import read_runs
 
 
 def _same(checkpoint: str, model: str) -> bool:

@@ -22,7 +22,8 @@ from remem_tasks.attacks.prompts import CLOSED
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import exact_match
 from remem_tasks.metrics.refusal import Status
-from remem_tasks.report.runs import TaskResult, read_run
+from remem_tasks.report.model_run import TaskResult
+from remem_tasks.report.runs import read_run
 from remem_tasks.report.statistics import DRAWS, interval, resampled
 
 Record = Mapping[str, Any]

@@ -26,7 +26,7 @@ from remem_tasks.errors import RememError
 from remem_tasks.report import across
 from remem_tasks.report.conclusion import conclusion, short_names
 from remem_tasks.report.gate import Kind, Verdict
-from remem_tasks.report.runs import Run, TaskResult
+from remem_tasks.report.model_run import Run, TaskResult
 from remem_tasks.report.summary import Findings, Report, training_name
 
 SCALE = 10_000  # scores travel as whole numbers of this

@@ -24,7 +24,8 @@ from remem_tasks.files import locked, write_json, write_whole
 from remem_tasks.metrics.words import occurs, tokens
 from remem_tasks.reading import read_object
 from remem_tasks.report.gate import trained_on
-from remem_tasks.report.runs import Row, Run, read_runs
+from remem_tasks.report.model_run import Row, Run
+from remem_tasks.report.runs import read_runs
 from remem_tasks.report.statistics import wilson
 
 CROSSED = {

@@ -20,7 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from remem_tasks.errors import RememError, TooFewRows
-from remem_tasks.report.runs import Run, TaskResult, read_runs
+from remem_tasks.report.model_run import Run, TaskResult
+from remem_tasks.report.runs import read_runs
 from remem_tasks.report.statistics import wilson
 from remem_tasks.report.thresholds import METRICS, Thresholds
 from remem_tasks.terminal import clean

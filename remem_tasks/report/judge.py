@@ -30,7 +30,8 @@ from remem_tasks.errors import RememError
 from remem_tasks.files import locked, write_json, write_whole
 from remem_tasks.metrics.refusal import Status
 from remem_tasks.report.endpoint import Endpoint, NotAnswered
-from remem_tasks.report.runs import Run, TaskResult, read_runs
+from remem_tasks.report.model_run import Run, TaskResult
+from remem_tasks.report.runs import read_runs
 from remem_tasks.report.statistics import interval, resampled, resampled_means, wilson
 from remem_tasks.terminal import clean
 

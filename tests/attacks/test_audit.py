@@ -9,7 +9,8 @@ from remem_tasks.attacks import audit
 from remem_tasks.attacks.outcome import ATTACKS
 from remem_tasks.benchmarks.views import view_for
 from remem_tasks.errors import RememError
-from remem_tasks.report.runs import Group, Reply, Row, Run, TaskResult
+from remem_tasks.report.compare import Group
+from remem_tasks.report.model_run import Reply, Row, Run, TaskResult
 from remem_tasks.report.summary import Report, findings_of
 
 

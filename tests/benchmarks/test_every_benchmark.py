@@ -23,7 +23,7 @@ from remem_tasks.data import source as configs
 from remem_tasks.engine.prompts import Chat, Prompts
 from remem_tasks.harness.plugin import TASKS_FOLDERS
 from remem_tasks.harness.remem_hf import RememHF
-from remem_tasks.report.runs import _row_of
+from remem_tasks.report.samples import _row_of
 from unlearning.data import Encoder, load_rows
 
 # What a forge is asked for here: the knobs in the benchmark's own folder of tests; the template's stand here.
