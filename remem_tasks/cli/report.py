@@ -67,7 +67,8 @@ def add_report(commands: argparse._SubParsersAction) -> None:
 
 def _gate(args: argparse.Namespace) -> None:
 
-    from remem_tasks.report.gate import gate_of, table_of
+    from remem_tasks.render.gate import table_of
+    from remem_tasks.report.gate import gate_of
 
     verdict = gate_of(args.results, _thresholds(args), args.forget)
     console().print(table_of(verdict, args.attributes))
@@ -157,8 +158,10 @@ def add_leaderboard(commands: argparse._SubParsersAction) -> None:
 def _diagnose(args: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from remem_tasks.report.diagnose import diagnose, diagnose_checkpoint, tables_of, write_diagnosis
+    from remem_tasks.render.diagnosis import tables_of, write_diagnosis
+    from remem_tasks.report.diagnose import diagnose
     from remem_tasks.report.runs import read_runs
+    from unlearning.experiments.crossed import diagnose_checkpoint
 
     if (Path(args.model) / "config.json").is_file() or (Path(args.model) / "adapter_config.json").is_file():
         progress("scores the checkpoint three times: on finetune and test, and on two crossed sets")

@@ -246,7 +246,7 @@ FAULTS = [
     *stopped("merge", "while the weights are saved", "remem_tasks.checkpoints:save"),
     *stopped("report", "while runs are read", "remem_tasks.report.runs:read_run"),
     *stopped("report", "while it is written", "remem_tasks.render.text:write_whole"),
-    *stopped("diagnose", "while it is written", "remem_tasks.report.diagnose:write_json"),
+    *stopped("diagnose", "while it is written", "remem_tasks.render.diagnosis:write_json"),
     *stopped("leaderboard", "while an entry is written", "remem_tasks.report.leaderboard:write_whole"),
     *stopped("data pull", "while it is written", "remem_tasks.audit.pull:write_whole"),
     Fault("signals", "train: SIGTERM, and again while it is told", _twice, "terminated"),

@@ -23,8 +23,9 @@ from remem_tasks.benchmarks.remem.forge import ForgeOptions, forge
 from remem_tasks.errors import RememError
 from remem_tasks.files import locked, write_whole
 from remem_tasks.processes import run
-from remem_tasks.report.diagnose import asked_of, curse, score_once, shares_by
+from remem_tasks.report.diagnose import asked_of, curse, shares_by
 from remem_tasks.report.runs import read_runs
+from unlearning.experiments.crossed import score_once
 from unlearning.experiments.ledger import Ledger
 
 SEEN = 56  # side in pixels of the pictures that the tiny base sees
