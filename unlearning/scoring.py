@@ -10,8 +10,8 @@ import torch
 
 from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.registry import BENCHMARKS
-from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
+from remem_tasks.data.faults import row_name
 from remem_tasks.engine.decoder import Decoder
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.engine.state import State

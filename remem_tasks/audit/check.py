@@ -14,6 +14,7 @@ from remem_tasks.benchmarks.remem import data as load
 from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_faults, perturbed_files
 from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, parse_keywords
 from remem_tasks.benchmarks.remem.validate import people_faults, row_faults
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.source import ConfigReport
 from remem_tasks.errors import RememError
@@ -56,7 +57,7 @@ def _pictures(rows: datasets.Dataset, split: str, report: Report) -> list[str]:
         cell = row["image"]
         hashes.append(hashlib.sha1(cell.get("bytes") or str(cell.get("path")).encode()).hexdigest())
         try:
-            decode_image(row["image"], load.row_name(row))
+            decode_image(row["image"], row_name(row))
         except RememError as error:
             report.fault("unreadable picture", str(error))
     return hashes
@@ -96,7 +97,7 @@ def check(source: str | None, identity_rule: str | None = None, pictures: bool =
             report.fault(fault.kind, fault.where)
         for row in texts:
             if not row["hop"]:
-                report.remark("question_type names no number of hops", load.row_name(row))
+                report.remark("question_type names no number of hops", row_name(row))
         people[split] = set(rows["identity"][:])
         asked[split] = set(zip(rows["question"][:], rows["image_path"][:]))
         shown[split] = set(_pictures(rows, split, report)) if pictures else set(rows["image_path"][:])
@@ -144,7 +145,7 @@ def _check_perturbed(source: str, tables: dict[str, datasets.Dataset], report: R
         rows = tables[split].select_columns(["keywords", "row_id", "image_path"])
         for row, extra in zip(rows, beside):
             for kind in perturbed_faults(extra, parse_keywords(row["keywords"])):
-                report.fault(kind, load.row_name(row))
+                report.fault(kind, row_name(row))
 
 
 def _check_splits(tables: dict, people: dict, asked: dict, shown: dict, report: Report) -> None:

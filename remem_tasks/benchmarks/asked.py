@@ -17,10 +17,9 @@ from PIL import Image
 
 from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
-from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
-from remem_tasks.data.faults import ALLOW
+from remem_tasks.data.faults import ALLOW, row_name
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import JsonReader
 from remem_tasks.data.source import (

@@ -130,8 +130,8 @@ def _data_sheet(args: argparse.Namespace) -> None:
 
     from PIL import Image
 
+    from remem_tasks.audit.sheet import sheet_of
     from remem_tasks.files import replaced
-    from remem_tasks.forge.contact_sheet import sheet_of
 
     _only_remem(args.source, "sheet")
     if Path(args.out).suffix.lower() not in (".png", ".jpg", ".jpeg"):

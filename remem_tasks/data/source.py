@@ -22,10 +22,9 @@ import pyarrow.parquet as pq
 from datasets.table import InMemoryTable
 from PIL import Image
 
-from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.data import hub
 from remem_tasks.data.cells import emptiness
-from remem_tasks.data.faults import Fault, settle
+from remem_tasks.data.faults import Fault, row_name, settle
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.tables import PICTURE, as_features, pictures_there, read_mapped, read_tables
@@ -291,12 +290,6 @@ def digest(rows: datasets.Dataset, columns: Sequence[str]) -> str:
         for cell in rows[name][:]:
             found.update(json.dumps(cell, ensure_ascii=False, sort_keys=True).encode() + b"\0")
     return found.hexdigest()[:16]
-
-
-def drawn(number: int, *key: object) -> int:
-    """A number below `number` that depends on the key alone, on every machine."""
-    text = "\0".join(map(str, key))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % number
 
 
 @dataclass

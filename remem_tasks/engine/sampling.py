@@ -51,7 +51,7 @@ class Sampling(Reader):
         Args:
             m: rollouts a branch.
             max_tokens: where they are cut, for all or for each branch.
-            seeds: one a branch (`draw.row_seed`).
+            seeds: one a branch (`seeds.row_seed`).
             warp: draws from another distribution: log-probabilities (N, vocabulary) to log-probabilities.
         """
         count, device = len(state), self.device
@@ -107,7 +107,7 @@ class Sampling(Reader):
         Args:
             m: outcomes a branch.
             lengths: n, for all or for each branch.
-            seeds: one a branch (`draw.row_seed`).
+            seeds: one a branch (`seeds.row_seed`).
             floors: log-probabilities, one a branch. A prefix that is no likelier than the floor is not
                 gone on with: all its continuations, none of which can be likelier, are one outcome
                 (given by the prefix, cut short). With floor ln P(s), the outcomes likelier than s are

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from remem_tasks.engine.decoder import Decoder
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat, Given
 from remem_tasks.engine.search import SHOWN, Rank
 from remem_tasks.engine.state import Continuations, Reply, State
@@ -20,6 +19,7 @@ from remem_tasks.metrics import (
     guess_rank,
     reference_rank,
 )
+from remem_tasks.seeds import row_seed
 from remem_tasks.whitebox import Secret, SecretResult, WhiteBoxRequest, WhiteBoxResult
 
 

@@ -18,7 +18,6 @@ from lmms_eval.api.model import lmms
 from lmms_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
-from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.chat_template import check_system
 from remem_tasks.checkpoints import (
     base_of_adapter,
@@ -28,16 +27,17 @@ from remem_tasks.checkpoints import (
     load_model,
     load_processor,
 )
+from remem_tasks.data.faults import row_name
 from remem_tasks.engine.cache import Answer, Cache, folder_of, hash_of, hash_of_model
 from remem_tasks.engine.collapse import PromptWatch
 from remem_tasks.engine.decoder import Decoder
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.engine.state import State
 from remem_tasks.engine.whitebox import answer, branches_of, columns_of
 from remem_tasks.errors import RememError
 from remem_tasks.harness.generation import cut, sampling_options, warp_of
 from remem_tasks.harness.row_requests import Chats, RowRequests, answer_of, content_of, grouped, result_of
+from remem_tasks.seeds import row_seed
 from remem_tasks.whitebox import WhiteBoxResult
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")

@@ -16,10 +16,10 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from remem_tasks.engine import reader, tree
 from remem_tasks.engine.decoder import Decoder
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.engine.reader import out_of_memory
 from remem_tasks.errors import RememError
+from remem_tasks.seeds import row_seed
 
 # Tokens that any tiny tokenizer has: bytes, behind its special tokens.
 PREFIXES = [[], [150], [150, 151, 152], [150, 151, 160, 161], [170], [150, 151, 152]]

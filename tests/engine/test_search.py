@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from support.toy import Chain, certain_chain, random_chain
 from test_decoder import RANDOM, chain, outcomes
 
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.search import MARGIN, Beam, BestFirst, Rank, shown
 from remem_tasks.engine.state import Continuations
 from remem_tasks.metrics import guess_rank
+from remem_tasks.seeds import row_seed
 
 
 def searched(chain, secret, m, budget, ends=None):

@@ -28,10 +28,11 @@ from remem_tasks.attacks.people import Surroundings
 from remem_tasks.attacks.quantise import quantise
 from remem_tasks.benchmarks.base import Benchmark, RunContext
 from remem_tasks.benchmarks.registry import BENCHMARKS, DEFAULT, data_of, detect
-from remem_tasks.benchmarks.remem.data import available_splits, load_split, row_name
+from remem_tasks.benchmarks.remem.data import available_splits, load_split
 from remem_tasks.benchmarks.scoring_config import SETTINGS, ScoringConfig, variable
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
+from remem_tasks.data.faults import row_name
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import Asked, score_model

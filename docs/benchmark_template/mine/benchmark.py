@@ -9,7 +9,7 @@ from PIL import Image
 from remem_tasks.benchmarks.mine.data import HOME, questions_of
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
-from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.source import digest, picture_of
 from remem_tasks.metrics import answer_probability, exact_match
 from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult

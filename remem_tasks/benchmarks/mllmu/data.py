@@ -23,7 +23,6 @@ from remem_tasks.data.source import (
     check_fault_rate,
     count_images,
     digest,
-    drawn,
     has_config,
     known_configs,
     non_empty,
@@ -34,6 +33,7 @@ from remem_tasks.data.source import (
 )
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.words import tokens
+from remem_tasks.seeds import stable_choice
 
 TEXT = datasets.Value("string")
 LETTERS = ("A", "B", "C", "D")
@@ -213,7 +213,7 @@ def _of_row(
         raise RememError(f"{where}: it asks nothing")
     if not pictures and any(one["modality"] == "image" for one in asked):
         raise RememError(f"{where}: no picture, but questions about one")
-    shown = drawn(pictures, "picture", person) if pictures else -1
+    shown = stable_choice(pictures, "picture", person) if pictures else -1
     return [
         {
             **dict.fromkeys(("letter", "cloze"), ""),

@@ -11,17 +11,11 @@ from PIL import Image
 
 from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
-from remem_tasks.benchmarks.remem.data import (
-    available_splits,
-    fingerprint,
-    load_split,
-    resolve_source,
-    row_name,
-)
+from remem_tasks.benchmarks.remem.data import available_splits, fingerprint, load_split, resolve_source
 from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.benchmarks.remem.validate import OF_CLOZE, table_faults
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
-from remem_tasks.data.faults import settle
+from remem_tasks.data.faults import row_name, settle
 from remem_tasks.data.people import check_known
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError

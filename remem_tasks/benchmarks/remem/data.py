@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import datasets
 
@@ -21,6 +20,7 @@ from remem_tasks.benchmarks.remem.schema import (
     parse_hop,
 )
 from remem_tasks.data import hub
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known
 from remem_tasks.data.tables import (
@@ -172,12 +172,6 @@ def load_split(
 def with_decoded_images(rows: datasets.Dataset) -> datasets.Dataset:
     """The rows with `image` as the plain Image column of the published set."""
     return rows.cast_column("image", datasets.Image())
-
-
-def row_name(row: Mapping[str, Any]) -> str:
-    """How messages call a row: `split 'forget1', row 3 (images/mara_quill/0007.png)`."""
-    split, _, index = str(row.get("row_id", "?:?")).partition(":")
-    return f"split '{split}', row {index} ({row.get('image_path', 'no path')})"
 
 
 def fingerprint(*tables: datasets.Dataset) -> str:
