@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import datasets
 
 from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
@@ -277,20 +278,8 @@ def training_rows(
     return training_tables(list(rows), source, HOME)
 
 
-def retain_of(forget: str) -> str:
-    """`retain` for every forget set: everybody outside all three.
-
-    Raises:
-        RememError: no forget set of FIUBench.
-    """
-    if forget not in FORGET:
-        raise RememError(f"'{forget}' is not a forget set of FIUBench: {', '.join(FORGET)}")
-    return "retain"
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The sets that ask what training on a forget set asked, of the same pictures."""
-    return (forget,)
+FORGET_SETS = ForgetSets("FIUBench", dict.fromkeys(FORGET, "retain"))  # everybody outside all three
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

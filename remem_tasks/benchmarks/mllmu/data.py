@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import datasets
 
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
@@ -400,20 +401,8 @@ def _told(metadata: list | None, where: str, name: str, about: dict, faults: lis
     return told
 
 
-def retain_of(forget: str) -> str:
-    """`retain_95` for `forget_5`.
-
-    Raises:
-        RememError: no forget set of MLLMU-Bench.
-    """
-    if forget not in FORGET:
-        raise RememError(f"'{forget}' is not a forget set of MLLMU-Bench: {', '.join(FORGET)}")
-    return dict(zip(FORGET, RETAIN))[forget]
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The sets that ask what training on a forget set asked, of the same pictures."""
-    return (forget,)
+FORGET_SETS = ForgetSets("MLLMU-Bench", dict(zip(FORGET, RETAIN)))
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 import datasets
 
 from remem_tasks.benchmarks.asked import ROW, rows_of_file, tell_few, training_tables
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
@@ -117,20 +118,8 @@ def training_rows(
     return training_tables(list(rows), source, HOME)
 
 
-def retain_of(forget: str) -> str:
-    """`retain_a` for `forget_a`.
-
-    Raises:
-        RememError: no forget set of MLUBench.
-    """
-    if forget not in FORGET:
-        raise RememError(f"'{forget}' is not a forget set of MLUBench: {', '.join(FORGET)}")
-    return dict(zip(FORGET, RETAIN))[forget]
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The sets that ask what training on a forget set asked, of the same pictures."""
-    return (forget,)
+FORGET_SETS = ForgetSets("MLUBench", dict(zip(FORGET, RETAIN)))
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

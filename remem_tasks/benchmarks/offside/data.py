@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 import datasets
 
 from remem_tasks.benchmarks.asked import ROW, TEXT, rows_of_file, tell_few, training_tables
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
@@ -186,21 +187,9 @@ def training_rows(
     )
 
 
-def retain_of(forget: str) -> str:
-    """`retain`; of the selective setting `retain_private`, where the shared facts of forgotten pictures are kept.
-
-    Raises:
-        RememError: no forget set of OFFSIDE.
-    """
-    partners = {"forget": "retain", "forget_private": "retain_private"}
-    if forget not in partners:
-        raise RememError(f"'{forget}' is not a forget set of OFFSIDE: {', '.join(partners)}")
-    return partners[forget]
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The sets that ask what training on a forget set asked, of the same pictures."""
-    return (forget,)
+# Of the selective setting `retain_private`, where the shared facts of forgotten pictures are kept.
+FORGET_SETS = ForgetSets("OFFSIDE", {"forget": "retain", "forget_private": "retain_private"})
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import datasets
 
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.benchmarks.remem.identity import identity_of
 from remem_tasks.benchmarks.remem.schema import (
     FEATURES,
@@ -242,11 +243,5 @@ def check_nested(forget_sets: Sequence[datasets.Dataset]) -> None:
             )
 
 
-def retain_of(forget: str) -> str:
-    """The split that asks about those who are kept, whoever is forgotten."""
-    return "retain"
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The splits that ask about the people of a forget set, in the questions of training."""
-    return (forget,)
+FORGET_SETS = ForgetSets("ReMem", usual="retain")  # whoever is forgotten
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
