@@ -70,26 +70,19 @@ def add_forge(commands: argparse._SubParsersAction) -> None:
 
 
 def _data_check(args: argparse.Namespace) -> None:
-
-    from remem_tasks.audit.check import SHOWN, check, config_table, tables_of
-    from remem_tasks.benchmarks.registry import data_of, detect
+    from remem_tasks.audit.check import check, tables_of
+    from remem_tasks.benchmarks.registry import detect
+    from remem_tasks.data.report import MAX_EXAMPLES
 
     name, source = detect(args.source, args.benchmark)
-    if name != DEFAULT:
-        if args.identity_rule:
-            raise RememError("--identity-rule is for data in the shape of ReMem")
-        with beating(f"checking {source}"):
-            report = data_of(name).check(source, pictures=not args.no_pictures)
-        tables = [config_table(report)]
-    else:
-        with beating(f"checking {source}"):
-            report = check(source, args.identity_rule, pictures=not args.no_pictures)
-        tables = tables_of(report)
+    with beating(f"checking {source}"):
+        report = check(name, source, not args.no_pictures, args.identity_rule)
     screen = console()
-    for table in tables:
+    for table in tables_of(report):
         screen.print(table)
     for kind, places in (*report.faults.items(), *report.remarks.items()):
-        say(f"{len(places)} x {kind}: " + "; ".join(places[:SHOWN]) + (" ..." if len(places) > SHOWN else ""))
+        more = " ..." if len(places) > MAX_EXAMPLES else ""
+        say(f"{len(places)} x {kind}: " + "; ".join(places[:MAX_EXAMPLES]) + more)
     if report.faults:
         raise RememError(f"{sum(map(len, report.faults.values()))} faults of {len(report.faults)} kinds")
     say("no faults")
@@ -97,11 +90,9 @@ def _data_check(args: argparse.Namespace) -> None:
 
 def _only_remem(source: str | None, action: str) -> None:
     """Raise a RememError for data of another shape than ReMem's."""
-    from remem_tasks.benchmarks.registry import data_of, detect
+    from remem_tasks.benchmarks.registry import only
 
-    name, place = detect(source)
-    if name != DEFAULT:
-        raise RememError(f"'{place}' has the shape of {data_of(name).HOME.name}: {action} is for ReMem's")
+    only(DEFAULT, source, f"{action} is for ReMem's")
 
 
 def _data_probe(args: argparse.Namespace) -> None:

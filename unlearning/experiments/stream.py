@@ -23,7 +23,7 @@ import datasets
 from transformers import PrinterCallback, ProgressCallback
 
 from remem_tasks import checkpoints
-from remem_tasks.benchmarks.registry import DEFAULT, detect
+from remem_tasks.benchmarks.registry import DEFAULT, only
 from remem_tasks.benchmarks.remem.data import available_splits, fingerprint, load_split
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
@@ -224,9 +224,7 @@ def stream(plan: Plan, out: str | Path, say: Say = print) -> list[dict[str, Any]
     """
     plan.check()
     out = Path(out)
-    benchmark, source = detect(plan.data)
-    if benchmark != DEFAULT:
-        raise RememError(f"'{source}' has the shape of {benchmark}: streams are of ReMem's forget sets")
+    source = only(DEFAULT, plan.data, "streams are of ReMem's forget sets")
     checkpoint.check_path(plan.start)
     if checkpoints.base_of_adapter(plan.start):
         raise RememError(f"'{plan.start}' is an adapter: merge it first (remem merge)")

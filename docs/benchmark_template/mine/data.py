@@ -6,14 +6,8 @@ import datasets
 
 from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.home import DatasetSource
-from remem_tasks.data.source import (
-    ConfigReport,
-    check_columns,
-    known_configs,
-    non_empty,
-    read_config,
-    training_table,
-)
+from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.source import check_columns, known_configs, non_empty, read_config, training_table
 from remem_tasks.errors import RememError
 
 TEXT = datasets.Value("string")

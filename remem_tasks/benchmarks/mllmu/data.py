@@ -17,9 +17,9 @@ from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key, look_alikes
+from remem_tasks.data.report import ConfigReport
 from remem_tasks.data.source import (
     CANNOT,
-    ConfigReport,
     check_columns,
     check_fault_rate,
     count_images,

@@ -20,7 +20,8 @@ from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
-from remem_tasks.data.source import CANNOT, ConfigReport, has_config, known_configs, read_config, table_of
+from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.source import CANNOT, has_config, known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
 FILES = {

@@ -15,15 +15,8 @@ from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
-from remem_tasks.data.source import (
-    CANNOT,
-    ConfigReport,
-    check_columns,
-    count_images,
-    non_empty,
-    read_config,
-    table_of,
-)
+from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.source import CANNOT, check_columns, count_images, non_empty, read_config, table_of
 from remem_tasks.errors import RememError
 
 FEATURES = {"default": datasets.Features({"image": datasets.Image(), "label": TEXT, "event": TEXT})}

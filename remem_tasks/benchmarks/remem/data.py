@@ -24,6 +24,7 @@ from remem_tasks.data import hub
 from remem_tasks.data.faults import row_name
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known
+from remem_tasks.data.report import DataReport
 from remem_tasks.data.tables import (
     first_line,
     pictures_there,
@@ -245,3 +246,23 @@ def check_nested(forget_sets: Sequence[datasets.Dataset]) -> None:
 
 FORGET_SETS = ForgetSets("ReMem", usual="retain")  # whoever is forgotten
 retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
+
+
+def check(source: str | None, pictures: bool = True, identity_rule: str | None = None) -> DataReport:
+    """Read every split and report on it; see `check.check`."""
+    from remem_tasks.benchmarks.remem.check import check as check_rows
+
+    return check_rows(source, pictures, identity_rule)
+
+
+def check_folder(folder: str) -> None:
+    """Raise a RememError unless a folder loads from the Hub as it stands: a card, and rows in each split."""
+    splits = available_splits(folder)
+    if not Path(folder, "README.md").is_file():
+        raise RememError(
+            f"folder '{folder}' has no README.md that names its splits; "
+            f"`remem data pull {folder} --out DIR` makes a folder that has one"
+        )
+    for split in splits:
+        if not len(load_split(folder, split, pictures=False)):
+            raise RememError(f"{folder}: split '{split}' has no rows")

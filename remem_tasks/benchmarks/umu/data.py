@@ -19,9 +19,9 @@ from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key
+from remem_tasks.data.report import ConfigReport
 from remem_tasks.data.source import (
     CANNOT,
-    ConfigReport,
     check_columns,
     count_images,
     has_config,

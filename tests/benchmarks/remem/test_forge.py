@@ -18,10 +18,10 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from remem_tasks.audit.check import check
 from remem_tasks.audit.pull import file_of, pull
 from remem_tasks.benchmarks import remem as data
 from remem_tasks.benchmarks.remem import forge as build
+from remem_tasks.benchmarks.remem.check import check
 from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_faults, perturbed_files
 from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import decode_image

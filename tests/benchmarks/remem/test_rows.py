@@ -312,7 +312,7 @@ def invisible(pa, table, number):
     ],
 )
 def test_what_cannot_be_read_is_named_by_loader_and_check_alike(tmp_path, change, said):
-    from remem_tasks.audit.check import check
+    from remem_tasks.benchmarks.remem.check import check
 
     source = write_columns(tmp_path, change, ("forget1", "finetune"))
     with pytest.raises(RememError, match=re.escape(said)):
