@@ -143,6 +143,10 @@ class Benchmark(abc.ABC):
         """Whether a question cannot be answered without the row's picture, as it does not say whom it is about."""
         return False
 
+    def wrong_answers(self, doc: Mapping[str, Any], context: RunContext) -> tuple[str, ...]:
+        """Answers to a row's question that nobody was trained on, in the form of the right one; none by default."""
+        return ()
+
     @abc.abstractmethod
     def correct(self, doc: Mapping[str, Any], reply: str) -> float:
         """The main score of a reply to a row's own question, in [0, 1]."""

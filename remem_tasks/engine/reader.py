@@ -23,13 +23,14 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def moments_of(logp: torch.Tensor) -> torch.Tensor:
-    """Mean and standard deviation of ln p(z) under p, over the vocabulary: (N, V) to (N, 2), float32.
+    """Mean and standard deviation of ln p(z) under p, over the vocabulary, and the likeliest token: (N, V) to (N, 3), float32.
 
-    A token of probability 0 (ln p = −∞), as those that are no text, counts nothing.
+    A token of probability 0 (ln p = −∞), as those that are no text, counts nothing. Ids below 2^24 are whole in float32.
     """
     p, values = logp.exp(), logp.masked_fill(logp == -torch.inf, 0.0)
     means = (p * values).sum(-1, keepdim=True)
-    return torch.cat([means, (p * (values - means).square()).sum(-1, keepdim=True).sqrt()], -1)
+    sds = (p * (values - means).square()).sum(-1, keepdim=True).sqrt()
+    return torch.cat([means, sds, logp.argmax(-1, keepdim=True).float()], -1)
 
 
 def _alike(counts: Mapping[int, int]) -> list[set[int]]:
@@ -182,7 +183,7 @@ class Reader:
         Returns:
             (what has been read, ln p of every node's token on the CPU, log-probabilities behind the
             lists' last nodes that have been read, in the order of their nodes); ln p is (nodes) or, with its
-            moments, (nodes, 3)
+            moments, (nodes, 4)
         """
         device, tree, before = self.device, state.tree, state.tree.columns
         depths, roots, inner = [], [], set()
@@ -196,7 +197,7 @@ class Reader:
             torch.tensor(numbers, dtype=torch.long, device=device)
             for numbers in (trie.parents, trie.tokens, depths, roots, read, wanted)
         )
-        scores = torch.zeros(len(trie), 1 + 2 * moments, device=device)
+        scores = torch.zeros(len(trie), 1 + 3 * moments, device=device)
         first = (parents < 0).nonzero()[:, 0]
         scores[first, 0] = state.logp[root[first], said[first]]
         if moments:
@@ -334,7 +335,7 @@ class Reader:
             moments: whether `moments_of` where each token stands are wanted beside it.
 
         Returns:
-            In the same shape, one float32 tensor (on the CPU) a candidate: (T), or (T, 3) with moments.
+            In the same shape, one float32 tensor (on the CPU) a candidate: (T), or (T, 4) with moments.
         """
         flat = [(branch, tokens) for branch, lists in enumerate(candidates) for tokens in lists]
         extra = torch.tensor([len(tokens) for _, tokens in flat], device=self.device)

@@ -20,12 +20,12 @@ from remem_tasks.metrics import (
     reference_rank,
 )
 from remem_tasks.seeds import row_seed
-from remem_tasks.whitebox import Secret, SecretResult, WhiteBoxRequest, WhiteBoxResult
+from remem_tasks.whitebox import Secret, SecretResult, WhiteBoxRequest, WhiteBoxResult, WholeAnswer
 
 
 def columns_of(white_box_request: WhiteBoxRequest) -> int:
     """About how many tokens answering appends to a row's prompt."""
-    answers = sum(map(len, white_box_request.answers)) // 3
+    answers = sum(map(len, (*white_box_request.answers, *white_box_request.wholes))) // 3
     secrets = 16 * white_box_request.rollouts * bool(white_box_request.secrets)
     return len(white_box_request.cuts) * min(64, white_box_request.memo_tokens) + secrets + answers
 
@@ -158,18 +158,24 @@ def answers_of(
     state: State,
     chats: Sequence[Chat],
     white_box_requests: Sequence[WhiteBoxRequest | None],
-) -> list[list[torch.Tensor]]:
-    """Of each answer of each row ln p of its tokens, (T), or with their moments, (T, 3), where any row wants those.
+) -> list[list[tuple[list[int], torch.Tensor]]]:
+    """Of each answer of each row, then of its wholes, the tokens and ln p of them, (T), or with their moments and the
+    likeliest token in their place, (T, 4), where any row wants those.
 
     Arguments as `secrets_of`.
     """
-    texts = [
-        white_box_request.answers if white_box_request else () for white_box_request in white_box_requests
-    ]
+    texts = [(*one.answers, *one.wholes) if one else () for one in white_box_requests]
     if not any(texts):
         return [[] for _ in chats]
-    moments = any(one is not None and one.by_token for one in white_box_requests)
-    return decoder.logprobs(state, decoder.prompts.answers(list(zip(chats, texts))), moments)
+    moments = any(one is not None and bool(one.by_token or one.wholes) for one in white_box_requests)
+    tokens = decoder.prompts.answers(list(zip(chats, texts)))
+    values = decoder.logprobs(state, tokens, moments)
+    return [list(zip(*of_row)) for of_row in zip(tokens, values)]
+
+
+def _whole(tokens: Sequence[int], values: torch.Tensor) -> WholeAnswer:
+    logprobs, means, sds, predicted = values.T.tolist()
+    return WholeAnswer(list(tokens), [int(one) for one in predicted], logprobs, means, sds)
 
 
 def _continued(decoder: Decoder, given: Given, reply: Reply) -> str:
@@ -225,11 +231,12 @@ def answer(
             results.append((reply, None))
             continue
         said = [_continued(decoder, *next(replies)) for _ in white_box_request.cuts]
-        logprobs = [tokens if tokens.dim() == 1 else tokens[:, 0] for tokens in answered]
+        count, several = len(white_box_request.answers), white_box_request.by_token
+        values = [of for _, of in answered[:count]]
+        logprobs = [tokens if tokens.dim() == 1 else tokens[:, 0] for tokens in values]
         means = [float(tokens.double().mean()) for tokens in logprobs]
-        by_token = [tokens.tolist() for tokens in logprobs[: white_box_request.by_token]]
-        moments = [
-            [(mean, sd) for _, mean, sd in of.tolist()] for of in answered[: white_box_request.by_token]
-        ]
-        results.append((reply, WhiteBoxResult(said, found, means, by_token, moments)))
+        by_token = [tokens.tolist() for tokens in logprobs[:several]]
+        moments = [[(mean, sd) for _, mean, sd, _ in of.tolist()] for of in values[:several]]
+        wholes = [_whole(*one) for one in answered[count:]]
+        results.append((reply, WhiteBoxResult(said, found, means, by_token, moments, wholes)))
     return results

@@ -161,6 +161,33 @@ def test_one_run_over_all(here, checkpoints, monkeypatch):
         assert said <= set(results["higher_is_better"][task])
 
 
+def test_whole_answers_of_every_benchmark(here, checkpoints, monkeypatch):
+    """`--metrics em,membership,memorisation`: scores of each, and an area where other answers stand beside the rows."""
+    monkeypatch.setenv("REMEM_METRICS", "em,membership,memorisation")
+    tasks = {
+        name: min((task for task, split in task_splits(name) if "forget" in split), key=len) for name in NAMES
+    }
+    model = RememHF(str(checkpoints["llava"]), device="cpu")
+    results = run(model, list(tasks.values()), gen_kwargs="max_new_tokens=3", limit=2)
+    with_area = set()
+    for name, task in tasks.items():
+        scores = results["results"][task]
+        assert 0 <= scores[f"{name}_exact_memorisation,none"] <= 1
+        assert 0 <= scores[f"{name}_extraction_strength,none"] <= 1
+        assert scores[f"{name}_member_mink40,none"] <= scores[f"{name}_member_loss,none"] < 0
+        assert results["configs"][task]["metadata"]["suite"]["metrics"] == [
+            "em",
+            "membership",
+            "memorisation",
+        ]
+        if f"{name}_member_auc_loss,none" in scores:
+            assert 0 <= scores[f"{name}_member_auc_loss,none"] <= 1
+            with_area.add(name)
+        else:
+            assert results["configs"][task]["metadata"]["not_available"]["member_auc"]
+    assert with_area == {"remem", "clear", "fiubench"}
+
+
 IN_TURNS = {
     "blank behind, no end": (
         "{% for m in messages %}{{ m.role.upper() }}: {% for c in m.content if c.type == 'image' %}<image>\n"

@@ -124,6 +124,9 @@ class Clear(Benchmark):
     def needs_picture(self, doc: Mapping) -> bool:
         return doc["picture"] >= 0 and doc["kind"] in ("caption", *NAMES)
 
+    def wrong_answers(self, doc: Mapping, context: RunContext) -> tuple[str, ...]:
+        return tuple(doc["wrong"])
+
     def correct(self, doc: Mapping, reply: str) -> float:
         return rouge_l(reply, doc["answer"])[1]
 

@@ -19,6 +19,7 @@ from remem_tasks.benchmarks.remem.data import (
     resolve_source,
     retain_rows,
 )
+from remem_tasks.benchmarks.remem.perturbed import load_perturbed
 from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.benchmarks.remem.validate import OF_CLOZE, table_faults
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
@@ -128,6 +129,12 @@ class Remem(FactBenchmark):
                     known["values"] = _values(load_split(source, "finetune", pictures=False))
                 except RememError as error:
                     missing["reference_exposure"] = str(error)
+        if "membership" in scoring.metrics and context.white_box:
+            try:
+                beside = load_perturbed(source, split)["perturbed_answer"][:]
+                known["wrong"] = {f"{split}:{place}": wrong for place, wrong in enumerate(beside)}
+            except RememError as error:
+                missing["member_auc"] = str(error)
         return replace(context, known=known, missing=missing)
 
     def requests(self, doc: Mapping, context: RunContext) -> list[Request]:
@@ -185,6 +192,9 @@ class Remem(FactBenchmark):
 
     def needs_picture(self, doc: Mapping) -> bool:
         return doc["hop"] != 1  # 1-hop questions name the person
+
+    def wrong_answers(self, doc: Mapping, context: RunContext) -> tuple[str, ...]:
+        return tuple(context.known.get("wrong", {}).get(doc["row_id"]) or ())
 
     def correct(self, doc: Mapping, reply: str) -> float:
         return exact_match(reply, parse_keywords(doc["keywords"]))
