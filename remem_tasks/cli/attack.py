@@ -27,7 +27,7 @@ def _named(given: list[str]) -> dict[str, str]:
 def run(args: argparse.Namespace) -> None:
     """The command."""
     from unlearning.experiments.attack import attack
-    from unlearning.experiments.attack_plan import Plan, expand
+    from unlearning.experiments.attack_plan import AttackPlan, expand
     from unlearning.experiments.attack_table import table
 
     names = (
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         given["attacks"] = expand([one.strip() for one in args.attacks.split(",")])
     if args.seeds:
         given["seeds"] = numbers("seeds", args.seeds)
-    found = attack(Plan(_named(args.models), **given), args.out, lambda line: say(line, flush=True))
+    found = attack(AttackPlan(_named(args.models), **given), args.out, lambda line: say(line, flush=True))
     console().print(table(found))
     say(f"every figure: {args.out}/attacks.json; the table, and what was not tried: {args.out}/attacks.md")
 

@@ -35,14 +35,14 @@ def add_demo(commands: argparse._SubParsersAction) -> None:
 
 
 def _study_scale(args: argparse.Namespace) -> None:
-    from unlearning.experiments.scale import Scale, study
+    from unlearning.experiments.scale import ScaleStudy, study
 
-    names = {field.name for field in fields(Scale)}
+    names = {field.name for field in fields(ScaleStudy)}
     given = {name: value for name, value in vars(args).items() if name in names and value is not None}
     for name in ("qa", "ratios", "images"):
         if name in given:
             given[name] = tuple(given[name])
-    study(Scale(**given), args.out, lambda line: say(line, flush=True), args.keep_models)
+    study(ScaleStudy(**given), args.out, lambda line: say(line, flush=True), args.keep_models)
     say(f"look at it: {args.out}/scale.png (beside it scale.md and scale.csv)")
 
 
@@ -76,10 +76,10 @@ def add_study(commands: argparse._SubParsersAction) -> None:
 
 
 def _reproduce(args: argparse.Namespace) -> None:
-    from unlearning.experiments.clear_table import METHODS, QUICK, Size, report, reproduce
+    from unlearning.experiments.clear_table import METHODS, QUICK, TableSize, report, reproduce
 
     methods = args.methods.split(",") if args.methods else METHODS
-    size = QUICK if args.quick else Size(seed=args.seed)
+    size = QUICK if args.quick else TableSize(seed=args.seed)
     reproduce(
         args.out, methods, size, not args.no_l1, args.base, args.device, lambda line: say(line, flush=True)
     )
@@ -110,11 +110,11 @@ def _sweep(args: argparse.Namespace) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from unlearning.experiments.sweep.plan import FORGET_METHODS, Plan
+    from unlearning.experiments.sweep.plan import FORGET_METHODS, SweepPlan
     from unlearning.experiments.sweep.sweep import sweep
     from unlearning.experiments.sweep.table import cells
 
-    given = {field.name: getattr(args, field.name) for field in fields(Plan)}
+    given = {field.name: getattr(args, field.name) for field in fields(SweepPlan)}
     given = {name: value for name, value in given.items() if value is not None}
     if "methods" in given:
         names = [name.strip() for name in given["methods"].split(",")]
@@ -122,7 +122,7 @@ def _sweep(args: argparse.Namespace) -> None:
     for name in ("seeds", "steps"):
         if name in given:
             given[name] = numbers(name, given[name])
-    found = sweep(Plan(**given), args.out, lambda line: say(line, flush=True))
+    found = sweep(SweepPlan(**given), args.out, lambda line: say(line, flush=True))
     screen = console()
     heads, lines = cells(found, brief=screen.width < 140)
     table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), title="Forget methods, tuned alike, in per cent")

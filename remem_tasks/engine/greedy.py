@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from remem_tasks.engine.frontiers import Lone
-from remem_tasks.engine.reader import Reader, for_each
-from remem_tasks.engine.state import Reply, State, widened
+from remem_tasks.engine.reader import PromptReader, for_each
+from remem_tasks.engine.state import GreedyReply, State, widened
 
 
 @dataclass
@@ -42,13 +42,13 @@ class _GreedyCursor:
         self.values.append(self.next[1])
 
 
-class Greedy(Reader):
+class Greedy(PromptReader):
     """The likeliest reply behind each branch."""
 
     @torch.inference_mode()
     def greedy(
         self, state: State, max_new_tokens: int | Sequence[int], first: Sequence[int] | None = None
-    ) -> list[Reply]:
+    ) -> list[GreedyReply]:
         """The likeliest token again and again, until an end token or the limit; one reply a branch.
 
         A branch that says what `extend` has read for another is not decoded again: it follows the
@@ -80,7 +80,7 @@ class Greedy(Reader):
             if walk.open:
                 more, extra = tails[starts[walk.place]]
                 tokens, values = (tokens + more)[:limit], (values + extra)[:limit]
-            replies.append(Reply(tokens, tokens[-1] in self.ends, math.fsum(values)))
+            replies.append(GreedyReply(tokens, tokens[-1] in self.ends, math.fsum(values)))
         return replies
 
     def _follow(

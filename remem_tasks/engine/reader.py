@@ -54,7 +54,7 @@ def for_each(number: int | Sequence[int], count: int) -> list[int]:
     return [number] * count if isinstance(number, int) else list(number)
 
 
-class Reader:
+class PromptReader:
     """Reads rows in branches that share their prompts.
 
     Args:

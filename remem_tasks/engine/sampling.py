@@ -10,7 +10,7 @@ import torch
 from remem_tasks.engine.beams import Beams
 from remem_tasks.engine.draw import generator, uniforms
 from remem_tasks.engine.frontiers import Front, slots_of
-from remem_tasks.engine.reader import Reader, for_each
+from remem_tasks.engine.reader import PromptReader, for_each
 from remem_tasks.engine.search import Beam, BestFirst, Rank, shown
 from remem_tasks.engine.state import Continuations, State
 
@@ -32,7 +32,7 @@ def _inverse(logp: torch.Tensor, node: torch.Tensor, drawn: torch.Tensor) -> tor
     return torch.searchsorted(summed, asked, right=True)[node, slots]
 
 
-class Sampling(Reader):
+class Sampling(PromptReader):
     """Rollouts, distinct outcomes and guess ranks behind each branch."""
 
     @torch.inference_mode()

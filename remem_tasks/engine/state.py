@@ -68,7 +68,7 @@ class State:
         return self.visible.sum(-1)
 
 
-class Reply(NamedTuple):
+class GreedyReply(NamedTuple):
     """A greedy reply: its tokens (with the end token, if it ended), whether it ended, its ln p."""
 
     tokens: list[int]

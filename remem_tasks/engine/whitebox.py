@@ -12,7 +12,7 @@ import torch
 from remem_tasks.engine.decoder import Decoder
 from remem_tasks.engine.prompts import Chat, Given
 from remem_tasks.engine.search import SHOWN, Rank
-from remem_tasks.engine.state import Continuations, Reply, State
+from remem_tasks.engine.state import Continuations, GreedyReply, State
 from remem_tasks.metrics import (
     extraction_rate,
     frequency_rank,
@@ -178,7 +178,7 @@ def _whole(tokens: Sequence[int], values: torch.Tensor) -> WholeAnswer:
     return WholeAnswer(list(tokens), [int(one) for one in predicted], logprobs, means, sds)
 
 
-def _continued(decoder: Decoder, given: Given, reply: Reply) -> str:
+def _continued(decoder: Decoder, given: Given, reply: GreedyReply) -> str:
     """What a reply says behind the beginning of an answer."""
     return decoder.prompts.text_behind(given, reply.tokens)
 
@@ -189,7 +189,7 @@ def answer(
     chats: Sequence[Chat],
     white_box_requests: Sequence[WhiteBoxRequest | None],
     max_new_tokens: Sequence[int],
-) -> list[tuple[Reply | None, WhiteBoxResult | None]]:
+) -> list[tuple[GreedyReply | None, WhiteBoxResult | None]]:
     """Greedy replies and findings of a batch of rows.
 
     Args:
@@ -220,11 +220,11 @@ def answer(
         given += starts
         limits += [limit] * bool(limit)
         limits += [white_box_request.memo_tokens if white_box_request else 0] * len(begun)
-    replies: Iterator[tuple[Given, Reply]] = iter(())
+    replies: Iterator[tuple[Given, GreedyReply]] = iter(())
     if branches:
         behind, first, given = decoder.begun(state, branches, given)
         replies = iter(zip(given, decoder.greedy(behind, limits, first)))
-    results: list[tuple[Reply | None, WhiteBoxResult | None]] = []
+    results: list[tuple[GreedyReply | None, WhiteBoxResult | None]] = []
     for white_box_request, limit, found, answered in zip(white_box_requests, max_new_tokens, secrets, whole):
         reply = next(replies)[1] if limit else None
         if white_box_request is None:

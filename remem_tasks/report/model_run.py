@@ -37,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class RowReply:
     """What one model said to one row.
 
     Attributes:
@@ -76,7 +76,7 @@ class TaskResult:
     suite: Mapping
     missing: Mapping[str, str]
     rows: tuple[Row, ...]
-    replies: tuple[Reply, ...]
+    replies: tuple[RowReply, ...]
     scores: Mapping[str, np.ndarray]
     of_set: Mapping[str, float]
     means: Mapping[str, float]

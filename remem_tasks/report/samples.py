@@ -12,7 +12,7 @@ from remem_tasks.benchmarks.view import RIGHT, BenchmarkView
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status, rates_of, status_of
 from remem_tasks.reading import parse_json
-from remem_tasks.report.model_run import Reply, Row, TaskResult
+from remem_tasks.report.model_run import Row, RowReply, TaskResult
 
 MOST_HOPS = 100
 MOST_DIGITS = 18  # of a row's number
@@ -40,7 +40,9 @@ def _reply_text(sample: Mapping) -> str:
     return "" if value is None else str(value)
 
 
-def _row_of(sample: Mapping, benchmark_view: BenchmarkView, forgotten: bool, where: str) -> tuple[Row, Reply]:
+def _row_of(
+    sample: Mapping, benchmark_view: BenchmarkView, forgotten: bool, where: str
+) -> tuple[Row, RowReply]:
     values = sample.get(benchmark_view.rows)
     if not isinstance(values, Mapping) or not isinstance(values.get("row_id"), str):
         raise RememError(f"{where}: {ANONYMOUS}")
@@ -58,7 +60,7 @@ def _row_of(sample: Mapping, benchmark_view: BenchmarkView, forgotten: bool, whe
             picture=str(values["picture"] if "picture" in values else media[0] if media else ""),
             trained=not benchmark_view.trained or values.get("kind") in benchmark_view.trained,
         )
-        reply = Reply(
+        reply = RowReply(
             text=_reply_text(sample),
             ranks=tuple(values.get("guess_rank") or ()),
             bits=tuple(values.get("secret_bits") or ()),
@@ -74,7 +76,7 @@ def _row_of(sample: Mapping, benchmark_view: BenchmarkView, forgotten: bool, whe
     return row, reply
 
 
-def _check_ranks(reply: Reply, values: Mapping, rollouts: int, where: str) -> None:
+def _check_ranks(reply: RowReply, values: Mapping, rollouts: int, where: str) -> None:
     """Raises RememError for a rank that M guesses cannot give, or bits that no probability has."""
     for rank in reply.ranks:
         if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= rollouts + 1:
@@ -145,7 +147,7 @@ def read_samples(
         raise RememError(f"the results of {task} beside '{file}': rollouts {shown(rollouts)}")
     split = str(config.get("test_split", ""))
     forgotten = split.startswith("forget")
-    found: dict[str, tuple[Row, Reply, dict[str, float], Status]] = {}
+    found: dict[str, tuple[Row, RowReply, dict[str, float], Status]] = {}
     of_set: set[str] = set()
     sums: dict[str, list[float]] = {}
     number = 0
@@ -202,7 +204,7 @@ def read_samples(
     )
 
 
-def _status(reply: Reply, scores: Mapping[str, float], benchmark_view: BenchmarkView) -> Status:
+def _status(reply: RowReply, scores: Mapping[str, float], benchmark_view: BenchmarkView) -> Status:
     """How a row's request ended, from its reply and scores, so of results of any version."""
     failed = scores.get("failed_rate", 0.0) > 0
     return status_of(None if failed else reply.text, scores[benchmark_view.column] >= RIGHT)

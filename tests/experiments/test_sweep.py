@@ -28,14 +28,14 @@ from unlearning.experiments.sweep import runner
 from unlearning.experiments.sweep import sweep as sweep_module
 from unlearning.experiments.sweep import table as sweep_table
 from unlearning.experiments.sweep.choice import choose
-from unlearning.experiments.sweep.plan import FORGET_METHODS, Plan, grid, label
+from unlearning.experiments.sweep.plan import FORGET_METHODS, SweepPlan, grid, label
 from unlearning.experiments.sweep.runner import EvalAtSteps, SweepRunner, finished
 from unlearning.experiments.sweep.stages import Stage, check_disjoint, split_per_person, stages
 from unlearning.experiments.sweep.sweep import sweep
 from unlearning.methods import METHODS
 from unlearning.scoring import scores
 
-PLAN = Plan(data="d", base="b", gold="0.1", steps=(2, 4), batch=2)
+PLAN = SweepPlan(data="d", base="b", gold="0.1", steps=(2, 4), batch=2)
 
 
 # Grids
@@ -244,7 +244,7 @@ def test_a_broken_run_is_neither_lost_nor_a_win():
 @pytest.fixture(scope="module")
 def plan(data_dir, memorised):
     """Two methods at learning rates that suit the tiny model; 18 runs of 4 steps or 8."""
-    return Plan(
+    return SweepPlan(
         data=str(data_dir), base=str(memorised), gold="0.1", methods=("grad_diff", "sku"), seeds=(0, 1), budget=2,
         steps=(2, 4), batch=3, lr_scale=50.0,
     )  # fmt: skip
@@ -445,10 +445,10 @@ def test_the_command(tmp_path, capfd, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         main([*command, "--methods", "npo, idk", "--seeds", "1,2", "--steps", "5", "--lr-scale", "5"])
     assert ended.value.code == 0 and taken["out"] == str(tmp_path / "s")
-    assert taken["plan"] == Plan("d", "b", "0.1", ("npo", "idk"), (1, 2), steps=(5,), lr_scale=5.0)
+    assert taken["plan"] == SweepPlan("d", "b", "0.1", ("npo", "idk"), (1, 2), steps=(5,), lr_scale=5.0)
     with pytest.raises(SystemExit):
         main([*command, "--methods", "all"])
-    assert taken["plan"] == Plan("d", "b", "0.1") and taken["plan"].methods == FORGET_METHODS
+    assert taken["plan"] == SweepPlan("d", "b", "0.1") and taken["plan"].methods == FORGET_METHODS
     with pytest.raises(SystemExit) as ended:
         main([*command, "--seeds", "1;2"])
     assert ended.value.code == 1 and "--seeds '1;2': whole numbers by commas" in capfd.readouterr().err

@@ -34,7 +34,7 @@ from remem_tasks.checkpoint_files import digest
 from remem_tasks.data.faults import row_name
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
-from remem_tasks.evaluate import Asked, score_model
+from remem_tasks.evaluate import AskedTask, score_model
 from remem_tasks.files import locked
 from unlearning import preflight
 from unlearning import weights as checkpoint
@@ -44,7 +44,7 @@ from unlearning.experiments.attack_plan import (
     GROUPS,
     OWN,
     TRAINED,
-    Plan,
+    AttackPlan,
     check_gold,
     check_ignorant,
     check_model,
@@ -73,7 +73,7 @@ class _Bench:
         trained: the forget set as training reads it.
     """
 
-    plan: Plan
+    plan: AttackPlan
     source: str
     benchmark: FactBenchmark
     rows: datasets.Dataset = field(init=False)
@@ -130,11 +130,11 @@ class _Bench:
         """The environment of scoring."""
         return variables_of(self.benchmark, self.source, self.plan.forget, metrics=metrics, estimator="exact")
 
-    def asked(self, attack: str, kinds: Mapping[str, Attacked], processor: Any) -> list[Asked]:
+    def asked(self, attack: str, kinds: Mapping[str, Attacked], processor: Any) -> list[AskedTask]:
         """A task for each kind; a reply may be twice as long as the longest answer, and some tokens more."""
         longest = max(map(len, processor.tokenizer([row["answer"] for row in self.texts])["input_ids"]))
         return [
-            Asked(
+            AskedTask(
                 self.task(attack) + kind,
                 self.plan.forget,
                 one,
@@ -356,7 +356,7 @@ class _Runner:
 # All of it
 
 
-def _work(plan: Plan) -> list[tuple[str, int | None]]:
+def _work(plan: AttackPlan) -> list[tuple[str, int | None]]:
     """Attacks with their seeds, the plain questions first."""
     found: list[tuple[str, int | None]] = [("none", None)]
     for attack in plan.attacks:
@@ -365,7 +365,9 @@ def _work(plan: Plan) -> list[tuple[str, int | None]]:
 
 
 @locked
-def attack(plan: Plan, out: str | Path, say: Say = print) -> dict[str, dict[str, dict[str, float | str]]]:
+def attack(
+    plan: AttackPlan, out: str | Path, say: Say = print
+) -> dict[str, dict[str, dict[str, float | str]]]:
     """Attack in folder `out`, or go on with it; what `attacks.json` holds.
 
     Raises:

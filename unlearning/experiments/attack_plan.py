@@ -36,7 +36,7 @@ HALF = 0.5
 
 
 @dataclass(frozen=True)
-class Plan:
+class AttackPlan:
     """What is attacked, and how.
 
     Attributes:
@@ -134,7 +134,7 @@ def variables_of(
     return {variable(name): given.get(name) for name in SETTINGS} | {home.variable: source}
 
 
-def for_data(plan: Plan, benchmark: str) -> Plan:
+def for_data(plan: AttackPlan, benchmark: str) -> AttackPlan:
     """The plan with what the data's own sets add to it.
 
     Raises:
@@ -150,7 +150,7 @@ def for_data(plan: Plan, benchmark: str) -> Plan:
     return plan
 
 
-def check_gold(plan: Plan, source: str) -> str:
+def check_gold(plan: AttackPlan, source: str) -> str:
     """By its record: whether gold never saw the forgotten people; what cannot be told of it, in words.
 
     Raises:
@@ -176,7 +176,7 @@ def check_gold(plan: Plan, source: str) -> str:
     return f"gold '{plan.gold}': {told}; its weights may be those of an earlier run" if told else ""
 
 
-def check_model(path: str, plan: Plan, source: str) -> None:
+def check_model(path: str, plan: AttackPlan, source: str) -> None:
     """Raise a RememError where a model's record says that it was to forget others than are asked for here."""
     record = read_record(path)
     method = METHODS.get(str(record.get("method")))
@@ -210,7 +210,7 @@ def _same(one: str, other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def gate_of_start(plan: Plan, source: str, out: Path) -> dict[str, Any]:
+def gate_of_start(plan: AttackPlan, source: str, out: Path) -> dict[str, Any]:
     """The gate's verdict of the start, scored here where no results are given.
 
     Raises:
@@ -235,7 +235,7 @@ def gate_of_start(plan: Plan, source: str, out: Path) -> dict[str, Any]:
     return asked
 
 
-def check_ignorant(record: Mapping[str, Any], gate: Mapping[str, Any], plan: Plan) -> None:
+def check_ignorant(record: Mapping[str, Any], gate: Mapping[str, Any], plan: AttackPlan) -> None:
     """Raise a RememError where gold says half as much of the forgotten people as the start does, or more."""
     values = [row["em"] for row in record["kinds"]["plain"]["rows"].values()]
     says, start = sum(values) / len(values), gate.get("em")

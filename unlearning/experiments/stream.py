@@ -44,7 +44,7 @@ KEPT = ("em", "exposure", "blank_rate")
 
 
 @dataclass(frozen=True)
-class Plan:
+class StreamPlan:
     """A stream.
 
     Attributes:
@@ -108,7 +108,7 @@ def _of(rows: datasets.Dataset, wanted: Callable[[str], bool]) -> datasets.Datas
 
 
 class _Stream:
-    def __init__(self, plan: Plan, source: str, out: Path) -> None:
+    def __init__(self, plan: StreamPlan, source: str, out: Path) -> None:
         self.plan, self.source, self.out = plan, source, out
         self.rows = requests_of(source, plan.requests)
         people = {who for rows in self.rows.values() for who in rows.forget["identity"][:]}
@@ -189,7 +189,7 @@ class _Stream:
         return {**found, **more, "seconds": round(time.time() - begun, 2)}
 
 
-def markdown(plan: Plan, records: list[Mapping[str, Any]]) -> str:
+def markdown(plan: StreamPlan, records: list[Mapping[str, Any]]) -> str:
     """EM (and Exposure) after each request, a column a request's people; those not yet asked for in brackets."""
     splits = [name for name in records[0]["scores"] if name not in plan.requests]
     heads = ["after", *plan.requests, *splits, "steps", "s"]
@@ -216,7 +216,7 @@ def markdown(plan: Plan, records: list[Mapping[str, Any]]) -> str:
 
 
 @locked
-def stream(plan: Plan, out: str | Path, say: Say = print) -> list[dict[str, Any]]:
+def stream(plan: StreamPlan, out: str | Path, say: Say = print) -> list[dict[str, Any]]:
     """Answer the requests in folder `out`, or go on with it; the records, the start's first. Writes `stream.md`.
 
     Raises:

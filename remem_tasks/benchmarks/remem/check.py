@@ -20,7 +20,7 @@ from remem_tasks.errors import RememError
 
 
 @dataclass
-class Report(DataReport):
+class SplitReport(DataReport):
     """Counts by split, overlaps between splits, and faults by kind.
 
     Attributes:
@@ -65,7 +65,7 @@ class Report(DataReport):
         ]
 
 
-def _pictures(rows: datasets.Dataset, split: str, report: Report) -> list[str]:
+def _pictures(rows: datasets.Dataset, split: str, report: SplitReport) -> list[str]:
     """A hash of each picture's bytes; pictures that cannot be decoded are faults."""
     hashes = []
     for row in tqdm(
@@ -80,7 +80,7 @@ def _pictures(rows: datasets.Dataset, split: str, report: Report) -> list[str]:
     return hashes
 
 
-def check(source: str | None, pictures: bool = True, identity_rule: str | None = None) -> Report:
+def check(source: str | None, pictures: bool = True, identity_rule: str | None = None) -> SplitReport:
     """Read every split of a data set and report on it.
 
     Args:
@@ -92,7 +92,7 @@ def check(source: str | None, pictures: bool = True, identity_rule: str | None =
         RememError: no data set there. What is wrong inside one is in the report instead.
     """
     source = load.resolve_source(source)
-    report = Report()
+    report = SplitReport()
     people: dict[str, set] = {}
     asked: dict[str, set] = {}
     shown: dict[str, set] = {}
@@ -151,7 +151,7 @@ def _cell_faults(source: str, split: str, pictures: bool) -> list[str]:
         return []
 
 
-def _check_perturbed(source: str, tables: dict[str, datasets.Dataset], report: Report) -> None:
+def _check_perturbed(source: str, tables: dict[str, datasets.Dataset], report: SplitReport) -> None:
     """What stands beside the rows, if the data set has that (config `perturbed`)."""
     for split in perturbed_files(source).keys() & tables.keys():
         try:
@@ -166,7 +166,7 @@ def _check_perturbed(source: str, tables: dict[str, datasets.Dataset], report: R
                 report.fault(kind, row_name(row))
 
 
-def _check_splits(tables: dict, people: dict, asked: dict, shown: dict, report: Report) -> None:
+def _check_splits(tables: dict, people: dict, asked: dict, shown: dict, report: SplitReport) -> None:
     forgets = sorted(split for split in tables if split.startswith("forget"))
     try:
         load.check_nested([tables[split] for split in forgets])

@@ -121,7 +121,7 @@ def draw_pictures(
         yield path, scenes.draw_scene(figure, context, rng, knobs.image_size, knobs.style)
 
 
-def _row(question: questions.Question, path: str, png: bytes) -> dict:
+def _row(question: questions.ForgedQuestion, path: str, png: bytes) -> dict:
     return {
         "image": {"bytes": png, "path": path},
         "question": question.question,

@@ -21,7 +21,7 @@ Settings = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """What a sweep does.
 
     Attributes:
@@ -131,7 +131,7 @@ def learning_rates(method: type[UnlearnTrainer], count: int, scale: float) -> li
     return [float(f"{own * RATIO**power:.2g}") for power in powers]
 
 
-def grid(name: str, plan: Plan) -> list[Settings]:
+def grid(name: str, plan: SweepPlan) -> list[Settings]:
     """The settings of a method's tuning runs, at most `plan.budget`.
 
     Its own dimensions (`UnlearnTrainer.swept`) are all combined; the budget that this leaves goes to learning rates.

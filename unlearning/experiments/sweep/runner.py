@@ -24,7 +24,7 @@ from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.data import Encoder, Role, check_pictures, load_rows, stop_ids
 from unlearning.encoding import check_encoding, limits_of
-from unlearning.experiments.sweep.plan import Plan, Settings
+from unlearning.experiments.sweep.plan import Settings, SweepPlan
 from unlearning.experiments.sweep.stages import Stage, stages
 from unlearning.methods import METHODS
 from unlearning.run import build_trainer, load_models
@@ -62,7 +62,7 @@ def finished(trainer: UnlearnTrainer) -> Iterator[None]:
 class SweepRunner:
     """What all runs of a sweep share, in memory once: the checkpoint, its processor, rows, encoded pictures."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: SweepPlan):
         self.plan = plan
         self._folder = tempfile.TemporaryDirectory(prefix="remem-sweep-")
         self.work = self._folder.name

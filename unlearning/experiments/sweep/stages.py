@@ -11,7 +11,7 @@ import datasets
 from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.errors import RememError
 from unlearning.data import spread
-from unlearning.experiments.sweep.plan import Plan
+from unlearning.experiments.sweep.plan import SweepPlan
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def check_disjoint(tuning: Stage, reporting: Stage) -> None:
         raise RememError(f"{', '.join(sorted(both))} would be judged by what chose the settings")
 
 
-def stages(plan: Plan, identity_rule: str | None = None) -> tuple[Stage, Stage]:
+def stages(plan: SweepPlan, identity_rule: str | None = None) -> tuple[Stage, Stage]:
     """The rows of tuning and reporting.
 
     Returns:

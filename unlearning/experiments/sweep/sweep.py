@@ -22,7 +22,7 @@ from remem_tasks.terminal import say as tell
 from unlearning import weights as checkpoint
 from unlearning.experiments.ledger import Ledger
 from unlearning.experiments.sweep.choice import choose
-from unlearning.experiments.sweep.plan import TUNING_SEED, Plan, grid, label
+from unlearning.experiments.sweep.plan import TUNING_SEED, SweepPlan, grid, label
 from unlearning.experiments.sweep.runner import SweepRunner
 from unlearning.experiments.sweep.table import summary, write
 
@@ -61,7 +61,7 @@ class Progress:
         self.say(f"[{self.done}/{self.total}] {what}: {found} ({when})")
 
 
-def _identity(plan: Plan, runner: SweepRunner) -> dict[str, Any]:
+def _identity(plan: SweepPlan, runner: SweepRunner) -> dict[str, Any]:
     tables = [rows for stage in (runner.tuning, runner.reporting) for rows in stage.tables.values()]
     trained = [
         runner.rows("pairs", stage.forget, False).fingerprint() for stage in (runner.tuning, runner.reporting)
@@ -74,7 +74,9 @@ def _identity(plan: Plan, runner: SweepRunner) -> dict[str, Any]:
     }
 
 
-def score_start_and_gold(plan: Plan, runner: SweepRunner, ledger: Ledger) -> tuple[dict, dict | None, float]:
+def score_start_and_gold(
+    plan: SweepPlan, runner: SweepRunner, ledger: Ledger
+) -> tuple[dict, dict | None, float]:
     """(the start's scores, the gold model's or None, the gold model's forget EM in tuning).
 
     Raises:
@@ -112,7 +114,7 @@ def score_start_and_gold(plan: Plan, runner: SweepRunner, ledger: Ledger) -> tup
 
 
 @locked
-def sweep(plan: Plan, out: str | Path, say: Say = print) -> dict[str, Any]:
+def sweep(plan: SweepPlan, out: str | Path, say: Say = print) -> dict[str, Any]:
     """Run a sweep in folder `out`, or go on with it; what `results.json` holds.
 
     Writes `results.csv`, `results.md` and `results.json` anew after each method.

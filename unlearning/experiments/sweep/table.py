@@ -13,7 +13,7 @@ from typing import Any
 
 from remem_tasks.files import replaced, write_whole
 from unlearning.experiments.sweep.choice import ROUNDING, Choice
-from unlearning.experiments.sweep.plan import Plan
+from unlearning.experiments.sweep.plan import SweepPlan
 from unlearning.experiments.sweep.stages import Stage
 
 # Figures of the table by name, with their heads.
@@ -104,7 +104,7 @@ def line(
 
 
 def summary(
-    plan: Plan,
+    plan: SweepPlan,
     stages: tuple[Stage, Stage],
     level: float,
     start: Mapping[str, Mapping],
