@@ -101,7 +101,7 @@ class SecretResult:
 
     Attributes:
         logprobs: ln p of each of its tokens.
-        reference_rank: its place among itself and the references, by log-probability a token.
+        reference_rank: its place among itself and the references, by log-probability per token.
         references: how many references it was ranked against.
         ranks: bounds of G, its place among the model's outcomes, M + 1 where it is not among the first M; None
             where `exact` was not asked for.
@@ -192,7 +192,7 @@ class WholeAnswer:
 
 @dataclass(frozen=True)
 class WhiteBoxResult:
-    """The answer to an `WhiteBoxRequest`: a greedy continuation a cut, what is known of each secret, ln p of each answer.
+    """The answer to an `WhiteBoxRequest`: a greedy continuation per cut, what is known of each secret, ln p of each answer.
 
     On the way to the score it is not a string, so that nothing takes it for a reply.
 

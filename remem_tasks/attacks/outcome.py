@@ -185,7 +185,7 @@ def figures(
     """What `attacks.json` says of one attack on one model: numbers by name; `not_available` and why where there are none.
 
     Args:
-        records, gold: one a seed, of the model and of the gold model; gold's are empty for gold itself.
+        records, gold: one per seed, of the model and of the gold model; gold's are empty for gold itself.
     """
     if why := next((one["not_available"] for one in records if "not_available" in one), ""):
         return {"not_available": why}

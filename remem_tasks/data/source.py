@@ -252,7 +252,7 @@ def check_fault_rate(faults: Sequence[str], choice: str, source: str) -> str:
     """What is to be told of faulty questions that are left out; "" if there are none.
 
     Args:
-        faults: one a question (or row) that cannot be asked.
+        faults: one per question (or row) that cannot be asked.
         choice: `refuse` or `allow`.
         source: where they are from.
 

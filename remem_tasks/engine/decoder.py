@@ -1,7 +1,7 @@
 """Everything that continues a row, from one prefill: greedy replies, rollouts, distinct outcomes, log-probabilities.
 
     decoder = Decoder(model, processor)
-    state = decoder.prefill(chats)                        # one branch a row
+    state = decoder.prefill(chats)                        # one branch per row
     cuts = decoder.extend(state, rows, prefixes)          # more branches, sharing the row's prompt
     replies = decoder.greedy(cuts, 200)
 
@@ -89,7 +89,7 @@ class Decoder(Greedy, Sampling):
 
         Args:
             chats: one prefill each; with `sizes`, each is asked for when its batch comes.
-            work: a state (one branch a chat), the indices of its chats and these to one result a chat.
+            work: a state (one branch per chat), the indices of its chats and these to one result per chat.
             sizes: what the chats are ordered by, the longest first; by default pictures and letters.
             branches: the most branches of a row that `work` holds at a time.
             columns: the most tokens that `work` appends to a row in all its branches.

@@ -1,6 +1,6 @@
 """Random numbers of a seed, and Gumbel variables with a given maximum: what sampling is made of.
 
-Noise is drawn on the CPU in float64 from one generator a row, so that a row's numbers depend on its
+Noise is drawn on the CPU in float64 from one generator per row, so that a row's numbers depend on its
 seed alone: not on the batch it is in, nor on the device.
 """
 

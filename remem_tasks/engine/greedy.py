@@ -49,10 +49,10 @@ class Greedy(PromptReader):
     def greedy(
         self, state: State, max_new_tokens: int | Sequence[int], first: Sequence[int] | None = None
     ) -> list[GreedyReply]:
-        """The likeliest token again and again, until an end token or the limit; one reply a branch.
+        """The likeliest token again and again, until an end token or the limit; one reply per branch.
 
         A branch that says what `extend` has read for another is not decoded again: it follows the
-        other, and goes on with it as one. So the cuts of an answer that a model knows by heart cost
+        other, and goes on with it as one. So the cuts of an answer that a model has memorised cost
         little more than one reply.
 
         Args:

@@ -118,7 +118,7 @@ class PromptReader:
 
     @torch.inference_mode()
     def prefill(self, chats: Sequence[Chat]) -> State:
-        """One branch a chat; the picture is encoded and the prompt read once.
+        """One branch per chat; the picture is encoded and the prompt read once.
 
         An unfinished assistant's turn is read after its prompt, as `extend` would; several
         continuations of one chat share its prompt if they are made with `extend`.
@@ -130,7 +130,7 @@ class PromptReader:
 
     @torch.inference_mode()
     def begin(self, inputs: Any, names: Sequence[str]) -> State:
-        """One branch a row from model inputs that are padded on the left.
+        """One branch per row from model inputs that are padded on the left.
 
         Args:
             inputs: `input_ids`, `attention_mask` and what else the model takes.

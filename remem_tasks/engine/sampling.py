@@ -44,14 +44,14 @@ class Sampling(PromptReader):
         seeds: Sequence[int],
         warp: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> list[Continuations]:
-        """m rollouts a branch from the model's own distribution: temperature 1, no top-k, no top-p.
+        """m rollouts per branch from the model's own distribution: temperature 1, no top-k, no top-p.
 
         Rollouts that agree so far are one branch of the tree, so a peaked model costs little.
 
         Args:
-            m: rollouts a branch.
+            m: rollouts per branch.
             max_tokens: where they are cut, for all or for each branch.
-            seeds: one a branch (`seeds.row_seed`).
+            seeds: one per branch (`seeds.row_seed`).
             warp: draws from another distribution: log-probabilities (N, vocabulary) to log-probabilities.
         """
         count, device = len(state), self.device
@@ -59,7 +59,7 @@ class Sampling(PromptReader):
         limit = torch.tensor(limits, device=device).repeat_interleave(m)
         self._check_room(state, torch.tensor(limits, device=device))
         longest = max(limits, default=0)
-        # One number a rollout and token, drawn at once: a branch's numbers never depend on the others'.
+        # One number per rollout and token, drawn at once: a branch's numbers never depend on the others'.
         noise = torch.zeros(count, m, longest, dtype=torch.float64)
         for branch, seed in enumerate(seeds):
             noise[branch, :, : limits[branch]] = uniforms(generator(seed), m, limits[branch])
@@ -99,16 +99,16 @@ class Sampling(PromptReader):
         seeds: Sequence[int],
         floors: Sequence[float] | None = None,
     ) -> list[Continuations]:
-        """m distinct outcomes a branch, drawn from p without replacement; all of them if there are fewer.
+        """m distinct outcomes per branch, drawn from p without replacement; all of them if there are fewer.
 
         An outcome is a continuation cut at n tokens, or earlier behind an end token. Where a model has
         several end tokens, they end different outcomes. By stochastic beam search (see `beams`).
 
         Args:
-            m: outcomes a branch.
+            m: outcomes per branch.
             lengths: n, for all or for each branch.
-            seeds: one a branch (`seeds.row_seed`).
-            floors: log-probabilities, one a branch. A prefix that is no likelier than the floor is not
+            seeds: one per branch (`seeds.row_seed`).
+            floors: log-probabilities, one per branch. A prefix that is no likelier than the floor is not
                 gone on with: all its continuations, none of which can be likelier, are one outcome
                 (given by the prefix, cut short). With floor ln P(s), the outcomes likelier than s are
                 whole and are what counts for the rank of s; a model that knows s costs next to nothing.
@@ -148,10 +148,10 @@ class Sampling(PromptReader):
             secrets: the tokens of each, at least one.
             floors: ln P of each.
             budget: prefixes that may be read for a secret whose rank the beam cannot say.
-            seeds: for each drawing one a branch.
+            seeds: for each drawing one per branch.
 
         Returns:
-            (a rank a branch; for each drawing the outcomes of each branch)
+            (a rank per branch; for each drawing the outcomes of each branch)
         """
         count, words = len(state), self.vocabulary - int(self.banned.sum())
         limits = [len(secret) for secret in secrets]

@@ -45,12 +45,12 @@ def secrets_of(
     """Rank and probability of every secret.
 
     Args:
-        state: one branch a row, behind its prompt.
+        state: one branch per row, behind its prompt.
         chats: the prompts.
-        white_box_requests: one a row; None asks nothing.
+        white_box_requests: one per row; None asks nothing.
 
     Returns:
-        A list a row, in the order of its secrets.
+        A list per row, in the order of its secrets.
     """
     asked = [
         (row, place, secret)
@@ -193,13 +193,13 @@ def answer(
     """Greedy replies and findings of a batch of rows.
 
     Args:
-        state: one branch a row, behind its prompt.
+        state: one branch per row, behind its prompt.
         chats: the prompts.
-        white_box_requests: one a row; None asks nothing.
+        white_box_requests: one per row; None asks nothing.
         max_new_tokens: of the greedy reply; 0 for none.
 
     Returns:
-        One pair a row.
+        One pair per row.
     """
     here = [one if one is not None and one.with_question else None for one in white_box_requests]
     secrets = secrets_of(decoder, state, chats, here)

@@ -5,7 +5,7 @@ a score. What it writes stands in a folder of its own: no report, gate or leader
 
 <out>/judge.json       the endpoint, the scale and its instructions, figures by run and task
 <out>/judge.md         the same as a table
-<out>/verdicts.jsonl   a line a row: its verdict, or why there is none
+<out>/verdicts.jsonl   a line per row: its verdict, or why there is none
 <out>/cache/           verdicts by request, so that a second call asks only what is new
 """
 

@@ -195,7 +195,7 @@ def _members(split: str, knobs: ForgeOptions) -> range:
 
 
 def _assemble(parts: Path, out: Path, knobs: ForgeOptions) -> dict[str, int]:
-    """Join the parts into one parquet file a split and config, one identity at a time."""
+    """Join the parts into one parquet file per split and config, one identity at a time."""
     counts = {}
     for config, features in CONFIGS.items():
         (out / FOLDERS[config]).mkdir(parents=True, exist_ok=True)

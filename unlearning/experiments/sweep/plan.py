@@ -30,7 +30,7 @@ class SweepPlan:
         methods, seeds: of the table; seeds are those of reporting.
         budget: training runs that each method has for tuning, all of max(steps) steps.
         steps: optimizer steps after which a tuning run is looked at.
-        batch: pairs a step.
+        batch: pairs per step.
         lr_scale: times a method's own learning rate is the middle of its grid.
         tolerance: how far above the gold model's forget EM still counts as its level.
         most_rows: rows of each set that are scored at most, spread evenly; 0: all.
