@@ -82,9 +82,9 @@ def test_names_of_records_are_apart():
         ({"seeds": ()}, "--seeds needs different values"),
         ({"steps": (0, 4)}, "--steps and --lr-scale are above 0"),
         ({"budget": 0}, "--budget 0 is out of range: at least 1"),
-        ({"most_rows": -1}, "--most-rows -1 is out of range: at least 0"),
+        ({"max_rows": -1}, "--max-rows -1 is out of range: at least 0"),
         ({"report": "forget1"}, "--tune and --report are both 'forget1'"),
-        ({"as_many": "rows"}, "--as-many 'rows' unknown; choose from passes, steps"),
+        ({"match": "rows"}, "--match 'rows' unknown; choose from passes, steps"),
         ({"tolerance": 2.0}, "--tolerance is from 0 to 1"),
     ],
 )
@@ -302,7 +302,7 @@ def test_a_run_does_not_depend_on_those_before_it(bench, plan):
     runs.append(bench.run("grad_diff", settings, bench.tuning, 0, [2]))
     assert runs[0]["points"] == runs[1]["points"] == runs[2]["points"] and runs[0]["outcome"] == "finished"
     assert bench.reported_steps(4) == 8 and bench.reported_steps(0) == 0  # 6 and 12 forget rows
-    bench.plan = replace(plan, as_many="steps")
+    bench.plan = replace(plan, match="steps")
     assert bench.reported_steps(4) == 4
     bench.plan = plan
 

@@ -33,8 +33,8 @@ class SweepPlan:
         batch: pairs per step.
         lr_scale: times a method's own learning rate is the middle of its grid.
         tolerance: how far above the gold model's forget EM still counts as its level.
-        most_rows: rows of each set that are scored at most, spread evenly; 0: all.
-        as_many: what reporting has as many of as the chosen point, its forget set being larger: `passes` over the
+        max_rows: rows of each set that are scored at most, spread evenly; 0: all.
+        match: what reporting has as many of as the chosen point, its forget set being larger: `passes` over the
             forget rows (steps grow with the set) or `steps`.
         tune, report: forget splits of the two stages.
         retain, test: splits whose rows are scored.
@@ -51,8 +51,8 @@ class SweepPlan:
     batch: int = 8
     lr_scale: float = 1.0
     tolerance: float = 0.05
-    most_rows: int = 96
-    as_many: str = "passes"
+    max_rows: int = 96
+    match: str = "passes"
     tune: str = "forget1"
     report: str = "forget2"
     retain: str = "retain"
@@ -70,15 +70,15 @@ class SweepPlan:
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise RememError(f"--{name} needs different values, not {list(values)}")
-        for name, least in (("budget", 1), ("batch", 1), ("most_rows", 0)):
+        for name, least in (("budget", 1), ("batch", 1), ("max_rows", 0)):
             if getattr(self, name) < least:
                 raise RememError(
                     f"--{name.replace('_', '-')} {getattr(self, name)} is out of range: at least {least}"
                 )
         if min(self.steps) < 1 or not self.lr_scale > 0 or not 0 <= self.tolerance <= 1:
             raise RememError("--steps and --lr-scale are above 0, --tolerance is from 0 to 1")
-        if self.as_many not in ("passes", "steps"):
-            raise RememError(f"--as-many '{self.as_many}' unknown; choose from passes, steps")
+        if self.match not in ("passes", "steps"):
+            raise RememError(f"--match '{self.match}' unknown; choose from passes, steps")
         if self.tune == self.report:
             raise RememError(
                 f"--tune and --report are both '{self.tune}': settings would be judged by what chose them"
@@ -87,7 +87,7 @@ class SweepPlan:
     def shared(self) -> dict[str, Any]:
         """What every run depends on, beside rows and weights: all but what its own name tells, which may change."""
         values = asdict(self)
-        for name in ("methods", "seeds", "budget", "as_many", "data", "base"):
+        for name in ("methods", "seeds", "budget", "match", "data", "base"):
             del values[name]
         return json.loads(json.dumps(values))
 

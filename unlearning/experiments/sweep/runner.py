@@ -192,7 +192,7 @@ class SweepRunner:
 
     def reported_steps(self, step: int) -> int:
         """How long reporting trains: as many passes over its forget rows, or as many steps, as tuning did."""
-        if self.plan.as_many == "steps":
+        if self.plan.match == "steps":
             return step
         here, there = self.sizes[self.tuning.forget], self.sizes[self.reporting.forget]
         return max(1, round(step * there / here)) if step else 0

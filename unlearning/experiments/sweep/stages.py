@@ -89,6 +89,6 @@ def stages(plan: SweepPlan, identity_rule: str | None = None) -> tuple[Stage, St
                 )
     check_disjoint(*both)
     return tuple(
-        Stage(stage.forget, {name: spread(rows, plan.most_rows) for name, rows in stage.tables.items()})
+        Stage(stage.forget, {name: spread(rows, plan.max_rows) for name, rows in stage.tables.items()})
         for stage in both
     )

@@ -210,7 +210,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     plan, rows, level = found["plan"], found["rows"], found["gold_level"]
     heads, lines = cells(found)
     tuned, told = rows["tuning"], rows["reporting"]
-    told_unit = {"passes": "passes over its rows", "steps": "steps"}[plan["as_many"]]
+    told_unit = {"passes": "passes over its rows", "steps": "steps"}[plan["match"]]
     text = [
         "# Sweep of forget methods",
         "",
