@@ -1,7 +1,7 @@
 """What a training step costs: npo against grad_diff, npo, kl and undial against the common way of writing them, and
 the wrappers of two gradients against npo.
 
-    python bench/training.py [--steps 8] [--rows 4] [--side 192] [--json]
+    python bench/training.py [--steps 4] [--rows 4] [--side 192] [--json]
 
 The common way: a deep copy of the model as reference, logits of the whole vocabulary at all positions, one
 forward for the forget rows and one for the retain rows; kl and undial over all positions, as open-unlearning has
@@ -91,7 +91,7 @@ class Ours:
         self.trainer.set_up()
         self.set_up_s = time.perf_counter() - began
         self.model = self.trainer.model.train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
 
     def batches(self, count: int, rows: int) -> list[list]:
         """Batches of pairs, as examples."""
@@ -126,7 +126,7 @@ class Common:
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         self.model = checkpoint.load_model(str(folder / "model")).to(device).train()
         self.reference = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
         self.collate, self.method = None, method
 
     def rows(self, pairs, place: int) -> dict[str, torch.Tensor]:
@@ -228,7 +228,7 @@ def peak(way: str, folder: Path, rows: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=8, help="steps of each way that are timed")
+    parser.add_argument("--steps", type=int, default=4, help="steps of each way that are timed")
     parser.add_argument("--rows", type=int, default=4, help="pairs in a batch")
     parser.add_argument("--width", type=int, default=448, help="hidden size of the model")
     parser.add_argument("--side", type=int, default=192, help="of a picture, in pixels, 8 to a token")
