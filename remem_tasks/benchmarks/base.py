@@ -12,6 +12,7 @@ from PIL import Image
 
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.metrics.refusal import Status, rates_of, status_of
+from remem_tasks.seen import says_nothing
 from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 
 
@@ -190,7 +191,7 @@ class Benchmark(abc.ABC):
             status: how the row's own request, the first, ended (`ended`).
         """
         failed = [isinstance(reply, FailedReply) for reply in replies]
-        blank = [isinstance(reply, str) and not reply.strip() for reply in replies]
+        blank = [isinstance(reply, str) and says_nothing(reply) for reply in replies]
         rates = {
             "blank_rate": sum(blank) / len(replies),
             "failed_rate": sum(failed) / len(replies),

@@ -9,6 +9,7 @@ import inspect
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,11 +31,12 @@ from remem_tasks.checkpoints import (
     load_model,
     load_processor,
 )
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.engine.cache import Answer, Cache, folder_of, hash_of, hash_of_model
 from remem_tasks.engine.collapse import PromptWatch
 from remem_tasks.engine.decoder import Decoder, State
 from remem_tasks.engine.draw import row_seed
-from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.prompts import Chat, special_texts
 from remem_tasks.engine.whitebox import answer, branches_of, columns_of
 from remem_tasks.errors import RememError
 from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
@@ -348,6 +350,7 @@ class RememHF(lmms):
         of a row under the same settings shares one prefill.
         """
         results: list[GenerationResult | None] = [None] * len(requests)
+        self._check_texts(requests)
         cache = self._open_cache()
         self._watch = PromptWatch()
         waiting: list[list[tuple[str, list[Answer]]]] = []
@@ -394,6 +397,28 @@ class RememHF(lmms):
             cache.close()
         return results
 
+    def _check_texts(self, requests: Sequence[Instance]) -> None:
+        """Raise a RememError for the first row of ours that holds a special token of this checkpoint as text."""
+        specials = special_texts(self.processor)
+        found = re.compile("|".join(map(re.escape, specials)) or r"(?!)")
+        without_pictures: dict[tuple[str, str], Any] = {}
+        for context, _, _, doc_id, task, split in (request.args for request in requests):
+            if (rows := without_pictures.get((task, split))) is None:
+                rows = self.task_dict[task][split]
+                if hasattr(rows, "select_columns"):  # (a picture's bytes are not read for this)
+                    kept = [name for name in ("row_id", "answer", "image_path") if name in rows.column_names]
+                    rows = rows.select_columns(kept)
+                without_pictures[task, split] = rows
+            doc = rows[doc_id]
+            if "row_id" not in doc:  # tasks of others may write placeholders into their texts
+                continue
+            for name, text in (("question", context), ("answer", doc.get("answer"))):
+                if isinstance(text, str) and (special := found.search(text)):
+                    raise RememError(
+                        f"{row_name(doc)}: {name} holds '{special[0]}', a special token of this checkpoint: it would stand for "
+                        "something else than its letters; take it out"
+                    )
+
     def _groups(self, requests: Sequence[Instance]) -> Iterator[list[_Row]]:
         """Rows that can be in one batch: the same settings, and white-box requests that draw in one way."""
         groups: dict[tuple, dict[tuple, _Row]] = {}
@@ -429,8 +454,10 @@ class RememHF(lmms):
         context, _, settings = row.request.args[:3]
         settings = json.dumps(settings, sort_keys=True, default=str)
         # What is sent, not what stands in the row: a benchmark may keep its pictures elsewhere.
-        asked = (self.prompt(row.request).messages, context, settings)
-        seed = torch.initial_seed() if sampling_options(row.request.args[2])["do_sample"] else None
+        chat = self.prompt(row.request)
+        asked = (chat.messages, context, settings)
+        sampled = sampling_options(row.request.args[2])["do_sample"]
+        seed = (torch.initial_seed(), chat.row) if sampled else None  # what a row's samples are drawn from
         return (
             hash_of("replies", *asked, seed, len(row.replies)),
             hash_of("findings", *asked, row.white_box_request and row.white_box_request.content()),
@@ -527,7 +554,12 @@ def _content(content: str | Sequence[Mapping], row: str) -> list[dict]:
         if part["type"] == "text":
             parts.append({"type": "text", "text": part["text"]})
         elif part["type"] == "image":
-            parts.append({"type": "image", "image": part.get("image", part.get("url"))})
+            picture = part.get("image", part.get("url"))
+            if isinstance(picture, str) and os.path.isfile(
+                picture
+            ):  # what it shows is asked about, not its name
+                picture = decode_image({"path": picture}, row)
+            parts.append({"type": "image", "image": picture})
         else:
             raise RememError(f"{row}: remem_hf takes text and images, not {part['type']}")
     return parts

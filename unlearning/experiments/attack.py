@@ -419,7 +419,8 @@ def attack(plan: Plan, out: str | Path, say: Say = print) -> dict[str, dict[str,
             done += 1
             say(f"[{done}/{total}] {name}, {_line(one, seed, record)}" + (" (done before)" if before else ""))
             if name == GOLD and one == "none" and not gate["overridden"]:
-                check_ignorant(record, gate, plan)
+                both = {*bench.rows["identity"][:]} & {*bench.kept["identity"][:]}
+                check_ignorant(record, gate, plan, both if benchmark != DEFAULT else ())
     if not gate.get("has_em", True):
         notes.append(
             f"{data_of(benchmark).HOME.name} has no EM: here it is whether a reply holds the whole answer"
