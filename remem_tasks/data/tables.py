@@ -22,6 +22,7 @@ from remem_tasks.seen import visible
 TEXT = datasets.Value("string")
 TEXTS = datasets.List(TEXT)
 PICTURE = datasets.Image(decode=False)
+PICTURES = ("image", "images")  # columns whose cells are pictures
 
 
 def as_written(table: pa.Table, features: datasets.Features | None, where: str, first: int = 0) -> pa.Table:

@@ -1,6 +1,7 @@
 """Every registered benchmark on rows that its forge generates: what the seam asks of each."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,6 @@ from support.scripted import Scripted, run
 from support.trainers import trainer_of
 
 from remem_tasks import cli
-from remem_tasks.audit.check import check as check_of
 from remem_tasks.benchmarks.base import FailedReply, RunContext
 from remem_tasks.benchmarks.registry import BENCHMARKS, NAMES, data_of, part_of
 from remem_tasks.benchmarks.scoring_config import BackendCapabilities, ScoringConfig, fit
@@ -29,7 +29,7 @@ from remem_tasks.engine.prompts import Chat, Prompts
 from remem_tasks.errors import RememError
 from remem_tasks.harness.plugin import TASKS_FOLDERS
 from remem_tasks.harness.remem_hf import RememHF
-from remem_tasks.report.runs import _row_of
+from remem_tasks.report.samples import _row_of
 from unlearning.data import Encoder, load_rows
 
 # What a forge is asked for here: the knobs in the benchmark's own folder of tests; the template's stand here.
@@ -172,6 +172,33 @@ def test_one_run_over_all(here, checkpoints, monkeypatch):
         assert said <= set(results["higher_is_better"][task])
 
 
+def test_whole_answers_of_every_benchmark(here, checkpoints, monkeypatch):
+    """`--metrics em,membership,memorisation`: scores of each, and an area where other answers stand beside the rows."""
+    monkeypatch.setenv("REMEM_METRICS", "em,membership,memorisation")
+    tasks = {
+        name: min((task for task, split in task_splits(name) if "forget" in split), key=len) for name in NAMES
+    }
+    model = RememHF(str(checkpoints["llava"]), device="cpu")
+    results = run(model, list(tasks.values()), gen_kwargs="max_new_tokens=3", limit=2)
+    with_area = set()
+    for name, task in tasks.items():
+        scores = results["results"][task]
+        assert 0 <= scores[f"{name}_exact_memorisation,none"] <= 1
+        assert 0 <= scores[f"{name}_extraction_strength,none"] <= 1
+        assert scores[f"{name}_member_mink40,none"] <= scores[f"{name}_member_loss,none"] < 0
+        assert results["configs"][task]["metadata"]["suite"]["metrics"] == [
+            "em",
+            "membership",
+            "memorisation",
+        ]
+        if f"{name}_member_auc_loss,none" in scores:
+            assert 0 <= scores[f"{name}_member_auc_loss,none"] <= 1
+            with_area.add(name)
+        else:
+            assert results["configs"][task]["metadata"]["not_available"]["member_auc"]
+    assert with_area == {"remem", "clear", "fiubench"}
+
+
 IN_TURNS = {
     "blank behind, no end": (
         "{% for m in messages %}{{ m.role.upper() }}: {% for c in m.content if c.type == 'image' %}<image>\n"
@@ -258,7 +285,12 @@ def written_behind(folder, answer, mark):
     for file in [one for one in folder.rglob("*") if one.suffix in (".json", ".parquet")]:
         if file.suffix == ".json":
             text = file.read_text()
-            file.write_text(text.replace(json.dumps(answer)[:-1], json.dumps(answer + mark)[:-1]))
+            found = re.escape(
+                json.dumps(answer)[1:-1]
+            )  # (FIUBench's are read in other capitals than they are written)
+            file.write_text(
+                re.sub(found, lambda said: said[0] + json.dumps(mark)[1:-1], text, flags=re.IGNORECASE)
+            )
             continue
         rows = pq.read_table(file)
         found = json.dumps(
@@ -290,7 +322,7 @@ def test_what_no_model_can_be_taught_is_found_by_the_check_and_refused_by_traini
     written_behind(folder, answer, written)
     with pytest.raises(RememError, match=said):
         load_rows(str(folder), "pairs", forget)
-    faults = check_of(str(folder)).faults if name == "remem" else data_of(name).check(str(folder)).faults
+    faults = data_of(name).check(str(folder)).faults
     assert said in json.dumps(faults)
 
 
