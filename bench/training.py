@@ -130,9 +130,10 @@ class Common:
         self.collate, self.method = None, method
 
     def rows(self, pairs, place: int) -> dict[str, torch.Tensor]:
+        from unlearning.forward import BESIDE
+
         inputs = self.collate([[pair[place]] for pair in pairs])
-        drop = ("roles", "reference_nll")
-        return {name: value.to(self.model.device) for name, value in inputs.items() if name not in drop}
+        return {name: value.to(self.model.device) for name, value in inputs.items() if name not in BESIDE}
 
     def sums(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
         """N of each row and the number of its answer tokens, from the logits at every position."""

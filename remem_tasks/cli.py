@@ -9,7 +9,7 @@ import sys
 from dataclasses import fields
 from inspect import signature
 
-from remem_tasks import __version__, attack_command, judge_command, stream_command
+from remem_tasks import __version__, attack_command, judge_command, sae_command, stream_command
 from remem_tasks.benchmarks.registry import DEFAULT, NAMES
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.report.thresholds import Thresholds
@@ -750,6 +750,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_tasks_path,
         attack_command.add,
         stream_command.add,
+        sae_command.add,
         judge_command.add,
     ):
         add(commands)

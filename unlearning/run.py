@@ -294,7 +294,7 @@ def load_models(args: UnlearnConfig, model_args: ModelConfig, load: Callable[[],
     """
     method, peft_config = METHODS[args.method], lora_config(model_args)
     if peft_config and not method.adapters:
-        raise RememError(f"{args.method} edits the weights themselves: leave --use_peft out")
+        raise RememError(f"{args.method} trains no adapter: leave --use_peft out")
     if args.l1_lora and not peft_config:
         raise RememError("--l1_lora is a term over LoRA matrices: it needs --use_peft")
     if peft_config and (args.train != "all" or args.vision_lr is not None):
@@ -575,6 +575,8 @@ def _run(prepared: Prepared) -> int:
         trainer.save_model(args.output_dir, _internal_call=True)  # pushed when its record is complete
         if prepared.models.peft_config and first:
             trainer.model.generation_config.save_pretrained(args.output_dir)
+        if first:
+            checkpoints.name_base_from(args.output_dir)
         if first and not trainer.sharded:
             check_written(args.output_dir)
             checksums.write(args.output_dir, prepared.identity)

@@ -27,6 +27,7 @@ LAYERS = [
             "remem_tasks.attack_command",
             "remem_tasks.judge_command",
             "remem_tasks.stream_command",
+            "remem_tasks.sae_command",
         ),
         *("remem_tasks.__main__", "remem_tasks.api"),
     ],
