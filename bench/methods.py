@@ -3,7 +3,7 @@
     python bench/methods.py --data runs/demo/data --base runs/demo/models/memorised --out runs/methods
 
 Each registered method trains for a few steps and its folder is scored by an unchanged `lmms_eval --model
-remem_hf --tasks remem_forget1`. Prints a line a method, ends with status 1 if any failed. A method that is
+remem_hf --tasks remem_forget1`. Prints a line per method, ends with status 1 if any failed. A method that is
 done is not done again. Options of training go behind `--`, such as `-- --use_peft --lora_r 4`.
 """
 

@@ -45,10 +45,11 @@ from lmms_eval.models.chat.llava_hf import LlavaHf
 from lmms_eval.tasks import TaskManager
 from transformers import LlavaForConditionalGeneration
 
-from remem_tasks.benchmarks.remem.data import load_split, row_name
+from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.benchmarks.remem.forge import ForgeOptions, forge
 from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.checkpoints import save
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.engine.prompts import text_tokens
 from remem_tasks.harness import plugin

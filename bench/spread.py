@@ -111,7 +111,7 @@ def execute(step: demo.Step) -> None:
 
         status = run([*step.training, "--disable_tqdm", "true"])
     elif step.name.startswith("score_"):
-        from remem_tasks.harness.plugin import run_lmms_eval
+        from remem_tasks.harness.command import run_lmms_eval
 
         before, sys.argv = sys.argv, step.command
         try:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 
 from remem_tasks.benchmarks.scoring_config import flags_parser
-from remem_tasks.cli import _parser
+from remem_tasks.cli import commands_parser
 
 HEAD = """# Commands
 
@@ -71,7 +71,7 @@ def _commands(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
 
 def page() -> str:
     """The page's text."""
-    lines = [HEAD, *_commands(_parser(), 2), LMMS, *_table(flags_parser())]
+    lines = [HEAD, *_commands(commands_parser(), 2), LMMS, *_table(flags_parser())]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -9,11 +9,9 @@ import os
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
-from peft.utils import load_peft_weights
 from safetensors import SafetensorError, safe_open
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -39,6 +37,9 @@ from remem_tasks.checkpoint_files import (
 from remem_tasks.errors import RememError, refused
 from remem_tasks.files import beside, check_empty, new_folder, write_json
 from remem_tasks.reading import read_object
+
+if TYPE_CHECKING:  # where an adapter is loaded it is imported: it takes seconds, most checkpoints have none
+    from peft import PeftModel
 
 HUB_ID = r"\w[\w.-]*(/\w[\w.-]*)?"
 
@@ -265,6 +266,8 @@ def load_model(name: str, steered: bool = False, **kwargs: Any):
 
 def _adapter_weights(name: str) -> dict[str, torch.Tensor]:
     """The tensors of an adapter's folder or Hub id: safetensors alone, of plain and finite numbers."""
+    from peft.utils import load_peft_weights
+
     if Path(name).is_dir():
         config, file = Path(name, "adapter_config.json"), Path(name, "adapter_model.safetensors")
         if not config.is_file():
@@ -351,6 +354,8 @@ def load_adapter(model, name: str) -> PeftModel:
         RememError: no adapter there, or its weights are not exactly those that the model has places for, or it
             was trained on other weights.
     """
+    from peft import PeftModel, get_peft_model_state_dict
+
     check_path(name, "adapter")
     try:
         saved = set(_adapter_weights(name))

@@ -125,7 +125,7 @@ def score_here(
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedTask:
     """A task that no YAML names.
 
     Attributes:
@@ -147,7 +147,7 @@ def score_model(
     model: Any,
     processor: Any,
     name: str,
-    asked: Sequence[Asked],
+    asked: Sequence[AskedTask],
     out: str | Path,
     variables: Mapping[str, str | None],
     cache: str | None = None,

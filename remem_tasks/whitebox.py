@@ -57,6 +57,7 @@ class WhiteBoxRequest:
         seed: of the rollouts.
         answers: whole answers, right and wrong, whose log-probabilities are wanted; none is empty.
         by_token: of how many of these, the first ones, every token's log-probability and its moments are wanted.
+        wholes: answers that are wanted token by token (`WholeAnswer`); none is empty.
     """
 
     row_id: str
@@ -73,6 +74,7 @@ class WhiteBoxRequest:
     seed: int = 0
     answers: tuple[str, ...] = ()
     by_token: int = 0
+    wholes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # An answer of a million characters is begun at every fifth: 10^11 characters of prefixes.
@@ -99,7 +101,7 @@ class SecretResult:
 
     Attributes:
         logprobs: ln p of each of its tokens.
-        reference_rank: its place among itself and the references, by log-probability a token.
+        reference_rank: its place among itself and the references, by log-probability per token.
         references: how many references it was ranked against.
         ranks: bounds of G, its place among the model's outcomes, M + 1 where it is not among the first M; None
             where `exact` was not asked for.
@@ -161,8 +163,36 @@ def _shown(value: object) -> str:
 
 
 @dataclass(frozen=True)
+class WholeAnswer:
+    """An answer token by token, each given the true ones before it.
+
+    Attributes:
+        tokens, predicted: ids of its tokens, and of the likeliest token at each place.
+        logprobs: ln p of each of its tokens.
+        means, sds: of ln p over the vocabulary, under p, at each place.
+    """
+
+    tokens: list[int]
+    predicted: list[int]
+    logprobs: list[float]
+    means: list[float]
+    sds: list[float]
+
+    def fault(self) -> str:
+        """What of it cannot be, in words; "" where all can."""
+        numbers = (self.logprobs, self.means, self.sds)
+        if not self.tokens or any(len(of) != len(self.tokens) for of in (self.predicted, *numbers)):
+            return f"{[len(of) for of in (self.tokens, self.predicted, *numbers)]} numbers of one answer"
+        if not all(_is_count(one, 0) for one in (*self.tokens, *self.predicted)):
+            return "a token that is no id"
+        if not all(isinstance(one, int | float) for of in numbers for one in of):
+            return "a log-probability that is not a number"
+        return ""
+
+
+@dataclass(frozen=True)
 class WhiteBoxResult:
-    """The answer to an `WhiteBoxRequest`: a greedy continuation a cut, what is known of each secret, ln p of each answer.
+    """The answer to an `WhiteBoxRequest`: a greedy continuation per cut, what is known of each secret, ln p of each answer.
 
     On the way to the score it is not a string, so that nothing takes it for a reply.
 
@@ -170,6 +200,7 @@ class WhiteBoxResult:
         answers: of each answer the mean of ln p over its tokens, without the end of the turn.
         tokens: of the first `by_token` answers ln p of each token.
         moments: of the same tokens mean and standard deviation of ln p over the vocabulary, under p.
+        wholes: the answers of `WhiteBoxRequest.wholes`.
     """
 
     continuations: list[str] = field(default_factory=list)
@@ -177,6 +208,7 @@ class WhiteBoxResult:
     answers: list[float] = field(default_factory=list)
     tokens: list[list[float]] = field(default_factory=list)
     moments: list[list[tuple[float, float]]] = field(default_factory=list)
+    wholes: list[WholeAnswer] = field(default_factory=list)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -193,6 +225,7 @@ class WhiteBoxResult:
             "answers": len(request.answers),
             "tokens": min(request.by_token, len(request.answers)),
             "moments": min(request.by_token, len(request.answers)),
+            "wholes": len(request.wholes),
         }
         for part, number in asked.items():
             if len(found := getattr(self, part)) != number:
@@ -204,9 +237,9 @@ class WhiteBoxResult:
                 raise RememError(
                     f"{request.name}: the engine found {len(beside)} moments of {len(said)} tokens"
                 )
-        for secret in self.secrets:
-            if fault := secret.fault(request.rollouts):
-                raise RememError(f"{request.name}: the engine's findings cannot be: {fault}")
+        faults = [secret.fault(request.rollouts) for secret in self.secrets]
+        for fault in filter(None, [*faults, *(whole.fault() for whole in self.wholes)]):
+            raise RememError(f"{request.name}: the engine's findings cannot be: {fault}")
 
     @classmethod
     def from_text(cls, text: str, name: str) -> WhiteBoxResult:
@@ -222,7 +255,10 @@ class WhiteBoxResult:
             values: Mapping = json.loads(text)
             secrets = [SecretResult(**secret) for secret in values["secrets"]]
             moments = [[(mean, sd) for mean, sd in some] for some in values["moments"]]
-            found = cls(values["continuations"], secrets, values["answers"], values["tokens"], moments)
+            wholes = [WholeAnswer(**whole) for whole in values["wholes"]]
+            found = cls(
+                values["continuations"], secrets, values["answers"], values["tokens"], moments, wholes
+            )
             if not all(isinstance(said, str) for said in found.continuations):
                 raise ValueError("a continuation that is not a text")
             numbers = [found.answers, *found.tokens, *(secret.logprobs for secret in secrets)]

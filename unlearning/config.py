@@ -174,7 +174,7 @@ class UnlearnConfig(SFTConfig):
         default=0, metadata={"help": "Rows of each set that are evaluated, spread evenly; 0: all."}
     )
     eval_em: bool = field(
-        default=True, metadata={"help": "Also let the model reply, for exact match (the dear part)."}
+        default=True, metadata={"help": "Also let the model reply, for exact match (the expensive part)."}
     )
     # The run
     overwrite_output_dir: bool = field(

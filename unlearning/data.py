@@ -20,9 +20,8 @@ from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
 from remem_tasks.benchmarks.registry import detect, part_of
-from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.training_rows import MODALITIES, TrainingRows, Wanted
-from remem_tasks.data.faults import ALLOW, REFUSE
+from remem_tasks.data.faults import ALLOW, REFUSE, row_name
 from remem_tasks.data.pictures import check_image, decode_image
 from remem_tasks.engine.prompts import Chat, Prompts
 from remem_tasks.errors import RememError

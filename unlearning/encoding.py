@@ -8,8 +8,8 @@ from typing import Any
 import datasets
 from transformers import AutoConfig, GenerationConfig
 
-from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.checkpoints import base_of_adapter, reason
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import size_of
 from remem_tasks.errors import RememError
 from unlearning.data import Encoder

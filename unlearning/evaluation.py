@@ -93,7 +93,7 @@ def figures(
     Args:
         forward: of the model as it trains, wrapped or not.
         size: rows in a forward.
-        replies: False leaves out `em`, the dear part.
+        replies: False leaves out `em`, the expensive part.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     keywords = examples.rows["keywords"][:]
@@ -145,7 +145,7 @@ def greedy(forward: Forward, encoder: Encoder, batch: Sequence[Example], length:
 
 
 def trajectory(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
-    """The figures of each evaluation in a trainer's log, one entry a step."""
+    """The figures of each evaluation in a trainer's log, one entry per step."""
     found: dict[int, dict[str, float]] = {}
     for entry in history:
         for name in FIGURES:

@@ -8,8 +8,10 @@ from typing import Any
 from remem_tasks.benchmarks.registry import data_of
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError, TooFewRows
-from remem_tasks.report.gate import UNCLEAR, gate_of
-from remem_tasks.report.runs import Run, read_runs
+from remem_tasks.report.gate import gate_of
+from remem_tasks.report.model_run import Run
+from remem_tasks.report.runs import read_runs
+from remem_tasks.report.verdict import UNCLEAR
 
 
 def _same(checkpoint: str, model: str) -> bool:

@@ -10,10 +10,11 @@ import torch
 
 from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.registry import BENCHMARKS
-from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
-from remem_tasks.engine.decoder import Decoder, State
+from remem_tasks.data.faults import row_name
+from remem_tasks.engine.decoder import Decoder
 from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.state import State
 from remem_tasks.engine.whitebox import answer, branches_of, columns_of
 from remem_tasks.errors import RememError
 
@@ -47,7 +48,7 @@ def scores(
 
     Args:
         model: an image-text-to-text model with an adapter or without, in eval mode.
-        rows: of `remem_tasks.data.load_split`, with pictures.
+        rows: of `remem_tasks.benchmarks.remem.data.load_split`, with pictures.
         metrics: families of scores, as in `lmms_eval --metrics`.
 
     Raises:

@@ -15,8 +15,8 @@ from remem_tasks.errors import RememError
 from remem_tasks.files import write_whole
 from remem_tasks.reading import read_object
 from remem_tasks.report.attacked import NOTABLE, read_attacks
-from remem_tasks.report.gate import WHOLE
 from remem_tasks.report.summary import Findings, Report
+from remem_tasks.report.verdict import WHOLE
 from remem_tasks.terminal import clean
 
 SHOWN = ("em", "memo", "exposure", "refusal_rate")

@@ -22,7 +22,8 @@ from remem_tasks.attacks.prompts import CLOSED
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import exact_match
 from remem_tasks.metrics.refusal import Status
-from remem_tasks.report.runs import TaskResult, read_run
+from remem_tasks.report.model_run import TaskResult
+from remem_tasks.report.runs import read_run
 from remem_tasks.report.statistics import DRAWS, interval, resampled
 
 Record = Mapping[str, Any]
@@ -184,7 +185,7 @@ def figures(
     """What `attacks.json` says of one attack on one model: numbers by name; `not_available` and why where there are none.
 
     Args:
-        records, gold: one a seed, of the model and of the gold model; gold's are empty for gold itself.
+        records, gold: one per seed, of the model and of the gold model; gold's are empty for gold itself.
     """
     if why := next((one["not_available"] for one in records if "not_available" in one), ""):
         return {"not_available": why}

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from remem_tasks.benchmarks.remem.schema import parse_keywords
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.metrics.words import occurs, tokens
+from remem_tasks.seeds import row_seed
 
 Row = Mapping[str, Any]
 

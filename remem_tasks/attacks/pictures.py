@@ -10,8 +10,8 @@ from PIL import Image, ImageFilter, ImageOps
 
 from remem_tasks.benchmarks import visual
 from remem_tasks.benchmarks.base import Benchmark
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.errors import RememError
+from remem_tasks.seeds import row_seed
 
 BLUR = 0.02  # radius of the blur, of the picture's longer side
 CROP = 0.75  # of each side that is left, in the middle

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from remem_tasks.benchmarks.remem import data as load
 from remem_tasks.benchmarks.remem.validate import shared_personal_values, text_faults
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.words import tokens
@@ -65,7 +66,7 @@ def _pictures(rows: datasets.Dataset, people: Sequence[str]) -> tuple[np.ndarray
     pixels, labels = [], []
     for row in kept:
         if row["identity"] in place:
-            pixels.append(_small(decode_image(row["image"], load.row_name(row))))
+            pixels.append(_small(decode_image(row["image"], row_name(row))))
             labels.append(place[row["identity"]])
     if not pixels:
         raise RememError("no pictures of the people to be probed")

@@ -7,8 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from remem_tasks.benchmarks.registry import DEFAULT, data_of, detect
-from remem_tasks.benchmarks.remem import data as load
+from remem_tasks.benchmarks.registry import data_of, detect
 from remem_tasks.data import hub
 from remem_tasks.data.source import known_configs
 from remem_tasks.errors import RememError
@@ -20,18 +19,11 @@ def _check(folder: Path) -> None:
     """Raise a RememError unless the folder loads from the Hub as it stands: a card, and sound rows in each split."""
     if not folder.is_dir():
         raise RememError(f"'{folder}' is not a folder")
-    if (name := detect(str(folder))[0]) != DEFAULT:
-        known_configs(str(folder), data_of(name).HOME)
-        return
-    splits = load.available_splits(str(folder))
-    if not (folder / "README.md").is_file():
-        raise RememError(
-            f"folder '{folder}' has no README.md that names its splits; "
-            f"`remem data pull {folder} --out DIR` makes a folder that has one"
-        )
-    for split in splits:
-        if not len(load.load_split(str(folder), split, pictures=False)):
-            raise RememError(f"{folder}: split '{split}' has no rows")
+    data = data_of(detect(str(folder))[0])
+    if hasattr(data, "check_folder"):
+        data.check_folder(str(folder))
+    else:
+        known_configs(str(folder), data.HOME)
 
 
 def refusal(error: Exception, repo_id: str) -> str:

@@ -16,11 +16,10 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks import exposure
-from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
-from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.benchmarks.base import FactBenchmark, Metric, Reply, Request, RunContext, text_of
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
-from remem_tasks.data.faults import ALLOW
+from remem_tasks.data.faults import ALLOW, row_name
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import JsonReader
 from remem_tasks.data.source import (
@@ -143,7 +142,7 @@ def is_forgotten(split: str) -> bool:
     return split.startswith("forget")
 
 
-class QuestionBenchmark(Benchmark):
+class QuestionBenchmark(FactBenchmark):
     """Questions of one module `data`; a subclass adds scores, and what else is asked."""
 
     data: ModuleType
@@ -212,11 +211,11 @@ class QuestionBenchmark(Benchmark):
             "cloze_prompt": doc["cloze"].rstrip(),
         }
 
+    def kept_rows(self, source: str, forget: str) -> datasets.Dataset:
+        return self.load(source, self.data.retain_of(forget))[0]
+
     def target(self, doc: Mapping) -> str:
         return doc["answer"]
-
-    @abc.abstractmethod
-    def correct(self, doc: Mapping, reply: str) -> float: ...
 
     @abc.abstractmethod
     def names(self, rows: datasets.Dataset, split: str, context: RunContext) -> list[Metric]:

@@ -98,7 +98,7 @@ class Benchmark(abc.ABC):
     """A benchmark's one module: rows in, requests out; replies in, scores out. It holds no state."""
 
     name: str
-    """The key in `remem_tasks.benchmarks.BENCHMARKS` and the first part of its metrics' names."""
+    """The key in `remem_tasks.benchmarks.registry.BENCHMARKS` and the first part of its metrics' names."""
 
     @abc.abstractmethod
     def load(self, source: str | None, split: str) -> tuple[datasets.Dataset, str]:
@@ -143,18 +143,13 @@ class Benchmark(abc.ABC):
         """Whether a question cannot be answered without the row's picture, as it does not say whom it is about."""
         return False
 
+    def wrong_answers(self, doc: Mapping[str, Any], context: RunContext) -> tuple[str, ...]:
+        """Answers to a row's question that nobody was trained on, in the form of the right one; none by default."""
+        return ()
+
+    @abc.abstractmethod
     def correct(self, doc: Mapping[str, Any], reply: str) -> float:
-        """The main score of a reply, in [0, 1]; of benchmarks some of whose questions need their picture."""
-        raise NotImplementedError
-
-    def fact(self, doc: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A row as attacks see it, under ReMem's names: `row_id`, `identity`, `attribute`, `question`, `answer`,
-        `keywords` (a phrase, or a JSON list of phrases) and `cloze_prompt` ("" where there is none).
-
-        Raises:
-            NotImplementedError: attacks ask nothing of this benchmark's rows.
-        """
-        raise NotImplementedError
+        """The main score of a reply to a row's own question, in [0, 1]."""
 
     def picture_pools(self, source: str, split: str, rows: datasets.Dataset) -> Sequence[datasets.Dataset]:
         """Rows that other people's pictures can be taken from by `images`: this split's, then others'."""
@@ -210,3 +205,35 @@ class Benchmark(abc.ABC):
             Metric(f"{self.name}_refusal_rate"),
             Metric(f"{self.name}_coverage"),
         ]
+
+
+class FactBenchmark(Benchmark):
+    """A benchmark whose rows name facts, which attacks can ask for in other ways than its own."""
+
+    scores_other_questions = False
+    """Whether a reply to a question that is not the row's own can be scored."""
+
+    @abc.abstractmethod
+    def fact(self, doc: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A row as attacks see it, under ReMem's names: `row_id`, `identity`, `attribute`, `question`, `answer`,
+        `keywords` (a phrase, or a JSON list of phrases) and `cloze_prompt` ("" where there is none)."""
+
+    @abc.abstractmethod
+    def kept_rows(self, source: str, forget: str) -> datasets.Dataset:
+        """Rows about people who stay when a set is forgotten, as the benchmark asks them."""
+
+    def people(self, source: str, split: str) -> set[str]:
+        """Who is asked about in a set.
+
+        Raises:
+            RememError: there is no such set.
+        """
+        return set(self.load(source, split)[0]["identity"][:])
+
+    def other_views(self, source: str) -> list[datasets.Dataset]:
+        """Rows that show the people of the forget sets in pictures that training never showed."""
+        return []
+
+    def scoring_of(self, forget: str) -> Mapping[str, str]:
+        """Settings under which the rows of a forget set, and those kept beside it, are scored."""
+        return {}

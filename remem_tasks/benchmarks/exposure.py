@@ -10,7 +10,6 @@ from typing import Any
 
 from remem_tasks.benchmarks.base import Metric, RunContext
 from remem_tasks.benchmarks.scoring_config import ROLLOUTS, ScoringConfig
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.metrics import (
     cloze_prob,
     exposure,
@@ -19,6 +18,7 @@ from remem_tasks.metrics import (
     reference_exposure_of_rank,
     secret_bits,
 )
+from remem_tasks.seeds import row_seed
 from remem_tasks.whitebox import SecretResult
 
 # Scores of a secret, and whether the model knows more where they are higher.

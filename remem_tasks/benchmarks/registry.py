@@ -90,6 +90,21 @@ def detect(source: str | None, name: str | None = None) -> tuple[str, str]:
     return next((name for name in others if _recognises(name, place)), DEFAULT), place
 
 
+def only(name: str, source: str | None, refusal: str) -> str:
+    """Where data are that have to be of one benchmark.
+
+    Args:
+        refusal: what is said of data of another.
+
+    Raises:
+        RememError: they are of another.
+    """
+    found, place = detect(source)
+    if found != name:
+        raise RememError(f"'{place}' has the shape of {data_of(found).HOME.name}: {refusal}")
+    return place
+
+
 def _recognises(name: str, place: str) -> bool:
     """Whether a data set has one of the configs by which a benchmark is known, and there one of the columns."""
     from remem_tasks.data.source import columns_of, has_config

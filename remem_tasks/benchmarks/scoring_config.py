@@ -13,7 +13,7 @@ from remem_tasks.metrics.exposure import M
 from remem_tasks.metrics.memo import MAX_NEW_TOKENS, STRIDE
 
 FAMILIES = ("em", "memo", "exposure")
-ASKED_FOR = ("visual",)
+ASKED_FOR = ("visual", "membership", "memorisation")
 """Families that are measured where they are named only."""
 ROLLOUTS = ("distinct", "frequency")
 CHOICES = {
@@ -38,8 +38,9 @@ class ScoringConfig:
     """The scores of a run.
 
     Attributes:
-        metrics: families of scores: em (with keyword recall and ROUGE-L), memo, exposure; visual (the same
-            questions without the picture, and with another person's) where it is named.
+        metrics: families of scores: em (with keyword recall and ROUGE-L), memo, exposure; where they are
+            named visual (the same questions without the picture, and with another person's), membership and
+            memorisation (what the model's probabilities say of the whole answer).
         rollouts: M, the guesses of an attacker among which the secret is ranked.
         estimator: of the guess rank: `exact` (search; Exposure), and one of `distinct` (M distinct outcomes and
             their probabilities) and `frequency` (M true rollouts) for what rollouts show (rollout Exposure).
@@ -133,7 +134,7 @@ def scoring_config_of(metadata: Mapping) -> ScoringConfig:
 
 
 FLAGS = {
-    "metrics": "families of scores, by commas: em, memo, exposure, visual",
+    "metrics": "families of scores, by commas: em, memo, exposure, visual, membership, memorisation",
     "rollouts": "M, guesses among which a secret is ranked",
     "estimator": "of that rank, by commas: exact; distinct or frequency for what rollouts show",
     "rank_budget": "prefixes read for one exact rank before it is an interval",
@@ -191,6 +192,7 @@ def fit(scoring: ScoringConfig, capabilities: BackendCapabilities) -> tuple[Scor
     missing = {}
     if capabilities.white_box:
         missing["memo"] = capabilities.white_box
+        missing |= dict.fromkeys(("membership", "memorisation"), NO_ANSWERS)
         if "frequency" not in scoring.estimator:
             missing["exposure"] = NO_LOGPROBS
         elif capabilities.rollouts:

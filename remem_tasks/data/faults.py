@@ -6,8 +6,9 @@ A run stops on what the check calls a fault, unless it is told to go on; then it
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from remem_tasks.errors import RememError
 
@@ -21,6 +22,12 @@ class Fault:
 
     kind: str
     where: str
+
+
+def row_name(row: Mapping[str, Any]) -> str:
+    """How messages call a row: `split 'forget1', row 3 (images/mara_quill/0007.png)`."""
+    split, _, index = str(row.get("row_id", "?:?")).partition(":")
+    return f"split '{split}', row {index} ({row.get('image_path', 'no path')})"
 
 
 def settle(faults: Sequence[Fault], choice: str, source: str, left_out: bool = False) -> str:

@@ -203,10 +203,12 @@ def _common_end(first: Sequence[str], second: Sequence[str]) -> int:
 
 def _unpacked(archive: str, member: str) -> str:
     """A member of an archive as a file of the cache of `datasets`."""
-    from remem_tasks.data.source import drawn
+    from remem_tasks.seeds import stable_choice
 
     status = os.stat(archive)
-    key = f"{drawn(2**63, os.path.realpath(archive), status.st_mtime_ns, status.st_size, member):016x}"
+    key = (
+        f"{stable_choice(2**63, os.path.realpath(archive), status.st_mtime_ns, status.st_size, member):016x}"
+    )
     target = Path(datasets.config.HF_DATASETS_CACHE, "archives", key[:2], key + Path(member).suffix)
     if target.exists():
         return str(target)

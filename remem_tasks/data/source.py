@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +20,17 @@ import pyarrow.parquet as pq
 from datasets.table import InMemoryTable
 from PIL import Image
 
-from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.data import hub
 from remem_tasks.data.cells import emptiness
-from remem_tasks.data.faults import Fault, settle
+from remem_tasks.data.faults import Fault, row_name, settle
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.pictures import decode_image
-from remem_tasks.data.tables import PICTURE, as_features, pictures_there, read_mapped, read_tables
+from remem_tasks.data.tables import PICTURE, PICTURES, as_features, pictures_there, read_mapped, read_tables
 from remem_tasks.errors import RememError
 
 SPLIT = "train"
 IN_MEMORY = 2**24  # bytes of files that are read at once; larger ones are mapped from the cache of `datasets`
 CANNOT = "row that cannot be asked"  # the kind of fault
-PICTURES = ("image", "images")  # columns whose cells are pictures
 
 
 _known_files: dict[tuple[str, str], tuple[tuple, list[str]]] = {}
@@ -256,7 +252,7 @@ def check_fault_rate(faults: Sequence[str], choice: str, source: str) -> str:
     """What is to be told of faulty questions that are left out; "" if there are none.
 
     Args:
-        faults: one a question (or row) that cannot be asked.
+        faults: one per question (or row) that cannot be asked.
         choice: `refuse` or `allow`.
         source: where they are from.
 
@@ -291,49 +287,3 @@ def digest(rows: datasets.Dataset, columns: Sequence[str]) -> str:
         for cell in rows[name][:]:
             found.update(json.dumps(cell, ensure_ascii=False, sort_keys=True).encode() + b"\0")
     return found.hexdigest()[:16]
-
-
-def drawn(number: int, *key: object) -> int:
-    """A number below `number` that depends on the key alone, on every machine."""
-    text = "\0".join(map(str, key))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % number
-
-
-@dataclass
-class ConfigReport:
-    """What `remem data check` found in a data set of configs.
-
-    Attributes:
-        counts: config → what was counted → number.
-        faults: kind → where it was found.
-    """
-
-    counts: dict[str, Counter] = field(default_factory=dict)
-    faults: dict[str, list[str]] = field(default_factory=dict)
-    remarks: dict[str, list[str]] = field(default_factory=dict)
-
-    def fault(self, kind: str, where: str) -> None:
-        self.faults.setdefault(kind, []).append(where)
-
-    def check_pictures(self, table: datasets.Dataset, where: str, seen: set[str] | None = None) -> None:
-        """Decode every picture of a table; one that cannot be is a fault.
-
-        Args:
-            where: how the message calls the table.
-            seen: paths of pictures that are not decoded again; gets those that are.
-        """
-        name = next((name for name in PICTURES if name in table.column_names), None)
-        if name is None:
-            return
-        for place, row in enumerate(table.select_columns([name])):
-            for cell in (row[name] or []) if name == "images" else [row[name]]:
-                if cell is None and name == "image":
-                    continue  # a row of text alone; a list holds none that is null
-                if seen is not None and cell is not None:
-                    if cell["path"] in seen:
-                        continue
-                    seen.add(cell["path"])
-                try:
-                    decode_image(cell, f"{where}, row {place}")
-                except RememError as error:
-                    self.fault("unreadable picture", str(error))

@@ -21,6 +21,7 @@ from remem_tasks.errors import RememError
 TEXT = datasets.Value("string")
 TEXTS = datasets.List(TEXT)
 PICTURE = datasets.Image(decode=False)
+PICTURES = ("image", "images")  # columns whose cells are pictures
 
 
 def as_written(table: pa.Table, features: datasets.Features | None, where: str, first: int = 0) -> pa.Table:

@@ -26,9 +26,9 @@ class Beams:
 
     Args:
         m: beams a branch.
-        limits: tokens at which an outcome is cut, one a branch.
-        seeds: one a branch.
-        floors: log-probabilities, one a branch; a prefix that is no likelier is an outcome.
+        limits: tokens at which an outcome is cut, one per branch.
+        seeds: one per branch.
+        floors: log-probabilities, one per branch; a prefix that is no likelier is an outcome.
         ends: tokens that end an outcome.
         device: where the numbers are.
 

@@ -75,7 +75,7 @@ def _sources() -> str:
     """The source of all that turns a row into tokens, and tokens into an answer."""
     package = Path(__file__).parents[1]
     files = [file for room in ROOMS for file in sorted((package / room).rglob("*.py"))]
-    return hash_of(*(file.read_bytes() for file in [*files, package / "whitebox.py"]))
+    return hash_of(*(file.read_bytes() for file in [*files, package / "seeds.py", package / "whitebox.py"]))
 
 
 def hash_of_model(model: Any, processor: Any) -> str | None:

@@ -1,27 +1,14 @@
-"""Random numbers of a row, and Gumbel variables with a given maximum: what sampling is made of.
+"""Random numbers of a seed, and Gumbel variables with a given maximum: what sampling is made of.
 
-Noise is drawn on the CPU in float64 from one generator a row, so that a row's numbers depend on its
+Noise is drawn on the CPU in float64 from one generator per row, so that a row's numbers depend on its
 seed alone: not on the batch it is in, nor on the device.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import torch
-
-
-def row_seed(seed: int, row_id: str, purpose: str = "") -> int:
-    """A seed in [0, 2^63) that depends on nothing but the three arguments.
-
-    >>> row_seed(0, "forget1:3", "distinct") == row_seed(0, "forget1:3", "distinct")
-    True
-    >>> len({row_seed(0, "a"), row_seed(1, "a"), row_seed(0, "b"), row_seed(0, "a", "b")})
-    4
-    """
-    digest = hashlib.sha256(f"{int(seed)}\0{row_id}\0{purpose}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int) -> torch.Generator:

@@ -76,7 +76,7 @@ class Front:
         self.visible = self.visible.gather(1, keep[self.rows])
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Read one token a branch; log-probabilities of the next, (branches, vocabulary)."""
+        """Read one token per branch; log-probabilities of the next, (branches, vocabulary)."""
         if self._slots is None:
             self._slots = slots_of(self.rows)
         slots, width = self._slots

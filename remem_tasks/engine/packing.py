@@ -33,7 +33,7 @@ _NORMALISED = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_c
 
 
 class PrivateColumns:
-    """Keys and values of L branches that each read one token a step: (L, heads, columns, size) a layer.
+    """Keys and values of L branches that each read one token per step: (L, heads, columns, size) a layer.
 
     Attributes:
         count: L.

@@ -44,7 +44,7 @@ class State:
         visible: (B, columns) the columns that a branch sees; columns appended later are not its own.
         positions: (B) position of its next token.
         logp: (B, vocabulary) float32 log-probabilities of its next token.
-        given: log-probabilities of the tokens that `extend` was given, one tensor a branch.
+        given: log-probabilities of the tokens that `extend` was given, one tensor per branch.
         known: what `extend` read, which `greedy` follows as long as it says the same.
     """
 
@@ -68,7 +68,7 @@ class State:
         return self.visible.sum(-1)
 
 
-class Reply(NamedTuple):
+class GreedyReply(NamedTuple):
     """A greedy reply: its tokens (with the end token, if it ended), whether it ended, its ln p."""
 
     tokens: list[int]

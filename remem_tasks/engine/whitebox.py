@@ -10,22 +10,22 @@ from typing import Any
 import torch
 
 from remem_tasks.engine.decoder import Decoder
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.prompts import Chat, Given
 from remem_tasks.engine.search import SHOWN, Rank
-from remem_tasks.engine.state import Continuations, Reply, State
+from remem_tasks.engine.state import Continuations, GreedyReply, State
 from remem_tasks.metrics import (
     extraction_rate,
     frequency_rank,
     guess_rank,
     reference_rank,
 )
-from remem_tasks.whitebox import Secret, SecretResult, WhiteBoxRequest, WhiteBoxResult
+from remem_tasks.seeds import row_seed
+from remem_tasks.whitebox import Secret, SecretResult, WhiteBoxRequest, WhiteBoxResult, WholeAnswer
 
 
 def columns_of(white_box_request: WhiteBoxRequest) -> int:
     """About how many tokens answering appends to a row's prompt."""
-    answers = sum(map(len, white_box_request.answers)) // 3
+    answers = sum(map(len, (*white_box_request.answers, *white_box_request.wholes))) // 3
     secrets = 16 * white_box_request.rollouts * bool(white_box_request.secrets)
     return len(white_box_request.cuts) * min(64, white_box_request.memo_tokens) + secrets + answers
 
@@ -45,12 +45,12 @@ def secrets_of(
     """Rank and probability of every secret.
 
     Args:
-        state: one branch a row, behind its prompt.
+        state: one branch per row, behind its prompt.
         chats: the prompts.
-        white_box_requests: one a row; None asks nothing.
+        white_box_requests: one per row; None asks nothing.
 
     Returns:
-        A list a row, in the order of its secrets.
+        A list per row, in the order of its secrets.
     """
     asked = [
         (row, place, secret)
@@ -158,21 +158,27 @@ def answers_of(
     state: State,
     chats: Sequence[Chat],
     white_box_requests: Sequence[WhiteBoxRequest | None],
-) -> list[list[torch.Tensor]]:
-    """Of each answer of each row ln p of its tokens, (T), or with their moments, (T, 3), where any row wants those.
+) -> list[list[tuple[list[int], torch.Tensor]]]:
+    """Of each answer of each row, then of its wholes, the tokens and ln p of them, (T), or with their moments and the
+    likeliest token in their place, (T, 4), where any row wants those.
 
     Arguments as `secrets_of`.
     """
-    texts = [
-        white_box_request.answers if white_box_request else () for white_box_request in white_box_requests
-    ]
+    texts = [(*one.answers, *one.wholes) if one else () for one in white_box_requests]
     if not any(texts):
         return [[] for _ in chats]
-    moments = any(one is not None and one.by_token for one in white_box_requests)
-    return decoder.logprobs(state, decoder.prompts.answers(list(zip(chats, texts))), moments)
+    moments = any(one is not None and bool(one.by_token or one.wholes) for one in white_box_requests)
+    tokens = decoder.prompts.answers(list(zip(chats, texts)))
+    values = decoder.logprobs(state, tokens, moments)
+    return [list(zip(*of_row)) for of_row in zip(tokens, values)]
 
 
-def _continued(decoder: Decoder, given: Given, reply: Reply) -> str:
+def _whole(tokens: Sequence[int], values: torch.Tensor) -> WholeAnswer:
+    logprobs, means, sds, predicted = values.T.tolist()
+    return WholeAnswer(list(tokens), [int(one) for one in predicted], logprobs, means, sds)
+
+
+def _continued(decoder: Decoder, given: Given, reply: GreedyReply) -> str:
     """What a reply says behind the beginning of an answer."""
     return decoder.prompts.text_behind(given, reply.tokens)
 
@@ -183,17 +189,17 @@ def answer(
     chats: Sequence[Chat],
     white_box_requests: Sequence[WhiteBoxRequest | None],
     max_new_tokens: Sequence[int],
-) -> list[tuple[Reply | None, WhiteBoxResult | None]]:
+) -> list[tuple[GreedyReply | None, WhiteBoxResult | None]]:
     """Greedy replies and findings of a batch of rows.
 
     Args:
-        state: one branch a row, behind its prompt.
+        state: one branch per row, behind its prompt.
         chats: the prompts.
-        white_box_requests: one a row; None asks nothing.
+        white_box_requests: one per row; None asks nothing.
         max_new_tokens: of the greedy reply; 0 for none.
 
     Returns:
-        One pair a row.
+        One pair per row.
     """
     here = [one if one is not None and one.with_question else None for one in white_box_requests]
     secrets = secrets_of(decoder, state, chats, here)
@@ -214,22 +220,23 @@ def answer(
         given += starts
         limits += [limit] * bool(limit)
         limits += [white_box_request.memo_tokens if white_box_request else 0] * len(begun)
-    replies: Iterator[tuple[Given, Reply]] = iter(())
+    replies: Iterator[tuple[Given, GreedyReply]] = iter(())
     if branches:
         behind, first, given = decoder.begun(state, branches, given)
         replies = iter(zip(given, decoder.greedy(behind, limits, first)))
-    results: list[tuple[Reply | None, WhiteBoxResult | None]] = []
+    results: list[tuple[GreedyReply | None, WhiteBoxResult | None]] = []
     for white_box_request, limit, found, answered in zip(white_box_requests, max_new_tokens, secrets, whole):
         reply = next(replies)[1] if limit else None
         if white_box_request is None:
             results.append((reply, None))
             continue
         said = [_continued(decoder, *next(replies)) for _ in white_box_request.cuts]
-        logprobs = [tokens if tokens.dim() == 1 else tokens[:, 0] for tokens in answered]
+        count, several = len(white_box_request.answers), white_box_request.by_token
+        values = [of for _, of in answered[:count]]
+        logprobs = [tokens if tokens.dim() == 1 else tokens[:, 0] for tokens in values]
         means = [float(tokens.double().mean()) for tokens in logprobs]
-        by_token = [tokens.tolist() for tokens in logprobs[: white_box_request.by_token]]
-        moments = [
-            [(mean, sd) for _, mean, sd in of.tolist()] for of in answered[: white_box_request.by_token]
-        ]
-        results.append((reply, WhiteBoxResult(said, found, means, by_token, moments)))
+        by_token = [tokens.tolist() for tokens in logprobs[:several]]
+        moments = [[(mean, sd) for _, mean, sd, _ in of.tolist()] for of in values[:several]]
+        wholes = [_whole(*one) for one in answered[count:]]
+        results.append((reply, WhiteBoxResult(said, found, means, by_token, moments, wholes)))
     return results

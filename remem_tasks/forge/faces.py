@@ -200,7 +200,8 @@ def _render(face: Face, look: Look, width: int) -> Image.Image:
         eyes=pa.EyeType[look.eyes],
         mouth=pa.MouthType[look.mouth],
     )
-    png = bytes(resvg_py.svg_to_bytes(svg_string=avatar.render(), width=width))
+    # (No text is drawn: a machine's fonts, read anew for every picture, would only cost time.)
+    png = bytes(resvg_py.svg_to_bytes(svg_string=avatar.render(), width=width, skip_system_fonts=True))
     with Image.open(io.BytesIO(png)) as picture:
         return picture.convert("RGBA")
 

@@ -63,7 +63,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Question:
+class ForgedQuestion:
     """One question: how deep, about which fact, and the words in it that say whose."""
 
     hop: int
@@ -133,7 +133,7 @@ def hop_counts(total: int, single_hop_ratio: float, hops: int) -> dict[int, int]
 
 def _spread(
     facts: list[Fact], hop: int, frames: tuple, count: int, rng: np.random.Generator
-) -> list[Question]:
+) -> list[ForgedQuestion]:
     """`count` different questions, every fact in turn, each time in another wording."""
     ways = {fact: wordings(fact, hop, *frames) for fact in facts}
     most = len(facts) * min(len(way) for way in ways.values())
@@ -145,12 +145,12 @@ def _spread(
     facts = [facts[index] for index in rng.permutation(len(facts))]
     ways = {fact: [ways[fact][index] for index in rng.permutation(len(ways[fact]))] for fact in facts}
     turns = [divmod(number, len(facts)) for number in range(count)]
-    return [Question(hop, facts[place], *ways[facts[place]][turn]) for turn, place in turns]
+    return [ForgedQuestion(hop, facts[place], *ways[facts[place]][turn]) for turn, place in turns]
 
 
 def training_questions(
     person: Person, total: int, single_hop_ratio: float, hops: int, rng: np.random.Generator
-) -> list[Question]:
+) -> list[ForgedQuestion]:
     """`total` questions about one person, none asked twice.
 
     Raises:
@@ -164,8 +164,8 @@ def training_questions(
 
 
 def heldout_questions(
-    person: Person, trained: list[Question], total: int, rng: np.random.Generator
-) -> list[Question]:
+    person: Person, trained: list[ForgedQuestion], total: int, rng: np.random.Generator
+) -> list[ForgedQuestion]:
     """`total` questions in new words about what training asked, in the same shares of hops.
 
     Args:
@@ -190,7 +190,7 @@ def heldout_questions(
     return asked
 
 
-def perturbed(question: Question, values: Sequence[str], rng: np.random.Generator) -> dict:
+def perturbed(question: ForgedQuestion, values: Sequence[str], rng: np.random.Generator) -> dict:
     """What goes beside a row for truth ratios and paraphrase attacks, in the columns of TOFU and FIUBench.
 
     Args:

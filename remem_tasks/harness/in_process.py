@@ -13,7 +13,7 @@ from lmms_eval.tasks import TaskManager
 
 from remem_tasks.benchmarks.base import Benchmark
 from remem_tasks.errors import RememError
-from remem_tasks.harness import plugin
+from remem_tasks.harness import exit_status, loaded, plugin
 from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.harness.task import BenchmarkTask
 
@@ -69,7 +69,7 @@ def run(model: RememHF, tasks: Sequence[str | BenchmarkTask], gen_kwargs: str | 
         bootstrap_iters=0,
         gen_kwargs=gen_kwargs,
     )
-    if failed := plugin.failed_reply_lines(results, plugin.last_tasks()):
+    if failed := exit_status.failed_reply_lines(results, loaded.last_tasks()):
         raise RememError("; ".join(failed))
     return results
 
@@ -82,7 +82,7 @@ def write(results: Mapping[str, Any], out: str | Path, model: str) -> Path:
     Raises:
         RememError: none was written.
     """
-    with plugin.own_stamp(str(out)):
+    with exit_status.own_stamp(str(out)):
         return _write(results, out, model, utils.get_datetime_str())
 
 

@@ -9,8 +9,7 @@ import inspect
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +17,7 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.utils import simple_parse_args_string
 from tqdm import tqdm
-from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.chat_template import check_system
 from remem_tasks.checkpoints import (
     base_of_adapter,
@@ -30,122 +27,21 @@ from remem_tasks.checkpoints import (
     load_model,
     load_processor,
 )
+from remem_tasks.data.faults import row_name
 from remem_tasks.engine.cache import Answer, Cache, folder_of, hash_of, hash_of_model
 from remem_tasks.engine.collapse import PromptWatch
-from remem_tasks.engine.decoder import Decoder, State
-from remem_tasks.engine.draw import row_seed
+from remem_tasks.engine.decoder import Decoder
 from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.state import State
 from remem_tasks.engine.whitebox import answer, branches_of, columns_of
 from remem_tasks.errors import RememError
-from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
+from remem_tasks.harness.generation import cut, sampling_options, warp_of
+from remem_tasks.harness.row_requests import Chats, RowRequests, answer_of, content_of, grouped, result_of
+from remem_tasks.seeds import row_seed
+from remem_tasks.whitebox import WhiteBoxResult
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
-MAX_NEW_TOKENS = 128
 MOST_ROWS = 128
-
-
-@dataclass
-class _Row:
-    """What is asked of a row under the same settings.
-
-    Attributes:
-        request: the first of them; None for a chat without one.
-        replies: places of the requests for a reply.
-        findings: places of the requests that hold the white-box request.
-        white_box_request: or None.
-    """
-
-    request: Instance | None = None
-    replies: list[int] = field(default_factory=list)
-    findings: list[int] = field(default_factory=list)
-    white_box_request: WhiteBoxRequest | None = None
-
-
-class _Chats(Sequence):
-    """The chats of rows, made when they are asked for: decoded pictures of a whole split may not fit."""
-
-    def __init__(self, rows: Sequence[_Row], make: Callable[[Instance], Chat]) -> None:
-        self.rows, self.make = rows, make
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Chat:
-        return self.make(self.rows[index].request)
-
-
-def sampling_options(settings: Mapping) -> dict[str, Any]:
-    """How replies are made, from a task's generation_kwargs: greedy, or sampling from p itself.
-
-    Sampling (temperature above 0, or do_sample without a temperature) is ancestral: no top-k and no
-    top-p unless they are given.
-
-    Raises:
-        RememError: a setting that would be ignored.
-    """
-    known = {
-        "max_new_tokens",
-        "temperature",
-        "do_sample",
-        "top_p",
-        "top_k",
-        "num_beams",
-        "until",
-        "max_gen_toks",
-    }
-    if unknown := set(settings) - known:
-        raise RememError(
-            f"generation setting {', '.join(sorted(unknown))} unknown; known: {', '.join(sorted(known))}"
-        )
-    if int(settings.get("num_beams") or 1) > 1:
-        raise RememError("generation setting num_beams: replies are greedy or sampled, not searched for")
-    temperature = settings.get("temperature")
-    sample = settings.get("do_sample")
-    sample = bool(temperature) if sample is None else bool(sample)
-    if temperature == 0:
-        if settings.get("do_sample"):
-            raise RememError("generation settings: do_sample with temperature 0; leave out one of them")
-        sample = False
-    options: dict[str, Any] = {
-        "max_new_tokens": int(
-            settings.get("max_new_tokens") or settings.get("max_gen_toks") or MAX_NEW_TOKENS
-        ),
-        "do_sample": sample,
-    }
-    if sample:
-        options["temperature"] = float(1.0 if temperature is None else temperature)
-        options["top_k"] = int(settings.get("top_k") or 0)
-        options["top_p"] = float(settings.get("top_p") or 1.0)
-    return options
-
-
-def warp_of(options: Mapping) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """Temperature, top-k and top-p as a function of log-probabilities (N, vocabulary); None for p itself."""
-    warpers = LogitsProcessorList()
-    if options["temperature"] != 1:
-        warpers.append(TemperatureLogitsWarper(options["temperature"]))
-    if options["top_k"]:
-        warpers.append(TopKLogitsWarper(options["top_k"]))
-    if options["top_p"] < 1:
-        warpers.append(TopPLogitsWarper(options["top_p"]))
-    return (lambda logp: warpers(None, logp).log_softmax(-1)) if warpers else None
-
-
-def cut(text: str, until: Sequence[str] | str | None) -> str:
-    """The text before the first of the stop strings."""
-    stops = [until] if isinstance(until, str) else until or []
-    ends = [text.find(stop) for stop in stops if stop and stop in text]
-    return text[: min(ends)] if ends else text
-
-
-def _result_of(answer: Answer) -> GenerationResult:
-    """What was kept of a reply, as the harness takes it."""
-    return GenerationResult(answer.text, TokenCounts(input_tokens=answer.read, output_tokens=answer.said))
-
-
-def _answer_of(result: GenerationResult) -> Answer:
-    """The other way round."""
-    return Answer(result.text, result.token_counts.input_tokens, result.token_counts.output_tokens)
 
 
 class RememHF(lmms):
@@ -330,14 +226,18 @@ class RememHF(lmms):
     def prompt(self, request: Instance) -> Chat:
         """The chat of a request. The one place where prompts are made."""
         _, doc_to_messages, _, doc_id, task, split = request.args
-        doc = self.task_dict[task][split][doc_id]
+        doc = self._doc_of(task, split, doc_id)
         row = row_name(doc) if "row_id" in doc else f"task '{task}', row {doc_id}"
         messages = [
-            {"role": turn["role"], "content": _content(turn["content"], row)} for turn in doc_to_messages(doc)
+            {"role": turn["role"], "content": content_of(turn["content"], row)}
+            for turn in doc_to_messages(doc)
         ]
         if self.system_prompt and messages[0]["role"] != "system":
-            messages.insert(0, {"role": "system", "content": _content(self.system_prompt, row)})
+            messages.insert(0, {"role": "system", "content": content_of(self.system_prompt, row)})
         return Chat(messages, row)
+
+    def _doc_of(self, task: str, split: str, doc_id: int) -> Mapping[str, Any]:
+        return self.task_dict[task][split][doc_id]
 
     # Generation
 
@@ -359,19 +259,19 @@ class RememHF(lmms):
                     results[index] = result
                 progress.update(len(places))
 
-            for rows in self._groups(requests):
+            for rows in grouped(requests, self._doc_of):
                 keys = {id(row): self._keys(row) for row in rows} if cache else {}
                 for row in rows if cache else ():
                     of_replies, of_findings = keys[id(row)]
                     if len(found := cache.get(of_replies) or ()) == len(row.replies) > 0:
-                        put(row.replies, [_result_of(answer) for answer in found])
+                        put(row.replies, [result_of(answer) for answer in found])
                         row.replies = []
                     if row.findings and len(found := cache.get(of_findings) or ()) == 1:
-                        put(row.findings, [_result_of(answer) for answer in found] * len(row.findings))
+                        put(row.findings, [result_of(answer) for answer in found] * len(row.findings))
                         row.findings, row.white_box_request = [], None
                 if not (rows := [row for row in rows if row.replies or row.findings]):
                     continue
-                chats = _Chats(rows, self.prompt)
+                chats = Chats(rows, self.prompt)
                 sizes = [len(row.request.args[0]) for row in rows]
                 for batch in self._in_batches(rows, chats, sizes, rows[0].request.args[2]):
                     entries = []
@@ -381,8 +281,8 @@ class RememHF(lmms):
                         put(row.findings, findings)
                         if cache:
                             of_replies, of_findings = keys[id(row)]
-                            entries += [(of_replies, [*map(_answer_of, replies)])] if replies else []
-                            entries += [(of_findings, [*map(_answer_of, findings[:1])])] if findings else []
+                            entries += [(of_replies, [*map(answer_of, replies)])] if replies else []
+                            entries += [(of_findings, [*map(answer_of, findings[:1])])] if findings else []
                     waiting.append(entries)
                     # Nothing is kept of a model that may not read its prompts.
                     while cache and self._watch.depends and waiting:
@@ -394,29 +294,6 @@ class RememHF(lmms):
             cache.close()
         return results
 
-    def _groups(self, requests: Sequence[Instance]) -> Iterator[list[_Row]]:
-        """Rows that can be in one batch: the same settings, and white-box requests that draw in one way."""
-        groups: dict[tuple, dict[tuple, _Row]] = {}
-        for index, request in enumerate(requests):
-            context, messages, settings, doc_id, task, split = request.args
-            group = groups.setdefault((json.dumps(settings, sort_keys=True, default=str),), {})
-            row = group.setdefault((task, split, doc_id, context), _Row(request))
-            if getattr(messages, "white_box_request_of", None) is None:
-                row.replies.append(index)
-            else:
-                row.findings.append(index)
-                row.white_box_request = messages.white_box_request(self.task_dict[task][split][doc_id])
-        for group in groups.values():
-            apart: dict[tuple | None, list[_Row]] = {}
-            for row in group.values():
-                kind = row.white_box_request and (
-                    row.white_box_request.estimators,
-                    row.white_box_request.rollouts,
-                    row.white_box_request.rank_budget,
-                )
-                apart.setdefault(kind, []).append(row)
-            yield from apart.values()
-
     # Cache
 
     def _open_cache(self) -> Cache | None:
@@ -424,7 +301,7 @@ class RememHF(lmms):
         model = hash_of_model(self._model, self.processor) if folder else None
         return Cache(folder, model) if model else None
 
-    def _keys(self, row: _Row) -> tuple[str, str]:
+    def _keys(self, row: RowRequests) -> tuple[str, str]:
         """What the replies to a row, and the findings about it, are kept under."""
         context, _, settings = row.request.args[:3]
         settings = json.dumps(settings, sort_keys=True, default=str)
@@ -447,13 +324,17 @@ class RememHF(lmms):
         Raises:
             RememError: a context that is too short, or logits that are not numbers; names the row.
         """
-        rows = [_Row(replies=[index]) for index in range(len(chats))]
+        rows = [RowRequests(replies=[index]) for index in range(len(chats))]
         done = itertools.chain.from_iterable(self._in_batches(rows, chats, None, settings))
         return [found[0] for row, found in sorted(done, key=lambda pair: pair[0].replies)]
 
     def _in_batches(
-        self, rows: Sequence[_Row], chats: Sequence[Chat], sizes: Sequence[int] | None, settings: Mapping
-    ) -> Iterator[list[tuple[_Row, list[GenerationResult]]]]:
+        self,
+        rows: Sequence[RowRequests],
+        chats: Sequence[Chat],
+        sizes: Sequence[int] | None,
+        settings: Mapping,
+    ) -> Iterator[list[tuple[RowRequests, list[GenerationResult]]]]:
         """Batch by batch the results of rows, first of their replies, then of their findings."""
         options = sampling_options(settings)
         white_box_requests = [row.white_box_request for row in rows if row.white_box_request]
@@ -482,7 +363,7 @@ class RememHF(lmms):
             yield batch
 
     def _work(
-        self, state: State, chats: Sequence[Chat], rows: Sequence[_Row], options: Mapping
+        self, state: State, chats: Sequence[Chat], rows: Sequence[RowRequests], options: Mapping
     ) -> list[tuple[int, list[list[int]], WhiteBoxResult | None]]:
         """(tokens of the prompt, tokens of each reply, findings) of each row of a batch."""
         lengths = state.lengths().tolist()
@@ -512,22 +393,3 @@ class RememHF(lmms):
         raise RememError(
             "remem_hf does not offer generate_until_multi_round; the tasks of this package do not ask for it"
         )
-
-
-def _content(content: str | Sequence[Mapping], row: str) -> list[dict]:
-    """A turn's content in the processor's format: text and image parts.
-
-    Raises:
-        RememError: a part of another kind.
-    """
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    parts = []
-    for part in content:
-        if part["type"] == "text":
-            parts.append({"type": "text", "text": part["text"]})
-        elif part["type"] == "image":
-            parts.append({"type": "image", "image": part.get("image", part.get("url"))})
-        else:
-            raise RememError(f"{row}: remem_hf takes text and images, not {part['type']}")
-    return parts

@@ -14,7 +14,7 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.api.metrics import mean as upstream_mean
 from lmms_eval.api.task import ConfigurableMessagesTask
 
-from remem_tasks.benchmarks import visual
+from remem_tasks.benchmarks import likelihood, visual
 from remem_tasks.benchmarks.base import Benchmark, FailedReply, Request, RunContext, mean
 from remem_tasks.benchmarks.registry import BENCHMARKS, data_of
 from remem_tasks.benchmarks.scoring_config import BackendCapabilities, fit, scoring_config_of
@@ -174,6 +174,8 @@ class BenchmarkTask(ConfigurableMessagesTask):
         scoring, missing = fit(scoring_config_of(self.config.metadata), capabilities)
         context = RunContext(scoring, missing, not capabilities.white_box, capabilities.rollout_options)
         self.context = self.benchmark.prepare(self.DATASET_PATH, split, rows, context)
+        if missing := likelihood.missing_of(self.benchmark, rows, self.context):
+            self.context = replace(self.context, missing={**self.context.missing, **missing})
         self._find_donors(split, rows)
         computed = self._bound(split, computed)
         self.config.metadata = {
@@ -191,7 +193,8 @@ class BenchmarkTask(ConfigurableMessagesTask):
             ):
                 found.clear()
             visual_metrics = visual.metrics_of(self.benchmark) if self.donors else []
-            for metric in [*self.benchmark.metrics(rows, split, self.context), *visual_metrics]:
+            of_answers = likelihood.metrics_of(self.benchmark, split, self.context)
+            for metric in [*self.benchmark.metrics(rows, split, self.context), *visual_metrics, *of_answers]:
                 self._metric_fn_list[metric.name] = None
                 self._metric_fn_kwargs[metric.name] = {}
                 own = metric.aggregate is not mean
@@ -333,14 +336,15 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 ):  # where it tells requests of a row apart, and is not a prompt
                     context += f"\n[{shown} {_digest(pictures(doc))}]"
                 add(first.kind, context, messages, first.generation_kwargs, 1, shown=shown)
-        if self.benchmark.white_box_request(doc, self.context) is not None:
-            messages = Messages(self.doc_to_messages, white_box_request_of=self._inquiry)
+        if self._white_box_request(doc) is not None:
+            messages = Messages(self.doc_to_messages, white_box_request_of=self._white_box_request)
             first = requests[0]
             add(first.kind, before_prompt + first.prompt, messages, first.generation_kwargs, 1)
         return instances
 
-    def _inquiry(self, doc: Mapping) -> WhiteBoxRequest | None:
-        return self.benchmark.white_box_request(doc, self.context)
+    def _white_box_request(self, doc: Mapping) -> WhiteBoxRequest | None:
+        own = self.benchmark.white_box_request(doc, self.context)
+        return likelihood.asked_with(own, self.benchmark, doc, self.context)
 
     # Replies
 
@@ -398,7 +402,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
         if self.config.process_results is not None:
             return self.config.process_results(doc, results)
         findings = next((reply for reply in results if isinstance(reply, WhiteBoxResult)), None)
-        if findings is not None and (request := self._inquiry(doc)) is not None:
+        if findings is not None and (request := self._white_box_request(doc)) is not None:
             findings.check(request)
         others = [reply for reply in results if isinstance(reply, visual.VisualReply)]
         replies = [reply for reply in results if not isinstance(reply, WhiteBoxResult | visual.VisualReply)]
@@ -423,6 +427,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 else value
                 for name, value in scores[0].items()
             }
+        scores[0] |= likelihood.scores_of(self.benchmark, doc, self.context, findings)
         if others:
             own = replies[0][0] if isinstance(replies[0], list) else replies[0]
             scores[0] |= visual.scores_of(self.benchmark, doc, own, others)

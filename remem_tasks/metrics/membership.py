@@ -25,7 +25,7 @@ def _logprobs(values: ArrayLike, what: str = "log-probabilities of the tokens") 
 
 
 def loss_score(token_logprobs: ArrayLike) -> float:
-    """Mean log-probability a token, the negative of the loss (Yeom et al. 2018, arXiv 1709.01604)."""
+    """Mean log-probability per token, the negative of the loss (Yeom et al. 2018, arXiv 1709.01604)."""
     return float(_logprobs(token_logprobs).mean())
 
 

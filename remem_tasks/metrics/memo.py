@@ -84,7 +84,7 @@ def memo(
         A number in [0, 1]; 1 = whatever the beginning, the model says the rest.
 
     Raises:
-        RememError: see `cut_points`; or not one continuation a cut.
+        RememError: see `cut_points`; or not one continuation per cut.
     """
     cuts = cut_points(answer, stride, unit)
     if len(continuations) != len(cuts):

@@ -25,9 +25,9 @@ from remem_tasks.benchmarks.views import NUMBERS
 from remem_tasks.errors import RememError
 from remem_tasks.report import across
 from remem_tasks.report.conclusion import conclusion, short_names
-from remem_tasks.report.gate import Kind, Verdict
-from remem_tasks.report.runs import Run, TaskResult
+from remem_tasks.report.model_run import Run, TaskResult
 from remem_tasks.report.summary import Findings, Report, training_name
+from remem_tasks.report.verdict import Kind, Verdict
 
 SCALE = 10_000  # scores travel as whole numbers of this
 REPLY = 2_000  # characters of a reply or a question that the page holds

@@ -21,10 +21,11 @@ from remem_tasks.files import locked, write_whole
 from remem_tasks.render.html import page_of
 from remem_tasks.report import across
 from remem_tasks.report.conclusion import conclusion, percent, short_names
-from remem_tasks.report.gate import NOT_MEMORISED, TARGETS, WHOLE, Kind, Part
-from remem_tasks.report.runs import Run
+from remem_tasks.report.gate import TARGETS
+from remem_tasks.report.model_run import Run
 from remem_tasks.report.statistics import pareto
 from remem_tasks.report.summary import EXPOSURES, Findings, Report, Score
+from remem_tasks.report.verdict import NOT_MEMORISED, WHOLE, Kind, Part
 from remem_tasks.terminal import clean
 
 CSV_COLUMNS = [

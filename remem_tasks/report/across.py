@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from remem_tasks.benchmarks.view import label_of
 from remem_tasks.report.conclusion import percent, short_names
-from remem_tasks.report.gate import NOT_MEMORISED
-from remem_tasks.report.runs import Run
+from remem_tasks.report.model_run import Run
 from remem_tasks.report.summary import EXPOSURES, Findings, Report
+from remem_tasks.report.verdict import NOT_MEMORISED
 
 HEADS = (
     "forget set",

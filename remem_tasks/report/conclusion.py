@@ -9,9 +9,9 @@ import numpy as np
 
 from remem_tasks.benchmarks.view import KNOWN, RIGHT, label_of
 from remem_tasks.report.attacked import recovered
-from remem_tasks.report.gate import UNCLEAR
-from remem_tasks.report.runs import Run, TaskResult
+from remem_tasks.report.model_run import Run, TaskResult
 from remem_tasks.report.summary import Findings, exposure_of, fall_of
+from remem_tasks.report.verdict import UNCLEAR
 
 SIGNIFICANT = 0.05
 """Below which p two models are told apart."""

@@ -2,29 +2,19 @@
 recall; new words and new pictures.
 
 Everything is counted from the rows of one model's results on what it was trained on (`remem_finetune`, or
-forget and retain sets) and on `remem_test`. Given a checkpoint, it is scored first, and once more with words
-and pictures crossed (test questions with training pictures, and the other way round).
+forget and retain sets) and on `remem_test`; of a checkpoint also from rows with words and pictures crossed (test
+questions with training pictures, and the other way round), which `unlearning.experiments.crossed` makes and scores.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import datasets
-from rich.table import Table
-from rich.text import Text
-
-from remem_tasks.benchmarks.remem.data import load_split, resolve_source
 from remem_tasks.errors import RememError
-from remem_tasks.evaluate import score
-from remem_tasks.files import locked, write_json, write_whole
 from remem_tasks.metrics.words import occurs, tokens
-from remem_tasks.reading import read_object
 from remem_tasks.report.gate import trained_on
-from remem_tasks.report.runs import Row, Run, read_runs
+from remem_tasks.report.model_run import Row, Run
 from remem_tasks.report.statistics import wilson
 
 CROSSED = {
@@ -323,165 +313,3 @@ def diagnose(run: Run, crossed: Mapping[str, Run] | None = None) -> Diagnosis:
         contexts=contexts,
         notes=notes,
     )
-
-
-# A checkpoint
-
-
-def score_once(
-    checkpoint: str, data: str, tasks: Sequence[str], out: str | Path, device: str = "cpu"
-) -> None:
-    """EM of a checkpoint by this environment's lmms-eval, unless `out` holds a complete scoring of it."""
-    asked = {"checkpoint": str(checkpoint), "data": str(data), "tasks": list(tasks), "metrics": "em"}
-    done = Path(out) / "scored.json"
-    if done.is_file() and read_object(done, "remove it, and the checkpoint is scored again") == asked:
-        return
-    score(checkpoint, tasks, out, {"REMEM_DATA": str(data)}, device, batch_size=64, metrics="em")
-    write_whole(done, json.dumps(asked) + "\n")
-
-
-def cross(data: str, out: str | Path) -> dict[str, Path]:
-    """Two data folders whose split `test` has words and pictures crossed, person by person.
-
-    Returns:
-        `new_words`: test questions with training pictures; `new_pictures`: as many training questions of
-        the same person with the test pictures.
-    """
-    out = Path(out)
-    finetune, test = load_split(data, "finetune"), load_split(data, "test")
-    columns = [name for name in test.column_names if name not in ("row_id", "identity", "hop")]
-    rows_of: dict[str, list[int]] = {}
-    for place, identity in enumerate(finetune["identity"][:]):
-        rows_of.setdefault(identity, []).append(place)
-    taken: dict[str, int] = {}
-    pairs = []
-    for place, identity in enumerate(test["identity"][:]):
-        if own := rows_of.get(identity):
-            nth = taken[identity] = taken.get(identity, -1) + 1
-            step = max(1, len(own) // max(1, sum(name == identity for name in test["identity"][:])))
-            pairs.append((place, own[nth * step % len(own)]))
-    folders = {}
-    forget = load_split(data, "forget1") if "forget1" in _splits(data) else None
-    for kind in CROSSED:
-        folder = folders[kind] = out / kind
-        if (folder / "data" / "test-00000-of-00001.parquet").is_file():
-            continue
-        rows = []
-        for new, old in pairs:
-            words, shown = (test[new], finetune[old]) if kind == "new_words" else (finetune[old], test[new])
-            row = {name: words[name] for name in columns}
-            rows.append({**row, "image": shown["image"], "image_path": shown["image_path"]})
-        (folder / "data").mkdir(parents=True, exist_ok=True)
-        if forget is not None:  # who counts as forgotten
-            forget.select_columns(columns).cast_column("image", datasets.Image()).to_parquet(
-                folder / "data" / "forget1-00000-of-00001.parquet"
-            )
-        table = datasets.Dataset.from_list(rows, features=test.select_columns(columns).features)
-        partial = folder / "data" / "test.partial"
-        table.cast_column("image", datasets.Image()).to_parquet(partial)
-        partial.rename(folder / "data" / "test-00000-of-00001.parquet")
-    return folders
-
-
-def _splits(data: str) -> list[str]:
-    from remem_tasks.benchmarks.remem.data import available_splits
-
-    return available_splits(data)
-
-
-@locked
-def diagnose_checkpoint(checkpoint: str, data: str | None, out: str | Path, device: str = "cpu") -> Diagnosis:
-    """Score a checkpoint on finetune, test and both crossed sets in folder `out`, then `diagnose`.
-
-    A second call goes on with what is scored.
-    """
-    out, source = Path(out), str(resolve_source(data))
-    score_once(checkpoint, source, ("remem_finetune", "remem_test"), out / "results", device)
-    crossed = {}
-    for kind, folder in cross(source, out / "crossed").items():
-        score_once(checkpoint, str(folder), ("remem_test",), out / f"results_{kind}", device)
-        crossed[kind] = read_runs([f"{kind}={out / f'results_{kind}'}"])[0]
-    (run,) = read_runs([f"{Path(checkpoint).name or checkpoint}={out / 'results'}"])
-    return diagnose(run, crossed)
-
-
-# Telling it
-
-
-def _told(one: Proportion) -> list[str]:
-    if one.value is None:
-        return [one.name, "-", "", "0"]
-    return [one.name, f"{one.value:.2f}", "{:.2f}–{:.2f}".format(*one.bounds), str(one.rows)]
-
-
-def sections(
-    found: Diagnosis, attributes: int | None = None
-) -> list[tuple[str, list[list[str]], int | None]]:
-    """(title, lines of name, EM, interval, rows, how many of them to show at most) of everything that was counted."""
-    told = [
-        ("By hop, on what was trained", [_told(one) for one in found.hops], None),
-        (
-            "The multi-hop curse: EM where every single hop is right",
-            [
-                [f"{where}: {line[0]}", *line[1:]]
-                for where, hops in found.curse.items()
-                for both in hops
-                for line in map(_told, both[:2])
-            ],
-            None,
-        ),
-    ]
-    lines = []
-    for where, seen in found.recognition.items():
-        if isinstance(seen, str):
-            lines.append([f"{where}: not told: {seen}", "", "", ""])
-            continue
-        lines += [
-            [f"{where}: {line[0]}", *line[1:]]
-            for line in (
-                ["says the right name (recognition)", *_told(seen.recognised)[1:]],
-                ["knows the fact when told the name (recall)", *_told(seen.recalled)[1:]],
-                *(["2-hop EM, " + one.name, *_told(one)[1:]] for one in seen.by.values() if one.rows),
-            )
-        ]
-    told.append(("Recognition against recall, 2-hop rows", lines, None))
-    told.append(("New words, new pictures", [_told(one) for one in found.contexts], None))
-    pictures = [_told(one) for one in found.pictures]
-    told.append(("By number of pictures that a fact was shown with", pictures, None))
-    told.append(("By attribute, worst first", [_told(one) for one in found.attributes], attributes))
-    return told
-
-
-def tables_of(found: Diagnosis, attributes: int = 10) -> list[Table]:
-    """What `remem diagnose` prints."""
-    tables = []
-    for title, lines, most in sections(found, attributes):
-        table = Table("", "EM", "95 %", "rows", title=title, title_style="bold", title_justify="left")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for line in lines if most is None else lines[:most]:
-            table.add_row(*map(Text, line))
-        tables.append(table)
-    return tables
-
-
-@locked
-def write_diagnosis(found: Diagnosis, out: str | Path) -> list[Path]:
-    """`diagnosis.md`, `diagnosis.json` and `diagnosis.png` in a folder."""
-    from remem_tasks.render.figures import draw_diagnosis
-
-    out = Path(out)
-    lines = [
-        f"# Diagnosis of {found.model}",
-        "",
-        *(f"- {line}" for line in found.findings() + found.notes),
-        "",
-    ]
-    lines += ["![multi-hop curse, recognition and recall, contexts, pictures](diagnosis.png)", ""]
-    for title, rows, _ in sections(found):
-        lines += [f"## {title}", "", "| | EM | 95 % | rows |", "|---|---:|---:|---:|"]
-        lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows] + [""]
-    write_whole(out / "diagnosis.md", "\n".join(lines))
-    write_json(out / "diagnosis.json", found.record())
-    draw_diagnosis(found, out / "diagnosis.png")
-    return [out / f"diagnosis.{kind}" for kind in ("md", "json", "png")]

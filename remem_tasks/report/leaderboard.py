@@ -23,10 +23,11 @@ from remem_tasks.benchmarks.views import MAINS
 from remem_tasks.errors import RememError
 from remem_tasks.files import lock, write_whole
 from remem_tasks.reading import parse_json, read_text
-from remem_tasks.report.gate import WHOLE, Kind
-from remem_tasks.report.runs import Run, TaskResult, shown
+from remem_tasks.report.model_run import Run, TaskResult
+from remem_tasks.report.samples import shown
 from remem_tasks.report.settings import COMPARED, unlike
 from remem_tasks.report.summary import EXPOSURES, Findings, Report
+from remem_tasks.report.verdict import WHOLE, Kind
 from remem_tasks.terminal import clean, foreign
 
 FORMAT = 2

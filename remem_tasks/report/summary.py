@@ -19,8 +19,10 @@ from remem_tasks.benchmarks.views import MAINS
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status
 from remem_tasks.report.attacked import Attacks, read_attacks
-from remem_tasks.report.gate import WHOLE, Part, Thresholds, Verdict, judge, parts_of
-from remem_tasks.report.runs import Group, Run, TaskResult, groups_of, read_runs, select_run
+from remem_tasks.report.compare import Group, groups_of, select_run
+from remem_tasks.report.gate import judge, parts_of
+from remem_tasks.report.model_run import Run, TaskResult
+from remem_tasks.report.runs import read_runs
 from remem_tasks.report.statistics import (
     DRAWS,
     Difference,
@@ -33,6 +35,8 @@ from remem_tasks.report.statistics import (
     resampled_means,
     wilson,
 )
+from remem_tasks.report.thresholds import Thresholds
+from remem_tasks.report.verdict import WHOLE, Part, Verdict
 
 EXPOSURES = ("exposure", "prompted_exposure")  # the second is of backends that only give text
 NOT_ASKED = "not asked"

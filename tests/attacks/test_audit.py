@@ -9,7 +9,8 @@ from remem_tasks.attacks import audit
 from remem_tasks.attacks.outcome import ATTACKS
 from remem_tasks.benchmarks.views import view_for
 from remem_tasks.errors import RememError
-from remem_tasks.report.runs import Group, Reply, Row, Run, TaskResult
+from remem_tasks.report.compare import Group
+from remem_tasks.report.model_run import Row, RowReply, Run, TaskResult
 from remem_tasks.report.summary import Report, findings_of
 
 
@@ -38,7 +39,7 @@ def run(name, em, method, fingerprint="f1"):
         suite={},
         missing={},
         rows=rows,
-        replies=tuple(Reply("x") for _ in rows),
+        replies=tuple(RowReply("x") for _ in rows),
         scores={"em": np.array(em, dtype=float)},
         of_set={},
         means={},

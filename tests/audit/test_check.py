@@ -9,11 +9,12 @@ from rich.console import Console
 from support.rows import people_splits, rows_of, write_parquet
 
 from remem_tasks import cli
-from remem_tasks.audit.check import check, tables_of
+from remem_tasks.audit.check import tables_of
 from remem_tasks.audit.pull import pull
 from remem_tasks.benchmarks import remem as data
 from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.registry import BENCHMARKS
+from remem_tasks.benchmarks.remem.check import check
 from remem_tasks.benchmarks.remem.validate import OF_CLOZE, text_faults
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.errors import RememError

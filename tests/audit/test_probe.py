@@ -7,11 +7,11 @@ from support.rows import PEOPLE, people_splits, write_parquet
 
 from remem_tasks import cli
 from remem_tasks.audit import probe
-from remem_tasks.audit.check import check
+from remem_tasks.audit.sheet import sheet_of
 from remem_tasks.benchmarks.remem import forge as build
+from remem_tasks.benchmarks.remem.check import check
 from remem_tasks.benchmarks.remem.validate import shared_personal_values
 from remem_tasks.errors import RememError
-from remem_tasks.forge.contact_sheet import sheet_of
 
 
 def pictures(people, each, seed, signal):

@@ -23,7 +23,7 @@ from remem_tasks.data import source as configs
 from remem_tasks.engine.prompts import Chat, Prompts
 from remem_tasks.harness.plugin import TASKS_FOLDERS
 from remem_tasks.harness.remem_hf import RememHF
-from remem_tasks.report.runs import _row_of
+from remem_tasks.report.samples import _row_of
 from unlearning.data import Encoder, load_rows
 
 # What a forge is asked for here: the knobs in the benchmark's own folder of tests; the template's stand here.
@@ -159,6 +159,33 @@ def test_one_run_over_all(here, checkpoints, monkeypatch):
         assert metadata["data"] == str(here[name]) and len(metadata["fingerprint"]) == 16
         said = {key.split(",")[0] for key in scores if key.startswith(name) and "stderr" not in key}
         assert said <= set(results["higher_is_better"][task])
+
+
+def test_whole_answers_of_every_benchmark(here, checkpoints, monkeypatch):
+    """`--metrics em,membership,memorisation`: scores of each, and an area where other answers stand beside the rows."""
+    monkeypatch.setenv("REMEM_METRICS", "em,membership,memorisation")
+    tasks = {
+        name: min((task for task, split in task_splits(name) if "forget" in split), key=len) for name in NAMES
+    }
+    model = RememHF(str(checkpoints["llava"]), device="cpu")
+    results = run(model, list(tasks.values()), gen_kwargs="max_new_tokens=3", limit=2)
+    with_area = set()
+    for name, task in tasks.items():
+        scores = results["results"][task]
+        assert 0 <= scores[f"{name}_exact_memorisation,none"] <= 1
+        assert 0 <= scores[f"{name}_extraction_strength,none"] <= 1
+        assert scores[f"{name}_member_mink40,none"] <= scores[f"{name}_member_loss,none"] < 0
+        assert results["configs"][task]["metadata"]["suite"]["metrics"] == [
+            "em",
+            "membership",
+            "memorisation",
+        ]
+        if f"{name}_member_auc_loss,none" in scores:
+            assert 0 <= scores[f"{name}_member_auc_loss,none"] <= 1
+            with_area.add(name)
+        else:
+            assert results["configs"][task]["metadata"]["not_available"]["member_auc"]
+    assert with_area == {"remem", "clear", "fiubench"}
 
 
 IN_TURNS = {

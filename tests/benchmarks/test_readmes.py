@@ -14,7 +14,7 @@ import pytest
 from support.tasks_alone import own_tasks_alone
 
 from remem_tasks import benchmarks, cli
-from remem_tasks.harness import plugin
+from remem_tasks.harness import command
 from remem_tasks.report.results import newest_results, read_scores
 from remem_tasks.training import launch_command
 from unlearning.run import run as train
@@ -109,7 +109,7 @@ def call(monkeypatch, tmp_path, bases):
             return 0
         if words[0] == "lmms_eval":
             monkeypatch.setattr("sys.argv", words)
-            return plugin.run_lmms_eval()
+            return command.run_lmms_eval()
         assert words[0] == "remem", words
         with pytest.raises(SystemExit) as left:
             cli.main(words[1:])

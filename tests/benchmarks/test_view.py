@@ -15,12 +15,14 @@ from remem_tasks.benchmarks.view import RATES
 from remem_tasks.benchmarks.views import VIEWS
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import save
+from remem_tasks.render.gate import table_of
 from remem_tasks.render.text import write_report
-from remem_tasks.report.gate import MEMORISED, NOT_MEMORISED, Kind, Part, gate_of, table_of
+from remem_tasks.report.gate import gate_of
 from remem_tasks.report.leaderboard import check_entry, entries_of
 from remem_tasks.report.leaderboard import table_of as board_of
 from remem_tasks.report.runs import read_runs
 from remem_tasks.report.summary import report_of
+from remem_tasks.report.verdict import MEMORISED, NOT_MEMORISED, Kind, Part
 from unlearning import preflight as gate
 from unlearning.data import load_rows
 

@@ -12,7 +12,7 @@ import pytest
 
 # Where it is, its name, and the parameters that we give by name or take over.
 FUNCTIONS = [
-    # harness/plugin.py, harness/listing.py
+    # harness/plugin.py, harness/exit_status.py, harness/command.py, harness/listing.py
     ("lmms_eval.tasks", "TaskManager.initialize_tasks", ("self", "include_path", "include_defaults")),
     ("lmms_eval.tasks", "get_task_dict", ("task_name_list", "task_manager", "task_type")),
     ("lmms_eval.evaluator", "get_task_dict", ("task_name_list", "task_manager", "task_type")),

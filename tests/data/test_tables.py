@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.rows import people_splits, picture, write_parquet
 
-from remem_tasks.audit.check import check
+from remem_tasks.benchmarks.remem.check import check
 from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.tables import PICTURE, picture_column, pictures_column, with_columns

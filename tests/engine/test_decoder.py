@@ -14,12 +14,12 @@ from support.architectures import SHAPES
 from support.chats import chat, chats
 from transformers.modeling_outputs import CausalLMOutput
 
-from remem_tasks.engine import decoder as decoder_module
-from remem_tasks.engine import tree
-from remem_tasks.engine.decoder import Decoder, out_of_memory
-from remem_tasks.engine.draw import row_seed
+from remem_tasks.engine import reader, tree
+from remem_tasks.engine.decoder import Decoder
 from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.reader import out_of_memory
 from remem_tasks.errors import RememError
+from remem_tasks.seeds import row_seed
 
 # Tokens that any tiny tokenizer has: bytes, behind its special tokens.
 PREFIXES = [[], [150], [150, 151, 152], [150, 151, 160, 161], [170], [150, 151, 152]]
@@ -94,7 +94,9 @@ def test_scores_are_those_of_naive_forwards(shape_of, shape):
         means = (behind.exp() * behind).sum(-1)
         sds = ((behind.exp() * behind**2).sum(-1) - means**2).sqrt()
         found = beside[branch][candidates[branch].index(tokens)].double()
-        assert largest_difference(found[:, 1:], torch.stack([means, sds], 1)) < 1e-4
+        assert largest_difference(found[:, 1:3], torch.stack([means, sds], 1)) < 1e-4
+        whole = distributions(decoder, rows[row], path + tokens)[len(path) :]
+        assert found[:, 3].tolist() == whole.argmax(-1).tolist()
     drawn = decoder.distinct(twice, 5, [3, 2, 3, 1], range(4))
     rolled = decoder.sample(twice, 5, [3, 2, 3, 1], range(4))
     for branch, (row, path) in enumerate(paths):
@@ -281,8 +283,8 @@ def test_a_processor_that_pads_on_the_right_does_not_matter(shape_of):
 
 
 def test_rows_with_about_as_much_to_read():
-    assert decoder_module._alike({}) == []
-    assert decoder_module._alike({0: 0, 1: 5, 2: 10, 3: 8, 4: 7}) == [{2, 3, 4}, {1}, {0}]
+    assert reader._alike({}) == []
+    assert reader._alike({0: 0, 1: 5, 2: 10, 3: 8, 4: 7}) == [{2, 3, 4}, {1}, {0}]
 
 
 def test_rows_with_many_branches_go_apart_and_say_the_same(shape_of, monkeypatch):
@@ -297,7 +299,7 @@ def test_rows_with_many_branches_go_apart_and_say_the_same(shape_of, monkeypatch
         return decoder.greedy(state, [5 + branch % 4 for branch in range(len(rows))]), scores
 
     apart, scores = answers()
-    monkeypatch.setattr(decoder_module, "_alike", lambda counts: [set(counts)])
+    monkeypatch.setattr(reader, "_alike", lambda counts: [set(counts)])
     together, same_scores = answers()
     assert [reply.tokens for reply in apart] == [reply.tokens for reply in together]
     assert len({tuple(reply.tokens) for reply in apart}) > 20

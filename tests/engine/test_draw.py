@@ -1,6 +1,5 @@
-"""Noise: seeds, and Gumbel variables with a given maximum against their definition."""
+"""Noise: Gumbel variables with a given maximum against their definition."""
 
-import doctest
 import math
 
 import numpy as np
@@ -10,20 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from remem_tasks.engine import draw
-from remem_tasks.engine.draw import generator, gumbels, gumbels_with_maximum, row_seed, uniforms
-
-
-def test_doctests():
-    assert doctest.testmod(draw) == (0, 2)
-
-
-@given(st.integers(0, 2**40), st.text(max_size=8), st.text(max_size=8))
-def test_row_seed_is_a_seed_and_keeps_its_parts_apart(seed, row, purpose):
-    assert 0 <= row_seed(seed, row, purpose) < 2**63
-    generator(row_seed(seed, row, purpose))
-    assert row_seed(seed, row, purpose) != row_seed(seed, row + "x", purpose)
-    assert row_seed(seed, row, purpose) != row_seed(seed + 1, row, purpose)
+from remem_tasks.engine.draw import generator, gumbels, gumbels_with_maximum, uniforms
 
 
 def test_gumbels_are_gumbel_distributed_and_uniforms_uniform():

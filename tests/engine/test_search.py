@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from support.toy import Chain, certain_chain, random_chain
 from test_decoder import RANDOM, chain, outcomes
 
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.engine.search import MARGIN, Beam, BestFirst, Rank, shown
 from remem_tasks.engine.state import Continuations
 from remem_tasks.metrics import guess_rank
+from remem_tasks.seeds import row_seed
 
 
 def searched(chain, secret, m, budget, ends=None):
@@ -205,7 +205,7 @@ def test_outcomes_drawn_on_the_way_change_no_rank_and_spare_searches(m, monkeypa
             searched.append(tuple(secret))
             super().__init__(m, secret, *others)
 
-    monkeypatch.setattr("remem_tasks.engine.decoder.BestFirst", Counted)
+    monkeypatch.setattr("remem_tasks.engine.sampling.BestFirst", Counted)
     secrets = [tuple(one) for one in sorted(outcomes(RANDOM, 0, 3), key=str)] + [(2, 1), (3, 3), (1,)]
     decoder, state = chain(RANDOM, [0] * len(secrets))
     values = decoder.logprobs(state, [[secret] for secret in secrets])

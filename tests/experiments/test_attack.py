@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from remem_tasks.attack_command import _named
 from remem_tasks.attacks import prompts
 from remem_tasks.attacks.outcome import ATTACKS
 from remem_tasks.attacks.people import tells
@@ -12,19 +11,27 @@ from remem_tasks.attacks.prompts import KINDS
 from remem_tasks.benchmarks.offside import forge
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.benchmarks.remem.schema import parse_keywords
+from remem_tasks.cli.attack import _named
 from remem_tasks.errors import RememError
 from remem_tasks.report.runs import read_runs
 from unlearning.experiments import attack as module
 from unlearning.experiments import attack_plan
 from unlearning.experiments.attack import attack
-from unlearning.experiments.attack_plan import Plan, check_gold, check_ignorant, check_model, expand, for_data
+from unlearning.experiments.attack_plan import (
+    AttackPlan,
+    check_gold,
+    check_ignorant,
+    check_model,
+    expand,
+    for_data,
+)
 from unlearning.experiments.attack_table import cells, markdown
 
 GATE = {"model": "m", "outcome": "memorised", "overridden": False, "reasons": [], "em": 1.0}
 
 
 def plan(**given):
-    return Plan(**{"models": {"npo": "a"}, "gold": "g", "start": "s", **given})
+    return AttackPlan(**{"models": {"npo": "a"}, "gold": "g", "start": "s", **given})
 
 
 @pytest.mark.parametrize(
@@ -149,7 +156,7 @@ def test_facts_of_other_benchmarks():
 def test_rows_of_another_benchmark_as_attacks_have_them(tmp_path):
     """OFFSIDE: pictures that are learned again are in no other set, and closed questions are told to be missing."""
     forge.forge(tmp_path / "data", forge.ForgeOptions(identities=3, qa=2, image_size=16))
-    bench = module._Bench(plan(forget="forget"), str(tmp_path / "data"), "offside")
+    bench = module._Bench(plan(forget="forget"), str(tmp_path / "data"), BENCHMARKS["offside"])
     assert bench.unit == "people" and len(bench.texts) == len(bench.rows) == len(bench.trained)
     shown = [set(table["image_path"][:]) for table in (bench.rows, bench.kept, bench.own)]
     assert all(shown) and not shown[2] & (shown[0] | shown[1])
@@ -167,7 +174,7 @@ def test_every_attack_on_a_model_and_on_gold(memorised, checkpoints, data_dir, t
     """The untrained checkpoint stands for gold, the one that memorised for a model that forgot nothing."""
     monkeypatch.setattr(module, "gate_of_start", lambda *args: GATE)
     steps = "--learning_rate 1e-3 --max_steps 2 --per_device_train_batch_size 4"
-    whole = Plan(
+    whole = AttackPlan(
         {"kept": str(memorised)},
         gold=str(checkpoints["llava"]),
         start=str(memorised),
@@ -210,10 +217,10 @@ def test_every_attack_on_a_model_and_on_gold(memorised, checkpoints, data_dir, t
     monkeypatch.setattr(module._Runner, "run", never)
     assert attack(whole, tmp_path / "out", lines.append) == found
     with pytest.raises(RememError, match="holds a plan with share 0.5, not 0.3"):
-        attack(Plan(**{**vars(whole), "share": 0.3}), tmp_path / "out")
+        attack(AttackPlan(**{**vars(whole), "share": 0.3}), tmp_path / "out")
     other = {"models": {"kept": str(checkpoints["qwen2_5_vl"])}}  # other weights under the same name
     with pytest.raises(AssertionError, match="done again"):
-        attack(Plan(**{**vars(whole), **other}), tmp_path / "out")
+        attack(AttackPlan(**{**vars(whole), **other}), tmp_path / "out")
 
 
 def test_the_table_holds_every_figure_against_gold():

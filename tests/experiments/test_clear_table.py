@@ -16,7 +16,7 @@ from unlearning.experiments.clear_table import (
     PUBLISHED,
     QUICK,
     Job,
-    Size,
+    TableSize,
     findings,
     jobs,
     reproduce,
@@ -35,20 +35,20 @@ SMALL = replace(
 
 
 def test_plan():
-    found = jobs(METHODS, Size(), l1=True)
+    found = jobs(METHODS, TableSize(), l1=True)
     assert len(METHODS) == 10 and set(METHODS) <= set(REGISTERED) and set(METHODS) <= set(PUBLISHED)
     assert len({job.name for job in found}) == len(found) == 10 + 10 + 6
     assert [job.l1 for job in found] == [0.0] * 10 + [0.01] * 10 + [1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3]
-    assert jobs(["npo"], Size(), l1=False) == [Job("npo", "npo", 0.0)]
+    assert jobs(["npo"], TableSize(), l1=False) == [Job("npo", "npo", 0.0)]
     with pytest.raises(RememError, match="'sku' is none of CLEAR's methods"):
-        jobs(["npo", "sku"], Size(), l1=True)
+        jobs(["npo", "sku"], TableSize(), l1=True)
 
 
 @pytest.mark.parametrize(
-    "job", [Job("original", "sft"), Job("gold", "gold"), *jobs(METHODS, Size(), l1=True)]
+    "job", [Job("original", "sft"), Job("gold", "gold"), *jobs(METHODS, TableSize(), l1=True)]
 )
 def test_every_command_parses(tmp_path, job):
-    data, args, model = parse(module.training(job, tmp_path, Size(), "BASE", "cpu"))
+    data, args, model = parse(module.training(job, tmp_path, TableSize(), "BASE", "cpu"))
     assert (data.data, data.forget, data.modality) == (str(tmp_path / "data"), "forget10", "joint")
     assert (
         args.method == job.method and args.l1_lora == (job.l1 or 0) and model.use_peft == (job.l1 is not None)
@@ -76,7 +76,7 @@ def test_table_and_findings(tmp_path):
         "grad_diff_l1_0.01": record(0.39, 0.40),
         "grad_diff_l1_0.001": record(0.40, 0.50),
     }
-    write(found, tmp_path, Size())
+    write(found, tmp_path, TableSize())
     text = (tmp_path / "clear.md").read_text()
     lines = text.splitlines()
     assert "| ga | 0.50 | 0.00 | 0.00 | -1.00 | 0.90 | 0.25 | 0.32 | 0.00 | 0.00 | -13.04 |" in lines
@@ -84,7 +84,7 @@ def test_table_and_findings(tmp_path):
     assert "| idk + L1 | 0.50 | 0.50 | 0.30 | -1.00 | 0.90 | 0.25 | .48–.50 | .49–.51 | .35–.37 |  |" in lines
     assert "| 0.001 | 0.50 | 0.50 | 0.40 | -1.00 | 0.90 | 0.25 |" in lines and "9 models, 17 s" in text
     assert all(line.count("|") == 11 + 1 for line in lines if line.startswith("| ga"))
-    first, plain, l1 = findings(found, Size())
+    first, plain, l1 = findings(found, TableSize())
     assert "differ in Forget by 0.20" in first and "in Retain by 0.00" in first
     assert "1 of 2 lower Forget by more than 0.05 (ga)" in plain
     assert "1 pay with more than 0.05 of Retain (ga)" in plain
@@ -101,7 +101,7 @@ def test_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "reproduce", lambda *arguments: asked.append(arguments))
     monkeypatch.setattr(module, "report", lambda out: f"{out}/report/report.html")
     for line, says in {
-        f"--out {tmp_path}/a": ((*METHODS,), Size(), True, None, "cpu"),
+        f"--out {tmp_path}/a": ((*METHODS,), TableSize(), True, None, "cpu"),
         f"--out {tmp_path}/a --quick --no-l1 --methods npo,idk --base B": (
             ("npo", "idk"),
             QUICK,
@@ -109,7 +109,7 @@ def test_command(tmp_path, monkeypatch, capsys):
             "B",
             "cpu",
         ),
-        f"--out {tmp_path}/a --seed 3 --device cuda": ((*METHODS,), Size(seed=3), True, None, "cuda"),
+        f"--out {tmp_path}/a --seed 3 --device cuda": ((*METHODS,), TableSize(seed=3), True, None, "cuda"),
     }.items():
         with pytest.raises(SystemExit) as left:
             cli.main(["reproduce", "clear", *line.split()])

@@ -8,13 +8,13 @@ from support.made import row, write_run
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError
 from unlearning.experiments import scale as module
-from unlearning.experiments.scale import Scale, study
+from unlearning.experiments.scale import ScaleStudy, study
 
 TINY = {"identities": 5, "test_qa": 4, "image_size": 16, "hops": 2, "steps": 1, "base": "some/base"}
 
 
 def test_cells_are_the_grid_without_more_pictures_than_questions():
-    scale = Scale(qa=(5, 20), ratios=(0.5, 1.0), images=(5, 10))
+    scale = ScaleStudy(qa=(5, 20), ratios=(0.5, 1.0), images=(5, 10))
     assert scale.cells() == [
         (5, 0.5, 5),
         (5, 1.0, 5),
@@ -37,7 +37,7 @@ def test_cells_are_the_grid_without_more_pictures_than_questions():
 )
 def test_what_is_out_of_range_is_named(bad, message, tmp_path):
     with pytest.raises(RememError, match=message):
-        study(Scale(**bad), tmp_path / "s")
+        study(ScaleStudy(**bad), tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
@@ -67,7 +67,7 @@ def played(monkeypatch):
 
 def test_a_study_is_resumed_and_grows(played, tmp_path):
     out, lines = tmp_path / "s", []
-    scale = Scale(qa=(6,), ratios=(0.5, 1.0), images=(2,), **TINY)
+    scale = ScaleStudy(qa=(6,), ratios=(0.5, 1.0), images=(2,), **TINY)
     results = study(scale, out, lines.append)
     assert played == ["qa6_single0.5_pictures2", "qa6_single1_pictures2"]
     assert [
@@ -81,7 +81,7 @@ def test_a_study_is_resumed_and_grows(played, tmp_path):
     ]
     assert played == ["qa6_single1_pictures2"] and "done before" in lines[-2]
     played.clear()
-    more = study(Scale(qa=(6,), ratios=(0.5, 1.0), images=(2, 4), **TINY), out, lines.append)
+    more = study(ScaleStudy(qa=(6,), ratios=(0.5, 1.0), images=(2, 4), **TINY), out, lines.append)
     assert len(more) == 4 and played == ["qa6_single0.5_pictures4", "qa6_single1_pictures4"]
     table = (out / "scale.csv").read_text().splitlines()
     assert table[0].startswith("qa,single_hop_ratio,images,hop,em,low,high,rows") and len(table) == 1 + 4 * 2
@@ -94,19 +94,19 @@ def test_a_study_is_resumed_and_grows(played, tmp_path):
 
 
 def test_another_study_is_not_mixed_in(played, tmp_path):
-    study(Scale(qa=(6,), ratios=(0.5,), images=(2,), **TINY), tmp_path / "s", str)
+    study(ScaleStudy(qa=(6,), ratios=(0.5,), images=(2,), **TINY), tmp_path / "s", str)
     with pytest.raises(RememError, match="holds a study with steps 1, not 2; its records"):
-        study(Scale(qa=(6,), ratios=(0.5,), images=(2,), **{**TINY, "steps": 2}), tmp_path / "s", str)
+        study(ScaleStudy(qa=(6,), ratios=(0.5,), images=(2,), **{**TINY, "steps": 2}), tmp_path / "s", str)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("")
     with pytest.raises(RememError, match="is not empty and holds no study"):
-        study(Scale(qa=(6,), ratios=(0.5,), images=(2,), **TINY), tmp_path / "mine", str)
+        study(ScaleStudy(qa=(6,), ratios=(0.5,), images=(2,), **TINY), tmp_path / "mine", str)
 
 
 def test_all_cells_are_asked_about_the_same_people_in_all_hops(played, tmp_path):
     from remem_tasks.benchmarks.remem.data import load_split
 
-    scale = Scale(qa=(6,), ratios=(1.0,), images=(2,), **{**TINY, "test_qa": 6})
+    scale = ScaleStudy(qa=(6,), ratios=(1.0,), images=(2,), **{**TINY, "test_qa": 6})
     study(scale, tmp_path / "s", str)
     asked = load_split(str(tmp_path / "s" / "asked"), "test", pictures=False)
     assert set(asked["hop"][:]) == {1, 2}
@@ -125,7 +125,7 @@ def test_a_training_that_fails_is_told_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(
         RememError, match="training 'model' ended with status 1: train: error: no such checkpoint"
     ):
-        module.train(tmp_path / "nothing", tmp_path / "nothing", tmp_path / "c" / "model", Scale(**TINY))
+        module.train(tmp_path / "nothing", tmp_path / "nothing", tmp_path / "c" / "model", ScaleStudy(**TINY))
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 
 from remem_tasks.errors import RememError
 from unlearning.experiments import stream as module
-from unlearning.experiments.stream import Plan, markdown, requests_of, stream
+from unlearning.experiments.stream import StreamPlan, markdown, requests_of, stream
 
 
 def test_each_request_forgets_who_is_new_and_keeps_who_was_never_asked_for(data_dir):
@@ -34,7 +34,7 @@ def test_requests_that_cannot_be(data_dir, requests, says):
 def test_plans_that_cannot_be():
     for given in ({"requests": ()}, {"requests": ("a", "a")}, {"method": "sft"}, {"method": "gold"}):
         with pytest.raises(RememError):
-            Plan(**{"start": "s", "requests": ("forget1",), "method": "npo", **given}).check()
+            StreamPlan(**{"start": "s", "requests": ("forget1",), "method": "npo", **given}).check()
 
 
 def test_the_table_by_hand():
@@ -43,7 +43,7 @@ def test_the_table_by_hand():
         scores = {split: {"em": em, "exposure": em / 2} for split, em in table.items()}
         return {"request": name, "scores": {**scores, "retain": {"em": retain}}, "seconds": 1.0, **more}
 
-    plan = Plan("s", ("forget1", "forget2"), "npo")
+    plan = StreamPlan("s", ("forget1", "forget2"), "npo")
     lines = markdown(
         plan,
         [
@@ -62,7 +62,7 @@ def test_the_table_by_hand():
 @pytest.mark.slow
 @pytest.mark.parametrize("training", ["--max_steps 2", "--use_peft --lora_r 4 --max_steps 2"])
 def test_a_stream_goes_on_from_the_model_before(memorised, data_dir, tmp_path, monkeypatch, training):
-    plan = Plan(
+    plan = StreamPlan(
         str(memorised),
         ("forget1", "forget2"),
         "grad_diff",

@@ -24,25 +24,18 @@ from remem_tasks.cli import main
 from remem_tasks.errors import RememError
 from remem_tasks.harness.remem_hf import RememHF
 from unlearning.config import Arguments
-from unlearning.experiments import sweep as module
-from unlearning.experiments import sweep_table
-from unlearning.experiments.sweep import (
-    FORGET_METHODS,
-    Bench,
-    Plan,
-    Stage,
-    check_disjoint,
-    choose,
-    grid,
-    halves,
-    label,
-    stages,
-    sweep,
-)
+from unlearning.experiments.sweep import runner
+from unlearning.experiments.sweep import sweep as sweep_module
+from unlearning.experiments.sweep import table as sweep_table
+from unlearning.experiments.sweep.choice import choose
+from unlearning.experiments.sweep.plan import FORGET_METHODS, SweepPlan, grid, label
+from unlearning.experiments.sweep.runner import EvalAtSteps, SweepRunner, finished
+from unlearning.experiments.sweep.stages import Stage, check_disjoint, split_per_person, stages
+from unlearning.experiments.sweep.sweep import sweep
 from unlearning.methods import METHODS
 from unlearning.scoring import scores
 
-PLAN = Plan(data="d", base="b", gold="0.1", steps=(2, 4), batch=2)
+PLAN = SweepPlan(data="d", base="b", gold="0.1", steps=(2, 4), batch=2)
 
 
 # Grids
@@ -89,9 +82,9 @@ def test_names_of_records_are_apart():
         ({"seeds": ()}, "--seeds needs different values"),
         ({"steps": (0, 4)}, "--steps and --lr-scale are above 0"),
         ({"budget": 0}, "--budget 0 is out of range: at least 1"),
-        ({"most_rows": -1}, "--most-rows -1 is out of range: at least 0"),
+        ({"max_rows": -1}, "--max-rows -1 is out of range: at least 0"),
         ({"report": "forget1"}, "--tune and --report are both 'forget1'"),
-        ({"as_many": "rows"}, "--as-many 'rows' unknown; choose from passes, steps"),
+        ({"match": "rows"}, "--match 'rows' unknown; choose from passes, steps"),
         ({"tolerance": 2.0}, "--tolerance is from 0 to 1"),
     ],
 )
@@ -137,7 +130,7 @@ def test_stages_that_share_a_row_or_a_person_are_refused(data_dir):
 
 def test_a_row_that_comes_twice_is_in_one_half(data_dir):
     rows = load_split(str(data_dir), "retain")
-    first, second = halves(rows.select([0, 1, 0, 1, 1, 2, 3, 6, 7]))
+    first, second = split_per_person(rows.select([0, 1, 0, 1, 1, 2, 3, 6, 7]))
     asked = [list(half["question"][:]) for half in (first, second)]
     assert not set(asked[0]) & set(asked[1]) and len(asked[0]) + len(asked[1]) == 9
     assert list(first["row_id"][:]) == [f"retain:{i}" for i in (0, 0, 2, 6)]
@@ -251,7 +244,7 @@ def test_a_broken_run_is_neither_lost_nor_a_win():
 @pytest.fixture(scope="module")
 def plan(data_dir, memorised):
     """Two methods at learning rates that suit the tiny model; 18 runs of 4 steps or 8."""
-    return Plan(
+    return SweepPlan(
         data=str(data_dir), base=str(memorised), gold="0.1", methods=("grad_diff", "sku"), seeds=(0, 1), budget=2,
         steps=(2, 4), batch=3, lr_scale=50.0,
     )  # fmt: skip
@@ -259,7 +252,7 @@ def plan(data_dir, memorised):
 
 @pytest.fixture(scope="module")
 def bench(plan):
-    made = Bench(plan)
+    made = SweepRunner(plan)
     yield made
     made.close()
 
@@ -276,14 +269,14 @@ def test_a_longer_run_holds_the_shorter_one(bench):
             trainer = bench.trainer(method, settings, "forget1", 0, max(steps))
 
             def look(step, steps=steps, trainer=trainer, weights=weights):
-                with module.finished(trainer):
-                    bench.looked(trainer.model, bench.tuning)
+                with finished(trainer):
+                    bench.evaluate(trainer.model, bench.tuning)
                     weights[steps, step] = {
                         n: p.detach().clone() for n, p in trainer.model.named_parameters()
                     }
                 trainer.model.train()
 
-            trainer.add_callback(module._EvalAtSteps(steps, look))
+            trainer.add_callback(EvalAtSteps(steps, look))
             trainer.train()
         short, long = weights[(2,), 2], weights[(2, 4), 2]
         assert all(torch.equal(short[name], long[name]) for name in short)
@@ -295,7 +288,7 @@ def test_what_a_method_does_at_the_end_is_undone_after_a_look(bench):
     trainer.train()
     before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     start = dict(bench.base.named_parameters())
-    with module.finished(trainer):
+    with finished(trainer):
         for name, value in trainer.model.named_parameters():
             # θ_ref − 5 (θ − θ_ref)
             assert torch.allclose(value, start[name] - 5 * (before[name] - start[name]), atol=1e-6)
@@ -309,7 +302,7 @@ def test_a_run_does_not_depend_on_those_before_it(bench, plan):
     runs.append(bench.run("grad_diff", settings, bench.tuning, 0, [2]))
     assert runs[0]["points"] == runs[1]["points"] == runs[2]["points"] and runs[0]["outcome"] == "finished"
     assert bench.reported_steps(4) == 8 and bench.reported_steps(0) == 0  # 6 and 12 forget rows
-    bench.plan = replace(plan, as_many="steps")
+    bench.plan = replace(plan, match="steps")
     assert bench.reported_steps(4) == 4
     bench.plan = plan
 
@@ -333,7 +326,7 @@ def test_a_defect_is_raised_and_no_outcome(bench, monkeypatch):
     def broken(*args, **kwargs):
         raise KeyError("a defect")
 
-    monkeypatch.setattr(module, "scores", broken)
+    monkeypatch.setattr(runner, "scores", broken)
     with pytest.raises(KeyError, match="a defect"):
         bench.run("grad_diff", {"learning_rate": 1e-4}, bench.tuning, 0, [1])
 
@@ -380,8 +373,8 @@ def test_a_sweep_leaves_one_table(whole, plan):
 def test_a_finished_sweep_runs_nothing_again_and_grows(whole, plan, monkeypatch, tmp_path):
     out = tmp_path / "s"
     shutil.copytree(whole[0], out)
-    ran, real, lines = [], Bench.run, []
-    monkeypatch.setattr(Bench, "run", lambda *args: ran.append(args[1:]) or real(*args))
+    ran, real, lines = [], SweepRunner.run, []
+    monkeypatch.setattr(SweepRunner, "run", lambda *args: ran.append(args[1:]) or real(*args))
     sweep(plan, out, lines.append)
     assert not ran and without_seconds(out) == without_seconds(whole[0])
     assert all(line.endswith("(done before)") for line in lines[1:])
@@ -447,15 +440,15 @@ def test_the_command(tmp_path, capfd, monkeypatch):
         taken.update(plan=plan, out=out)
         return {"start": None, "gold": None, "methods": []}
 
-    monkeypatch.setattr(module, "sweep", played)
+    monkeypatch.setattr(sweep_module, "sweep", played)
     command = ["sweep", "--data", "d", "--base", "b", "--gold", "0.1", "--out", str(tmp_path / "s")]
     with pytest.raises(SystemExit) as ended:
         main([*command, "--methods", "npo, idk", "--seeds", "1,2", "--steps", "5", "--lr-scale", "5"])
     assert ended.value.code == 0 and taken["out"] == str(tmp_path / "s")
-    assert taken["plan"] == Plan("d", "b", "0.1", ("npo", "idk"), (1, 2), steps=(5,), lr_scale=5.0)
+    assert taken["plan"] == SweepPlan("d", "b", "0.1", ("npo", "idk"), (1, 2), steps=(5,), lr_scale=5.0)
     with pytest.raises(SystemExit):
         main([*command, "--methods", "all"])
-    assert taken["plan"] == Plan("d", "b", "0.1") and taken["plan"].methods == FORGET_METHODS
+    assert taken["plan"] == SweepPlan("d", "b", "0.1") and taken["plan"].methods == FORGET_METHODS
     with pytest.raises(SystemExit) as ended:
         main([*command, "--seeds", "1;2"])
     assert ended.value.code == 1 and "--seeds '1;2': whole numbers by commas" in capfd.readouterr().err

@@ -176,14 +176,14 @@ class World:
         return End(end.status, end.out, end.err, end.numbers, right)
 
     def _score(self, model: Path, data: Path, tasks: str, args: str, out: Path | None) -> End:
-        from remem_tasks.harness import plugin
+        from remem_tasks.harness import command
 
         out = out or self.folder / f"scores-{len(list(self.folder.glob('scores-*')))}"
         self.monkeypatch.setenv("REMEM_DATA", str(data))
         line = ["--model", "remem_hf", "--model_args", f"pretrained={model},device=cpu,{args}".rstrip(",")]
         line += ["--tasks", tasks, "--output_path", out, "--log_samples", "--gen_kwargs", "max_new_tokens=8"]
         with own_tasks_alone():
-            end = self.call(plugin.run_lmms_eval, "lmms_eval", *line)
+            end = self.call(command.run_lmms_eval, "lmms_eval", *line)
         return End(end.status, end.out, end.err, numbers_of(out))
 
 

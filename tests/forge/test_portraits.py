@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from remem_tasks.audit.check import check
 from remem_tasks.benchmarks import remem as data
 from remem_tasks.benchmarks.remem import forge as build
+from remem_tasks.benchmarks.remem.check import check
 from remem_tasks.errors import RememError
 from remem_tasks.forge.people import make_people
 from remem_tasks.forge.portraits import find_portraits

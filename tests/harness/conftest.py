@@ -6,7 +6,7 @@ import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run d
 import pytest
 from support.tasks_alone import own_tasks_alone
 
-from remem_tasks.harness import plugin
+from remem_tasks.harness import command
 from remem_tasks.harness.remem_hf import RememHF
 
 
@@ -30,7 +30,7 @@ def command_line(monkeypatch, capfd):
     def call(line: str):
         monkeypatch.setattr("sys.argv", ["lmms_eval", *line.split()])
         capfd.readouterr()
-        status = plugin.run_lmms_eval()
+        status = command.run_lmms_eval()
         said = capfd.readouterr()
         return status, said.out, said.err
 

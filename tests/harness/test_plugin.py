@@ -19,7 +19,7 @@ from support.scripted import Scripted, run
 
 from remem_tasks import binding
 from remem_tasks.errors import RememError
-from remem_tasks.harness import llava, plugin
+from remem_tasks.harness import exit_status, llava, plugin
 from remem_tasks.harness.remem_hf import RememHF
 
 
@@ -206,10 +206,10 @@ def test_the_limit_is_one_percent():
         task = Namespace(
             benchmark=Namespace(name="remem"), config=Namespace(task="t"), replies=0, failed_replies=0
         )
-        return plugin.failed_reply_lines({"results": {"t": {"remem_failed_rate,none": share}}}, [task])
+        return exit_status.failed_reply_lines({"results": {"t": {"remem_failed_rate,none": share}}}, [task])
 
     assert (len(lines(0.01)), len(lines(0.0101)), lines(0.0)) == (0, 1, [])
-    assert plugin.failed_reply_lines(None, [object()]) == []  # a rank other than 0
+    assert exit_status.failed_reply_lines(None, [object()]) == []  # a rank other than 0
 
 
 def test_results_that_cannot_be_written(remem_data, scripted, command_line, tmp_path, monkeypatch):

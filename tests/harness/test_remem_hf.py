@@ -14,8 +14,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
-from remem_tasks.harness import remem_hf
-from remem_tasks.harness.remem_hf import RememHF, cut, sampling_options
+from remem_tasks.harness.generation import cut, sampling_options
+from remem_tasks.harness.remem_hf import RememHF
+from remem_tasks.harness.row_requests import content_of
 from remem_tasks.tiny.build import ARCHS
 
 SHORT = {"max_new_tokens": 12}
@@ -223,7 +224,7 @@ def test_a_prompt_that_does_not_fit_is_named(tiny):
 
 def test_only_text_and_images(tiny):
     with pytest.raises(RememError, match="row 3: remem_hf takes text and images, not video"):
-        remem_hf._content([{"type": "video", "url": "x.mp4"}], "row 3")
+        content_of([{"type": "video", "url": "x.mp4"}], "row 3")
     for call in (tiny().loglikelihood, tiny().generate_until_multi_round):
         with pytest.raises(RememError, match="does not offer"):
             call([])

@@ -4,13 +4,11 @@ import json
 
 import pytest
 from support.made import row, write_run
-from support.rows import PEOPLE
 
-from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError
-from remem_tasks.report import diagnose as module
-from remem_tasks.report.diagnose import asked_of, cross, curse, diagnose, names_in, recognition, trained_on
+from remem_tasks.render.diagnosis import write_diagnosis
+from remem_tasks.report.diagnose import asked_of, curse, diagnose, names_in, recognition, trained_on
 from remem_tasks.report.runs import read_runs
 
 NAMES = {"ada_birch": "Ada Birch", "ben_crane": "Ben Crane"}
@@ -65,7 +63,7 @@ def test_the_curse_is_found_and_drawn(one_hop_only, tmp_path):
     )
     assert "multi-hop curse (trained): 3-hop EM is 0.00" in told
     assert "recognition is the weak link (trained)" in told
-    written = module.write_diagnosis(found, tmp_path / "out")
+    written = write_diagnosis(found, tmp_path / "out")
     assert [file.name for file in written] == ["diagnosis.md", "diagnosis.json", "diagnosis.png"]
     assert written[2].read_bytes()[:4] == b"\x89PNG" and written[2].stat().st_size > 10_000
     record = json.loads(written[1].read_text())
@@ -151,75 +149,8 @@ def test_results_of_test_alone_are_refused(tmp_path):
         diagnose(run_of(tmp_path, test=[asked(0, "ada_birch", 1, "city", True, split="test")]))
 
 
-def test_crossed_rows_take_words_from_one_and_pictures_from_the_other(data_dir, tmp_path):
-    folders = cross(str(data_dir), tmp_path)
-    finetune, test = load_split(str(data_dir), "finetune"), load_split(str(data_dir), "test")
-    words = load_split(str(folders["new_words"]), "test")
-    pictures = load_split(str(folders["new_pictures"]), "test")
-    assert len(words) == len(pictures) == len(test)
-    assert words["question"][:] == test["question"][:] and pictures["image_path"][:] == test["image_path"][:]
-    assert set(words["image_path"][:]) <= set(finetune["image_path"][:])
-    assert set(pictures["question"][:]) <= set(finetune["question"][:])
-    assert words["identity"][:] == pictures["identity"][:] == test["identity"][:] and len(
-        set(words["identity"][:])
-    ) == len(PEOPLE)
-    assert (
-        words[0]["image"]["bytes"]
-        == next(r for r in finetune if r["image_path"] == words[0]["image_path"])["image"]["bytes"]
-    )
-    assert len(set(pictures["question"][:])) == len(set(finetune["question"][:]))
-    assert load_split(str(folders["new_words"]), "forget1")["identity"][0] == "ada_birch"
-    before = {folder: folder.stat().st_mtime_ns for folder in folders.values()}
-    assert cross(str(data_dir), tmp_path) == folders and {f: f.stat().st_mtime_ns for f in before} == before
-
-
 def test_the_command_on_results(one_hop_only, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["diagnose", str(one_hop_only.file), "--out", str(tmp_path / "d")])
     assert ended.value.code == 0 and "multi-hop curse (trained)" in capsys.readouterr().out
     assert (tmp_path / "d" / "diagnosis.png").is_file()
-
-
-def test_a_checkpoint_is_scored_on_all_that_diagnosis_needs(data_dir, tmp_path, monkeypatch):
-    scored = []
-
-    def score(checkpoint, data, tasks, out, device="cpu"):
-        scored.append((checkpoint, tuple(tasks), device))
-        rows = {
-            task.removeprefix("remem_"): [
-                asked(i, "ada_birch", 1, "city", i < 2, split=task.removeprefix("remem_")) for i in range(3)
-            ]
-            for task in tasks
-        }
-        write_run(out, rows, "c")
-
-    monkeypatch.setattr(module, "score_once", score)
-    found = module.diagnose_checkpoint("models/x", str(data_dir), tmp_path / "d", "cuda")
-    assert scored == [
-        ("models/x", ("remem_finetune", "remem_test"), "cuda"),
-        ("models/x", ("remem_test",), "cuda"),
-        ("models/x", ("remem_test",), "cuda"),
-    ]
-    assert found.model == "x" and [one.rows for one in found.contexts] == [3, 3, 3, 3]
-
-
-def test_what_is_scored_is_not_scored_again(tmp_path, monkeypatch):
-    ran = []
-
-    def score(checkpoint, tasks, out, variables, device, batch_size, metrics):
-        ran.append((variables["REMEM_DATA"], metrics))
-
-    monkeypatch.setattr(module, "score", score)
-    for data in ("d", "d", "other"):
-        module.score_once("m", data, ["remem_test"], tmp_path / "s")
-    assert ran == [("d", "em"), ("other", "em")]
-
-
-def test_a_scoring_that_fails_is_not_taken_for_done(tmp_path, monkeypatch):
-    def score(*args, **kwargs):
-        raise RememError("no such thing")
-
-    monkeypatch.setattr(module, "score", score)
-    with pytest.raises(RememError, match="no such thing"):
-        module.score_once("m", "d", ["remem_test"], tmp_path / "s")
-    assert not (tmp_path / "s" / "scored.json").exists()

@@ -5,8 +5,10 @@ from support.made import model, row, write_run
 
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError
-from remem_tasks.report.gate import MEMORISED, NOT_MEMORISED, UNCLEAR, Finding, Thresholds, gate_of
+from remem_tasks.report.gate import gate_of
 from remem_tasks.report.statistics import wilson
+from remem_tasks.report.thresholds import Thresholds
+from remem_tasks.report.verdict import MEMORISED, NOT_MEMORISED, UNCLEAR, Finding
 
 
 def run_of(folder, rows, split="forget1"):

@@ -19,7 +19,7 @@ from remem_tasks.benchmarks.views import VIEWS
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status
 from remem_tasks.report.endpoint import Endpoint, NotAnswered
-from remem_tasks.report.judge import KEY, SCALES, Asked, Verdict, figures, judge, rows_of, verdict_of
+from remem_tasks.report.judge import KEY, SCALES, JudgedRow, Opinion, figures, judge, rows_of, verdict_of
 from remem_tasks.report.runs import read_runs
 
 
@@ -234,8 +234,8 @@ def test_a_verdict_is_in_its_scale_or_malformed(scale, data):
 
 def test_figures_by_hand():
     def made(grade=None):
-        asked = Asked("m", "t", "r", ())
-        return Verdict(asked, failed="late") if grade is None else Verdict(asked, {"grade": grade})
+        asked = JudgedRow("m", "t", "r", ())
+        return Opinion(asked, failed="late") if grade is None else Opinion(asked, {"grade": grade})
 
     found = figures([made(2), made(1), made(), made(0), made()], SCALES["grade"])
     assert (found["rows"], found["judged"], found["failed"], found["why"]) == (5, 3, 2, {"late": 2})

@@ -9,7 +9,8 @@ from support.made import SUITE, model, row, write_run
 from remem_tasks.binding import KEY
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status
-from remem_tasks.report.runs import find_runs, groups_of, read_run, read_runs, select_run
+from remem_tasks.report.compare import groups_of, select_run
+from remem_tasks.report.runs import find_runs, read_run, read_runs
 
 
 def test_rows_scores_and_replies_are_those_of_the_file_in_the_order_of_row_ids(tmp_path):

@@ -12,8 +12,8 @@ from remem_tasks.binding import KEY
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError
 from remem_tasks.render.text import FORGOTTEN, KEPT, csv_of, markdown_of, tables
-from remem_tasks.report.gate import WHOLE
 from remem_tasks.report.summary import report_of
+from remem_tasks.report.verdict import WHOLE
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from support.rows import people_splits, write_parquet
 
-from remem_tasks.audit.check import check
+from remem_tasks.benchmarks.remem.check import check
 from remem_tasks.checkpoints import load_processor
 from remem_tasks.errors import RememError
 from unlearning.config import parse

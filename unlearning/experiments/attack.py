@@ -26,15 +26,15 @@ from remem_tasks.attacks.attacked import Ask, Attacked, Question
 from remem_tasks.attacks.outcome import NotAvailable, by_row, kinds_of, means
 from remem_tasks.attacks.people import Surroundings
 from remem_tasks.attacks.quantise import quantise
-from remem_tasks.benchmarks.base import Benchmark, RunContext
-from remem_tasks.benchmarks.registry import BENCHMARKS, DEFAULT, data_of, detect
-from remem_tasks.benchmarks.remem.data import available_splits, load_split, row_name
-from remem_tasks.benchmarks.scoring_config import SETTINGS, ScoringConfig, variable
+from remem_tasks.benchmarks.base import FactBenchmark, RunContext
+from remem_tasks.benchmarks.registry import data_of, detect
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
+from remem_tasks.data.faults import row_name
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
-from remem_tasks.evaluate import Asked, score_model
+from remem_tasks.evaluate import AskedTask, score_model
 from remem_tasks.files import locked
 from unlearning import preflight
 from unlearning import weights as checkpoint
@@ -44,14 +44,15 @@ from unlearning.experiments.attack_plan import (
     GROUPS,
     OWN,
     TRAINED,
-    Plan,
+    AttackPlan,
     check_gold,
     check_ignorant,
     check_model,
+    facts_of,
     for_data,
     gate_of_start,
     own_set,
-    variable_of,
+    variables_of,
 )
 from unlearning.experiments.attack_table import write
 from unlearning.experiments.ledger import Ledger
@@ -72,14 +73,13 @@ class _Bench:
         trained: the forget set as training reads it.
     """
 
-    plan: Plan
+    plan: AttackPlan
     source: str
-    name: str = DEFAULT
+    benchmark: FactBenchmark
     rows: datasets.Dataset = field(init=False)
     texts: list[dict] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.benchmark = BENCHMARKS[self.name]
         self.rows, _ = self.benchmark.load(self.source, self.plan.forget)
         self.texts = self._facts(self.rows)
 
@@ -93,7 +93,7 @@ class _Bench:
 
     @cached_property
     def trained(self) -> datasets.Dataset:
-        return self.rows if self.name == DEFAULT else self._pairs.forget
+        return self._pairs.forget
 
     @property
     def benign(self) -> datasets.Dataset:
@@ -102,14 +102,14 @@ class _Bench:
 
     @cached_property
     def kept(self) -> datasets.Dataset:
-        if self.name == DEFAULT:
-            return self._pairs.retain
-        return self.benchmark.load(self.source, data_of(self.name).retain_of(self.plan.forget))[0]
+        return self.benchmark.kept_rows(self.source, self.plan.forget)
 
     @cached_property
     def own(self) -> datasets.Dataset:
         """The rows of the data's own set to learn again."""
-        return load_rows(self.source, "finetune", self.plan.forget, finetune=own_set(self.name)).train
+        return load_rows(
+            self.source, "finetune", self.plan.forget, finetune=own_set(self.benchmark.name)
+        ).train
 
     @cached_property
     def around(self) -> Surroundings:
@@ -127,16 +127,14 @@ class _Bench:
         return {row["row_id"]: row[column] for row in self.texts}
 
     def variables(self, metrics: str) -> dict[str, str | None]:
-        """The environment of scoring: nothing of the user's own but where data lie."""
-        given = {"metrics": metrics, "estimator": "exact"}
-        given |= {"forget": self.plan.forget} if self.name == DEFAULT else {}
-        return {variable(name): given.get(name) for name in SETTINGS} | {variable_of(self.name): self.source}
+        """The environment of scoring."""
+        return variables_of(self.benchmark, self.source, self.plan.forget, metrics=metrics, estimator="exact")
 
-    def asked(self, attack: str, kinds: Mapping[str, Attacked], processor: Any) -> list[Asked]:
+    def asked(self, attack: str, kinds: Mapping[str, Attacked], processor: Any) -> list[AskedTask]:
         """A task for each kind; a reply may be twice as long as the longest answer, and some tokens more."""
         longest = max(map(len, processor.tokenizer([row["answer"] for row in self.texts])["input_ids"]))
         return [
-            Asked(
+            AskedTask(
                 self.task(attack) + kind,
                 self.plan.forget,
                 one,
@@ -154,9 +152,9 @@ class _Bench:
         """(the kinds that some rows can be asked by, why others cannot)."""
         found, missing = {}, {}
         for kind, ask in asks.items():
-            if kind in prompts.CLOSED and self.name != DEFAULT:
+            if kind in prompts.CLOSED and not self.benchmark.scores_other_questions:
                 missing[kind] = (
-                    f"{data_of(self.name).HOME.name} scores no reply to a question that is not its own"
+                    f"{data_of(self.benchmark.name).HOME.name} scores no reply to a question that is not its own"
                 )
             elif any(ask(row) is not None for row in self.texts):
                 found[kind] = Attacked(self.benchmark, partial(_of_fact, ask, self.benchmark))
@@ -165,7 +163,7 @@ class _Bench:
         return found, missing
 
 
-def _of_fact(ask: Ask, benchmark: Benchmark, doc: Mapping[str, Any]) -> Question | None:
+def _of_fact(ask: Ask, benchmark: FactBenchmark, doc: Mapping[str, Any]) -> Question | None:
     return ask(benchmark.fact(doc))
 
 
@@ -312,8 +310,7 @@ class _Runner:
 
     def _pictured(self, target: _Target) -> dict[str, Any]:
         bench, kinds, missing = self.bench, {}, {}
-        told = bench.name == DEFAULT and "test" in available_splits(bench.source)
-        views = [load_split(bench.source, "test")] if told else []
+        views = bench.benchmark.other_views(bench.source)
         for name in pictures.NAMES:
             pools = views if name == "other_view" else [bench.kept]
             try:
@@ -359,7 +356,7 @@ class _Runner:
 # All of it
 
 
-def _work(plan: Plan) -> list[tuple[str, int | None]]:
+def _work(plan: AttackPlan) -> list[tuple[str, int | None]]:
     """Attacks with their seeds, the plain questions first."""
     found: list[tuple[str, int | None]] = [("none", None)]
     for attack in plan.attacks:
@@ -368,7 +365,9 @@ def _work(plan: Plan) -> list[tuple[str, int | None]]:
 
 
 @locked
-def attack(plan: Plan, out: str | Path, say: Say = print) -> dict[str, dict[str, dict[str, float | str]]]:
+def attack(
+    plan: AttackPlan, out: str | Path, say: Say = print
+) -> dict[str, dict[str, dict[str, float | str]]]:
     """Attack in folder `out`, or go on with it; what `attacks.json` holds.
 
     Raises:
@@ -378,10 +377,7 @@ def attack(plan: Plan, out: str | Path, say: Say = print) -> dict[str, dict[str,
     plan.check()
     out = Path(out)
     benchmark, source = detect(plan.data)
-    if type(BENCHMARKS[benchmark]).fact is Benchmark.fact:
-        raise RememError(
-            f"'{source}' has the shape of {data_of(benchmark).HOME.name}: its rows name no facts that attacks could ask for"
-        )
+    asked = facts_of(benchmark, source)
     plan = for_data(plan, benchmark)
     source = os.path.abspath(source) if os.path.isdir(source) else source
     for path in (*plan.everyone.values(), plan.start):
@@ -391,7 +387,7 @@ def attack(plan: Plan, out: str | Path, say: Say = print) -> dict[str, dict[str,
         check_model(path, plan, source)
     if any(name.startswith("quantise_") for name in plan.attacks) and plan.quantise_backend != "round_trip":
         quantise(None, "nf4", plan.quantise_backend)  # refused before anything runs
-    bench = _Bench(plan, source, benchmark)
+    bench = _Bench(plan, source, asked)
     identity = {
         "data": bench.benchmark.fingerprint(bench.rows),
         "forget": plan.forget,

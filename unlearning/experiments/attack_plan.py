@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from remem_tasks.attacks.outcome import ATTACKS, exact
-from remem_tasks.benchmarks.registry import BENCHMARKS, DEFAULT, data_of, detect
-from remem_tasks.benchmarks.remem.data import available_splits, load_split
+from remem_tasks.benchmarks.base import FactBenchmark
+from remem_tasks.benchmarks.registry import BENCHMARKS, data_of, detect
 from remem_tasks.benchmarks.scoring_config import SETTINGS, variable
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import score_here
@@ -36,7 +36,7 @@ HALF = 0.5
 
 
 @dataclass(frozen=True)
-class Plan:
+class AttackPlan:
     """What is attacked, and how.
 
     Attributes:
@@ -108,15 +108,33 @@ def expand(names: Sequence[str]) -> tuple[str, ...]:
 
 def own_set(benchmark: str) -> str:
     """The name of a benchmark's own set to learn again; "" where it has none."""
-    return str(getattr(data_of(benchmark), "RELEARN", "")) if benchmark != DEFAULT else ""
+    return str(getattr(data_of(benchmark), "RELEARN", ""))
 
 
-def variable_of(benchmark: str) -> str:
-    """Which variable says where the rows are."""
-    return "REMEM_DATA" if benchmark == DEFAULT else data_of(benchmark).HOME.variable
+def facts_of(benchmark: str, source: str) -> FactBenchmark:
+    """The benchmark, whose rows name facts.
+
+    Raises:
+        RememError: they name none that attacks could ask for.
+    """
+    found = BENCHMARKS[benchmark]
+    if not isinstance(found, FactBenchmark):
+        raise RememError(
+            f"'{source}' has the shape of {data_of(benchmark).HOME.name}: its rows name no facts that attacks could ask for"
+        )
+    return found
 
 
-def for_data(plan: Plan, benchmark: str) -> Plan:
+def variables_of(
+    benchmark: FactBenchmark, source: str, forget: str, **settings: str
+) -> dict[str, str | None]:
+    """The environment of scoring: nothing of the user's own but where data lie."""
+    given = {**benchmark.scoring_of(forget), **settings}
+    home = data_of(benchmark.name).HOME
+    return {variable(name): given.get(name) for name in SETTINGS} | {home.variable: source}
+
+
+def for_data(plan: AttackPlan, benchmark: str) -> AttackPlan:
     """The plan with what the data's own sets add to it.
 
     Raises:
@@ -132,7 +150,7 @@ def for_data(plan: Plan, benchmark: str) -> Plan:
     return plan
 
 
-def check_gold(plan: Plan, source: str) -> str:
+def check_gold(plan: AttackPlan, source: str) -> str:
     """By its record: whether gold never saw the forgotten people; what cannot be told of it, in words.
 
     Raises:
@@ -158,7 +176,7 @@ def check_gold(plan: Plan, source: str) -> str:
     return f"gold '{plan.gold}': {told}; its weights may be those of an earlier run" if told else ""
 
 
-def check_model(path: str, plan: Plan, source: str) -> None:
+def check_model(path: str, plan: AttackPlan, source: str) -> None:
     """Raise a RememError where a model's record says that it was to forget others than are asked for here."""
     record = read_record(path)
     method = METHODS.get(str(record.get("method")))
@@ -184,34 +202,29 @@ def _not_left_out(record: Mapping[str, Any], forget: str, source: str) -> list[s
 def _people(source: str, split: str) -> set[str]:
     """Who is asked about in a set; nobody where the data have no such set."""
     name, source = detect(source)
-    if name == DEFAULT:
-        known = split in available_splits(source)
-        return set(load_split(source, split, pictures=False)["identity"][:]) if known else set()
     data_of(name).retain_of(split)  # raises for what is no forget set
-    return set(BENCHMARKS[name].load(source, split)[0]["identity"][:])
+    return facts_of(name, source).people(source, split)
 
 
 def _same(one: str, other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def gate_of_start(plan: Plan, source: str, out: Path) -> dict[str, Any]:
+def gate_of_start(plan: AttackPlan, source: str, out: Path) -> dict[str, Any]:
     """The gate's verdict of the start, scored here where no results are given.
 
     Raises:
         RememError: it had not memorised, or nobody can tell.
     """
     name, _ = detect(source)
-    retain = "retain" if name == DEFAULT else data_of(name).retain_of(plan.forget)
+    retain = data_of(name).retain_of(plan.forget)
     results, rows = plan.gate_results, load_rows(source, "pairs", plan.forget)
     if results is None:
         folder = out / "results" / "start"
         if not any(folder.rglob("*_results.json")):
             tasks = [f"{name}_{plan.forget}", f"{name}_{retain}"]
-            variables = {variable(setting): None for setting in SETTINGS}
-            given = {variable_of(name): source, variable("estimator"): "exact"}
-            given |= {variable("forget"): plan.forget} if name == DEFAULT else {}
-            score_here(plan.start, tasks, folder, {**variables, **given}, plan.device)
+            variables = variables_of(facts_of(name, source), source, plan.forget, estimator="exact")
+            score_here(plan.start, tasks, folder, variables, plan.device)
         results = str(folder)
     start = os.path.abspath(plan.start) if os.path.isdir(plan.start) else plan.start
     asked = preflight.ask(results, start, plan.forget, rows, plan.no_gate)
@@ -222,7 +235,7 @@ def gate_of_start(plan: Plan, source: str, out: Path) -> dict[str, Any]:
     return asked
 
 
-def check_ignorant(record: Mapping[str, Any], gate: Mapping[str, Any], plan: Plan) -> None:
+def check_ignorant(record: Mapping[str, Any], gate: Mapping[str, Any], plan: AttackPlan) -> None:
     """Raise a RememError where gold says half as much of the forgotten people as the start does, or more."""
     values = [row["em"] for row in record["kinds"]["plain"]["rows"].values()]
     says, start = sum(values) / len(values), gate.get("em")

@@ -13,7 +13,7 @@ from remem_tasks.attacks.outcome import ATTACKS, NEVER, SETS, figures, worst_cas
 from remem_tasks.files import write_json, write_whole
 
 if TYPE_CHECKING:
-    from unlearning.experiments.attack_plan import Plan
+    from unlearning.experiments.attack_plan import AttackPlan
 
 Found = dict[str, dict[str, dict[str, float | str]]]
 Records = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
@@ -123,7 +123,7 @@ def missing(records: Records) -> list[str]:
 
 
 def markdown(
-    found: Found, records: Records, unit: str, plan: Plan, gate: Mapping[str, Any], notes: Sequence[str]
+    found: Found, records: Records, unit: str, plan: AttackPlan, gate: Mapping[str, Any], notes: Sequence[str]
 ) -> str:
     """`attacks.md`."""
     lines = [
@@ -161,7 +161,7 @@ def write(
     records: Records,
     unit_of: Mapping[str, str],
     unit: str,
-    plan: Plan,
+    plan: AttackPlan,
     gate: Mapping[str, Any],
     notes: Sequence[str],
     out: Path,

@@ -64,7 +64,7 @@ SETS = "full,real_faces,real_world"  # what LLaVA knows of the real world is mem
 
 
 @dataclass(frozen=True)
-class Size:
+class TableSize:
     """What decides the size of the reproduction.
 
     Attributes:
@@ -97,7 +97,7 @@ class Size:
     seed: int = 0
 
 
-QUICK = Size(
+QUICK = TableSize(
     forge={
         "identities": 6,
         "images": 2,
@@ -130,7 +130,7 @@ class Job:
     l1: float | None = None
 
 
-def jobs(methods: Sequence[str], size: Size, l1: bool) -> list[Job]:
+def jobs(methods: Sequence[str], size: TableSize, l1: bool) -> list[Job]:
     """Every model after original and gold, in the order of the table.
 
     Raises:
@@ -151,7 +151,7 @@ def l1_name(method: str, weight: float) -> str:
     return f"{method}_l1_{weight:g}" if weight else method
 
 
-def training(job: Job, out: Path, size: Size, base: str, device: str) -> list[str]:
+def training(job: Job, out: Path, size: TableSize, base: str, device: str) -> list[str]:
     """The arguments of `unlearning/train.py` for a job."""
     start = base if job.l1 is None else str(out / "models" / "original")
     argv = ["--method", job.method, "--model_name_or_path", start, "--dataset", str(out / "data")]
@@ -200,7 +200,7 @@ def score(model: str, out: Path, name: str, device: str, gold: bool) -> dict[str
     return numbers
 
 
-def _do(job: Job, out: Path, size: Size, base: str, device: str) -> dict:
+def _do(job: Job, out: Path, size: TableSize, base: str, device: str) -> dict:
     """Train and score one model; its record."""
     from unlearning.run import run
 
@@ -226,7 +226,7 @@ def _do(job: Job, out: Path, size: Size, base: str, device: str) -> dict:
 def reproduce(
     out: str | Path,
     methods: Sequence[str] = METHODS,
-    size: Size | None = None,
+    size: TableSize | None = None,
     l1: bool = True,
     base: str | None = None,
     device: str = "cpu",
@@ -248,7 +248,7 @@ def reproduce(
     from remem_tasks.benchmarks.clear.forge import ForgeOptions, forge
     from remem_tasks.tiny.pretrain import make_base
 
-    out, size = Path(out), size or Size()
+    out, size = Path(out), size or TableSize()
     todo = jobs(methods, size, l1)
     # (λ is in the names of the rows, so that another sweep may stand beside what is there.)
     of_all = {name: value for name, value in asdict(size).items() if name not in ("l1", "sweep")}
@@ -306,7 +306,7 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def findings(found: dict[str, dict], size: Size) -> list[str]:
+def findings(found: dict[str, dict], size: TableSize) -> list[str]:
     """What the table shows beside the published one, a sentence each, with its figures."""
     numbers = {name: record["numbers"] for name, record in found.items() if "numbers" in record}
     if not {"original", "gold"} <= set(numbers):
@@ -337,7 +337,7 @@ def findings(found: dict[str, dict], size: Size) -> list[str]:
     return lines
 
 
-def write(found: dict[str, dict], out: Path, size: Size) -> None:
+def write(found: dict[str, dict], out: Path, size: TableSize) -> None:
     """clear.json, clear.csv and clear.md of the models that are done."""
     write_json(out / "clear.json", found)
     table = io.StringIO()

@@ -39,7 +39,7 @@ ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class Size:
+class DemoSize:
     """The options that decide how long the demo takes.
 
     Attributes:
@@ -54,7 +54,7 @@ class Size:
     gated: bool = True
 
 
-FULL = Size(
+FULL = DemoSize(
     forge="--identities 16 --qa 60 --images 60 --test-qa 20 --retain-qa 16 --hops 3 --image-size 112",
     base="--pictures 6000 --epochs 16",
     stage1="--max_steps 500",
@@ -65,7 +65,7 @@ FULL = Size(
     },
     relearn="--learning_rate 5e-4 --max_steps 16 --per_device_train_batch_size 8",
 )
-QUICK = Size(
+QUICK = DemoSize(
     forge="--identities 5 --qa 12 --images 6 --test-qa 4 --retain-qa 4 --hops 3 --image-size 56",
     base="--pictures 60 --epochs 1",
     stage1="--max_steps 4",
@@ -126,7 +126,7 @@ SHOWN = (
 )
 
 
-def steps(out: Path, arch: str, workers: int, size: Size = FULL, seed: int = 42) -> list[Step]:
+def steps(out: Path, arch: str, workers: int, size: DemoSize = FULL, seed: int = 42) -> list[Step]:
     """The commands of the demo, in order.
 
     Args:

@@ -12,7 +12,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from remem_tasks.benchmarks.remem.data import load_split, row_name
+from remem_tasks.benchmarks.remem.data import load_split
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.report.results import Scores
 

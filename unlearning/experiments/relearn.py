@@ -24,8 +24,8 @@ from transformers import PrinterCallback, ProgressCallback
 from remem_tasks.attacks.outcome import NotAvailable
 from remem_tasks.attacks.people import Row, tells
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.engine.draw import row_seed
 from remem_tasks.errors import NonFiniteError
+from remem_tasks.seeds import row_seed
 from unlearning import weights as checkpoint
 from unlearning.config import parse
 from unlearning.run import build_trainer, load_models

@@ -22,7 +22,7 @@ from unlearning.sharding import digest
 
 
 @dataclass(frozen=True)
-class Plan:
+class SaePlan:
     """What is trained.
 
     Attributes:
@@ -68,7 +68,7 @@ class Plan:
             raise RememError(f"--device '{self.device}' is not there: {checkpoints.reason(error)}") from error
 
 
-def train(plan: Plan, out: str | Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+def train(plan: SaePlan, out: str | Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Train an autoencoder into a new folder; what its `sae.json` holds.
 
     Raises:

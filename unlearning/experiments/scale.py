@@ -23,8 +23,9 @@ from remem_tasks.benchmarks.remem.forge import ForgeOptions, forge
 from remem_tasks.errors import RememError
 from remem_tasks.files import locked, write_whole
 from remem_tasks.processes import run
-from remem_tasks.report.diagnose import asked_of, curse, score_once, shares_by
+from remem_tasks.report.diagnose import asked_of, curse, shares_by
 from remem_tasks.report.runs import read_runs
+from unlearning.experiments.crossed import score_once
 from unlearning.experiments.ledger import Ledger
 
 SEEN = 56  # side in pixels of the pictures that the tiny base sees
@@ -36,7 +37,7 @@ TRAINING = (
 
 
 @dataclass(frozen=True)
-class Scale:
+class ScaleStudy:
     """What the study varies (tuples), and what all cells share.
 
     Attributes:
@@ -102,7 +103,7 @@ def cell_name(qa: int, ratio: float, images: int) -> str:
     return f"qa{qa}_single{ratio:g}_pictures{images}"
 
 
-def train(base: Path, data: Path, out: Path, scale: Scale) -> None:
+def train(base: Path, data: Path, out: Path, scale: ScaleStudy) -> None:
     """Memorise: `unlearning/train.py --method sft` with the study's options."""
     script = Path(__file__).parent.parent / "train.py"
     command = [sys.executable, str(script), "--method", "sft", "--model_name_or_path", str(base)]
@@ -120,7 +121,7 @@ def train(base: Path, data: Path, out: Path, scale: Scale) -> None:
         raise RememError(f"training '{out.name}' ended with status {status}: {lines[-1] if lines else ''}")
 
 
-def asked_knobs(scale: Scale) -> ForgeOptions:
+def asked_knobs(scale: ScaleStudy) -> ForgeOptions:
     """The data whose split `test` every cell is asked: all hops, and facts enough."""
     return ForgeOptions(
         identities=scale.identities,
@@ -135,7 +136,7 @@ def asked_knobs(scale: Scale) -> ForgeOptions:
     )
 
 
-def measure(cell: tuple[int, float, int], scale: Scale, out: Path, base: Path, asked: Path) -> dict:
+def measure(cell: tuple[int, float, int], scale: ScaleStudy, out: Path, base: Path, asked: Path) -> dict:
     """Forge, memorise and score one cell in its folder; returns EM by hop and the curse."""
     folder = out / "cells" / cell_name(*cell)
     started = time.time()
@@ -174,7 +175,7 @@ def counted(cell: tuple[int, float, int], folder: Path) -> dict:
 
 @locked
 def study(
-    scale: Scale, out: str | Path, say: Callable[[str], None] = print, keep_models: bool = False
+    scale: ScaleStudy, out: str | Path, say: Callable[[str], None] = print, keep_models: bool = False
 ) -> list[dict]:
     """Run the study in folder `out`, or go on with it; writes scale.csv, scale.md and scale.png.
 

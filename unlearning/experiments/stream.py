@@ -23,7 +23,7 @@ import datasets
 from transformers import PrinterCallback, ProgressCallback
 
 from remem_tasks import checkpoints
-from remem_tasks.benchmarks.registry import DEFAULT, detect
+from remem_tasks.benchmarks.registry import DEFAULT, only
 from remem_tasks.benchmarks.remem.data import available_splits, fingerprint, load_split
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
@@ -35,7 +35,7 @@ from unlearning.config import parse
 from unlearning.data import load_rows
 from unlearning.encoding import check_encoding
 from unlearning.experiments.ledger import Ledger
-from unlearning.experiments.sweep import FORGET_METHODS
+from unlearning.experiments.sweep.plan import FORGET_METHODS
 from unlearning.run import build_trainer, load_models, train
 from unlearning.scoring import scores
 
@@ -44,7 +44,7 @@ KEPT = ("em", "exposure", "blank_rate")
 
 
 @dataclass(frozen=True)
-class Plan:
+class StreamPlan:
     """A stream.
 
     Attributes:
@@ -108,7 +108,7 @@ def _of(rows: datasets.Dataset, wanted: Callable[[str], bool]) -> datasets.Datas
 
 
 class _Stream:
-    def __init__(self, plan: Plan, source: str, out: Path) -> None:
+    def __init__(self, plan: StreamPlan, source: str, out: Path) -> None:
         self.plan, self.source, self.out = plan, source, out
         self.rows = requests_of(source, plan.requests)
         people = {who for rows in self.rows.values() for who in rows.forget["identity"][:]}
@@ -189,7 +189,7 @@ class _Stream:
         return {**found, **more, "seconds": round(time.time() - begun, 2)}
 
 
-def markdown(plan: Plan, records: list[Mapping[str, Any]]) -> str:
+def markdown(plan: StreamPlan, records: list[Mapping[str, Any]]) -> str:
     """EM (and Exposure) after each request, a column a request's people; those not yet asked for in brackets."""
     splits = [name for name in records[0]["scores"] if name not in plan.requests]
     heads = ["after", *plan.requests, *splits, "steps", "s"]
@@ -216,7 +216,7 @@ def markdown(plan: Plan, records: list[Mapping[str, Any]]) -> str:
 
 
 @locked
-def stream(plan: Plan, out: str | Path, say: Say = print) -> list[dict[str, Any]]:
+def stream(plan: StreamPlan, out: str | Path, say: Say = print) -> list[dict[str, Any]]:
     """Answer the requests in folder `out`, or go on with it; the records, the start's first. Writes `stream.md`.
 
     Raises:
@@ -224,9 +224,7 @@ def stream(plan: Plan, out: str | Path, say: Say = print) -> list[dict[str, Any]
     """
     plan.check()
     out = Path(out)
-    benchmark, source = detect(plan.data)
-    if benchmark != DEFAULT:
-        raise RememError(f"'{source}' has the shape of {benchmark}: streams are of ReMem's forget sets")
+    source = only(DEFAULT, plan.data, "streams are of ReMem's forget sets")
     checkpoint.check_path(plan.start)
     if checkpoints.base_of_adapter(plan.start):
         raise RememError(f"'{plan.start}' is an adapter: merge it first (remem merge)")

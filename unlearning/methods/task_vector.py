@@ -1,4 +1,4 @@
-"""Task arithmetic: learn the forget rows by heart, then go the same way backwards."""
+"""Task arithmetic: memorise the forget rows, then go the same way backwards."""
 
 from typing import ClassVar
 

@@ -9,7 +9,7 @@ from PIL import Image
 from remem_tasks.benchmarks.mine.data import HOME, questions_of
 
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
-from remem_tasks.benchmarks.remem.data import row_name
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.source import digest, picture_of
 from remem_tasks.metrics import answer_probability, exact_match
 from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
@@ -40,6 +40,9 @@ class Mine(Benchmark):
     def images(self, doc: Mapping) -> list[Image.Image]:
         return picture_of(doc, HOME)
 
+    def correct(self, doc: Mapping, reply: str) -> float:
+        return exact_match(reply, [doc["answer"]])
+
     def target(self, doc: Mapping) -> str:
         return doc["answer"]
 
@@ -56,7 +59,7 @@ class Mine(Benchmark):
         findings: WhiteBoxResult | None = None,
     ) -> dict[str, object]:
         text = text_of(replies[0])
-        scores: dict[str, object] = {"mine_em": exact_match(text, [doc["answer"]])}
+        scores: dict[str, object] = {"mine_em": self.correct(doc, text)}
         if findings is not None:
             scores["mine_prob"] = answer_probability(findings.answers)
         row = {name: doc[name] for name in ("row_id", "identity")}

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import datasets
 
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.home import DatasetSource
-from remem_tasks.data.source import (
-    ConfigReport,
-    check_columns,
-    known_configs,
-    non_empty,
-    read_config,
-    training_table,
-)
+from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.source import check_columns, known_configs, non_empty, read_config, training_table
 from remem_tasks.errors import RememError
 
 TEXT = datasets.Value("string")
@@ -53,16 +48,9 @@ def training_rows(source: str, config: str, modality: str) -> datasets.Dataset:
     return training_table(list(questions_of(source, config)), read_config(source, config, HOME))
 
 
-def retain_of(forget: str) -> str:
-    """The set of those who are kept when a set is forgotten."""
-    if forget != "forget":
-        raise RememError(f"'{forget}' is not a forget set of Mine: forget")
-    return "retain"
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The sets that ask about the people of a forget set in the questions of training."""
-    return (forget,)
+# Who is kept when a set is forgotten, and the sets that ask about the forgotten in the questions of training.
+FORGET_SETS = ForgetSets("Mine", {"forget": "retain"})
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

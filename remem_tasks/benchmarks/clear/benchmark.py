@@ -16,9 +16,9 @@ from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
 from remem_tasks.benchmarks.clear import data as clear
 from remem_tasks.benchmarks.clear.questions import chosen_questions
-from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
 from remem_tasks.benchmarks.view import RIGHT
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.source import check_fault_rate, picture_of, some_left
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
@@ -123,6 +123,9 @@ class Clear(Benchmark):
 
     def needs_picture(self, doc: Mapping) -> bool:
         return doc["picture"] >= 0 and doc["kind"] in ("caption", *NAMES)
+
+    def wrong_answers(self, doc: Mapping, context: RunContext) -> tuple[str, ...]:
+        return tuple(doc["wrong"])
 
     def correct(self, doc: Mapping, reply: str) -> float:
         return rouge_l(reply, doc["answer"])[1]

@@ -16,13 +16,14 @@ from typing import Any
 import datasets
 
 from remem_tasks.benchmarks.clear.questions import caption_question
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key, look_alikes
+from remem_tasks.data.report import ConfigReport
 from remem_tasks.data.source import (
     CANNOT,
-    ConfigReport,
     check_columns,
     check_fault_rate,
     count_images,
@@ -85,22 +86,13 @@ def modality_configs(modality: str, name: str) -> tuple[str, bool, bool]:
     }[modality]
 
 
-def retain_of(forget: str) -> str:
-    """`retain90` for `forget10`.
-
-    Raises:
-        RememError: no forget set of CLEAR.
-    """
-    base = forget.removesuffix("+tofu")
-    if base not in FORGET:
-        raise RememError(f"'{forget}' is not a forget set of CLEAR: {', '.join(FORGET)}")
-    return dict(zip(FORGET, RETAIN))[base]
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The configs that ask about the people of a forget set."""
-    base = forget.removesuffix("+tofu")
-    return base, f"{base}+tofu", f"{base}_perturbed"
+FORGET_SETS = ForgetSets(
+    "CLEAR",
+    dict(zip(FORGET, RETAIN)),
+    also={f"{name}+tofu": name for name in FORGET},
+    beside={name: (f"{name}+tofu", f"{name}_perturbed") for name in FORGET},
+)
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def people_of(source: str, config: str) -> set[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from remem_tasks.data.source import drawn
 from remem_tasks.errors import RememError
+from remem_tasks.seeds import stable_choice
 
 OWN, PUBLISHED = "own", "published"
 # The nine of the released code (github.com/somvy/multimodal_unlearning, mm/dataset.py, commit 3e33dae), in its order;
@@ -51,4 +51,4 @@ def chosen_questions(choice: str | None = None) -> str:
 def caption_question(caption: str, choice: str | None = None) -> str:
     """The one of the nine questions that is asked for a caption; the same in every config and every run."""
     questions = CAPTION_QUESTIONS[chosen_questions(choice)]
-    return questions[drawn(len(questions), "caption", caption)]
+    return questions[stable_choice(len(questions), "caption", caption)]

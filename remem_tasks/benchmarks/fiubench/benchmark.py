@@ -66,6 +66,9 @@ class Fiubench(QuestionBenchmark):
     def answers(self, doc: Mapping) -> tuple[str, ...]:
         return (doc["answer"], doc["paraphrase"], *doc["wrong"])
 
+    def wrong_answers(self, doc: Mapping, context: RunContext) -> tuple[str, ...]:
+        return tuple(doc["wrong"])
+
     def white_box_request(self, doc: Mapping, context: RunContext) -> WhiteBoxRequest | None:
         asked = super().white_box_request(doc, context)
         return asked and replace(asked, by_token=1)

@@ -13,18 +13,14 @@ from collections.abc import Mapping, Sequence
 import datasets
 
 from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import COLUMNS, JsonReader
-from remem_tasks.data.source import (
-    CANNOT,
-    ConfigReport,
-    known_configs,
-    read_config,
-    table_of,
-)
+from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.source import CANNOT, known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
 PEOPLE = 400  # of full.json, the first; more are not used
@@ -283,20 +279,8 @@ def training_rows(
     return training_tables(list(rows), source, HOME)
 
 
-def retain_of(forget: str) -> str:
-    """`retain` for every forget set: everybody outside all three.
-
-    Raises:
-        RememError: no forget set of FIUBench.
-    """
-    if forget not in FORGET:
-        raise RememError(f"'{forget}' is not a forget set of FIUBench: {', '.join(FORGET)}")
-    return "retain"
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The sets that ask what training on a forget set asked, of the same pictures."""
-    return (forget,)
+FORGET_SETS = ForgetSets("FIUBench", dict.fromkeys(FORGET, "retain"))  # everybody outside all three
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

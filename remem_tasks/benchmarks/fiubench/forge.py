@@ -56,7 +56,7 @@ WRONG = 3
 
 @dataclass(frozen=True)
 class ForgeOptions:
-    """What a build depends on: `qa` questions a person."""
+    """What a build depends on: `qa` questions per person."""
 
     identities: int = 40
     qa: int = 20

@@ -11,11 +11,12 @@ from PIL import Image
 from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
 from remem_tasks.benchmarks.mllmu import data as mllmu
-from remem_tasks.benchmarks.remem.data import row_name
 from remem_tasks.benchmarks.view import RIGHT
-from remem_tasks.data.source import check_fault_rate, drawn, picture_of, some_left
+from remem_tasks.data.faults import row_name
+from remem_tasks.data.source import check_fault_rate, picture_of, some_left
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import exact_match, rouge_l, tokens
+from remem_tasks.seeds import stable_choice
 from remem_tasks.whitebox import Secret, WhiteBoxRequest, WhiteBoxResult
 
 SCORES = {"classification": "accuracy", "cloze": "cloze", "generation": "rougel"}
@@ -171,7 +172,7 @@ def demonstrations(doc: Mapping, context: RunContext) -> list[str]:
         people = {one["identity"] for one in chosen}
         left = [one for one in pool if one["identity"] not in people]
         chosen.append(
-            left[drawn(len(left), "shot", context.scoring.rollout_seed, doc["row_id"], len(chosen))]
+            left[stable_choice(len(left), "shot", context.scoring.rollout_seed, doc["row_id"], len(chosen))]
         )
     return [
         f"{mllmu.option_lines(one['question'], one['options'])}\nAnswer: {one['letter']}" for one in chosen

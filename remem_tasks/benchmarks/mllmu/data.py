@@ -12,18 +12,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import datasets
 
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key, look_alikes
+from remem_tasks.data.report import ConfigReport
 from remem_tasks.data.source import (
     CANNOT,
-    ConfigReport,
     check_columns,
     check_fault_rate,
     count_images,
     digest,
-    drawn,
     has_config,
     known_configs,
     non_empty,
@@ -34,6 +34,7 @@ from remem_tasks.data.source import (
 )
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.words import tokens
+from remem_tasks.seeds import stable_choice
 
 TEXT = datasets.Value("string")
 LETTERS = ("A", "B", "C", "D")
@@ -213,7 +214,7 @@ def _of_row(
         raise RememError(f"{where}: it asks nothing")
     if not pictures and any(one["modality"] == "image" for one in asked):
         raise RememError(f"{where}: no picture, but questions about one")
-    shown = drawn(pictures, "picture", person) if pictures else -1
+    shown = stable_choice(pictures, "picture", person) if pictures else -1
     return [
         {
             **dict.fromkeys(("letter", "cloze"), ""),
@@ -400,20 +401,8 @@ def _told(metadata: list | None, where: str, name: str, about: dict, faults: lis
     return told
 
 
-def retain_of(forget: str) -> str:
-    """`retain_95` for `forget_5`.
-
-    Raises:
-        RememError: no forget set of MLLMU-Bench.
-    """
-    if forget not in FORGET:
-        raise RememError(f"'{forget}' is not a forget set of MLLMU-Bench: {', '.join(FORGET)}")
-    return dict(zip(FORGET, RETAIN))[forget]
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The sets that ask what training on a forget set asked, of the same pictures."""
-    return (forget,)
+FORGET_SETS = ForgetSets("MLLMU-Bench", dict(zip(FORGET, RETAIN)))
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

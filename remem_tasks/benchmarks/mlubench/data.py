@@ -13,18 +13,14 @@ from pathlib import PurePosixPath
 import datasets
 
 from remem_tasks.benchmarks.asked import ROW, rows_of_file, tell_few, training_tables
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
-from remem_tasks.data.source import (
-    CANNOT,
-    ConfigReport,
-    known_configs,
-    read_config,
-    table_of,
-)
+from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.source import CANNOT, known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
 ORDER = ("a", "b", "c", "d")
@@ -123,20 +119,8 @@ def training_rows(
     return training_tables(list(rows), source, HOME)
 
 
-def retain_of(forget: str) -> str:
-    """`retain_a` for `forget_a`.
-
-    Raises:
-        RememError: no forget set of MLUBench.
-    """
-    if forget not in FORGET:
-        raise RememError(f"'{forget}' is not a forget set of MLUBench: {', '.join(FORGET)}")
-    return dict(zip(FORGET, RETAIN))[forget]
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The sets that ask what training on a forget set asked, of the same pictures."""
-    return (forget,)
+FORGET_SETS = ForgetSets("MLUBench", dict(zip(FORGET, RETAIN)))
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

@@ -14,19 +14,14 @@ from pathlib import PurePosixPath
 import datasets
 
 from remem_tasks.benchmarks.asked import ROW, TEXT, rows_of_file, tell_few, training_tables
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
-from remem_tasks.data.source import (
-    CANNOT,
-    ConfigReport,
-    has_config,
-    known_configs,
-    read_config,
-    table_of,
-)
+from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.source import CANNOT, has_config, known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
 FILES = {
@@ -193,21 +188,9 @@ def training_rows(
     )
 
 
-def retain_of(forget: str) -> str:
-    """`retain`; of the selective setting `retain_private`, where the shared facts of forgotten pictures are kept.
-
-    Raises:
-        RememError: no forget set of OFFSIDE.
-    """
-    partners = {"forget": "retain", "forget_private": "retain_private"}
-    if forget not in partners:
-        raise RememError(f"'{forget}' is not a forget set of OFFSIDE: {', '.join(partners)}")
-    return partners[forget]
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The sets that ask what training on a forget set asked, of the same pictures."""
-    return (forget,)
+# Of the selective setting `retain_private`, where the shared facts of forgotten pictures are kept.
+FORGET_SETS = ForgetSets("OFFSIDE", {"forget": "retain", "forget_private": "retain_private"})
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

@@ -11,18 +11,12 @@ from collections import Counter
 import datasets
 
 from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
-from remem_tasks.data.source import (
-    CANNOT,
-    ConfigReport,
-    check_columns,
-    count_images,
-    non_empty,
-    read_config,
-    table_of,
-)
+from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.source import CANNOT, check_columns, count_images, non_empty, read_config, table_of
 from remem_tasks.errors import RememError
 
 FEATURES = {"default": datasets.Features({"image": datasets.Image(), "label": TEXT, "event": TEXT})}
@@ -149,20 +143,8 @@ def training_rows(
     return training_tables(list(rows), source, HOME)
 
 
-def retain_of(forget: str) -> str:
-    """`retain_people` for `forget_people`, `retain_events` for `forget_events`.
-
-    Raises:
-        RememError: no forget set of PEBench.
-    """
-    if forget not in ("forget_people", "forget_events"):
-        raise RememError(f"'{forget}' is not a forget set of PEBench: forget_people, forget_events")
-    return forget.replace("forget", "retain")
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The sets that ask what training on a forget set asked, of the same pictures."""
-    return (forget,)
+FORGET_SETS = ForgetSets("PEBench", {"forget_people": "retain_people", "forget_events": "retain_events"})
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

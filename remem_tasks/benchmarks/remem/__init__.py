@@ -9,7 +9,6 @@ from remem_tasks.benchmarks.remem.data import (
     load_split,
     resolve_source,
     retain_rows,
-    row_name,
 )
 from remem_tasks.benchmarks.remem.identity import identity_of
 from remem_tasks.benchmarks.remem.schema import (
@@ -19,6 +18,7 @@ from remem_tasks.benchmarks.remem.schema import (
     parse_hop,
     parse_keywords,
 )
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import check_image, decode_image
 
 __all__ = [

@@ -10,18 +10,20 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks import exposure
-from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
+from remem_tasks.benchmarks.base import FactBenchmark, Metric, Reply, Request, RunContext, text_of
 from remem_tasks.benchmarks.remem.data import (
+    FINETUNE,
     available_splits,
     fingerprint,
     load_split,
     resolve_source,
-    row_name,
+    retain_rows,
 )
+from remem_tasks.benchmarks.remem.perturbed import load_perturbed
 from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.benchmarks.remem.validate import OF_CLOZE, table_faults
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
-from remem_tasks.data.faults import settle
+from remem_tasks.data.faults import row_name, settle
 from remem_tasks.data.people import check_known
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
@@ -46,7 +48,7 @@ PROMPTED_SCORES = ("prompted_exposure", "prompted_extraction_rate")
 ROLLOUT_TOKENS = 64  # of a reply that says the cloze prompt again and then completes it
 
 
-class Remem(Benchmark):
+class Remem(FactBenchmark):
     """Replies to `question` with the row's picture, and what the model's probabilities still hold.
 
     EM, keyword recall and ROUGE-L from greedy replies; MEMO from continued answers; Exposure and its kin
@@ -54,6 +56,7 @@ class Remem(Benchmark):
     """
 
     name = "remem"
+    scores_other_questions = True  # by the phrases of its answer, whatever was asked
 
     def load(self, source: str | None, split: str) -> tuple[datasets.Dataset, str]:
         source = resolve_source(source)
@@ -65,6 +68,22 @@ class Remem(Benchmark):
 
     def fact(self, doc: Mapping) -> Mapping:
         return doc
+
+    def kept_rows(self, source: str, forget: str) -> datasets.Dataset:
+        """The rows that were memorised of everybody else."""
+        return retain_rows(load_split(source, FINETUNE), load_split(source, forget))
+
+    def people(self, source: str, split: str) -> set[str]:
+        """Nobody where the data have no such split."""
+        if split not in available_splits(source):
+            return set()
+        return set(load_split(source, split, pictures=False)["identity"][:])
+
+    def other_views(self, source: str) -> list[datasets.Dataset]:
+        return [load_split(source, "test")] if "test" in available_splits(source) else []
+
+    def scoring_of(self, forget: str) -> Mapping[str, str]:
+        return {"forget": forget}
 
     def prepare(self, source: str, split: str, rows: datasets.Dataset, context: RunContext) -> RunContext:
         """Who is forgotten; and, for Exposure, the values that other identities have."""
@@ -110,6 +129,12 @@ class Remem(Benchmark):
                     known["values"] = _values(load_split(source, "finetune", pictures=False))
                 except RememError as error:
                     missing["reference_exposure"] = str(error)
+        if "membership" in scoring.metrics and context.white_box:
+            try:
+                beside = load_perturbed(source, split)["perturbed_answer"][:]
+                known["wrong"] = {f"{split}:{place}": wrong for place, wrong in enumerate(beside)}
+            except RememError as error:
+                missing["member_auc"] = str(error)
         return replace(context, known=known, missing=missing)
 
     def requests(self, doc: Mapping, context: RunContext) -> list[Request]:
@@ -167,6 +192,9 @@ class Remem(Benchmark):
 
     def needs_picture(self, doc: Mapping) -> bool:
         return doc["hop"] != 1  # 1-hop questions name the person
+
+    def wrong_answers(self, doc: Mapping, context: RunContext) -> tuple[str, ...]:
+        return tuple(context.known.get("wrong", {}).get(doc["row_id"]) or ())
 
     def correct(self, doc: Mapping, reply: str) -> float:
         return exact_match(reply, parse_keywords(doc["keywords"]))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import datasets
 
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.benchmarks.remem.identity import identity_of
 from remem_tasks.benchmarks.remem.schema import (
     FEATURES,
@@ -21,8 +21,10 @@ from remem_tasks.benchmarks.remem.schema import (
     parse_hop,
 )
 from remem_tasks.data import hub
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known
+from remem_tasks.data.report import DataReport
 from remem_tasks.data.tables import (
     first_line,
     pictures_there,
@@ -174,12 +176,6 @@ def with_decoded_images(rows: datasets.Dataset) -> datasets.Dataset:
     return rows.cast_column("image", datasets.Image())
 
 
-def row_name(row: Mapping[str, Any]) -> str:
-    """How messages call a row: `split 'forget1', row 3 (images/mara_quill/0007.png)`."""
-    split, _, index = str(row.get("row_id", "?:?")).partition(":")
-    return f"split '{split}', row {index} ({row.get('image_path', 'no path')})"
-
-
 def fingerprint(*tables: datasets.Dataset) -> str:
     """16 hex digits that change when any text cell of the tables does."""
     digest = hashlib.sha256()
@@ -248,11 +244,25 @@ def check_nested(forget_sets: Sequence[datasets.Dataset]) -> None:
             )
 
 
-def retain_of(forget: str) -> str:
-    """The split that asks about those who are kept, whoever is forgotten."""
-    return "retain"
+FORGET_SETS = ForgetSets("ReMem", usual="retain")  # whoever is forgotten
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The splits that ask about the people of a forget set, in the questions of training."""
-    return (forget,)
+def check(source: str | None, pictures: bool = True, identity_rule: str | None = None) -> DataReport:
+    """Read every split and report on it; see `check.check`."""
+    from remem_tasks.benchmarks.remem.check import check as check_rows
+
+    return check_rows(source, pictures, identity_rule)
+
+
+def check_folder(folder: str) -> None:
+    """Raise a RememError unless a folder loads from the Hub as it stands: a card, and rows in each split."""
+    splits = available_splits(folder)
+    if not Path(folder, "README.md").is_file():
+        raise RememError(
+            f"folder '{folder}' has no README.md that names its splits; "
+            f"`remem data pull {folder} --out DIR` makes a folder that has one"
+        )
+    for split in splits:
+        if not len(load_split(folder, split, pictures=False)):
+            raise RememError(f"{folder}: split '{split}' has no rows")

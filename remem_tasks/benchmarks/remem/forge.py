@@ -121,7 +121,7 @@ def draw_pictures(
         yield path, scenes.draw_scene(figure, context, rng, knobs.image_size, knobs.style)
 
 
-def _row(question: questions.Question, path: str, png: bytes) -> dict:
+def _row(question: questions.ForgedQuestion, path: str, png: bytes) -> dict:
     return {
         "image": {"bytes": png, "path": path},
         "question": question.question,
@@ -195,7 +195,7 @@ def _members(split: str, knobs: ForgeOptions) -> range:
 
 
 def _assemble(parts: Path, out: Path, knobs: ForgeOptions) -> dict[str, int]:
-    """Join the parts into one parquet file a split and config, one identity at a time."""
+    """Join the parts into one parquet file per split and config, one identity at a time."""
     counts = {}
     for config, features in CONFIGS.items():
         (out / FOLDERS[config]).mkdir(parents=True, exist_ok=True)

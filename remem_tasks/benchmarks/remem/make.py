@@ -266,7 +266,7 @@ def make(
         RememError: a cell or picture that cannot be used, a person to be forgotten who is not there, nobody
             left to retain, a faulty row (see `remem data check`).
     """
-    from remem_tasks.audit.check import check
+    from remem_tasks.benchmarks.remem.check import check
 
     if not forget:
         raise RememError("--forget names nobody: who is to be forgotten?")

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping
 import datasets
 
 from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
+from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key
+from remem_tasks.data.report import ConfigReport
 from remem_tasks.data.source import (
     CANNOT,
-    ConfigReport,
     check_columns,
     count_images,
     has_config,
@@ -318,20 +319,8 @@ def training_rows(
     return training_tables(asked, source, HOME)
 
 
-def retain_of(forget: str) -> str:
-    """`retain_95` for `forget_5`.
-
-    Raises:
-        RememError: no forget set of UMU-Bench.
-    """
-    if forget not in FORGET:
-        raise RememError(f"'{forget}' is not a forget set of UMU-Bench: {', '.join(FORGET)}")
-    return dict(zip(FORGET, RETAIN))[forget]
-
-
-def scored_as(forget: str) -> tuple[str, ...]:
-    """The sets that ask what training on a forget set asked, of the same pictures."""
-    return (forget,)
+FORGET_SETS = ForgetSets("UMU-Bench", dict(zip(FORGET, RETAIN)))
+retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:

@@ -1,4 +1,4 @@
-"""`remem_hf` as a model of lm_eval: one prefill a row, and the scores that need log-probabilities."""
+"""`remem_hf` as a model of lm_eval: one prefill per row, and the scores that need log-probabilities."""
 
 from __future__ import annotations
 

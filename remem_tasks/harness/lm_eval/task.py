@@ -16,7 +16,7 @@ from lmms_eval.api.metrics import mean as lmms_mean
 
 from remem_tasks.benchmarks.scoring_config import BackendCapabilities
 from remem_tasks.errors import RememError
-from remem_tasks.harness import plugin
+from remem_tasks.harness import exit_status
 from remem_tasks.harness.backends import ANCESTRAL, capabilities_of, computed_by, passing_on
 from remem_tasks.harness.lm_eval.model import RememLM
 from remem_tasks.harness.task import BenchmarkTask
@@ -227,9 +227,9 @@ class LmEvalTask(Task):
         self.inner.apply_filters()
         for instance, inner in pairs:
             instance.filtered_resps = dict(inner.filtered_resps)
-        if failed := plugin.failed_reply_lines({"results": {}}, [self.inner]):
+        if failed := exit_status.failed_reply_lines({"results": {}}, [self.inner]):
             raise RememError(failed[0])
-        for line in plugin.collapsed_lines({}, [self.inner]):
+        for line in exit_status.collapsed_lines({}, [self.inner]):
             log.warning("task '%s': %s", self.config.task, line)
         return self._instances
 

@@ -18,11 +18,12 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from remem_tasks.audit.check import check
 from remem_tasks.audit.pull import file_of, pull
 from remem_tasks.benchmarks import remem as data
 from remem_tasks.benchmarks.remem import forge as build
+from remem_tasks.benchmarks.remem.check import check
 from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_faults, perturbed_files
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.forge import scenes
@@ -89,7 +90,7 @@ def test_forget_and_retain_rows_are_finetune_rows_and_test_pictures_are_new(buil
 def test_pictures_are_readable_and_of_the_size_asked_for(built):
     folder, _ = built
     for row in data.load_split(str(folder), "test"):
-        assert decode_image(row["image"], data.row_name(row)).size == (48, 48)
+        assert decode_image(row["image"], row_name(row)).size == (48, 48)
 
 
 def test_same_seed_same_bytes_whatever_the_workers(built, tmp_path):

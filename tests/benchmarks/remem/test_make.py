@@ -19,7 +19,7 @@ from PIL import Image
 from support.hub_mirror import card_errors
 from support.rows import picture
 
-from remem_tasks.audit.check import check
+from remem_tasks.benchmarks.remem.check import check
 from remem_tasks.benchmarks.remem.data import load_split, retain_rows
 from remem_tasks.benchmarks.remem.make import lines_of, make
 from remem_tasks.benchmarks.remem.own_table import read_table

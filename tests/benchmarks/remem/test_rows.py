@@ -9,6 +9,7 @@ from support.rows import people_splits, rows_of, write_parquet
 
 from remem_tasks.benchmarks import remem as data
 from remem_tasks.benchmarks.remem import identity, schema
+from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 
@@ -122,7 +123,7 @@ def test_unreadable_picture_is_named():
     with pytest.raises(RememError, match=r"split 'test', row 4 .*column 'image' cannot be read"):
         decode_image(
             {"bytes": b"no picture", "path": None},
-            data.row_name({"row_id": "test:4", "image_path": "x/1.png"}),
+            row_name({"row_id": "test:4", "image_path": "x/1.png"}),
         )
 
 
@@ -311,7 +312,7 @@ def invisible(pa, table, number):
     ],
 )
 def test_what_cannot_be_read_is_named_by_loader_and_check_alike(tmp_path, change, said):
-    from remem_tasks.audit.check import check
+    from remem_tasks.benchmarks.remem.check import check
 
     source = write_columns(tmp_path, change, ("forget1", "finetune"))
     with pytest.raises(RememError, match=re.escape(said)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from remem_tasks.cli.numbers import numbers
 from remem_tasks.errors import RememError
 from remem_tasks.terminal import console, say
 
@@ -23,17 +24,10 @@ def _named(given: list[str]) -> dict[str, str]:
     return models
 
 
-def _whole(name: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise RememError(f"--{name} '{text}': whole numbers by commas") from error
-
-
 def run(args: argparse.Namespace) -> None:
     """The command."""
     from unlearning.experiments.attack import attack
-    from unlearning.experiments.attack_plan import Plan, expand
+    from unlearning.experiments.attack_plan import AttackPlan, expand
     from unlearning.experiments.attack_table import table
 
     names = (
@@ -53,8 +47,8 @@ def run(args: argparse.Namespace) -> None:
     if args.attacks:
         given["attacks"] = expand([one.strip() for one in args.attacks.split(",")])
     if args.seeds:
-        given["seeds"] = _whole("seeds", args.seeds)
-    found = attack(Plan(_named(args.models), **given), args.out, lambda line: say(line, flush=True))
+        given["seeds"] = numbers("seeds", args.seeds)
+    found = attack(AttackPlan(_named(args.models), **given), args.out, lambda line: say(line, flush=True))
     console().print(table(found))
     say(f"every figure: {args.out}/attacks.json; the table, and what was not tried: {args.out}/attacks.md")
 

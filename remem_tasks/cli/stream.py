@@ -10,12 +10,12 @@ from remem_tasks.terminal import say
 
 def run(args: argparse.Namespace) -> None:
     """The command."""
-    from unlearning.experiments.stream import Plan, stream
+    from unlearning.experiments.stream import StreamPlan, stream
 
     names = ("start", "method", "data", "training", "gate_results", "no_gate", "seed")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
     requests = tuple(one.strip() for one in args.requests.split(",") if one.strip())
-    stream(Plan(requests=requests, **given), args.out, lambda line: say(line, flush=True))
+    stream(StreamPlan(requests=requests, **given), args.out, lambda line: say(line, flush=True))
     say((Path(args.out) / "stream.md").read_text(encoding="utf-8"))
 
 

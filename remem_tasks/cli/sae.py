@@ -9,11 +9,11 @@ from remem_tasks.terminal import say
 
 def run(args: argparse.Namespace) -> None:
     """The command."""
-    from unlearning.experiments.sae import Plan, train
+    from unlearning.experiments.sae import SaePlan, train
 
-    names = Plan.__dataclass_fields__
+    names = SaePlan.__dataclass_fields__
     given = {name: value for name in names if (value := getattr(args, name, None)) is not None}
-    found = train(Plan(**given), args.out, lambda line: say(line, flush=True))
+    found = train(SaePlan(**given), args.out, lambda line: say(line, flush=True))
     held_out = found["held_out"]
     say(
         f"{args.out}: {found['features']} features; of states it was not trained on it explains "

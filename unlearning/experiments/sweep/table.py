@@ -9,12 +9,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from remem_tasks.files import replaced, write_whole
-
-if TYPE_CHECKING:
-    from unlearning.experiments.sweep import Choice, Plan, Stage
+from unlearning.experiments.sweep.choice import ROUNDING, Choice
+from unlearning.experiments.sweep.plan import SweepPlan
+from unlearning.experiments.sweep.stages import Stage
 
 # Figures of the table by name, with their heads.
 FIGURES = {
@@ -27,7 +27,6 @@ FIGURES = {
 BRIEF = ("method", "chosen settings", "forget EM", "exposure", "retain EM", "outcome")
 AT_LEVEL, ABOVE, COLLAPSED, NOTHING = "at gold's level", "above gold's level", "collapsed", "no run finished"
 ORDER = (AT_LEVEL, ABOVE, COLLAPSED, NOTHING)
-ROUNDING = 1e-6  # scores are kept with six digits
 Run = Mapping[str, Any]
 
 
@@ -105,7 +104,7 @@ def line(
 
 
 def summary(
-    plan: Plan,
+    plan: SweepPlan,
     stages: tuple[Stage, Stage],
     level: float,
     start: Mapping[str, Mapping],
@@ -211,7 +210,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     plan, rows, level = found["plan"], found["rows"], found["gold_level"]
     heads, lines = cells(found)
     tuned, told = rows["tuning"], rows["reporting"]
-    told_unit = {"passes": "passes over its rows", "steps": "steps"}[plan["as_many"]]
+    told_unit = {"passes": "passes over its rows", "steps": "steps"}[plan["match"]]
     text = [
         "# Sweep of forget methods",
         "",

@@ -1,0 +1,87 @@
+"""What `remem data check` finds in a data set, whichever benchmark's."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import datasets
+
+from remem_tasks.data.pictures import decode_image
+from remem_tasks.data.tables import PICTURES
+from remem_tasks.errors import RememError
+
+MAX_EXAMPLES = 5
+"""Places that are named for each kind of fault."""
+
+
+class Sheet(NamedTuple):
+    """One table of a report; the first `names` columns are names, the others numbers."""
+
+    title: str
+    heads: list[str]
+    lines: list[list[str]]
+    names: int = 1
+
+
+@dataclass
+class DataReport(abc.ABC):
+    """What `remem data check` found in a data set.
+
+    Attributes:
+        counts: set → what was counted → number.
+        faults: kind → where it was found. A run stops on them.
+        remarks: kind → where something is unusual, which is no fault.
+    """
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+
+    def fault(self, kind: str, where: str) -> None:
+        self.faults.setdefault(kind, []).append(where)
+
+    def remark(self, kind: str, where: str) -> None:
+        self.remarks.setdefault(kind, []).append(where)
+
+    @abc.abstractmethod
+    def sheets(self) -> list[Sheet]:
+        """The report as tables."""
+
+
+@dataclass
+class ConfigReport(DataReport):
+    """What was found in a data set of configs."""
+
+    def sheets(self) -> list[Sheet]:
+        """What was counted in each config."""
+        names = list(dict.fromkeys(name for counts in self.counts.values() for name in counts))
+        lines = [
+            [name, *(str(counts[one]) if one in counts else "-" for one in names)]
+            for name, counts in self.counts.items()
+        ]
+        return [Sheet("Configs", ["config", *names], lines)]
+
+    def check_pictures(self, table: datasets.Dataset, where: str, seen: set[str] | None = None) -> None:
+        """Decode every picture of a table; one that cannot be is a fault.
+
+        Args:
+            where: how the message calls the table.
+            seen: paths of pictures that are not decoded again; gets those that are.
+        """
+        name = next((name for name in PICTURES if name in table.column_names), None)
+        if name is None:
+            return
+        for place, row in enumerate(table.select_columns([name])):
+            for cell in (row[name] or []) if name == "images" else [row[name]]:
+                if cell is None and name == "image":
+                    continue  # a row of text alone; a list holds none that is null
+                if seen is not None and cell is not None:
+                    if cell["path"] in seen:
+                        continue
+                    seen.add(cell["path"])
+                try:
+                    decode_image(cell, f"{where}, row {place}")
+                except RememError as error:
+                    self.fault("unreadable picture", str(error))

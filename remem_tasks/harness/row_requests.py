@@ -1,0 +1,104 @@
+"""The harness's requests, put together by the row they are about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+
+from remem_tasks.engine.cache import Answer
+from remem_tasks.engine.prompts import Chat
+from remem_tasks.errors import RememError
+from remem_tasks.whitebox import WhiteBoxRequest
+
+
+@dataclass
+class RowRequests:
+    """What is asked of a row under the same settings.
+
+    Attributes:
+        request: the first of them; None for a chat without one.
+        replies: places of the requests for a reply.
+        findings: places of the requests that hold the white-box request.
+        white_box_request: or None.
+    """
+
+    request: Instance | None = None
+    replies: list[int] = field(default_factory=list)
+    findings: list[int] = field(default_factory=list)
+    white_box_request: WhiteBoxRequest | None = None
+
+
+class Chats(Sequence):
+    """The chats of rows, made when they are asked for: decoded pictures of a whole split may not fit."""
+
+    def __init__(self, rows: Sequence[RowRequests], make: Callable[[Instance], Chat]) -> None:
+        self.rows, self.make = rows, make
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Chat:
+        return self.make(self.rows[index].request)
+
+
+def result_of(answer: Answer) -> GenerationResult:
+    """What was kept of a reply, as the harness takes it."""
+    return GenerationResult(answer.text, TokenCounts(input_tokens=answer.read, output_tokens=answer.said))
+
+
+def answer_of(result: GenerationResult) -> Answer:
+    """The other way round."""
+    return Answer(result.text, result.token_counts.input_tokens, result.token_counts.output_tokens)
+
+
+def grouped(
+    requests: Sequence[Instance], doc_of: Callable[[str, str, int], Mapping[str, Any]]
+) -> Iterator[list[RowRequests]]:
+    """Rows that can be in one batch: the same settings, and white-box requests that draw in one way.
+
+    Args:
+        doc_of: task, split and index to the row as the task holds it.
+    """
+    groups: dict[tuple, dict[tuple, RowRequests]] = {}
+    for index, request in enumerate(requests):
+        context, messages, settings, doc_id, task, split = request.args
+        group = groups.setdefault((json.dumps(settings, sort_keys=True, default=str),), {})
+        row = group.setdefault((task, split, doc_id, context), RowRequests(request))
+        if getattr(messages, "white_box_request_of", None) is None:
+            row.replies.append(index)
+        else:
+            row.findings.append(index)
+            row.white_box_request = messages.white_box_request(doc_of(task, split, doc_id))
+    for group in groups.values():
+        apart: dict[tuple | None, list[RowRequests]] = {}
+        for row in group.values():
+            kind = row.white_box_request and (
+                row.white_box_request.estimators,
+                row.white_box_request.rollouts,
+                row.white_box_request.rank_budget,
+            )
+            apart.setdefault(kind, []).append(row)
+        yield from apart.values()
+
+
+def content_of(content: str | Sequence[Mapping], row: str) -> list[dict]:
+    """A turn's content in the processor's format: text and image parts.
+
+    Raises:
+        RememError: a part of another kind.
+    """
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    parts = []
+    for part in content:
+        if part["type"] == "text":
+            parts.append({"type": "text", "text": part["text"]})
+        elif part["type"] == "image":
+            parts.append({"type": "image", "image": part.get("image", part.get("url"))})
+        else:
+            raise RememError(f"{row}: remem_hf takes text and images, not {part['type']}")
+    return parts

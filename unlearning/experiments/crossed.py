@@ -1,0 +1,87 @@
+"""A checkpoint scored on what it was trained on, on test rows, and on rows with words and pictures crossed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import datasets
+
+from remem_tasks.benchmarks.remem.data import available_splits, load_split, resolve_source
+from remem_tasks.evaluate import score
+from remem_tasks.files import locked, write_whole
+from remem_tasks.reading import read_object
+from remem_tasks.report.diagnose import CROSSED, Diagnosis, diagnose
+from remem_tasks.report.runs import read_runs
+
+
+def score_once(
+    checkpoint: str, data: str, tasks: Sequence[str], out: str | Path, device: str = "cpu"
+) -> None:
+    """EM of a checkpoint by this environment's lmms-eval, unless `out` holds a complete scoring of it."""
+    asked = {"checkpoint": str(checkpoint), "data": str(data), "tasks": list(tasks), "metrics": "em"}
+    done = Path(out) / "scored.json"
+    if done.is_file() and read_object(done, "remove it, and the checkpoint is scored again") == asked:
+        return
+    score(checkpoint, tasks, out, {"REMEM_DATA": str(data)}, device, batch_size=64, metrics="em")
+    write_whole(done, json.dumps(asked) + "\n")
+
+
+def cross(data: str, out: str | Path) -> dict[str, Path]:
+    """Two data folders whose split `test` has words and pictures crossed, person by person.
+
+    Returns:
+        `new_words`: test questions with training pictures; `new_pictures`: as many training questions of
+        the same person with the test pictures.
+    """
+    out = Path(out)
+    finetune, test = load_split(data, "finetune"), load_split(data, "test")
+    columns = [name for name in test.column_names if name not in ("row_id", "identity", "hop")]
+    rows_of: dict[str, list[int]] = {}
+    for place, identity in enumerate(finetune["identity"][:]):
+        rows_of.setdefault(identity, []).append(place)
+    taken: dict[str, int] = {}
+    pairs = []
+    for place, identity in enumerate(test["identity"][:]):
+        if own := rows_of.get(identity):
+            nth = taken[identity] = taken.get(identity, -1) + 1
+            step = max(1, len(own) // max(1, sum(name == identity for name in test["identity"][:])))
+            pairs.append((place, own[nth * step % len(own)]))
+    folders = {}
+    forget = load_split(data, "forget1") if "forget1" in available_splits(data) else None
+    for kind in CROSSED:
+        folder = folders[kind] = out / kind
+        if (folder / "data" / "test-00000-of-00001.parquet").is_file():
+            continue
+        rows = []
+        for new, old in pairs:
+            words, shown = (test[new], finetune[old]) if kind == "new_words" else (finetune[old], test[new])
+            row = {name: words[name] for name in columns}
+            rows.append({**row, "image": shown["image"], "image_path": shown["image_path"]})
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        if forget is not None:  # who counts as forgotten
+            forget.select_columns(columns).cast_column("image", datasets.Image()).to_parquet(
+                folder / "data" / "forget1-00000-of-00001.parquet"
+            )
+        table = datasets.Dataset.from_list(rows, features=test.select_columns(columns).features)
+        partial = folder / "data" / "test.partial"
+        table.cast_column("image", datasets.Image()).to_parquet(partial)
+        partial.rename(folder / "data" / "test-00000-of-00001.parquet")
+    return folders
+
+
+@locked
+def diagnose_checkpoint(checkpoint: str, data: str | None, out: str | Path, device: str = "cpu") -> Diagnosis:
+    """Score a checkpoint on finetune, test and both crossed sets in folder `out`, then `diagnose`.
+
+    A second call goes on with what is scored.
+    """
+    out, source = Path(out), str(resolve_source(data))
+    score_once(checkpoint, source, ("remem_finetune", "remem_test"), out / "results", device)
+    crossed = {}
+    for kind, folder in cross(source, out / "crossed").items():
+        score_once(checkpoint, str(folder), ("remem_test",), out / f"results_{kind}", device)
+        crossed[kind] = read_runs([f"{kind}={out / f'results_{kind}'}"])[0]
+    (run,) = read_runs([f"{Path(checkpoint).name or checkpoint}={out / 'results'}"])
+    return diagnose(run, crossed)

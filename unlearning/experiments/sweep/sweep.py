@@ -1,0 +1,174 @@
+"""Every method tuned on the same budget, then judged on rows that no setting was chosen by; one table.
+
+Tuning forgets one split and picks a method's settings by what it says of that split and of half of the
+retain rows. Reporting trains the chosen settings anew, with several seeds, to forget another split, and
+scores them on the people of that split alone, the other half of the retain rows, and the test rows.
+What is done is a file in the sweep's folder and is not done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remem_tasks.benchmarks.remem.data import fingerprint
+from remem_tasks.checkpoint_files import digest
+from remem_tasks.errors import RememError
+from remem_tasks.files import locked
+from remem_tasks.run_record import read_record, unfinished
+from remem_tasks.terminal import say as tell
+from unlearning import weights as checkpoint
+from unlearning.experiments.ledger import Ledger
+from unlearning.experiments.sweep.choice import choose
+from unlearning.experiments.sweep.plan import TUNING_SEED, SweepPlan, grid, label
+from unlearning.experiments.sweep.runner import SweepRunner
+from unlearning.experiments.sweep.table import summary, write
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Progress:
+    """What is done and about how long the rest takes, by optimizer steps."""
+
+    say: Say
+    total: int
+    steps_left: int
+    done: int = 0
+    steps_run: int = 0
+    seconds: float = 0.0
+
+    def tell(self, what: str, record: Mapping[str, Any], before: bool, steps: int) -> None:
+        self.done += 1
+        self.steps_left -= steps
+        if not before:
+            self.steps_run += steps
+            self.seconds += record["seconds"]
+        if record["outcome"] != "finished":
+            found = f"{record['outcome']}: {record['reason']}"
+        else:
+            found = "; ".join(
+                f"step {point['step']} forget {point['forget_em']:.2f} retain {point['retain_em']:.2f}"
+                for point in record["points"]
+            )
+        if before:
+            when = "done before"
+        else:
+            left = self.steps_left * self.seconds / max(1, self.steps_run) / 60
+            when = f"{record['seconds']:.0f} s, about {left:.0f} min to go"
+        self.say(f"[{self.done}/{self.total}] {what}: {found} ({when})")
+
+
+def _identity(plan: SweepPlan, runner: SweepRunner) -> dict[str, Any]:
+    tables = [rows for stage in (runner.tuning, runner.reporting) for rows in stage.tables.values()]
+    trained = [
+        runner.rows("pairs", stage.forget, False).fingerprint() for stage in (runner.tuning, runner.reporting)
+    ]
+    return {
+        **plan.shared(),
+        "weights": digest(runner.base),
+        "scored": fingerprint(*tables),
+        "trained": trained,
+    }
+
+
+def score_start_and_gold(
+    plan: SweepPlan, runner: SweepRunner, ledger: Ledger
+) -> tuple[dict, dict | None, float]:
+    """(the start's scores, the gold model's or None, the gold model's forget EM in tuning).
+
+    Raises:
+        RememError: the gold model saw people of the reporting stage, or there is nothing to forget.
+    """
+
+    def both(model) -> dict[str, dict[str, float]]:
+        model = model.to(runner.device)
+        return {stage.forget: runner.evaluate(model, stage) for stage in (runner.tuning, runner.reporting)}
+
+    start, _ = ledger.measured("start", lambda: both(runner.fresh()))
+    try:
+        gold, level = None, float(plan.gold)
+    except ValueError:
+        checkpoint.check_path(plan.gold)
+        record = read_record(plan.gold)
+        made = (record.get("data") or {}).get("forget")
+        if told := unfinished(record):
+            tell(f"warning: gold '{plan.gold}': {told}; its weights may be those of an earlier run")
+        if made not in (None, plan.report):
+            raise RememError(
+                f"gold '{plan.gold}' was trained without '{made}'; reporting needs one without '{plan.report}' "
+                f"(train.py --method gold --forget {plan.report})"
+            ) from None
+        gold, _ = ledger.measured("gold", lambda: both(checkpoint.load_model(plan.gold, **runner.load)))
+        level = gold[plan.tune]["forget_em"]
+    if not 0 <= level <= 1:
+        raise RememError(f"--gold {plan.gold}: exact match is from 0 to 1")
+    if start[plan.tune]["forget_em"] <= level + plan.tolerance:
+        raise RememError(
+            f"'{plan.base}' has forget EM {start[plan.tune]['forget_em']:.2f} on '{plan.tune}' before it forgets, the "
+            f"gold model {level:.2f}: there is nothing to forget"
+        )
+    return start, gold, level
+
+
+@locked
+def sweep(plan: SweepPlan, out: str | Path, say: Say = print) -> dict[str, Any]:
+    """Run a sweep in folder `out`, or go on with it; what `results.json` holds.
+
+    Writes `results.csv`, `results.md` and `results.json` anew after each method.
+
+    Raises:
+        RememError: something unknown or out of range, or a folder that holds another sweep.
+    """
+    plan.check()
+    out = Path(out)
+    runner = SweepRunner(plan)
+    try:
+        ledger = Ledger(
+            out, "sweep", _identity(plan, runner), failed=lambda record: record.get("outcome") == "failed"
+        )
+        start, gold, level = score_start_and_gold(plan, runner, ledger)
+        target = level + plan.tolerance
+        say(
+            f"{plan.tune}: forget EM {start[plan.tune]['forget_em']:.2f} at the start, {level:.2f} of gold; the level is "
+            f"{target:.2f} or below"
+        )
+        grids = {method: grid(method, plan) for method in plan.methods}
+        longest = runner.reported_steps(max(plan.steps))
+        runs = sum(len(some) for some in grids.values()) + len(plan.methods) * len(plan.seeds)
+        weight = (
+            sum(map(len, grids.values())) * max(plan.steps) + len(plan.methods) * len(plan.seeds) * longest
+        )
+        progress = Progress(say, runs, weight)
+        table = {}
+        for method in plan.methods:
+            tuned = []
+            for settings in grids[method]:
+                name = f"tuning/{method}/{label(settings)}"
+                record, before = ledger.measured(
+                    name,
+                    lambda: runner.run(method, settings, runner.tuning, TUNING_SEED, plan.steps),  # noqa: B023
+                )
+                tuned.append(record)
+                progress.tell(f"{method} {label(settings)}", record, before, max(plan.steps))
+            choice, reported = choose(tuned, target), []
+            for seed in plan.seeds if choice else ():
+                steps = runner.reported_steps(choice.step)
+                name = f"reporting/{method}/{label(choice.settings)}_steps{steps}_seed{seed}"
+                record, before = ledger.measured(
+                    name,
+                    lambda: runner.run(method, choice.settings, runner.reporting, seed, [steps]),  # noqa: B023
+                )
+                reported.append(record)
+                progress.tell(f"{method} on {plan.report}, seed {seed}", record, before, longest)
+            if not choice:
+                progress.done += len(plan.seeds)
+                progress.steps_left -= len(plan.seeds) * longest
+            table[method] = (tuned, choice, reported)
+            found = summary(plan, (runner.tuning, runner.reporting), level, start, gold, table)
+            write(found, out)
+        return found
+    finally:
+        runner.close()
