@@ -181,6 +181,7 @@ LEFT = {
     r"remem diagnose ": "scores three times; tests/report/test_diagnose.py",
     r"remem leaderboard ": "wants a start that memorised: tests/report/test_leaderboard.py",
     r"remem merge ": "needs an adapter: tests/test_cli.py",
+    r"remem sae ": "minutes; at small size by tests/unlearning/test_beside.py",
     r"remem data (push|pull herbwood27)|.*NAMESPACE/NAME": "needs a Hub: tests/audit/test_publish.py, tests/data/test_hub.py",
     r"remem data make ": "needs photographs: tests/benchmarks/remem/test_make.py",
     r"remem cache ": "clears the reader's own cache: tests/engine/test_cache.py",

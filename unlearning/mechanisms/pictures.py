@@ -58,10 +58,12 @@ class Seen:
     Attributes:
         features: by name of a picture, what `get_image_features` gave of it.
         tower: names of the pictures of the last batch, and the vision tower's own output.
+        apart: whether features can be told apart by picture; False once a model's could not.
     """
 
     features: dict[int, Piece] = field(default_factory=dict)
     tower: tuple[tuple[int, ...], Any] | None = None
+    apart: bool = True
 
     def clear(self) -> None:
         """When the step is over: they are kept no longer than its activations."""
@@ -172,7 +174,7 @@ def shared(
     names = ids.tolist() if encoder is not None else []
     keeps = not trained
     useful = keeps or trained == {"projector"} or len(set(names)) < len(names)
-    if encoder is None or not useful or _noisy(encoder):
+    if encoder is None or not useful or not seen.apart or _noisy(encoder):
         yield
         return
     plain = encoder.get_image_features
@@ -197,6 +199,7 @@ def shared(
             finally:
                 now.clear()
             if made is None:
+                seen.apart = False
                 return plain(*args, **kwargs)
             known.update({names[place]: piece for place, piece in zip(new, made)})
         return _joined([known[name] for name in names])
