@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ from remem_tasks.checkpoint_files import (
 from remem_tasks.errors import RememError, refused
 from remem_tasks.files import beside, check_empty, new_folder, write_json
 from remem_tasks.reading import read_object
+from remem_tasks.run_record import RECORD, read_record
 
 if TYPE_CHECKING:  # where an adapter is loaded it is imported: it takes seconds, most checkpoints have none
     from peft import PeftModel
@@ -68,14 +70,22 @@ def check_path(name: str, what: str) -> str:
 
 
 def base_of_adapter(folder: str) -> str | None:
-    """The base checkpoint that an adapter folder names; None if the folder holds no adapter."""
+    """The base checkpoint that an adapter folder names; None if the folder holds no adapter.
+
+    A folder is named by the way there from where the adapter was trained, as PEFT reads it. From elsewhere it is the one
+    that the run's record names, or the first that lies so below a folder above the adapter's.
+    """
     config = Path(folder, "adapter_config.json")
     if not config.is_file() or Path(folder, "config.json").is_file():
         return None
     base = read_object(config).get("base_model_name_or_path")
-    if isinstance(base, str) and base.startswith(".") and Path(folder, base).is_dir():
-        return os.path.realpath(os.path.join(folder, base))
-    if not isinstance(base, str) or not (Path(base).is_dir() or re.fullmatch(HUB_ID, base)):
+    if isinstance(base, str) and base:
+        above = [Path(folder).resolve(), *Path(folder).resolve().parents]
+        places = [Path(base), *_recorded(above[:2]), *(one / base for one in above)]
+        for place in places if not os.path.isabs(base) else places[:1]:
+            if place.is_dir():
+                return str(place)
+    if not isinstance(base, str) or not re.fullmatch(HUB_ID, base):
         raise RememError(
             f"adapter '{folder}' names the base checkpoint '{base}', which is not there; "
             f"give it: pretrained=<base>,peft={folder}"
@@ -83,16 +93,21 @@ def base_of_adapter(folder: str) -> str | None:
     return base
 
 
+def _recorded(folders: Sequence[Path]) -> list[Path]:
+    """What the records of runs in some folders name as the model that they started from."""
+    found = [read_record(folder).get("model") for folder in folders if (folder / RECORD).is_file()]
+    return [Path(one) for one in found if isinstance(one, str) and one]
+
+
 def name_base_from(folder: str | Path) -> None:
-    """Where an adapter's folder names its base by an absolute path, name it by the way there: both may move together."""
+    """Where an adapter's folder names its base by an absolute path, name it by the way there from here."""
     config = Path(folder, "adapter_config.json")
     if not config.is_file():
         return
     found = read_object(config)
     base = found.get("base_model_name_or_path")
     if isinstance(base, str) and os.path.isabs(base) and Path(base).is_dir():
-        way = os.path.relpath(os.path.realpath(base), os.path.realpath(folder))
-        write_json(config, {**found, "base_model_name_or_path": way if way.startswith(".") else f"./{way}"})
+        write_json(config, {**found, "base_model_name_or_path": os.path.relpath(base)})
 
 
 def load_processor(

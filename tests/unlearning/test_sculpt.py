@@ -82,6 +82,16 @@ def test_pava_trains_the_mlps_of_that_quarter_alone(make_trainer):
         assert f"the MLPs of decoder layers {layers.pop()} (" in trainer.notes["layers"]
 
 
+def test_as_many_rows_are_asked_as_the_flag_says(make_trainer, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        anchors, "indirect_effects", lambda forward, rows, seed: asked.append(len(rows)) or torch.ones(2)
+    )
+    for given in ((), ("--pava_rows", "2"), ("--pava_rows", "0")):
+        trainer = make_trainer("pava", "llava", *given)
+    assert asked == [min(16, len(trainer.train_dataset)), 2, len(trainer.train_dataset)]
+
+
 def test_effects_of_the_mlps_the_naive_way(make_trainer):
     """What comes back if one MLP's output at the answer's positions is that without noise; 0 if it adds nothing."""
     trainer = make_trainer("pava", "llava", *own("pava", *FEW))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -80,13 +81,21 @@ def test_an_adapter_names_its_base_by_the_way_there(finished, checkpoints, tmp_p
     arch, peft, folder, _ = finished
     if not peft:
         return
-    for place in (folder, *folder.glob("checkpoint-*")):
-        named = json.loads((place / "adapter_config.json").read_text())["base_model_name_or_path"]
-        assert named.startswith("..") and (place / named).resolve() == checkpoints[arch].resolve()
-        monkeypatch.chdir(tmp_path)
-        assert base_of_adapter(str(place)) == str(checkpoints[arch].resolve())
-    alone = tmp_path / "alone"
+    named = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert not os.path.isabs(named) and Path(named).resolve() == checkpoints[arch].resolve()
+    assert base_of_adapter(str(folder)) == named
+    monkeypatch.chdir(tmp_path)
+    assert base_of_adapter(str(folder)) == str(checkpoints[arch]), "by the run's record"
+    alone = tmp_path / "runs" / "alone"
     shutil.copytree(folder, alone)
+    (alone / "run.json").unlink()
+    (alone / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "runs/base/it"}))
+    (tmp_path / "runs" / "base" / "it").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert base_of_adapter(str(alone)) == str(tmp_path.resolve() / "runs" / "base" / "it"), (
+        "below a folder above"
+    )
+    (alone / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "../../gone/it"}))
     with pytest.raises(RememError, match="which is not there; give it: pretrained=<base>"):
         base_of_adapter(str(alone))
 
