@@ -40,6 +40,7 @@ for name in [name for name in os.environ if name.startswith("REMEM_") and name !
 # The template of the docs is a benchmark like the others to every test: a folder alone makes it one.
 os.environ["REMEM_BENCHMARKS"] = str(Path(__file__).parents[1] / "docs" / "benchmark_template")
 
+import pyarrow.parquet
 import pytest
 import resvg_py
 import torch
@@ -73,7 +74,7 @@ def pytest_collection_modifyitems(config, items):
 
 @contextmanager
 def _no_model_and_no_process():
-    """Within, a test that reaches for a model, a training, a process or drawn people is skipped there, and says so."""
+    """Within, a test that reaches for a model, a training, a process or a data set is skipped there, and says so."""
 
     def refuse(what):
         def skip(*args, **kwargs):
@@ -87,6 +88,7 @@ def _no_model_and_no_process():
         patch.setattr(resvg_py, "svg_to_bytes", refuse("it draws people"))
         patch.setattr(PreTrainedModel, "__init__", refuse("it makes a model"))
         patch.setattr(torch.optim.Optimizer, "__init__", refuse("it trains"))
+        patch.setattr(pyarrow.parquet.ParquetWriter, "__init__", refuse("it writes a data set"))
         yield
 
 

@@ -170,6 +170,21 @@ def test_a_wheel_trains_by_recipe_from_any_folder(foreign, installed):
     assert done.stderr.splitlines()[-1].startswith("unlearning: error: data 'nowhere'"), done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("foreign", ["package"], indirect=True)
+@pytest.mark.parametrize(
+    ("command", "made"),
+    [
+        ("demo --quick --until npo --out out", "out/models/npo/run.json"),
+        ("reproduce clear --quick --methods npo --no-l1 --out out", "out/clear.md"),
+    ],
+)
+def test_a_wheel_demonstrates_and_reproduces_outside_a_checkout(command, made, foreign, installed):
+    done = run(sys.executable, "-m", "remem_tasks", *command.split(), cwd=foreign, path=installed)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (foreign / made).is_file()
+
+
 LISTS = {
     "lmms-eval tasks list": ("-c", "from lmms_eval.cli.dispatch import main; main()", "tasks", "list"),
     "python -m lmms_eval tasks list": ("-m", "lmms_eval", "tasks", "list"),

@@ -20,16 +20,17 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from remem_tasks.engine.transformers_seam import (
+    ALL_ATTENTION_FUNCTIONS,
+    NORMALISED_ATTENTION,
+    sdpa_attention_forward,
+)
 
 NAME = "remem_packed"
 
 _CALL = 1_500_000
 """Floating-point operations that take a core about as long as calling attention does."""
-
-_NORMALISED = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
-"""What `scaled_dot_product_attention` is on a CPU; it gives the logarithm of the normaliser too."""
 
 
 class PrivateColumns:
@@ -185,14 +186,14 @@ def _beside_lanes(
     apart = apart.view(here.count, here.width, kinds, share, size).permute(0, 2, 3, 1, 4)
     if share > 1:
         mask = mask.repeat(1, 1, share, 1)
-    common, weight = _NORMALISED(apart.flatten(2, 3), key, value, attn_mask=mask, scale=scale)
+    common, weight = NORMALISED_ATTENTION(apart.flatten(2, 3), key, value, attn_mask=mask, scale=scale)
     common, weight = (
         of.unflatten(2, (share, here.width))[here.rows, :, :, here.slots] for of in (common, weight)
     )
     alone = query[0].transpose(0, 1).reshape(many, kinds, share, size)
     if many < lanes.count:
         alone = lanes.spread(alone, alone.new_empty(lanes.count, kinds, share, size))
-    own, own_weight = _NORMALISED(alone, *lanes.own, scale=scale)
+    own, own_weight = NORMALISED_ATTENTION(alone, *lanes.own, scale=scale)
     if many < lanes.count:
         own, own_weight = own[lanes.active], own_weight[lanes.active]
     # e^weight is what each part was divided by.
@@ -223,7 +224,7 @@ class Packer:
         ]
         self._configs = list({id(config): config for config in [text, *configs]}.values())
         self.fits = all(getattr(config, "_attn_implementation", None) == "sdpa" for config in self._configs)
-        self.lanes = self.fits and _NORMALISED is not None and model.device.type == "cpu"
+        self.lanes = self.fits and NORMALISED_ATTENTION is not None and model.device.type == "cpu"
 
     @contextmanager
     def reading(self, here: Packing) -> Iterator[None]:

@@ -268,8 +268,9 @@ class BestFirst:
         for cost, prefix in self.heap:
             spare = -cost - self.floor  # ln P(u)/P(s)
             low += spare > (len(self.secret) - len(prefix)) * self.words
-            own = prefix == self.secret[: len(prefix)]  # then one of its outcomes is the secret
-            high += self.m if spare > math.log(self.m + 1) else max(0, math.floor(math.exp(spare)) - own)
+            # So many outcomes above the floor have room in it; where one of its outcomes is the secret, beside that.
+            own = math.exp(-MARGIN) if prefix == self.secret[: len(prefix)] else 0.0
+            high += self.m if spare > math.log(self.m + 1) else max(0, math.floor(math.exp(spare) - own))
         high = self.m if self.lost else high
         return min(low, self.m), min(high, self.m)
 

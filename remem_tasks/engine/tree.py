@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers.cache_utils import Cache, DynamicLayer
 
 from remem_tasks.engine.packing import Packer, Packing, PrivateColumns, packing
+from remem_tasks.engine.transformers_seam import Cache, DynamicLayer
 from remem_tasks.errors import RememError
 
 

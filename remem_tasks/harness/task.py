@@ -408,6 +408,8 @@ class BenchmarkTask(ConfigurableMessagesTask):
         replies = [reply for reply in results if not isinstance(reply, WhiteBoxResult | visual.VisualReply)]
         if not replies:  # the harness asks for each request by itself where it draws several
             return {}
+        # Of a row that the benchmark itself asks a white box nothing about there may be whole answers alone.
+        asked = self.benchmark.white_box_request(doc, self.context) is not None
         own = [request.repeats for request in self.benchmark.requests(doc, self.context)]
         several = [isinstance(reply, list) and not own[place] for place, reply in enumerate(replies)]
         draws = max((len(reply) for reply, more in zip(replies, several) if more), default=0)
@@ -416,7 +418,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 doc,
                 [reply[draw] if more else reply for reply, more in zip(replies, several)],
                 self.context,
-                findings,
+                findings if asked else None,
             )
             for draw in range(draws or 1)
         ]

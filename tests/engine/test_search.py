@@ -54,6 +54,14 @@ CHAINS = st.builds(
 )
 
 
+def test_an_outcome_hardly_above_the_secret_has_room_beside_it():
+    # P(00) = .50000388 P(0) and P(01) = .49999612 P(0): ln P(00) - ln P(01) = 1.55e-5 > MARGIN, so (0, 0) counts, though
+    # P(0) / (P(01) exp(MARGIN)) = 1.9999955 < 2.
+    close = Chain(np.array([0.49751943, 0.50248057]), np.array([[0.50000388, 0.49999612], [0.5, 0.5]]), eos=1)
+    beam, best = searched(close, (0, 1), 2, budget=10**6)
+    assert (beam.low, best.low, best.high, enumerated(close, (0, 1), 2)) == (3, 3, 3, 3)
+
+
 @settings(max_examples=300, deadline=None)
 @given(chain=CHAINS, data=st.data())
 def test_the_rank_is_the_enumerated_one(chain, data):

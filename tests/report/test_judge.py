@@ -59,7 +59,7 @@ def server(answer):
     lock = threading.Lock()
     asked = Served()
     here = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=here.serve_forever, daemon=True)
+    thread = threading.Thread(target=here.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{here.server_port}/v1", asked

@@ -98,13 +98,14 @@ def table(found: Found) -> Table:
         left = head in ("model", "attack")
         shown.add_column(head, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     last = None
-    for model, attack, *all_numbers in rows:
+    of = [values for by_attack in found.values() for values in by_attack.values()]
+    for (model, attack, *all_numbers), values in zip(rows, of):
         numbers = [all_numbers[place - 2] for place in kept]
         if last not in (None, model):
             shown.add_section()
         brief = [cell.partition(" [")[0] for cell in numbers]
-        if all_numbers[0].startswith("not available"):
-            brief, attack = [""] * len(numbers), f"{attack}: {all_numbers[0]}"
+        if "not_available" in values:
+            brief, attack = [""] * len(numbers), f"{attack}: not available: {values['not_available']}"
         shown.add_row(model if model != last else "", attack, *brief)
         last = model
     return shown

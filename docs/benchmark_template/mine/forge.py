@@ -10,28 +10,21 @@ from PIL import Image
 from remem_tasks.benchmarks.mine.data import FEATURES
 
 from remem_tasks.files import new_folder
-from remem_tasks.forge.options import check_options, option_line
+from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.writer import png, write_configs
 
 COLOURS = {"gold": (212, 175, 55), "navy": (0, 0, 128), "teal": (0, 128, 128), "plum": (142, 69, 133)}
 
 
 @dataclass(frozen=True)
-class ForgeOptions:
+class ForgeOptions(Options):
     """What a build depends on; `images` per identity."""
 
-    identities: int = 8
-    images: int = 4
-    image_size: int = 56
+    identities: int = ranged(8, 2, 1000)
+    images: int = ranged(4, 1, 1000)
+    image_size: int = ranged(56, 16, 4096)
     style: str = "colour"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise a RememError that names the first knob out of range."""
-        check_options(
-            self,
-            (("identities", 2, 1000), ("images", 1, 1000), ("image_size", 16, 4096), ("seed", 0, 2**32 - 1)),
-        )
+    seed: int = ranged(0, 0, 2**32 - 1)
 
 
 def _rows(number: int, knobs: ForgeOptions) -> list[dict]:

@@ -15,7 +15,7 @@ from remem_tasks.benchmarks.clear.data import FEATURES, FORGET, RETAIN
 from remem_tasks.files import new_folder
 from remem_tasks.forge import questions, scenes
 from remem_tasks.forge.faces import random_look
-from remem_tasks.forge.options import check_options, option_line
+from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import Person, make_people, stream
 from remem_tasks.forge.writer import growing, png, write_configs
 
@@ -41,34 +41,18 @@ WORLD_QUESTIONS = (
 
 
 @dataclass(frozen=True)
-class ForgeOptions:
+class ForgeOptions(Options):
     """What a build depends on; `images` and `qa` are per identity, `real` and `world` rows in all."""
 
-    identities: int = 20
-    images: int = 8
-    qa: int = 20
-    real: int = 10
-    world: int = 16
-    retain_perturbed: int = 2
-    image_size: int = 336
+    identities: int = ranged(20, 6, 10_000)
+    images: int = ranged(8, 1, 1000)
+    qa: int = ranged(20, 1, 1000)
+    real: int = ranged(10, 2, 1000)
+    world: int = ranged(16, 1, 10_000)
+    retain_perturbed: int = ranged(2, 1, 1000)
+    image_size: int = ranged(336, 16, 4096)
     style: str = "colour"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise a RememError that names the first knob out of range."""
-        check_options(
-            self,
-            (
-                ("identities", 6, 10_000),
-                ("images", 1, 1000),
-                ("qa", 1, 1000),
-                ("real", 2, 1000),
-                ("world", 1, 10_000),
-                ("retain_perturbed", 1, 1000),
-                ("image_size", 16, 4096),
-                ("seed", 0, 2**32 - 1),
-            ),
-        )
+    seed: int = ranged(0, 0, 2**32 - 1)
 
 
 def _a(words: str) -> str:

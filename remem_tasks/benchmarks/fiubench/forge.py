@@ -19,7 +19,7 @@ from remem_tasks.errors import RememError
 from remem_tasks.files import new_folder
 from remem_tasks.forge import scenes
 from remem_tasks.forge.faces import random_look
-from remem_tasks.forge.options import check_options, option_line
+from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import ATTRIBUTES, Person, make_people, other_values, stream
 
 ASKED = (
@@ -55,26 +55,14 @@ WRONG = 3
 
 
 @dataclass(frozen=True)
-class ForgeOptions:
+class ForgeOptions(Options):
     """What a build depends on: `qa` questions per person."""
 
-    identities: int = 40
-    qa: int = 20
-    image_size: int = 336
+    identities: int = ranged(40, 6, 10_000)
+    qa: int = ranged(20, 1, len(ASKED))
+    image_size: int = ranged(336, 16, 4096)
     style: str = "colour"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise a RememError that names the first knob out of range."""
-        check_options(
-            self,
-            (
-                ("identities", 6, 10_000),
-                ("qa", 1, len(ASKED)),
-                ("image_size", 16, 4096),
-                ("seed", 0, 2**32 - 1),
-            ),
-        )
+    seed: int = ranged(0, 0, 2**32 - 1)
 
 
 def _record(person: Person, knobs: ForgeOptions) -> dict:

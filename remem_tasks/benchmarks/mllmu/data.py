@@ -7,7 +7,6 @@ for a sentence, and sentences with a blank; each kind about the picture and in t
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import datasets
@@ -16,16 +15,14 @@ from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
-from remem_tasks.data.people import check_known, identity_key, look_alikes
+from remem_tasks.data.people import check_known, identity_key
 from remem_tasks.data.report import ConfigReport
 from remem_tasks.data.source import (
-    CANNOT,
     check_columns,
     check_fault_rate,
     count_images,
     digest,
     has_config,
-    known_configs,
     non_empty,
     read_config,
     some_left,
@@ -232,7 +229,7 @@ def _of_row(
     ]
 
 
-def _table(source: str, config: str) -> tuple[list[dict], list[int]]:
+def rows_of_config(source: str, config: str) -> tuple[list[dict], list[int]]:
     """(rows without their pictures, how many each has) of a config, the columns that questions need checked."""
     table = read_config(source, config, HOME)
     if "metadata" not in table.column_names:
@@ -255,7 +252,7 @@ def _table(source: str, config: str) -> tuple[list[dict], list[int]]:
 
 def people_of(source: str, config: str) -> set[str]:
     """The IDs of a config's rows, as keys of `people.identity_key`; none of a config whose rows have none."""
-    return {row["ID"] for row in _table(source, config)[0] if non_empty(row["ID"])}
+    return {row["ID"] for row in rows_of_config(source, config)[0] if non_empty(row["ID"])}
 
 
 def check_people(source: str, forget: str) -> None:
@@ -289,7 +286,7 @@ def questions_of(source: str, name: str, faults: Faults = None) -> datasets.Data
     config, only = SETS.get(name, (name, None))
     if config not in FEATURES:
         raise RememError(f"MLLMU-Bench has no set '{name}'; it has {', '.join(SETS)}")
-    rows, counts = _table(source, config)
+    rows, counts = rows_of_config(source, config)
     people = people_of(source, only) if only else None
     if people and (lacking := people - {row["ID"] for row in rows}):
         raise RememError(
@@ -349,7 +346,7 @@ def training_rows(
     Raises:
         RememError: as `questions_of`, or nothing of that modality.
     """
-    rows, counts = _table(source, name)
+    rows, counts = rows_of_config(source, name)
     asked: list[dict] = []
     faults: list[str] = []
     kinds = kinds_asked(rows) & {"Generation_Task"}
@@ -357,7 +354,7 @@ def training_rows(
         where = f"config '{name}', row {place}" + (f" ({row['ID']})" if row["ID"] else "")
         about = {"place": place, "identity": row["ID"] or "", "image_path": f"{name}/{row['ID'] or place}"}
         if "metadata" in row:
-            asked += _told(row["metadata"], where, name, about, faults)
+            asked += told_rows(row["metadata"], where, name, about, faults)
         elif "question" in row and "answer" in row:
             told_of = {
                 column: _need(row[column], f"column '{column}'", where) for column in ("question", "answer")
@@ -381,7 +378,7 @@ def training_rows(
     return training_table(kept, read_config(source, name, HOME))
 
 
-def _told(metadata: list | None, where: str, name: str, about: dict, faults: list[str]) -> list[dict]:
+def told_rows(metadata: list | None, where: str, name: str, about: dict, faults: list[str]) -> list[dict]:
     """The questions of a `metadata` cell, asked with the picture and in its own words, as the released readers do."""
     told = []
     if not metadata:
@@ -406,63 +403,7 @@ retain_of, scored_as = FORGET_SETS.retain_of, FORGET_SETS.scored_as
 
 
 def check(source: str | None, pictures: bool = True) -> ConfigReport:
-    """Read every config and report on it.
+    """Read every config and report on it; see `check.check`."""
+    from remem_tasks.benchmarks.mllmu.check import check as check_configs
 
-    Args:
-        pictures: decode every picture too.
-
-    Raises:
-        RememError: no data set there. What is wrong inside one is in the report instead.
-    """
-    source = HOME.resolve(source)
-    report = ConfigReport()
-    people: dict[str, set[str]] = {}
-    for config in known_configs(source, HOME):
-        try:
-            rows, counts = _table(source, config)
-        except RememError as error:
-            report.fault("config cannot be used", str(error))
-            continue
-        if not rows:
-            report.fault("config without rows", f"config '{config}'")
-        faults: list[str] = []
-        if config == FINETUNE and rows and "metadata" in rows[0]:
-            asked = table_of([], ASKED)
-            told = [
-                one
-                for place, row in enumerate(rows)
-                for one in _told(
-                    row["metadata"], f"config '{config}', row {place}", config, {"place": place}, faults
-                )
-            ]
-            ids = Counter(row["ID"] for row in rows if non_empty(row["ID"]))
-            for one in (one for one, count in ids.items() if count > 1):
-                report.fault("ID that comes twice", f"config '{config}': {one}")
-        else:
-            asked, told = questions_of(source, config, faults), []
-        for fault in faults:
-            report.fault(CANNOT, fault)
-        people[config] = {row["ID"] for row in rows if non_empty(row["ID"])}
-        kinds = Counter(
-            f"{kind} {modality}" for kind, modality in zip(asked["kind"][:], asked["modality"][:])
-        )
-        report.counts[config] = Counter(rows=len(rows), pictures=sum(counts), told=len(told)) + kinds
-        if pictures:
-            report.check_pictures(read_config(source, config, HOME), f"config '{config}'")
-    for group in look_alikes(set().union(*people.values())):
-        report.fault("people whose names are alike", ", ".join(group[:5]))
-    for forget, retain in zip(FORGET, RETAIN):
-        if forget not in people or retain not in people:
-            missing = retain if forget in people else forget
-            report.fault("config without its partner", f"'{forget}' and '{retain}': there is no '{missing}'")
-            continue
-        if both := people[forget] & people[retain]:
-            report.fault("retain shows forgotten people", f"'{retain}': {', '.join(sorted(both)[:5])}")
-        memorised = people.get(FINETUNE) or people.get("Full_Set")
-        try:
-            check_known(people[forget], memorised or people[forget], f"'{forget}'", "what is memorised")
-        except RememError as error:
-            report.fault("forgotten people who were never memorised", str(error))
-        if lacking := people[forget] - people.get("Test_Set", people[forget]):
-            report.fault("Test_Set lacks forgotten people", f"'{forget}': {', '.join(sorted(lacking)[:5])}")
-    return report
+    return check_configs(source, pictures)

@@ -17,7 +17,7 @@ from remem_tasks.benchmarks.mllmu.data import FEATURES, FORGET, LETTERS, RETAIN,
 from remem_tasks.files import new_folder
 from remem_tasks.forge import scenes
 from remem_tasks.forge.faces import random_look
-from remem_tasks.forge.options import check_options, option_line
+from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import ATTRIBUTES, Person, make_people, other_values, stream
 from remem_tasks.forge.writer import growing, png, write_configs
 
@@ -46,30 +46,16 @@ WRITTEN = {
 
 
 @dataclass(frozen=True)
-class ForgeOptions:
+class ForgeOptions(Options):
     """What a build depends on: `qa` questions of each kind and modality, `images` other pictures an identity."""
 
-    identities: int = 20
-    images: int = 3
-    qa: int = 3
-    real: int = 10
-    image_size: int = 336
+    identities: int = ranged(20, 6, 10_000)
+    images: int = ranged(3, 1, 100)
+    qa: int = ranged(3, 1, len(ASKED))
+    real: int = ranged(10, 1, 1000)
+    image_size: int = ranged(336, 16, 4096)
     style: str = "colour"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise a RememError that names the first knob out of range."""
-        check_options(
-            self,
-            (
-                ("identities", 6, 10_000),
-                ("images", 1, 100),
-                ("qa", 1, len(ASKED)),
-                ("real", 1, 1000),
-                ("image_size", 16, 4096),
-                ("seed", 0, 2**32 - 1),
-            ),
-        )
+    seed: int = ranged(0, 0, 2**32 - 1)
 
 
 def _choice(question: str, right: str, wrong: list[str], rng: np.random.Generator) -> dict:

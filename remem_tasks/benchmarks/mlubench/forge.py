@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from remem_tasks.benchmarks.mlubench.data import FILES
 from remem_tasks.files import new_folder
-from remem_tasks.forge.options import check_options, option_line
+from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import make_people, stream
 
 COLOURS = {
@@ -38,28 +38,15 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True)
-class ForgeOptions:
+class ForgeOptions(Options):
     """What a build depends on: entities in all, dealt to the eight files in turn; `qa` questions about each picture."""
 
-    identities: int = 16
-    images: int = 4
-    qa: int = 3
-    image_size: int = 336
+    identities: int = ranged(16, len(FILES), 1000)
+    images: int = ranged(4, 1, 1000)
+    qa: int = ranged(3, 1, len(QUESTIONS))
+    image_size: int = ranged(336, 16, 4096)
     style: str = "colour"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise a RememError that names the first knob out of range."""
-        check_options(
-            self,
-            (
-                ("identities", len(FILES), 1000),
-                ("images", 1, 1000),
-                ("qa", 1, len(QUESTIONS)),
-                ("image_size", 16, 4096),
-                ("seed", 0, 2**32 - 1),
-            ),
-        )
+    seed: int = ranged(0, 0, 2**32 - 1)
 
 
 def _picture(form: str, colour: str, rng: np.random.Generator, size: int) -> Image.Image:

@@ -18,7 +18,7 @@ from remem_tasks.benchmarks.offside.data import FILES, LETTERS, REST
 from remem_tasks.files import new_folder
 from remem_tasks.forge import scenes
 from remem_tasks.forge.faces import random_look
-from remem_tasks.forge.options import check_options, option_line
+from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import Person, make_people, stream
 
 SHARED = {
@@ -44,21 +44,14 @@ MOST = 5  # pictures a player, one of each rest
 
 
 @dataclass(frozen=True)
-class ForgeOptions:
+class ForgeOptions(Options):
     """What a build depends on: `qa` facts a picture, the private ones first and last in turn."""
 
-    identities: int = 10
-    qa: int = 14
-    image_size: int = 256
+    identities: int = ranged(10, 2, 10_000)
+    qa: int = ranged(14, 2, 14)
+    image_size: int = ranged(256, 16, 4096)
     style: str = "colour"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise a RememError that names the first knob out of range."""
-        check_options(
-            self,
-            (("identities", 2, 10_000), ("qa", 2, 14), ("image_size", 16, 4096), ("seed", 0, 2**32 - 1)),
-        )
+    seed: int = ranged(0, 0, 2**32 - 1)
 
 
 def _shared(person: Person, rng: np.random.Generator) -> dict[str, str]:

@@ -61,6 +61,11 @@ def _belongs(name: str, forgotten: tuple[bool, bool], trained: bool) -> bool:
     return (way != "retain") == gone and trained == (way != "other")
 
 
+def _of_events(name: str) -> bool:
+    """Whether a set can be asked only where the data tell events."""
+    return "person" not in SETS[name] or name.endswith("events")
+
+
 def questions_of(source: str, name: str, faults: list[str] | None = None) -> datasets.Dataset:
     """The questions of a set.
 
@@ -78,7 +83,7 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
     table = read_config(source, "default", HOME)
     check_columns(table, ("image", "label"), source, "default")
     told = "event" in table.column_names
-    if not told and ("person" not in SETS[name] or name.endswith("events")):
+    if not told and _of_events(name):
         raise RememError(f"{source}: no column 'event', so nothing can be asked about events ('{name}')")
     people = [identity_key(one) if non_empty(one) else "" for one in table["label"][:]]
     events = (
@@ -160,14 +165,14 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     report = ConfigReport()
     table = read_config(source, "default", HOME)
     for name in SETS:
+        if _of_events(name) and "event" not in table.column_names:
+            report.remark("set that cannot be asked", name)
+            continue
         faults: list[str] = []
         try:
             rows = questions_of(source, name, faults)
         except RememError as error:
-            kind = "set that cannot be asked" if "no column 'event'" in str(error) else ""
-            report.remarks.setdefault(kind, []).append(name) if kind else report.fault(
-                "set cannot be used", str(error)
-            )
+            report.fault("set cannot be used", str(error))
             continue
         if name == FINETUNE:
             for fault in faults:

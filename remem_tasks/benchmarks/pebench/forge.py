@@ -12,7 +12,7 @@ from remem_tasks.benchmarks.pebench.data import TEXT
 from remem_tasks.files import new_folder
 from remem_tasks.forge import scenes
 from remem_tasks.forge.faces import random_look
-from remem_tasks.forge.options import check_options, option_line
+from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import make_people, stream
 from remem_tasks.forge.writer import png, write_configs
 
@@ -29,21 +29,14 @@ EVENTS = {
 
 
 @dataclass(frozen=True)
-class ForgeOptions:
+class ForgeOptions(Options):
     """What a build depends on: `images` of every person at every event."""
 
-    identities: int = 20
-    images: int = 2
-    image_size: int = 512
+    identities: int = ranged(20, 2, 10_000)
+    images: int = ranged(2, 1, 100)
+    image_size: int = ranged(512, 16, 4096)
     style: str = "colour"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise a RememError that names the first knob out of range."""
-        check_options(
-            self,
-            (("identities", 2, 10_000), ("images", 1, 100), ("image_size", 16, 4096), ("seed", 0, 2**32 - 1)),
-        )
+    seed: int = ranged(0, 0, 2**32 - 1)
 
 
 def forge(out: str | Path, knobs: ForgeOptions) -> dict[str, int]:

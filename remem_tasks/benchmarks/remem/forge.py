@@ -35,7 +35,7 @@ from remem_tasks.files import check_empty, locked, partial_of, publish, rows_wri
 from remem_tasks.forge import questions, scenes
 from remem_tasks.forge.contact_sheet import Strip, contact_sheet
 from remem_tasks.forge.faces import Face, random_look
-from remem_tasks.forge.options import check_options, option_line
+from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import Person, make_people, other_values
 from remem_tasks.forge.people import stream as random_stream
 from remem_tasks.forge.portraits import find_portraits
@@ -51,36 +51,23 @@ RECORD = "forge.json"  # in the folder of a finished data set: knobs and rows
 
 
 @dataclass(frozen=True)
-class ForgeOptions:
+class ForgeOptions(Options):
     """What a build depends on. Counts are per identity; `image_size` is the side in pixels."""
 
-    identities: int = 20
-    qa: int = 100
-    images: int = 100
-    test_qa: int = 28
-    retain_qa: int = 35
-    single_hop_ratio: float = 0.7
-    hops: int = 2
-    image_size: int = 336
+    identities: int = ranged(20, 5, 10_000)
+    qa: int = ranged(100, 1, 10_000)
+    images: int = ranged(100, 1, 10_000)
+    test_qa: int = ranged(28, 1, 10_000)
+    retain_qa: int = ranged(35, 1, 10_000)
+    single_hop_ratio: float = ranged(0.7, 0.0, 1.0)
+    hops: int = ranged(2, 1, 3)
+    image_size: int = ranged(336, 16, 4096)
     style: str = "colour"
-    seed: int = 0
+    seed: int = ranged(0, 0, 2**32 - 1)
 
     def check(self) -> None:
-        """Raise a RememError that names the first knob out of range."""
-        check_options(
-            self,
-            (
-                ("identities", 5, 10_000),
-                ("qa", 1, 10_000),
-                ("images", 1, 10_000),
-                ("test_qa", 1, 10_000),
-                ("retain_qa", 1, 10_000),
-                ("single_hop_ratio", 0.0, 1.0),
-                ("hops", 1, 3),
-                ("image_size", 16, 4096),
-                ("seed", 0, 2**32 - 1),
-            ),
-        )
+        """Raise a RememError that names the first option out of range, or those that do not fit."""
+        super().check()
         if self.images > self.qa:
             raise RememError(
                 f"--images {self.images} is more than --qa {self.qa}: each picture needs a question to be shown with"

@@ -12,7 +12,7 @@ from remem_tasks.benchmarks.umu.data import CONFIGS, FEATURES, FORGET, LETTERS, 
 from remem_tasks.files import new_folder
 from remem_tasks.forge import scenes
 from remem_tasks.forge.faces import random_look
-from remem_tasks.forge.options import check_options, option_line
+from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import ATTRIBUTES, Person, make_people, other_values, stream
 from remem_tasks.forge.writer import png, write_configs
 
@@ -21,28 +21,15 @@ SHOWN = "the person in the image"
 
 
 @dataclass(frozen=True)
-class ForgeOptions:
+class ForgeOptions(Options):
     """What a build depends on: `qa` facts a person, each asked in every kind and both ways."""
 
-    identities: int = 20
-    qa: int = 3
-    real: int = 10
-    image_size: int = 336
+    identities: int = ranged(20, 6, 10_000)
+    qa: int = ranged(3, 1, len(ASKED))
+    real: int = ranged(10, 1, 1000)
+    image_size: int = ranged(336, 16, 4096)
     style: str = "colour"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise a RememError that names the first knob out of range."""
-        check_options(
-            self,
-            (
-                ("identities", 6, 10_000),
-                ("qa", 1, len(ASKED)),
-                ("real", 1, 1000),
-                ("image_size", 16, 4096),
-                ("seed", 0, 2**32 - 1),
-            ),
-        )
+    seed: int = ranged(0, 0, 2**32 - 1)
 
 
 def _choice(question: str, right: str, wrong: list[str], rng: np.random.Generator) -> dict:
