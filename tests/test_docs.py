@@ -134,6 +134,9 @@ def test_pages_made_from_code_are_up_to_date(monkeypatch):
 def test_the_readme_is_short_and_names_every_command_line():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 100
+    from unlearning.experiments.sweep.plan import FORGET_METHODS
+
+    assert f"[{len(FORGET_METHODS)} forget methods]" in text
     assert text.count("<!-- demo table: begin -->") == text.count("<!-- demo table: end -->") == 1
 
 

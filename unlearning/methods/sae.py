@@ -19,11 +19,11 @@ class SAE(Steered):
         "sae_steps": Option(500, "steps of its training"),
         "sae_states": Option(50000, "states it is trained on, at most"),
         "sae_rows": Option(256, "rows of each kind that are looked at, spread evenly; 0: all"),
-        "sae_features": Option(32, "K, features that are scaled at most"),
+        "sae_features": Option(128, "K, features that are scaled at most"),
         "sae_ratio": Option(4.0, "ρ"),
         "sae_scale": Option(0.0, "s, what is left of them; below 0: turned round"),
     }
-    grid: ClassVar = {"sae_features": (32, 128, 512), "sae_scale": (0.0, -2.0)}
+    grid: ClassVar = {"sae_ratio": (4.0, 2.0, 1.2), "sae_scale": (0.0, -2.0)}
     source = "our reading of SAUCE (arXiv 2503.14530), whose paper was withdrawn and has no code"
     fidelity = "our reading"
     upstream = "The autoencoder is BatchTopK; what it does not explain stays. Scored by remem_hf alone, which applies `steering.safetensors` beside the weights; other loaders find no weights."
