@@ -575,8 +575,6 @@ def _run(prepared: Prepared) -> int:
         trainer.save_model(args.output_dir, _internal_call=True)  # pushed when its record is complete
         if prepared.models.peft_config and first:
             trainer.model.generation_config.save_pretrained(args.output_dir)
-        if first:
-            checkpoints.name_base_from(args.output_dir)
         if first and not trainer.sharded:
             check_written(args.output_dir)
             checksums.write(args.output_dir, prepared.identity)

@@ -690,6 +690,12 @@ class UnlearnTrainer(SFTTrainer):
                 )
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the base class; an adapter names its base by no path of this machine's root."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            checkpoints.name_base_from(output_dir or self.args.output_dir)
+
     def _save_checkpoint(self, model, trial):
         """As the base class; then the checkpoint's checksums, and only then are older ones removed."""
         limit, self.args.save_total_limit = self.args.save_total_limit, None
@@ -700,7 +706,6 @@ class UnlearnTrainer(SFTTrainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            checkpoints.name_base_from(Path(self.args.output_dir, folder))
             checksums.write(Path(self.args.output_dir, folder), self.identity)
             rotate_checkpoints(
                 output_dir=self.args.output_dir,
