@@ -304,7 +304,7 @@ def load_models(args: UnlearnConfig, model_args: ModelConfig, load: Callable[[],
     """
     method, peft_config = METHODS[args.method], lora_config(model_args)
     if peft_config and not method.adapters:
-        raise RememError(f"{args.method} edits the weights themselves: leave --use_peft out")
+        raise RememError(f"{args.method} trains no adapter: leave --use_peft out")
     if args.l1_lora and not peft_config:
         raise RememError("--l1_lora is a term over LoRA matrices: it needs --use_peft")
     if peft_config and (args.train != "all" or args.vision_lr is not None):
