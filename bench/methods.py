@@ -79,7 +79,7 @@ def main() -> None:
     for method in args.methods:
         done = args.out / method / "done.json"
         if options and not METHODS[method].adapters and "--use_peft" in options:
-            print(f"{method:<12} edits whole weights: left out with --use_peft", flush=True)
+            print(f"{method:<12} trains no adapter: left out with --use_peft", flush=True)
             continue
         if done.is_file():
             found = json.loads(done.read_text())

@@ -134,6 +134,9 @@ def test_pages_made_from_code_are_up_to_date(monkeypatch):
 def test_the_readme_is_short_and_names_every_command_line():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 100
+    from unlearning.experiments.sweep.plan import FORGET_METHODS
+
+    assert f"[{len(FORGET_METHODS)} forget methods]" in text
     assert text.count("<!-- demo table: begin -->") == text.count("<!-- demo table: end -->") == 1
 
 
@@ -181,6 +184,7 @@ LEFT = {
     r"remem diagnose ": "scores three times; tests/report/test_diagnose.py",
     r"remem leaderboard ": "wants a start that memorised: tests/report/test_leaderboard.py",
     r"remem merge ": "needs an adapter: tests/test_cli.py",
+    r"remem sae ": "minutes; at small size by tests/unlearning/test_beside.py",
     r"remem data (push|pull herbwood27)|.*NAMESPACE/NAME": "needs a Hub: tests/audit/test_publish.py, tests/data/test_hub.py",
     r"remem data make ": "needs photographs: tests/benchmarks/remem/test_make.py",
     r"remem cache ": "clears the reader's own cache: tests/engine/test_cache.py",

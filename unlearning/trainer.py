@@ -16,6 +16,7 @@ import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,7 +37,7 @@ from unlearning import evaluation, forward, losses, qlora, sharding
 from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
 from unlearning.forward import Answers, Batch, Forward
-from unlearning.mechanisms import alternatives, gradients, reference, vectors
+from unlearning.mechanisms import alternatives, gradients, pictures, reference, vectors
 from unlearning.mechanisms.reference import Entry
 
 LARGEST = 1e6
@@ -83,6 +84,7 @@ class _Hooks(TrainerCallback):
         self.trainer = trainer
 
     def on_step_end(self, args, state, control, **kwargs):
+        self.trainer.seen.clear()
         self.trainer.after_step()
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
@@ -200,6 +202,7 @@ class UnlearnTrainer(SFTTrainer):
         self.stopped: str | None = None
         self.layer: int | None = None
         self._losses: list[dict[str, torch.Tensor]] = []  # of the micro-batches since the last step
+        self.seen = pictures.Seen()
         self.add_callback(_Hooks(self))
         if args.l1_lora and not self.lora_weights:
             raise RememError("--l1_lora is a term over LoRA matrices: it needs --use_peft")
@@ -366,6 +369,11 @@ class UnlearnTrainer(SFTTrainer):
             return super().training_step(model, inputs, num_items_in_batch=num_items_in_batch)
         return self.two_gradients.micro_step(inputs)
 
+    @cached_property
+    def sees_with(self) -> frozenset[str]:
+        """Which parts of what makes a picture's features are trained."""
+        return pictures.trained_parts(self.model)
+
     def batch(self, model, inputs: Mapping[str, torch.Tensor]) -> Batch:
         """The fused batch through the model, and through the reference where the loss needs it."""
         needed = self.references(self.args)
@@ -375,11 +383,16 @@ class UnlearnTrainer(SFTTrainer):
         }
         # The fused head scores all positions on a CPU, and reads its weight past the hooks that put it together.
         fused = inputs["labels"].device.type != "cpu" and not self.sharded
-        answers = forward.answers(model, inputs, **wanted, fused=fused)
+        ids = inputs.get(pictures.IDS)
+        if self.sharded:  # all processes gather the tower as often
+            self.seen.clear()
+        with pictures.shared(model, ids, self.seen, self.sees_with):
+            answers = forward.answers(model, inputs, **wanted, fused=fused)
         answers = replace(answers, reference_nll=inputs.get("reference_nll"))
         if self.needs_model(self.args):
             unwrapped = self.accelerator.unwrap_model(model)
-            before = reference.answers(unwrapped, self.reference_model, inputs, **wanted)
+            with pictures.shared(self.reference_model or unwrapped, ids, self.seen, self.sees_with):
+                before = reference.answers(unwrapped, self.reference_model, inputs, **wanted)
             answers = replace(answers, reference_logits=before.logits, reference_hidden=before.hidden)
         return Batch.of(answers, inputs)
 
@@ -676,6 +689,12 @@ class UnlearnTrainer(SFTTrainer):
                     "the weights will be others than those of a run that was not cut"
                 )
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the base class; an adapter names its base by no path of this machine's root."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            checkpoints.name_base_from(output_dir or self.args.output_dir)
 
     def _save_checkpoint(self, model, trial):
         """As the base class; then the checkpoint's checksums, and only then are older ones removed."""

@@ -19,8 +19,22 @@ from unlearning.data import Role, load_rows
 from unlearning.methods import METHODS
 from unlearning.run import build_trainer, load_models, loader
 
-# Of the methods that look at rows before the first step: a few of them.
-FEW = ("--mm_rows", "2", "--manu_rows", "2", "--kvw_rows", "2", "--lunar_rows", "2")
+# Of the methods that look at rows before the first step: a few of them, and little made of them.
+FEW = (
+    *("--mm_rows", "2", "--manu_rows", "2", "--kvw_rows", "2", "--lunar_rows", "2", "--smfa_rows", "2"),
+    *(
+        "--pava_rows",
+        "1",
+        "--pava_anchors",
+        "4",
+        "--sae_rows",
+        "2",
+        "--sae_steps",
+        "20",
+        "--sae_ratio",
+        "0.1",
+    ),
+)
 
 # Reading a data set is two thirds of making a trainer. Nobody changes its tables, or its files within a session.
 tables = cache(load_rows)

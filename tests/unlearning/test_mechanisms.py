@@ -57,7 +57,7 @@ def test_a_task_vector_is_subtracted_through_an_adapter(make_trainer, checkpoint
 
 def test_what_cannot_be_negated_is_told_before_the_first_step(make_trainer):
     for method in ("sku", "task_vector"):
-        with pytest.raises(RememError, match=f"{method} negates plain LoRA only"):
+        with pytest.raises(RememError, match=f"{method} takes plain LoRA only"):
             make_trainer(method, "llava", *LORA, "--use_dora", "true")
 
 

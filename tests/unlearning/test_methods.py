@@ -32,6 +32,7 @@ FASTER, LONGER = {"learning_rate": 1.5e-3}, {"learning_rate": 3e-3, "max_steps":
 OWN = {
     # Learning another answer takes larger steps than unlearning one.
     "idk": {"learning_rate": 3e-3},
+    "smfa": {"learning_rate": 3e-3},
     "jensun": {"learning_rate": 3e-3, "max_steps": 60},
     **dict.fromkeys(("altpo", "llmu", "mmunlearner", "scrub", "task_vector", "wga"), FASTER),
     # (satimp's weights p⁵(1 − p) are small where p is near 1.)
@@ -50,8 +51,9 @@ def flags_of(settings):
 
 
 # Where a model this small ends after them is not a property of the method; their parts are tested exactly: kvw's gates, manu's scores
-# and what is pruned in test_mechanisms, sku's loss in test_golden and its negation in test_mechanisms and test_sweep.
-EXACT = ("kvw", "manu", "sku")
+# and what is pruned in test_mechanisms, sku's loss in test_golden and its negation in test_mechanisms and test_sweep. The direction of
+# sae is in test_beside; that a model follows guardrail's prompt is asked of models that follow prompts.
+EXACT = ("kvw", "manu", "sku", "sae", "guardrail")
 
 
 @pytest.mark.parametrize("name", [name for name in UNLEARN if name not in EXACT])

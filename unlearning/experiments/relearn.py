@@ -108,7 +108,7 @@ def relearn(
         _, args, model_args = parse([*argv, *shlex.split(training)])
 
         def load() -> Any:
-            model = checkpoint.load_model(path)
+            model = checkpoint.load_model(path, steered=True)  # (what relearned is scored, not saved)
             model.config.name_or_path = model.name_or_path = path
             return model
 
