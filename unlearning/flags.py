@@ -238,7 +238,7 @@ RANGES: Mapping[str, Range] = {
     **dict.fromkeys(("kvw_gamma", "rna_nu", "llmu_forget", "llmu_refusal", "siu_ce", "siu_kl"), Range()),
     **dict.fromkeys(("sae_ratio", "scrub_temperature"), _POSITIVE),
     **dict.fromkeys(("lunar_layer", "sae_layer"), Range(-1, 10_000)),
-    "smfa_left": Range(0, 1),
+    "smfa_left": Range(-1, 1),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "lora_dropout"), _SHARE),
     **dict.fromkeys(("weight_decay", "warmup_steps", "max_grad_norm", "adam_epsilon", "vision_lr"), Range()),
     **dict.fromkeys(("l1_lora", "sam_rho", "neftune_noise_alpha", "picture_cache_mb"), Range()),

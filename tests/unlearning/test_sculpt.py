@@ -19,22 +19,33 @@ class Two(torch.nn.Module):
 
 
 def test_what_harms_is_taken_back_by_hand():
-    """Changes (1, −1, 2, 0), gradient (1, 1, −3, 5): the first alone goes the way that the retain loss rises."""
-    model, start = Two([2.0, 1.0, 5.0, 4.0]), Two([1.0, 2.0, 3.0, 4.0])
-    gradients = {"w": torch.tensor([1.0, 1.0, -3.0, 5.0])}
-    share = sculpt.take_back(model, gradients, 0.0, lambda: start)
-    assert model.w.tolist() == [1.0, 1.0, 5.0, 4.0] and share == pytest.approx(1 / 3)
-    model = Two([2.0, 1.0, 5.0, 4.0])
-    sculpt.take_back(model, gradients, 0.25, lambda: start)
-    assert model.w.tolist() == [1.25, 1.0, 5.0, 4.0]
-    for useless in (torch.tensor([-1.0, 1.0, -1.0, 1.0]), torch.tensor([1.0, -1.0, 1.0, 1.0])):
+    """Changes (1, −1, 2, 0), gradient (4, 1, −1, 5): the first alone goes the way that the retain loss rises."""
+    start = Two([1.0, 2.0, 3.0, 4.0])
+
+    def taken(gradient, left):
+        model = Two([2.0, 1.0, 5.0, 4.0])
+        share, m = sculpt.take_back(model, {"w": torch.tensor(gradient)}, left, lambda: start)
+        return model.w.tolist(), share, m
+
+    gradient = [4.0, 1.0, -1.0, 5.0]
+    assert taken(gradient, 0.0) == ([1.0, 1.0, 5.0, 4.0], pytest.approx(1 / 3), 0.0)
+    assert taken(gradient, 0.25)[0] == [1.25, 1.0, 5.0, 4.0]
+    # 4 of harm, 1 + 2 of good: ¾ of the first is left, and the whole raises the loss by 3 − 3.
+    assert taken(gradient, -1.0) == ([1.75, 1.0, 5.0, 4.0], pytest.approx(1 / 3), 0.75)
+    assert taken([1.0, 1.0, -3.0, 5.0], -1.0)[0] == [2.0, 1.0, 5.0, 4.0], "no harm as a whole"
+    for useless in ([-1.0, 1.0, -1.0, 1.0], [1.0, -1.0, 1.0, 1.0]):
         with pytest.raises(RememError, match="the mask has no use"):
-            sculpt.take_back(Two([2.0, 1.0, 5.0, 4.0]), {"w": useless}, 0.0, lambda: start)
+            taken(useless, 0.0)
+
+
+def test_a_share_below_0_is_minus_1_alone(make_trainer):
+    with pytest.raises(RememError, match="--smfa_left -0.5: from 0 to 1, or -1"):
+        make_trainer("smfa", "llava", "--smfa_left", "-0.5")
 
 
 @pytest.mark.parametrize("flags", [(), LORA], ids=["full", "lora"])
 def test_smfa_takes_back_nothing_but_what_was_learned(make_trainer, flags):
-    trainer = make_trainer("smfa", "llava", *STEPS, *own("smfa", *FEW), *flags)
+    trainer = make_trainer("smfa", "llava", *STEPS, *own("smfa", *FEW), "--smfa_left", "0", *flags)
     start = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     trainer.train()
     learned = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}

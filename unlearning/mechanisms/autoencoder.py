@@ -122,7 +122,7 @@ def states_of(
 
 def _highest(active: torch.Tensor, count: int) -> torch.Tensor:
     """The `count` highest values above 0 of all, the others 0."""
-    kept = active.flatten().topk(min(count, active.numel()))
+    kept = active.flatten().topk(min(count, active.numel()), sorted=False)
     return (
         torch.zeros_like(active).flatten().scatter(0, kept.indices, kept.values.clamp(min=0)).view_as(active)
     )

@@ -30,9 +30,19 @@ def mean_gradient(
     return {name: value / max(count, 1) for name, value in total.items()}
 
 
-def conflicts(change: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Where taking a change back lowers the loss of a gradient, to first order: change · gradient > 0, bool."""
-    return change * gradient > 0
+def check_left(left: float) -> None:
+    """Raise a RememError if m is neither from 0 to 1 nor −1."""
+    if -1 < left < 0:
+        raise RememError(f"--smfa_left {left:g}: from 0 to 1, or -1 for what balances the change")
+
+
+def balance(harm: float, good: float) -> float:
+    """m, from 0 to 1: m · harm = good, so that a change as a whole raises a loss no more, to first order; 1 if it does not.
+
+    Args:
+        harm, good: sums of |change · gradient| where they conflict, and elsewhere.
+    """
+    return min(1.0, good / harm) if harm > 0 else 1.0
 
 
 @torch.no_grad()
@@ -41,37 +51,52 @@ def take_back(
     gradients: Mapping[str, torch.Tensor],
     left: float,
     load_start: Callable[[], nn.Module] | None,
-) -> float:
-    """θ ← θ_ref + M (θ − θ_ref) in place, M = `left` where the change conflicts and 1 elsewhere.
+) -> tuple[float, float]:
+    """θ ← θ_ref + M (θ − θ_ref) in place, M = m where the change conflicts and 1 elsewhere.
 
     Of an adapter θ_ref is B = 0, and what A has learned stays: it has no effect but by B.
 
     Args:
         gradients: by name of a trained parameter.
+        left: m; below 0: that of `balance`.
         load_start: gives θ_ref, for a model without an adapter.
 
     Returns:
-        The share of the changed coordinates that conflict.
+        The share of the changed coordinates that conflict, and m.
 
     Raises:
         RememError: none or all of them do: the mask has no use.
     """
     start = None if is_peft_model(model) else dict(load_start().named_parameters())
-    changed = taken = 0
-    for name, value in model.named_parameters():
-        if name not in gradients or (start is None and "lora_B" not in name):
-            continue
+    named = {
+        name: value
+        for name, value in model.named_parameters()
+        if name in gradients and (start is not None or "lora_B" in name)
+    }
+
+    def change(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        value = named[name]
         before = torch.zeros_like(value) if start is None else start[name].to(value)
-        change = (value - before).float()
-        harms = conflicts(change, gradients[name].to(change.device))
-        changed += int((change != 0).sum())
-        taken += int(harms.sum())
-        value.copy_(torch.where(harms, before + left * change.to(value.dtype), value))
+        moved = (value - before).float()
+        return before, moved, moved * gradients[name].to(moved.device)
+
+    harm = good = 0.0
+    changed = taken = 0
+    for name in named:
+        _, moved, product = change(name)
+        changed += int((moved != 0).sum())
+        taken += int((product > 0).sum())
+        harm += float(product.clamp(min=0).sum(dtype=torch.float64))
+        good -= float(product.clamp(max=0).sum(dtype=torch.float64))
     if not 0 < taken < changed:
         raise RememError(
             f"{taken} of {changed} changed coordinates conflict with the retain rows: the mask has no use"
         )
-    return taken / changed
+    m = balance(harm, good) if left < 0 else left
+    for name, value in named.items():
+        before, moved, product = change(name)
+        value.copy_(torch.where(product > 0, before + m * moved.to(value.dtype), value))
+    return taken / changed, m
 
 
 def sculpt(
@@ -90,5 +115,5 @@ def sculpt(
     trained = {name: value for name, value in forward.model.named_parameters() if value.requires_grad}
     rows = (retain.example(index) for index in evenly(len(retain), most))
     model = extract_model_from_parallel(forward.model)
-    share = take_back(model, mean_gradient(forward, trained, rows), left, load_start)
-    return f"{share:.1%} of the changed coordinates, to {left:g} of their change"
+    share, m = take_back(model, mean_gradient(forward, trained, rows), left, load_start)
+    return f"{share:.1%} of the changed coordinates, to {m:.3g} of their change"

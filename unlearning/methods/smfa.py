@@ -14,14 +14,18 @@ class SMFA(UnlearnTrainer):
     roles = (Role.IDK,)
     own_bytes = 4  # the gradient of the retain rows
     options: ClassVar = {
-        "smfa_left": Option(0.0, "m: what is left of a coordinate whose change harms the retain rows"),
+        "smfa_left": Option(
+            -1.0, "m, from 0 to 1; -1: so that the change as a whole raises NLL(R) no more, to first order"
+        ),
         "smfa_rows": Option(64, "retain rows over which their gradient is averaged; 0: all"),
     }
-    defaults: ClassVar = {"alpha": 0.0}
-    grid: ClassVar = {"smfa_left": (0.0, 0.5)}
-    source = "Zeng et al. 2025, arXiv 2511.20196"
-    fidelity = "our reading"
-    upstream = "Of the paper its abstract was read: refusals first, then a mask guided by an anchor of what is kept. That the anchor is the gradient of the retain rows at θ_F, and the mask its sign, are ours. With LoRA B alone is masked."
+    defaults: ClassVar = {"alpha": 0.0, "learning_rate": 1e-4}
+    grid: ClassVar = {"smfa_left": (-1.0, 0.5)}
+    source, fidelity = "Zeng et al. 2025, arXiv 2511.20196", "our reading"
+    upstream = "Of the paper its abstract was read: refusals first, then a mask guided by an anchor of what is kept. That the anchor is the gradient of the retain rows at θ_F, the mask its sign, and m are ours (m = 0, a mask in the strict sense, takes back nearly all of a refusal that was learned for F alone). With LoRA B alone is masked."
+
+    def restrict(self):
+        sculpt.check_left(self.args.smfa_left)
 
     def forget_loss(self, batch):
         return batch.idk.token_nll
