@@ -183,7 +183,8 @@ class Sampling(PromptReader):
             for (branch, some), logp in zip(taken, parts):
                 searches[branch].put(some, logp)
             state.tree.crop(mark)
-        return [searches[branch].rank() if rank is None else rank for branch, rank in enumerate(found)], drawn
+        ranks = [searches[branch].rank() if rank is None else rank for branch, rank in enumerate(found)]
+        return ranks, [[of_drawing[branch] for branch in range(count)] for of_drawing in drawn]
 
     def _beams(
         self,
