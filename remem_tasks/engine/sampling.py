@@ -159,8 +159,8 @@ class Sampling(PromptReader):
         found: list[Rank | None] = [None] * count
         drawn: list[dict[int, Continuations]] = [{} for _ in seeds]
         for part in self._side_by_side(m * (2 + len(seeds)) // 2, limits, floors):
-            asked, least = ([numbers[branch] for branch in part] for numbers in (secrets, floors))
-            beam = Beam(m, asked, least, self._ends, words, self.device)
+            known, least = ([numbers[branch] for branch in part] for numbers in (secrets, floors))
+            beam = Beam(m, known, least, self._ends, words, self.device)
             beams = [self._beams(m, part, limits, of_drawing, floors) for of_drawing in seeds]
             self._grow(state, part, [beam, *beams])
             for branch, rank in zip(part, beam.ranks()):
