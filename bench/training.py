@@ -70,7 +70,7 @@ class Ours:
     def __init__(self, folder: Path, way: str):
         from remem_tasks.checkpoints import load_processor
         from unlearning import weights as checkpoint
-        from unlearning.config import parse
+        from unlearning.arguments import parse
         from unlearning.data import load_rows
         from unlearning.mechanisms.gradients import COMBINED
         from unlearning.methods import METHODS

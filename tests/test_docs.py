@@ -100,7 +100,7 @@ def test_every_command_has_flags_that_exist(page, command):
                     sys.argv = before
             elif arguments[0] == "train":
                 from remem_tasks.training import launch_command
-                from unlearning.config import parse
+                from unlearning.arguments import parse
 
                 script = launch_command(arguments[1:])
                 rest = script[next(i for i, word in enumerate(script) if word.endswith("train.py")) + 1 :]

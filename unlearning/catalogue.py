@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from unlearning.config import SHARED
-from unlearning.data import REFUSALS, Role
+from unlearning.data import Role
 from unlearning.mechanisms import reference
 from unlearning.methods import METHODS, NAMES
+from unlearning.refusals import REFUSALS
 from unlearning.trainer import UnlearnTrainer
 
 WEIGHTS = 7.063e9  # of LLaVA-1.5-7B

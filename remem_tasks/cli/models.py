@@ -116,7 +116,7 @@ def train(argv: list[str]) -> int:
     if {"-h", "--help", "--help_all"} & set(argv):
         find_ours()
         print(LAUNCH_HELP, flush=True)
-        from unlearning.config import parse
+        from unlearning.arguments import parse
 
         parse(argv)
         return 0

@@ -159,8 +159,8 @@ class Sampling(PromptReader):
         found: list[Rank | None] = [None] * count
         drawn: list[dict[int, Continuations]] = [{} for _ in seeds]
         for part in self._side_by_side(m * (2 + len(seeds)) // 2, limits, floors):
-            asked, least = ([numbers[branch] for branch in part] for numbers in (secrets, floors))
-            beam = Beam(m, asked, least, self._ends, words, self.device)
+            known, least = ([numbers[branch] for branch in part] for numbers in (secrets, floors))
+            beam = Beam(m, known, least, self._ends, words, self.device)
             beams = [self._beams(m, part, limits, of_drawing, floors) for of_drawing in seeds]
             self._grow(state, part, [beam, *beams])
             for branch, rank in zip(part, beam.ranks()):
@@ -183,7 +183,8 @@ class Sampling(PromptReader):
             for (branch, some), logp in zip(taken, parts):
                 searches[branch].put(some, logp)
             state.tree.crop(mark)
-        return [searches[branch].rank() if rank is None else rank for branch, rank in enumerate(found)], drawn
+        ranks = [searches[branch].rank() if rank is None else rank for branch, rank in enumerate(found)]
+        return ranks, [[of_drawing[branch] for branch in range(count)] for of_drawing in drawn]
 
     def _beams(
         self,

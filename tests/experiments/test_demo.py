@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from remem_tasks.errors import RememError
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.experiments import demo
 from unlearning.experiments.steps import Step
 

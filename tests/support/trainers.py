@@ -14,10 +14,11 @@ import torch
 
 from remem_tasks.checkpoints import load_processor
 from unlearning import sharding
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.data import Role, load_rows
 from unlearning.methods import METHODS
-from unlearning.run import build_trainer, load_models, loader
+from unlearning.models import load_models, loader
+from unlearning.run import build_trainer
 
 # Of the methods that look at rows before the first step: a few of them, and little made of them.
 FEW = (

@@ -10,10 +10,10 @@ from remem_tasks.errors import RememError
 from remem_tasks.steering import steering_of
 from unlearning import flags
 from unlearning import weights as checkpoint
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.mechanisms import autoencoder, steered
 from unlearning.methods import METHODS, NAMES
-from unlearning.run import loader
+from unlearning.models import loader
 
 BASE = ("--max_steps", "2", "--per_device_train_batch_size", "2", "--learning_rate", "1e-2")
 LORA = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0", "--lora_alpha", "8")

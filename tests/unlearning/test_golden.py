@@ -19,12 +19,12 @@ import pytest
 import torch
 
 from unlearning import losses
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.forward import Answers, Batch
 from unlearning.mechanisms import steering
 from unlearning.mechanisms.alternatives import masks
 from unlearning.methods import METHODS, NAMES
-from unlearning.trainer import RETAIN_LOSSES
+from unlearning.retain_losses import RETAIN_LOSSES
 
 LN2 = log(2)
 FORGET = [[1 / 2, 1 / 4, 1 / 4], [1 / 4, 1 / 2, 1 / 4], [1 / 8, 1 / 8, 3 / 4]]

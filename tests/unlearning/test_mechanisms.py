@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from remem_tasks.errors import RememError
 from unlearning import forward
-from unlearning.config import parse
-from unlearning.data import REFUSALS, Role
+from unlearning.arguments import parse
+from unlearning.data import Role
 from unlearning.mechanisms import activations, alternatives, neurons, reference, saliency, steering
+from unlearning.refusals import REFUSALS
 from unlearning.weights import load_model
 
 LORA = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0")

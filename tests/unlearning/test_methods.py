@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText
 from remem_tasks.errors import RememError
 from unlearning import forward, losses
 from unlearning import weights as checkpoint
-from unlearning.config import Parser
+from unlearning.arguments import TrainingParser
 from unlearning.data import Examples, Role
 from unlearning.mechanisms import reference
 from unlearning.methods import METHODS, NAMES
@@ -22,7 +22,7 @@ LORA = ("--use_peft", "--lora_r", "8", "--lora_dropout", "0")
 def test_a_method_is_documented_and_its_flags_are_in_the_help(name):
     method = METHODS[name]
     assert method.__doc__ and len(method.__doc__) > 20
-    text = Parser().format_help()
+    text = TrainingParser().format_help()
     assert name in text and all(f"--{flag}" in text for flag in method.options)
 
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from remem_tasks.errors import RememError
 from remem_tasks.parts import decoder_layers, part_of
-from unlearning.data import REFUSALS, Pairs, Role, evenly
+from unlearning.data import Pairs, Role, evenly
 from unlearning.forward import Answers, Forward, answers, evaluating
+from unlearning.refusals import REFUSALS
 
 
 def train_layers_up_to(model: nn.Module, layer: int, notes: dict[str, str]) -> int:

@@ -21,13 +21,14 @@ from remem_tasks import checkpoints
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import NonFiniteError, RememError
 from unlearning import weights as checkpoint
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.data import Encoder, Role, check_pictures, load_rows, stop_ids
 from unlearning.encoding import check_encoding, limits_of
 from unlearning.experiments.sweep.plan import Settings, SweepPlan
 from unlearning.experiments.sweep.stages import Stage, stages
 from unlearning.methods import METHODS
-from unlearning.run import build_trainer, load_models
+from unlearning.models import load_models
+from unlearning.run import build_trainer
 from unlearning.scoring import scores
 from unlearning.trainer import UnlearnTrainer
 
