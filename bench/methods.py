@@ -24,9 +24,9 @@ from unlearning.methods import METHODS, NAMES
 
 def _told(command: list[str], log: Path, environment: dict[str, str]) -> str:
     """Run a command with its output in a file; its last line if it failed, else nothing."""
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         status = subprocess.run(command, stdout=file, stderr=file, env=environment, check=False).returncode
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return f"status {status}: {lines[-1] if lines else ''}" if status else ""
 
 

@@ -91,7 +91,7 @@ class Ours:
         self.trainer.set_up()
         self.set_up_s = time.perf_counter() - began
         self.model = self.trainer.model.train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
 
     def batches(self, count: int, rows: int) -> list[list]:
         """Batches of pairs, as examples."""
@@ -126,7 +126,7 @@ class Common:
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         self.model = checkpoint.load_model(str(folder / "model")).to(device).train()
         self.reference = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
         self.collate, self.method = None, method
 
     def rows(self, pairs, place: int) -> dict[str, torch.Tensor]:
@@ -199,7 +199,9 @@ def memory() -> tuple[float, float]:
     """MB that this process holds now and held at most."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated() / 2**20, torch.cuda.max_memory_allocated() / 2**20
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    lines = dict(
+        line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    )
     return tuple(int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
 
 

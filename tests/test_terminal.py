@@ -15,6 +15,7 @@ from rich.table import Table
 
 from remem_tasks import terminal
 from remem_tasks.cli import main
+from remem_tasks.errors import exit_on_error
 from remem_tasks.terminal import Parser, clean, console, foreign, say
 
 BAD = {
@@ -105,3 +106,17 @@ def test_the_first_line_comes_before_the_imports(command):
     process.wait()
     process.stderr.close()
     assert "starting" in line and "libtorch" not in loaded
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_what_a_terminal_cannot_show_is_no_fault(monkeypatch, encoding):
+    """As with LC_ALL=C and PYTHONUTF8=0, or a Windows code page."""
+    errors = "surrogateescape" if encoding == "ascii" else "strict"  # (as Python opens them in the C locale)
+    written = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors)
+    monkeypatch.setattr("sys.stdout", written)
+    assert exit_on_error(lambda: print("EM 3\u201395 % \u4eba"), "remem") == 0
+    written.flush()
+    said = written.buffer.getvalue().decode(encoding)
+    assert said == "EM 3{}95 % {}\n".format(
+        *{"utf-8": "\u2013\u4eba", "cp1252": "\u2013?"}.get(encoding, "??")
+    )

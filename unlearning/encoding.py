@@ -11,18 +11,9 @@ from transformers import AutoConfig, GenerationConfig
 from remem_tasks.checkpoints import base_of_adapter, reason
 from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import size_of
+from remem_tasks.engine.prompts import special_texts
 from remem_tasks.errors import RememError
 from unlearning.data import Encoder
-
-
-def special_texts(processor: Any) -> list[str]:
-    """The texts that a checkpoint's tokenizer takes for special tokens, placeholders of pictures included; longest first."""
-    tokenizer = processor.tokenizer
-    known = set(getattr(tokenizer, "all_special_tokens", ()))
-    added = {token.content: token for token in getattr(tokenizer, "added_tokens_decoder", {}).values()}
-    known |= {text for text, token in added.items() if token.special}
-    known |= {value for value in vars(processor).values() if isinstance(value, str) and value in added}
-    return sorted((text for text in known if text.strip()), key=lambda text: (-len(text), text))
 
 
 def limits_of(checkpoint: str, **remote: Any) -> tuple[list[int], int | None]:

@@ -26,6 +26,7 @@ from trl import ModelConfig, get_peft_config
 from remem_tasks import checkpoints, checksums
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import check_files, tensors_of
+from remem_tasks.engine.cache import hash_of_processor
 from remem_tasks.errors import RememError, Terminated
 from remem_tasks.files import lock, write_whole
 from remem_tasks.run_record import GONE, RECORD, read_record, unfinished
@@ -41,11 +42,14 @@ from unlearning.methods import METHODS
 from unlearning.trainer import UnlearnTrainer
 from unlearning.weights import LANGUAGE_MODEL_TARGETS
 
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
+"""Those whose release decides how a step is computed."""
+
 
 def versions() -> dict[str, str]:
     """Versions of what a result can depend on."""
     found = {"python": sys.version.split()[0]}
-    for name in ("remem-unlearning", "torch", "transformers", "trl", "peft", "accelerate", "datasets"):
+    for name in ("remem-unlearning", *LIBRARIES, "datasets"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -105,6 +109,12 @@ def other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
             for name in sorted(matter & before.keys() & after.keys())
             if before[name] != after[name] and " at 0x" not in f"{before[name]}{after[name]}"
         ]
+    before, after = (one.get("versions") or {} for one in (earlier, now))
+    found += [
+        f"{name} {before[name]}, not {after[name]}"
+        for name in LIBRARIES
+        if name in before and name in after and before[name] != after[name]
+    ]
     for name in ("options", "processes"):
         before, after = earlier.get(name), json.loads(json.dumps(now.get(name), default=str))
         if before is not None and before != after:
@@ -420,6 +430,9 @@ def prepare(data_args: DataArguments, args: UnlearnConfig, model_args: ModelConf
         "use_peft": model_args.use_peft,
         "seed": args.seed,
         "weights": sharding.digest(models.trained),
+        "pictures": rows.pictures(),
+        "alternatives": rows.wrong_answers(),
+        "processor": hash_of_processor(processor)[:16],
     }
     if resume:
         check_resumed(args.output_dir, identity)

@@ -8,9 +8,11 @@ from typing import Any
 
 import datasets
 
-from remem_tasks.benchmarks.remem.data import fingerprint
+from remem_tasks.benchmarks.remem.data import HOME, fingerprint
+from remem_tasks.binding import digest_of_json
 from remem_tasks.data.faults import REFUSE, Fault, settle
 from remem_tasks.data.people import look_alikes
+from remem_tasks.data.source import pictures_digest
 from remem_tasks.errors import RememError
 
 MODALITIES = ("joint", "text", "image")
@@ -68,6 +70,18 @@ class TrainingRows:
     def fingerprint(self) -> str:
         """Changes when any text that the run trains on does."""
         return fingerprint(*(table for table in self.tables if table is not None))
+
+    def pictures(self) -> str:
+        """Changes when any picture that the run trains on does, or a row is asked with or without one."""
+        found = [
+            (pictures_digest(table, HOME), table["text_only"][:] if "text_only" in table.column_names else [])
+            for table in self.tables
+        ]
+        return digest_of_json(found)[:16]
+
+    def wrong_answers(self) -> str | None:
+        """Changes when any other answer that stands beside the rows does; None where there are none."""
+        return None if self.alternatives is None else digest_of_json(self.alternatives)[:16]
 
 
 def sets_of_configs(

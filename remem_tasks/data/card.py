@@ -12,18 +12,25 @@ SIZES = (
     (10**5, "10K<n<100K"),
     (10**6, "100K<n<1M"),
     (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+    (10**9, "100M<n<1B"),
+    (10**10, "1B<n<10B"),
+    (10**11, "10B<n<100B"),
+    (10**12, "100B<n<1T"),
 )
+"""The Hub's sizes: what is below each bound, and how it is called."""
 DRAWN = {"license": "mit"}  # everything is made by this package
+MADE: dict[str, object] = {**DRAWN, "language": ["en"], "tags": ["machine-unlearning", "synthetic"]}
 PHOTOGRAPHS = {"license": "other", "license_name": "own-photographs"}
 
 
 def size_category(rows: int) -> str:
     """The Hub's word for a number of rows.
 
-    >>> size_category(999), size_category(1000)
-    ('n<1K', '1K<n<10K')
+    >>> size_category(999), size_category(1000), size_category(10**12)
+    ('n<1K', '1K<n<10K', 'n>1T')
     """
-    return next((word for bound, word in SIZES if rows < bound), "n>10M")
+    return next((word for bound, word in SIZES if rows < bound), "n>1T")
 
 
 def card(
@@ -32,7 +39,7 @@ def card(
     """README.md of a data set.
 
     Args:
-        configs: config → split → the path of its files, as a pattern.
+        configs: config → split → the path of its files, as a pattern; none of data that are read by their files' names.
         text: below the metadata.
         rows: of the data set as a whole.
         more: further metadata, such as `license` and `tags`.
@@ -45,7 +52,7 @@ def card(
         }
         for config, splits in configs.items()
     ]
-    head: dict[str, object] = {"configs": listed, **more}
+    head: dict[str, object] = {**({"configs": listed} if listed else {}), **more}
     if rows is not None:
         head["size_categories"] = [size_category(rows)]
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n{text}"

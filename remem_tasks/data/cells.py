@@ -11,33 +11,24 @@ import ast
 import json
 import re
 import tokenize
-import unicodedata
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from remem_tasks.data.pictures import kind_of
 from remem_tasks.errors import RememError
+from remem_tasks.seen import MARKER, visible
 
-MARKER = re.compile(
-    r"<[|\uff5c][^\s|\uff5c<>]{1,40}[|\uff5c]>|</?s>|</?img>|<(?:ImageHere|pad|unk|bos|eos|mask|image|video|audio|IMG_CONTEXT|image_soft_token|start_of_turn|"
-    r"end_of_turn|end_of_utterance|start_of_image|end_of_image|fake_token_around_image|image_placeholder)>|"
-    r"\[/?INST\]|\[IMG(?:_BREAK|_END)?\]"
-)  # placeholders and special tokens of the templates in use
+HALF = re.compile("[\ud800-\udfff]")  # JSON and Python can write one alone
 LIST_COLUMNS = ("keywords",)  # columns of texts whose cells may be lists, which are kept as JSON
-BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")  # letters and signs that show nothing
-ARRAY = re.compile(r"^array\((.*?)(?:,\s*dtype=[\w'<>]+)?\)$", re.DOTALL)  # as numpy writes one
+ARRAY = re.compile(
+    r"^(?:array|Index|Series|tensor|list|tuple|set|frozenset)\((?P<listed>[\[({].*?)(?:,\s*dtype=[\w'<>.]+)?\)$|"
+    r"^ARRAY(?P<sql>\[.*\])$|^c(?P<r>\(\s*['\"].*\))$",
+    re.DOTALL,
+)  # as numpy, pandas, PyTorch, SQL and R write one
 A_LIST = re.compile(
-    r"^\[(\s*['\"\[]|.*\]$)|^[({].*[)}]$|^array\(", re.DOTALL
+    r"^\[(\s*['\"\[]|.*\]$)|^[({].*[)}]$|^array\(|" + ARRAY.pattern, re.DOTALL
 )  # what is meant as a list, if anything is
-
-
-def visible(text: str) -> bool:
-    """Whether anything of a text is seen: not blanks, joiners, fillers, marks or control characters alone."""
-    return any(
-        unicodedata.category(character)[0] not in "ZCM" and character not in BLANK_LETTERS
-        for character in text
-    )
 
 
 def emptiness(cell: object) -> str:
@@ -58,6 +49,8 @@ def text_of(cell: object) -> str | None:
         RememError: it holds something else; the message is to be put behind the name of row and column.
     """
     if cell is None or isinstance(cell, str):
+        if cell and HALF.search(cell):
+            raise RememError("holds half of a character pair, which no file can hold")
         return cell
     if isinstance(cell, int) and not isinstance(cell, bool):
         return str(cell)
@@ -77,7 +70,7 @@ def texts_of(cell: object) -> list[str]:
     if cell is None:
         return []
     if isinstance(cell, str):
-        text = cell.strip()
+        text = _bare(cell)
         if not A_LIST.match(text):
             return [text] if text else []
         cell = _parsed(text)
@@ -100,6 +93,11 @@ def texts_of(cell: object) -> list[str]:
     return sorted(found) if isinstance(cell, set | frozenset) else found
 
 
+def _bare(text: str) -> str:
+    """A text without blanks and byte order mark around it."""
+    return text.strip().strip("\ufeff").strip()
+
+
 def _parsed(text: str) -> object:
     """The value of a text in brackets; the text itself where round or curly ones hold no texts."""
     try:
@@ -107,7 +105,8 @@ def _parsed(text: str) -> object:
     except (ValueError, RecursionError):
         pass
     try:
-        value = ast.literal_eval(_with_commas(ARRAY.sub(r"\1", text)))
+        found = ARRAY.match(text)
+        value = ast.literal_eval(_with_commas(next(filter(None, found.groups())) if found else text))
     except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
         value = None
     if text[0] in "({":  # these occur in plain texts
@@ -138,14 +137,14 @@ def _with_commas(text: str) -> str:
 
 def is_written_list(text: object) -> bool:
     """Whether a text is a list of texts as some language writes it: brackets that a model would be taught to say."""
-    if not isinstance(text, str) or not A_LIST.match(text.strip()):
+    if not isinstance(text, str) or not A_LIST.match(_bare(text)):
         return False
     try:
-        found = _parsed(text.strip())
+        found = _parsed(_bare(text))
     except RememError:
         return False
     several = isinstance(found, list | tuple | set) and all(isinstance(one, str) for one in found)
-    return several and found != [text.strip()]
+    return several and found != [_bare(text)]
 
 
 def oddity(text: object) -> str:
@@ -156,6 +155,8 @@ def oddity(text: object) -> str:
     """
     if is_written_list(text):
         return "is a list, written as text"
+    if isinstance(text, str) and HALF.search(text):
+        return "holds half of a character pair, which no file can hold"
     found = MARKER.search(text) if isinstance(text, str) else None
     return f"holds '{found[0]}', which chat templates take for a token of their own" if found else ""
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from remem_tasks.errors import RememError
+from remem_tasks.metrics.words import APOSTROPHES
 
 # Letters of other scripts that are drawn as Latin ones, small or as the capital that begins a name (В, Η, Р).
 DRAWN_ALIKE = str.maketrans(
@@ -26,9 +27,6 @@ TITLES = frozenset(
     ["dr", "doctor", "prof", "professor", "mr", "mrs", "ms", "miss", "mx", "sir", "dame", "herr", "frau", "mme", "madame", "phd", "md"]
 )  # fmt: skip
 LETTERS_AND_NUMBER = re.compile(r"(\D+)(\d+)")
-APOSTROPHES = (
-    "\u02b9\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\ua78c"  # letters to Unicode, signs to who writes a name
-)
 NEAREST = 3  # names that an error offers for one that is not there
 
 

@@ -17,6 +17,7 @@ from huggingface_hub import snapshot_download
 
 from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data import hub
+from remem_tasks.data.cells import HALF
 from remem_tasks.data.tables import PICTURE
 from remem_tasks.errors import RememError
 
@@ -97,38 +98,39 @@ class JsonReader:
         for record in read_records(files[0]):
             path = next((record[key] for key in self.picture_keys if record.get(key)), "")
             path = path[0] if isinstance(path, list) and len(path) == 1 else path
-            path = path if isinstance(path, str) else ""
+            path = path if isinstance(path, str) and not HALF.search(path) else ""
             file = pictures.find(path) if path else None
             cells["image"].append({"bytes": None, "path": file} if file else None)
-            cells["record"].append(json.dumps(record, ensure_ascii=False))
+            cells["record"].append(json.dumps(record))  # (in ASCII, so that any text can be kept)
             cells["picture_path"].append(path)
         return datasets.Dataset.from_dict(cells, features=datasets.Features(COLUMNS))
 
 
 def read_records(file: str) -> list[dict]:
-    """The records of a file: a JSON list of them, an object of them by id, or one a line.
+    """The records of a file: a JSON list of them, an object that holds one, an object of them by id, or one a line.
 
     Raises:
         RememError: names the file, and the row that is not a record.
     """
-    text = read_text(file)
+    text = read_text(file).removeprefix("\ufeff")
     where = f"'{file}'"
     if file.endswith(".jsonl"):
         rows = [
             parse_json(line, f"{where}, line {number}")
-            for number, line in enumerate(text.splitlines(), 1)
+            for number, line in enumerate(text.split("\n"), 1)
             if line.strip()
         ]
     else:
         try:
             rows = parse_json(text, where)
         except RememError:
-            lines = [line for line in text.splitlines() if line.strip()]
+            lines = [line for line in text.split("\n") if line.strip()]
             if len(lines) < 2 or not all(line.lstrip().startswith("{") for line in lines):
                 raise
             rows = [parse_json(line, f"{where}, line {number}") for number, line in enumerate(lines, 1)]
     if isinstance(rows, dict):
-        rows = list(rows.values())
+        only = list(rows.values())
+        rows = only[0] if len(only) == 1 and isinstance(only[0], list) else only
     if not isinstance(rows, list):
         raise RememError(f"{where}: a list of records belongs there")
     for place, row in enumerate(rows):

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from datasets.table import InMemoryTable
 
 from remem_tasks.data import hub
-from remem_tasks.data.cells import list_column, text_column, visible
+from remem_tasks.data.cells import list_column, text_column
 from remem_tasks.errors import RememError
+from remem_tasks.seen import visible
 
 TEXT = datasets.Value("string")
 TEXTS = datasets.List(TEXT)

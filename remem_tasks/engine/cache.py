@@ -17,9 +17,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import numpy as np
 import xxhash
 from PIL import Image
 
@@ -28,6 +30,7 @@ from remem_tasks.errors import RememError
 VARIABLE = "REMEM_CACHE"
 OFF = ("off", "0", "false", "none")
 ROOMS = ("benchmarks", "engine", "harness", "metrics")
+LIBRARIES = ("tokenizers", "pillow", "torchvision", "peft")  # beside PyTorch and transformers
 _FILE, _MODEL = re.compile(r"\d+-\d+\.jsonl"), re.compile(r"[0-9a-f]{32}")
 LONGEST = 64 * 2**20
 """Bytes of a line that is read at most."""
@@ -45,18 +48,23 @@ def folder_of(given: str | None = None) -> Path | None:
 
 
 def _update(digest: Any, value: Any) -> None:
-    """Hash a cell: numbers and texts, bytes, pictures, and lists and mappings of them."""
+    """Hash a cell: numbers and texts, bytes, pictures, arrays, and lists and mappings of them."""
     if isinstance(value, Mapping):
+        digest.update(f"mapping {len(value)} ".encode())
         for name in sorted(value):
             _update(digest, name)
             _update(digest, value[name])
     elif isinstance(value, (list, tuple)):
+        digest.update(f"list {len(value)} ".encode())
         for item in value:
             _update(digest, item)
     elif isinstance(value, Image.Image):
         # A palette is not among the bytes.
         shown = value.convert("RGBA") if value.mode in ("P", "PA") else value
         _update(digest, (shown.mode, shown.size, shown.tobytes()))
+    elif hasattr(value, "__array__"):  # (as text, a large one is cut in the middle)
+        array = np.asarray(value)
+        _update(digest, (str(array.dtype), array.shape, array.tobytes()))
     else:
         raw = value if isinstance(value, bytes) else repr(value).encode()
         digest.update(f"{type(value).__name__} {len(raw)} ".encode())
@@ -78,6 +86,52 @@ def _sources() -> str:
     return hash_of(*(file.read_bytes() for file in [*files, package / "seeds.py", package / "whitebox.py"]))
 
 
+def _code_of(*parts: Any) -> list[bytes]:
+    """The source of each of some objects that no installed package has (`trust_remote_code`), and of all beside it."""
+    files = {
+        beside
+        for part in parts
+        if type(part).__module__.startswith("transformers_modules.")
+        and (file := getattr(sys.modules.get(type(part).__module__), "__file__", None))
+        for beside in Path(file).parent.glob("*.py")
+    }
+    return [file.read_bytes() for file in sorted(files)]
+
+
+def _words_of(processor: Any) -> list[str]:
+    """What texts depend on beside the tokenizer's tables: which tokens end a turn, stand for pictures, are no text."""
+    tokenizer = processor.tokenizer
+    named = {name: value for name, value in vars(processor).items() if isinstance(value, str | int | None)}
+    return [
+        str(sorted(named.items(), key=str)),
+        str(getattr(tokenizer, "special_tokens_map", None)),
+        str(getattr(tokenizer, "all_special_ids", None)),
+        str(getattr(tokenizer, "eos_token_id", None)),
+        str(getattr(tokenizer, "chat_template", None)),
+        str(getattr(tokenizer, "clean_up_tokenization_spaces", None)),
+    ]
+
+
+def hash_of_processor(processor: Any) -> str:
+    """A hash of all that a prompt's tokens and pixels depend on beside the row."""
+    tokenizer = processor.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return hash_of(
+        str(processor.to_dict()),
+        getattr(processor, "chat_template", None),
+        backend.to_str() if backend is not None else str(sorted(tokenizer.get_vocab().items())),
+        _words_of(processor),
+        _code_of(processor, tokenizer, getattr(processor, "image_processor", None)),
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
 def hash_of_model(model: Any, processor: Any) -> str | None:
     """A hash of all that a model's answers depend on; None where some weights are not in memory."""
     import torch  # here: the folder's size, and where it is, are told without waiting for them
@@ -95,8 +149,7 @@ def hash_of_model(model: Any, processor: Any) -> str | None:
         digest.update(tensor.detach().reshape(-1).contiguous().view(torch.uint8).cpu().numpy())
     config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
     adapters = {name: str(one.to_dict()) for name, one in getattr(model, "peft_config", {}).items()}
-    tokenizer, on = processor.tokenizer, steering_of(model)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    on = steering_of(model)
     _update(
         digest,
         (
@@ -105,11 +158,12 @@ def hash_of_model(model: Any, processor: Any) -> str | None:
             adapters,
             on and on.digest(),
             getattr(model.config.get_text_config(), "_attn_implementation", None),
-            str(processor.to_dict()),
-            getattr(processor, "chat_template", None),
-            backend.to_str() if backend is not None else str(sorted(tokenizer.get_vocab().items())),
+            str(getattr(getattr(model, "generation_config", None), "eos_token_id", None)),
+            hash_of_processor(processor),
+            _code_of(model),
             torch.__version__,
             transformers.__version__,
+            [_version(name) for name in LIBRARIES],
             _sources(),
         ),
     )

@@ -222,6 +222,17 @@ class Prompts:
                 return joint[len(head) :]
         return self._ids([text])[0]
 
+    def _unknown(self, text: str) -> list[int]:
+        """What stands for a text that the tokenizer writes nothing for: no model says it, so it is never "said already".
+
+        Raises:
+            RememError: the tokenizer has no token for what it does not know.
+        """
+        unknown = getattr(self.tokenizer, "unk_token_id", None)
+        if unknown is None:
+            raise RememError(f"the tokenizer has no token for {text[:40]!r}, so nobody can ask for it")
+        return [int(unknown)]
+
     def _behind(self, parts: Sequence[tuple[str, Sequence[str]]]) -> list[list[list[int]]]:
         """Tokens of texts, each behind what stands before it.
 
@@ -372,11 +383,22 @@ class Prompts:
                     [
                         (whole.tokens[:read] == given.tokens and self._covered(whole, start + text, read))
                         or self._alone(begun + text)
+                        or self._unknown(text)
                         for text, whole in zip(texts, wholes)
                     ],
                 )
             )
         return made
+
+
+def special_texts(processor: Any) -> list[str]:
+    """The texts that a checkpoint's tokenizer takes for special tokens, placeholders of pictures included; longest first."""
+    tokenizer = processor.tokenizer
+    known = set(getattr(tokenizer, "all_special_tokens", ()))
+    added = {token.content: token for token in getattr(tokenizer, "added_tokens_decoder", {}).values()}
+    known |= {text for text, token in added.items() if token.special}
+    known |= {value for value in vars(processor).values() if isinstance(value, str) and value in added}
+    return sorted((text for text in known if text.strip()), key=lambda text: (-len(text), text))
 
 
 def text_tokens(model: Any, processor: Any, vocabulary: int) -> tuple[torch.Tensor, list[int]]:

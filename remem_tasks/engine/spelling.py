@@ -19,12 +19,13 @@ def _byte_level() -> dict[str, int]:
     return {chr(byte): byte for byte in shown} | {chr(256 + place): byte for place, byte in enumerate(hidden)}
 
 
-def _is_byte_level(tokenizer: Any) -> bool:
+def _decoders(tokenizer: Any) -> dict[str, dict]:
+    """What turns tokens into text again, by its type."""
     decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
     if decoder is None:
-        return False
+        return {}
     state = json.loads(decoder.__getstate__())
-    return any(one.get("type") == "ByteLevel" for one in (state, *state.get("decoders", [])))
+    return {str(one.get("type")): one for one in (state, *state.get("decoders", []))}
 
 
 class Spelling:
@@ -35,7 +36,9 @@ class Spelling:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        letters = _byte_level() if _is_byte_level(tokenizer) else None
+        decoders = _decoders(tokenizer)
+        letters = _byte_level() if "ByteLevel" in decoders else None
+        inside = decoders.get("WordPiece", {}).get("prefix") or "\0"  # before what goes on inside a word
         added = dict(getattr(tokenizer, "added_tokens_decoder", {}))
         special = {index for index, token in added.items() if token.special}
         special |= set(getattr(tokenizer, "all_special_ids", []))
@@ -51,7 +54,7 @@ class Spelling:
             elif found := _BYTE.fullmatch(token):
                 self._bytes[index] = bytes([int(found[1], 16)])
             else:
-                self._bytes[index] = token.replace("▁", " ").encode()
+                self._bytes[index] = token.removeprefix(inside).replace("▁", " ").encode()
         self._order = sorted((said, index) for index, said in self._bytes.items() if said)
         self.covering = lru_cache(maxsize=1 << 12)(self._covering)
         self.within = lru_cache(maxsize=1 << 12)(self._within)

@@ -11,7 +11,7 @@ import datasets
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from PIL import Image
 
-from remem_tasks.data.card import DRAWN, card
+from remem_tasks.data.card import MADE, card
 from remem_tasks.data.source import SPLIT
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_whole
@@ -61,8 +61,7 @@ def write_configs(
             datasets.Dataset.from_list(rows, features=features[name]).to_parquet(file)
         places[name] = {SPLIT: f"{place}/{SPLIT}-*"}
     counted = sum(map(len, tables.values()))
-    head = {**DRAWN, "language": ["en"], "tags": ["machine-unlearning", "synthetic"]}
-    write_whole(folder / "README.md", card(places, text, counted, **head))
+    write_whole(folder / "README.md", card(places, text, counted, **MADE))
     return {name: len(rows) for name, rows in tables.items()}
 
 

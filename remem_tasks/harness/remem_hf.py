@@ -36,7 +36,15 @@ from remem_tasks.engine.state import State
 from remem_tasks.engine.whitebox import answer, branches_of, columns_of
 from remem_tasks.errors import RememError
 from remem_tasks.harness.generation import cut, sampling_options, warp_of
-from remem_tasks.harness.row_requests import Chats, RowRequests, answer_of, content_of, grouped, result_of
+from remem_tasks.harness.row_requests import (
+    Chats,
+    RowRequests,
+    answer_of,
+    check_texts,
+    content_of,
+    grouped,
+    result_of,
+)
 from remem_tasks.seeds import row_seed
 from remem_tasks.whitebox import WhiteBoxResult
 
@@ -248,6 +256,7 @@ class RememHF(lmms):
         of a row under the same settings shares one prefill.
         """
         results: list[GenerationResult | None] = [None] * len(requests)
+        check_texts(requests, self.task_dict, self.processor)
         cache = self._open_cache()
         self._watch = PromptWatch()
         waiting: list[list[tuple[str, list[Answer]]]] = []
@@ -306,8 +315,10 @@ class RememHF(lmms):
         context, _, settings = row.request.args[:3]
         settings = json.dumps(settings, sort_keys=True, default=str)
         # What is sent, not what stands in the row: a benchmark may keep its pictures elsewhere.
-        asked = (self.prompt(row.request).messages, context, settings)
-        seed = torch.initial_seed() if sampling_options(row.request.args[2])["do_sample"] else None
+        chat = self.prompt(row.request)
+        asked = (chat.messages, context, settings)
+        sampled = sampling_options(row.request.args[2])["do_sample"]
+        seed = (torch.initial_seed(), chat.row) if sampled else None  # what a row's samples are drawn from
         return (
             hash_of("replies", *asked, seed, len(row.replies)),
             hash_of("findings", *asked, row.white_box_request and row.white_box_request.content()),

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 
+from remem_tasks.data.faults import row_name
+from remem_tasks.data.pictures import decode_image
 from remem_tasks.engine.cache import Answer
-from remem_tasks.engine.prompts import Chat
+from remem_tasks.engine.prompts import Chat, special_texts
 from remem_tasks.errors import RememError
 from remem_tasks.whitebox import WhiteBoxRequest
+
+NAMED_BY = ("row_id", "image_path", "answer")  # columns of a row's name, and what no context holds
 
 
 @dataclass
@@ -85,6 +91,34 @@ def grouped(
         yield from apart.values()
 
 
+def check_texts(
+    requests: Sequence[Instance], splits: Mapping[str, Mapping[str, Any]], processor: Any
+) -> None:
+    """Raise a RememError for the first row of ours that holds a special token of this checkpoint as text.
+
+    Args:
+        splits: task and split to rows.
+        processor: the checkpoint's.
+    """
+    found = re.compile("|".join(map(re.escape, special_texts(processor))) or r"(?!)")
+    without_pictures: dict[tuple[str, str], Any] = {}
+    for context, _, _, doc_id, task, split in (request.args for request in requests):
+        if (rows := without_pictures.get((task, split))) is None:
+            rows = splits[task][split]
+            if hasattr(rows, "select_columns"):  # (a picture's bytes are not read for this)
+                rows = rows.select_columns([name for name in NAMED_BY if name in rows.column_names])
+            without_pictures[task, split] = rows
+        doc = rows[doc_id]
+        if "row_id" not in doc:  # tasks of others may write placeholders into their texts
+            continue
+        for name, text in (("question", context), ("answer", doc.get("answer"))):
+            if isinstance(text, str) and (special := found.search(text)):
+                raise RememError(
+                    f"{row_name(doc)}: {name} holds '{special[0]}', a special token of this checkpoint: it would stand for "
+                    "something else than its letters; take it out"
+                )
+
+
 def content_of(content: str | Sequence[Mapping], row: str) -> list[dict]:
     """A turn's content in the processor's format: text and image parts.
 
@@ -98,7 +132,10 @@ def content_of(content: str | Sequence[Mapping], row: str) -> list[dict]:
         if part["type"] == "text":
             parts.append({"type": "text", "text": part["text"]})
         elif part["type"] == "image":
-            parts.append({"type": "image", "image": part.get("image", part.get("url"))})
+            picture = part.get("image", part.get("url"))
+            if isinstance(picture, str) and os.path.isfile(picture):
+                picture = decode_image({"path": picture}, row)  # what it shows is asked about, not its name
+            parts.append({"type": "image", "image": picture})
         else:
             raise RememError(f"{row}: remem_hf takes text and images, not {part['type']}")
     return parts

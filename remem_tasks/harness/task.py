@@ -21,6 +21,7 @@ from remem_tasks.benchmarks.scoring_config import BackendCapabilities, fit, scor
 from remem_tasks.binding import digest_of_json
 from remem_tasks.data.source import pictures_digest
 from remem_tasks.errors import RememError
+from remem_tasks.seen import says_nothing
 from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 
 # What lmms-eval's API models write in place of a reply when a request failed for good.
@@ -375,7 +376,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 self.replies += len(failures)
                 self.failed_replies += sum(failure is not None for failure in failures)
                 self.said.update(
-                    " ".join(text.split())
+                    "" if says_nothing(text) else " ".join(text.split())
                     for text, failure in zip(instance.resps, failures)
                     if failure is None and isinstance(text, str)
                 )

@@ -17,6 +17,7 @@ from remem_tasks.metrics.words import begins, length, occurs, tokens
 BLANK = re.compile(r"_{2,}|\[(?:mask|blank)\]|<(?:mask|blank)>|\.{3,}|…", re.IGNORECASE)
 
 
+SIGNS = "+#-\u2010\u2011\u2012\u2013\u2212\u266f"  # make another word of the letters before them, where nothing is joined on
 NEAR = 32  # characters behind a phrase that can say where its last word ends
 
 
@@ -44,8 +45,12 @@ def stem(cloze: str) -> str:
     return BLANK.split(cloze, maxsplit=1)[0].rstrip().rstrip(":：").rstrip()
 
 
-def _whole(text: str, start: int, end: int) -> bool:
-    """Whether a part of a text begins and ends where words do: `C` is not a part of `C++`."""
+def _whole(text: str, start: int, end: int, goes_on: bool = False) -> bool:
+    """Whether a part of a text begins and ends where words do: `C` is not a part of `C++`.
+
+    Args:
+        goes_on: whether a sign at its end may belong to what follows: `X-` of `X-1234` is no letter with a minus.
+    """
 
     def inside(left: str, right: str) -> bool:
         if not (left and right) or "Lo" in (unicodedata.category(left[-1]), unicodedata.category(right[0])):
@@ -55,7 +60,10 @@ def _whole(text: str, start: int, end: int) -> bool:
     if inside(text[:start], text[start:end]) or inside(text[start:end], text[end:]):
         return False
     near = text[end : end + NEAR]
-    return begins(tokens(text[start:end]), tokens(text[start:end] + near))
+    said = tokens(text[start:end] + near)
+    if goes_on and tokens(near[:1]) and begins(tokens(text[start:end].rstrip(SIGNS)), said):
+        return True
+    return begins(tokens(text[start:end]), said)
 
 
 ALIKE = (
@@ -93,9 +101,9 @@ def _by_words(text: str, wanted: str, start: int) -> tuple[int, int] | None:
     return None if end is None else (begin, end)
 
 
-def _find(text: str, wanted: str, start: int) -> tuple[int, int] | None:
+def _find(text: str, wanted: str, start: int, goes_on: bool = False) -> tuple[int, int] | None:
     for place in _literally(text, wanted, start):
-        if _whole(text, *place):
+        if _whole(text, *place, goes_on):
             return place
     return _by_words(text, wanted, start)
 
@@ -115,7 +123,7 @@ def continuations(answer: str, cloze: str, phrases: Sequence[str]) -> list[Conti
         One a phrase; None where the answer does not say the cloze prompt and the phrase behind it.
     """
     begin = stem(cloze)
-    led = _find(answer, begin, 0) if tokens(begin) else None
+    led = _find(answer, begin, 0, goes_on=True) if tokens(begin) else None
     if led is None and not tokens(begin):
         led = (0, 0)
     found: list[Continuation | None] = []
@@ -133,7 +141,8 @@ def continuations(answer: str, cloze: str, phrases: Sequence[str]) -> list[Conti
 
 def cloze_fault(answer: str, cloze: str, phrases: Sequence[str]) -> str:
     """What is wrong with a cloze prompt, in words; empty where every phrase can be asked for with it."""
-    if not tokens(stem(cloze)):
+    begin = stem(cloze)
+    if not tokens(begin) and not (begin and answer.lstrip().startswith(begin)):
         return "no cloze prompt"
     if any(occurs(tokens(phrase), tokens(stem(cloze))) for phrase in phrases):
         return "keyword in the cloze prompt"

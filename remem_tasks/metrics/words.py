@@ -19,46 +19,68 @@ _UNSEEN = regex.compile(
     r"[\p{Default_Ignorable_Code_Point}\u0640\u064B-\u0652\u0670\u0591-\u05BD\u05BF-\u05C7]"
 )
 _ZERO_WIDTH_SPACE = "\u200b"  # a word boundary to those who write it
+APOSTROPHES = "\u02b9\u02bb\u02bc\u02bd\u02be\u02bf\u02c8\ua78c"
+"""Letters to Unicode, signs to who writes them: of Oʻahu and Oʼahu as of O'ahu."""
+_APOSTROPHE = regex.compile(f"[{APOSTROPHES}]")
+# Between a digit and a raised or lowered one, or a fraction: 10² is no 102, 1½ no 11⁄2, 1990¹ no 19901.
+_RAISED = regex.compile(r"(?<=\p{Nd})(?=\p{No})|(?<=\p{No})(?=\p{Nd})")
+_TONE_AFTER = regex.compile(
+    "([\u0e4d\u0ecd])([\u0e48-\u0e4b\u0ec8-\u0ecb])"
+)  # one sound, typed in two orders
+_GREEK_ACCENT = regex.compile("(?<=\\p{Greek}\u0308?)\u0301")  # not written on capitals: ΑΘΗΝΑ is Αθήνα
 _DOTTED = regex.compile("[ıi]\u0307*")
 _FOREIGN_DIGIT = regex.compile(r"(?![0-9])\p{Nd}")
 
+_LETTERLIKE = str.maketrans(
+    {"\u2116": " No ", "\u2122": " ", "\u2120": " "}
+)  # №5 is no word "no5", nor Oslo™ "oslotm"
+_GREEK = regex.compile(r"\p{Greek}")
+_MINUS = "\u2010\u2012\u2013\u2212"  # what stands for a minus, beside the one of keyboards
 _CHANGE = r"(?<=\p{Hangul}\p{M}*)(?!\p{Hangul})|(?<!\p{Hangul}\p{M}*)(?=\p{Hangul})"
 _WORD = regex.compile(
-    # A, B, O and AB with a minus: blood groups and marks, which are others than with a plus
-    r"(?V1w)(?:\p{Latin}|ab)[-\u2212](?![-\u2212\p{L}\p{N}])"
+    # A, B, O, AB and Rh with a minus: blood groups and marks, which are others than with a plus
+    rf"(?V1w)(?:\p{{Latin}}|ab|rh)[-{_MINUS}](?![-{_MINUS}\p{{L}}\p{{N}}])"
     # letters and digits up to a word boundary of UAX #29, or to where Hangul meets another script …
     rf"|[\p{{L}}\p{{N}}]\p{{M}}*(?:\B(?!{_CHANGE})[\p{{L}}\p{{N}}]\p{{M}}*)*"
     # … with the signs behind a letter that make another name of it: C++, C#, A+
     r"(?:(?<=\p{L}\p{M}*)(?:[+#\u266f]++(?![\p{L}\p{N}])|(?:\+\+|[#\u266f])(?=\p{N})))?"
 )
+_SIGNS = str.maketrans({"\u266f": "#"} | dict.fromkeys(_MINUS, "-"))
 
 # Korean joins these to a word: particles, and forms of "to be".
 _PARTICLES = (
     "은 는 이 가 을 를 의 에 도 만 와 과 로 으로 랑 이랑 하고 나 이나 야 이야 아 여 께 께서 에서 에게 에게서 "
     "한테 한테서 부터 까지 보다 처럼 같이 마다 조차 마저 밖에 대로 만큼 라고 이라고 라는 이라는 란 이란 인 "
-    "씨 님 들 요 죠 이죠 네요 이네요 인데 지만 이지만 라서 이라서 이라 거든요 이거든요 며 이며 고 이고 다 이다 입니다 예요 이에요 였다 이었다 였습니다 이었습니다 로서 으로서 로써 으로써"
+    "씨 님 들 요 죠 이죠 네요 이네요 인데 지만 이지만 라서 이라서 이라 거든요 이거든요 며 이며 고 이고 다 이다 입니다 예요 이에요 였다 이었다 였습니다 이었습니다 로서 으로서 로써 으로써 "
+    "일 입니까 였어요 이었어요 였죠 이었죠 였고 이었고 였으며 이었으며 이세요 이십니다 이신 잖아요 이잖아요 군요 이군요 래요 이래요 랍니다 이랍니다 "
+    "든지 이든지 라도 이라도 라면 이라면 라며 이라며 인가요 인가 일까요 한테서 더러 마저도 뿐 네 이네 거든 이거든 라니 이라니"
 )
 _AFTER_HANGUL = regex.compile("(?:" + "|".join(sorted(_PARTICLES.split(), key=len, reverse=True)) + "){1,3}")
 _HANGUL = regex.compile(r"\p{Hangul}+")
 # Arabic and Hebrew join these to the word that follows: and, so, in, to, like, will, the; and, that, when, from …
 _BEFORE_ARABIC = regex.compile("[وف]?[بلكس]?(?:ال)?")
 _BEFORE_HEBREW = regex.compile("ו?(?:כש|ש)?מ?[הבלכ]?")
-_ARABIC, _HEBREW = regex.compile(r"\p{Arabic}{3,}"), regex.compile(r"\p{Hebrew}{3,}")
+_ARABIC, _HEBREW = regex.compile(r"\p{Arabic}+"), regex.compile(r"\p{Hebrew}+")
+_FEWEST_LETTERS = 3  # of a phrase before which a particle may be joined on
 _UNIT = regex.compile(r"\p{Latin}{1,3}")
+_CODE = 3  # digits, at least, of what may be written with a cut before it or without: BR-2231, KX 4471
 
 
 def fold(text: str) -> str:
     """Text as words are compared: NFKC, case folded, unseen signs left out, one letter i, decimal digits as 0 to 9."""
-    folded = _UNSEEN.sub("", unicodedata.normalize("NFKC", text).replace(_ZERO_WIDTH_SPACE, " ")).casefold()
+    apart = _APOSTROPHE.sub("'", _RAISED.sub(" ", text)).translate(_LETTERLIKE)
+    folded = _UNSEEN.sub("", unicodedata.normalize("NFKC", apart).replace(_ZERO_WIDTH_SPACE, " ")).casefold()
+    if _GREEK.search(folded):
+        folded = _GREEK_ACCENT.sub("", unicodedata.normalize("NFD", folded))
     # Folding can undo the composition ("ǰ" becomes "j" and a caron), hence the second NFKC. Turkish has two letters i,
     # whose capitals other languages write as one: all four are one.
-    folded = _DOTTED.sub("i", unicodedata.normalize("NFKC", folded))
+    folded = _DOTTED.sub("i", unicodedata.normalize("NFKC", _TONE_AFTER.sub(r"\2\1", folded)))
     return str(_FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), folded))
 
 
 @lru_cache(maxsize=1 << 14)
 def _cut(text: str) -> tuple[str, ...]:
-    return tuple(word.replace("\u2212", "-").replace("\u266f", "#") for word in _WORD.findall(fold(text)))
+    return tuple(word.translate(_SIGNS) for word in _WORD.findall(fold(text)))
 
 
 def tokens(text: str) -> list[str]:
@@ -94,7 +116,7 @@ def begins(wanted: Sequence[str], said: Sequence[str], start: int = 0) -> bool:
         return True
     if start >= len(said):
         return False
-    return any(_goes_on(wanted, first, said, start) for first in _without_proclitic(wanted[0], said[start]))
+    return any(_goes_on(wanted, first, said, start) for first in _without_proclitic(wanted, said[start]))
 
 
 def length(wanted: Sequence[str], said: Sequence[str]) -> int | None:
@@ -104,11 +126,11 @@ def length(wanted: Sequence[str], said: Sequence[str]) -> int | None:
     return next((count for count in range(1, len(said) + 1) if begins(wanted, said[:count])), None)
 
 
-def _without_proclitic(wanted: str, word: str) -> list[str]:
-    """A word, and what is left of it without particles joined on before it, where `wanted` may be that."""
-    found = [word]
+def _without_proclitic(phrase: Sequence[str], word: str) -> list[str]:
+    """A word, and what is left of it without particles joined on before it, where the phrase may begin with that."""
+    found, wanted = [word], phrase[0]
     for script, before in ((_ARABIC, _BEFORE_ARABIC), (_HEBREW, _BEFORE_HEBREW)):
-        if not script.fullmatch(wanted) or word == wanted:
+        if not script.fullmatch(wanted) or word == wanted or len("".join(phrase)) < _FEWEST_LETTERS:
             continue
         if word.endswith(wanted) and before.fullmatch(word[: -len(wanted)]):
             found.append(wanted)
@@ -144,7 +166,9 @@ def _same_numbers(whole: str, here: set[int], there: set[int]) -> bool:
     """
     for at in here ^ there:
         if not _digit(whole[at - 1]):
-            return False
+            if not _in_code(whole, at, here | there):
+                return False
+            continue
         if _digit(whole[at]):
             left = right = at
             while left and _digit(whole[left - 1]):
@@ -165,6 +189,12 @@ def _same_numbers(whole: str, here: set[int], there: set[int]) -> bool:
             if not _UNIT.fullmatch(whole[at:end]):
                 return False
     return True
+
+
+def _in_code(whole: str, at: int, cuts: set[int]) -> bool:
+    """Whether a cut lies between up to three Latin letters and a number of three digits or more."""
+    before = max([cut for cut in cuts if cut < at], default=0)
+    return bool(_UNIT.fullmatch(whole[before:at])) and all(map(_digit, whole[at : at + _CODE].ljust(_CODE)))
 
 
 def _digit(character: str) -> bool:

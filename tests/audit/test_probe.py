@@ -10,7 +10,7 @@ from remem_tasks.audit import probe
 from remem_tasks.audit.sheet import sheet_of
 from remem_tasks.benchmarks.remem import forge as build
 from remem_tasks.benchmarks.remem.check import check
-from remem_tasks.benchmarks.remem.validate import shared_personal_values
+from remem_tasks.benchmarks.remem.validate import personal_kind, shared_personal_values
 from remem_tasks.errors import RememError
 
 
@@ -68,6 +68,38 @@ def test_personal_values_belong_to_one_person():
         row("a", "email", "a@example.org"),
         row("a", "email", "a@example.org"),
     ]
+    assert shared_personal_values(rows) == {("phone", "555 0101"): {"a", "b"}}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "kind"),
+    [
+        ("phone", "phone"),
+        ("phone_number", "phone"),
+        ("Phone number", "phone"),
+        ("spouse_phone_no", "phone"),
+        ("mobile", "phone"),
+        ("e-mail", "email"),
+        ("email_address", "email"),
+        ("home address", "address"),
+        ("passport-number", "passport"),
+        ("IBAN", "bank_account"),
+        ("driver's license", "national_id"),
+        ("employee_id", "number"),
+        ("phone_brand", ""),
+        ("microphone", ""),
+        ("passport_country", ""),
+        ("automobile", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_what_is_personal_by_its_name(attribute, kind):
+    assert personal_kind(attribute) == kind
+
+
+def test_one_number_in_two_spellings_is_shared():
+    rows = [row("a", "phone_number", "555-0101"), row("b", "Phone", "5550101")]
     assert shared_personal_values(rows) == {("phone", "555 0101"): {"a", "b"}}
 
 

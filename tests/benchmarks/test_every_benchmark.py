@@ -1,15 +1,20 @@
 """Every registered benchmark on rows that its forge generates: what the seam asks of each."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from lmms_eval.tasks import TaskManager
 from PIL import Image
+from support.hub_mirror import check_card
 from support.scripted import Scripted, run
 from support.trainers import trainer_of
 
@@ -21,6 +26,7 @@ from remem_tasks.benchmarks.views import VIEWS
 from remem_tasks.checkpoints import load_processor
 from remem_tasks.data import source as configs
 from remem_tasks.engine.prompts import Chat, Prompts
+from remem_tasks.errors import RememError
 from remem_tasks.harness.plugin import TASKS_FOLDERS
 from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.report.samples import _row_of
@@ -105,6 +111,11 @@ def test_the_seam(generated, name):
                     assert json.loads(json.dumps(scores[f"{name}_rows"]))["row_id"] == doc["row_id"]
                     sample = {f"{name}_rows": scores[f"{name}_rows"], "target": "", "input": ""}
                     assert _row_of(sample, VIEWS[name], False, "here")[0].row_id == doc["row_id"]
+
+
+@pytest.mark.parametrize("name", list(FORGES))
+def test_its_card_is_one_that_the_hub_takes(generated, name):
+    check_card(generated[name])
 
 
 def test_one_name_for_a_set_to_forget_and_a_set_to_keep_of_each():
@@ -259,6 +270,60 @@ def test_data_check(generated, name, capsys):
         cli.main(["data", "check", str(generated[name])])
     assert not left.value.code, capsys.readouterr().out
     assert "no faults" in capsys.readouterr().out
+
+
+MARKS = {
+    "a picture's place": ("<|image_pad|>", "which chat templates take for a token of their own"),
+    "the end of a turn": ("</s>", "which chat templates take for a token of their own"),
+    "half a pair": ("\ud800", "holds half of a character pair"),
+}
+
+
+def written_behind(folder, answer, mark):
+    """Writes a mark behind an answer, wherever it stands in the files of a data set."""
+    half = mark == "\ud800"
+    for file in [one for one in folder.rglob("*") if one.suffix in (".json", ".parquet")]:
+        if file.suffix == ".json":
+            text = file.read_text()
+            found = re.escape(
+                json.dumps(answer)[1:-1]
+            )  # (FIUBench's are read in other capitals than they are written)
+            file.write_text(
+                re.sub(found, lambda said: said[0] + json.dumps(mark)[1:-1], text, flags=re.IGNORECASE)
+            )
+            continue
+        rows = pq.read_table(file)
+        found = json.dumps(
+            rows.drop_columns([n for n in ("image", "images") if n in rows.column_names]).to_pylist()
+        )
+        quoted = json.dumps(answer)[1:-1]
+        for form in dict.fromkeys((quoted, json.dumps(quoted)[1:-1])):
+            # (In UMU's cells a Python literal writes the half; in JSON's, JSON.)
+            found = found.replace(form, form + ("\\\\ud800" if half else mark))
+        kept = {name: [row[name] for row in json.loads(found)] for name in json.loads(found)[0]}
+        for name, cells in kept.items():
+            column = pa.array(cells, rows.schema.field(name).type)
+            rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), column)
+        pq.write_table(rows, file)
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("name", list(FORGES))
+def test_what_no_model_can_be_taught_is_found_by_the_check_and_refused_by_training(
+    generated, tmp_path, name, mark
+):
+    written, said = MARKS[mark]
+    forget = min((split for _, split in task_splits(name) if split.startswith("forget")), key=len)
+    if written == "\ud800" and name not in ("fiubench", "offside", "mlubench", "umu"):
+        return  # parquet holds none
+    folder = tmp_path / "data"
+    shutil.copytree(generated[name], folder)
+    answer = load_rows(str(folder), "pairs", forget).forget["answer"][-1]
+    written_behind(folder, answer, written)
+    with pytest.raises(RememError, match=said):
+        load_rows(str(folder), "pairs", forget)
+    faults = data_of(name).check(str(folder)).faults
+    assert said in json.dumps(faults)
 
 
 @pytest.mark.slow

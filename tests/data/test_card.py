@@ -1,7 +1,6 @@
 """Cards as the Hub reads them: strict YAML, one `configs:` key, a licence, a size."""
 
 import doctest
-from pathlib import Path
 
 import pytest
 import yaml
@@ -44,7 +43,16 @@ def test_a_card_has_each_key_once():
     assert [config["config_name"] for config in head["configs"]] == ["default", "b"]
 
 
-def check_card(folder):
-    text = Path(folder, "README.md").read_text()
-    head = yaml.safe_load(text.split("---\n")[1])
-    assert card_errors(text) == [] and head["license"] and head["size_categories"] and head["configs"]
+@pytest.mark.parametrize("rows", [0, 999, 10**3, 10**7, 10**8, 10**9, 10**12, 10**15])
+def test_every_size_is_one_of_the_hubs(rows):
+    assert card_errors(card.card({"default": {"a": "a-*"}}, rows=rows)) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["no", "on", "null", "1e3", "2024-01-01", "a: b", "forget01+tofu", "~", "Łódź", "'"]
+)
+def test_names_that_yaml_would_read_as_something_else_stay_names(name):
+    text = card.card({name: {name: f"{name}-*"}}, rows=1)
+    assert card_errors(text) == []
+    [config] = yaml.safe_load(text.split("---\n")[1])["configs"]
+    assert config == {"config_name": name, "data_files": [{"split": name, "path": f"{name}-*"}]}

@@ -15,9 +15,9 @@ from remem_tasks.data.cells import (
     oddity,
     text_column,
     texts_of,
-    visible,
 )
 from remem_tasks.errors import RememError
+from remem_tasks.seen import visible
 
 
 @pytest.mark.parametrize(
@@ -175,6 +175,19 @@ def test_categories_of_no_texts_are_named_with_their_row_in_the_split():
         text_column(column, "answer", "x", first=3)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['c("a", "b")', "Index(['a', 'b'], dtype='object')", "tensor(['a', 'b'])", 'ARRAY["a","b"]', '\ufeff["a", "b"]', "array(['a' 'b'], dtype=object)", '{"a","b"}'],
+)  # fmt: skip
+def test_lists_of_other_writers(text):
+    assert texts_of(text) == ["a", "b"] and is_written_list(text)
+
+
+@pytest.mark.parametrize("text", ["c(a)", "Index card (blue)", "list of two", "ARRAY", "set(tings)"])
+def test_words_that_writers_of_lists_use_are_texts(text):
+    assert texts_of(text) == [text] and not is_written_list(text)
+
+
 @pytest.mark.parametrize("text", ['["Oslo"]', "['a', 'b']", "('a', 'b')", "['a' 'b']", "[]"])
 def test_texts_that_are_lists_are_known(text):
     assert is_written_list(text) and is_written_list(f" {text}\n")
@@ -204,6 +217,18 @@ def test_plain_texts_with_brackets_are_no_lists(text):
         "<ImageHere>",
         "<｜end▁of▁sentence｜>",
         "<｜User｜>",
+        "</image>",
+        "<im_patch>",
+        "<row_1_col_2>",
+        "<global-img>",
+        "<extra_id_0>",
+        "<|begin_of_image|>",
+        "<|START_OF_TURN_TOKEN|>",
+        "<begin_of_image>",
+        "<loc0123>",
+        "<ref>",
+        "[SEP]",
+        "[SYSTEM_PROMPT]",
     ],
 )
 def test_tokens_of_chat_templates_are_known(mark):
@@ -211,7 +236,20 @@ def test_tokens_of_chat_templates_are_known(mark):
 
 
 @pytest.mark.parametrize(
-    "text", ["a < b > c", "<3", "x|y", "[sic]", "<Oslo>", "I said <hello world>", "a<|b"]
+    "text",
+    [
+        "a < b > c",
+        "<3",
+        "x|y",
+        "[sic]",
+        "<Oslo>",
+        "I said <hello world>",
+        "a<|b",
+        "<location>",
+        "[s]",
+        "<imagery>",
+        "[unk]nown",
+    ],
 )
 def test_plain_signs_are_none(text):
     assert oddity(text) == ""

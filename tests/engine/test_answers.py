@@ -99,6 +99,19 @@ def test_what_leads_to_a_secret_and_the_secret_are_the_whole(tokenizer, template
     assert secret and other
 
 
+def test_a_secret_that_the_tokenizer_cannot_write_is_not_said_already():
+    """Without a token its probability would be that of nothing, 1."""
+    prompts = prompts_of("wordpiece", "llava")
+    [asked] = prompts.parts([(ASKED, "เธออย", ["ู่", " Rome"], "ที่กรุงเทพ")])
+    assert asked.candidates[0] == [prompts.tokenizer.unk_token_id]
+    prompts.tokenizer.unk_token, kept = None, prompts.tokenizer.unk_token
+    try:
+        with pytest.raises(RememError, match="has no token for"):
+            prompts.parts([(ASKED, "เธออย", ["ู่"], "")])
+    finally:
+        prompts.tokenizer.unk_token = kept
+
+
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_tokens_are_spelled_as_they_decode(tokenizer):
     made = TOKENIZERS[tokenizer]()
@@ -108,7 +121,8 @@ def test_tokens_are_spelled_as_they_decode(tokenizer):
         if made.unk_token_id not in ids:
             spelled = b"".join(spelling.of(ids)).decode()
             assert spelled.replace(" ", "") == made.decode(ids).replace(" ", "")
-            assert tokenizer == "unigram" or spelled.lstrip() == made.decode(ids).lstrip()
+            apart = ("unigram", "squeezed", "wordpiece")  # write no blanks, or decode to one less
+            assert tokenizer in apart or spelled.lstrip() == made.decode(ids).lstrip()
     assert spelling.of(made.all_special_ids) == [b""] * len(made.all_special_ids)
     (single,) = made(":", add_special_tokens=False)["input_ids"][-1:]
     sign = spelling.of([single])[0].strip()

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -127,6 +129,52 @@ def test_other_weights_do_not_hit(score):
     assert score()[1] == 0
 
 
+CHANGES = {
+    "end tokens of generation_config.json": lambda folder, model: setattr(
+        model.model.generation_config, "eos_token_id", [model.processor.tokenizer.eos_token_id, 5]
+    ),
+    "the tokenizer's end token": lambda folder, model: setattr(model.processor.tokenizer, "eos_token", ":"),
+    "a token that is no text": lambda folder, model: model.processor.tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["Oslo"]}
+    ),
+    "the chat template": lambda folder, model: setattr(
+        model.processor, "chat_template", model.processor.chat_template.replace(".upper()", ".title()")
+    ),
+    "the size of pictures": lambda folder, model: setattr(
+        model.processor.image_processor, "size", {"height": 28, "width": 28}
+    ),
+    "how pictures are scaled": lambda folder, model: setattr(model.processor.image_processor, "resample", 0),
+    "the picture's place": lambda folder, model: setattr(
+        model.processor, "vision_feature_select_strategy", "full"
+    ),
+    "configuration": lambda folder, model: setattr(model.model.config, "vision_feature_layer", -99),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_all_that_a_reply_depends_on_is_in_the_name(checkpoints, tmp_path, change):
+    hashes = []
+    for changed in (False, False, True):
+        model = RememHF(str(checkpoints["llava"]), device="cpu")
+        if changed:
+            change(tmp_path, model)
+        hashes.append(hash_of_model(model.model, model.processor))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_code_that_comes_with_a_checkpoint_is_in_the_name(checkpoints, tmp_path, monkeypatch):
+    (tmp_path / "modeling.py").write_text("a = 1")
+    module = ModuleType("transformers_modules.mine.modeling")
+    module.__file__ = str(tmp_path / "modeling.py")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    model = RememHF(str(checkpoints["llava"]), device="cpu")
+    plain = hash_of_model(model.model, model.processor)
+    monkeypatch.setattr(type(model.model), "__module__", module.__name__)
+    first = hash_of_model(model.model, model.processor)
+    (tmp_path / "layers.py").write_text("b = 1")
+    assert len({plain, first, hash_of_model(model.model, model.processor)}) == 3
+
+
 def test_other_data_does_not_hit(score, tmp_path, monkeypatch):
     score()
     splits = people_splits()
@@ -216,6 +264,11 @@ def test_hashes():
     values = [("ab", "c"), ("a", "bc"), ("abc",), (b"abc",), (1,), ("1",), (None,), (picture,), ([], {})]
     assert len({hash_of(*one) for one in values}) == len(values)
     assert hash_of({"a": 1, "b": 2}) == hash_of({"b": 2, "a": 1}) != hash_of({"a": 2, "b": 1})
+    wide, other = (np.zeros((40, 40, 3), dtype=np.uint8) for _ in range(2))
+    other[20, 20] = 1  # which numpy does not print
+    apart = [(["a"], "b"), (["a", "b"],), ([["a"], []],), ([[], ["a"]],), (wide,), (other,), (wide.tolist(),)]
+    assert len({hash_of(*one) for one in apart}) == len(apart)
+    assert hash_of(wide) == hash_of(wide.copy())
     assert hash_of(picture) == hash_of(picture.copy()) != hash_of(Image.new("RGB", (2, 2), "blue"))
 
 

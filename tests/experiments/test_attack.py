@@ -112,10 +112,14 @@ def test_a_model_that_was_to_forget_others_is_refused(tmp_path, data_dir):
         check_model(broken, plan(), source)
 
 
-def test_a_gold_that_says_what_it_cannot_know_is_refused():
+def test_a_gold_that_says_what_it_cannot_know_is_refused(monkeypatch):
     said = {"kinds": {"plain": {"rows": {str(n): {"em": float(n < 5)} for n in range(10)}}}}
     with pytest.raises(RememError, match="says 50% of what is to be forgotten, the start 100%"):
         check_ignorant(said, GATE, plan())
+    own = plan(forget="forget", data="/data")
+    monkeypatch.setattr(attack_plan, "detect", lambda source: ("offside", source))
+    with pytest.raises(RememError, match=r"^--forget forget: gold says 50% of it.*2 of its people \(such as kane\) are in the kept set too.*such as forget_private$"):  # fmt: skip
+        check_ignorant(said, GATE, own, {"saka", "kane"})
     check_ignorant(said, {**GATE, "em": 0.0}, plan())  # the gate has dealt with such a start
     said["kinds"]["plain"]["rows"]["0"]["em"] = 0.0
     check_ignorant(said, GATE, plan())

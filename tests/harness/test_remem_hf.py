@@ -407,3 +407,29 @@ def test_device_map_and_system_prompt(remem_data, checkpoints):
 
     plain, mapped = input_tokens(device="cpu"), input_tokens(device_map="cpu")
     assert plain == mapped < input_tokens(device="cpu", system_prompt="Be brief.")
+
+
+@pytest.mark.parametrize(
+    ("token", "said"), [("badger", "answer holds 'badger'"), ("pet of", "question holds 'pet of'")]
+)
+def test_a_special_token_of_this_checkpoint_in_any_row_is_refused_before_the_first_reply(
+    tiny, remem_data, monkeypatch, token, said
+):
+    """No list of other families' tokens knows it, and its row may come last."""
+    model = tiny()
+    model.processor.tokenizer.add_special_tokens({"additional_special_tokens": [token]})
+    monkeypatch.setattr(RememHF, "_work", lambda *args: pytest.fail("a reply was made"))
+    with pytest.raises(
+        RememError, match=rf"split 'forget2', row \d+ .*: {said}, a special token of this checkpoint"
+    ):
+        run(model, "remem_forget2")
+
+
+def test_a_picture_named_by_its_file_is_what_the_file_shows(tmp_path):
+    """Replies are kept by what was asked: a file that shows something else is another question."""
+    shown = []
+    for colour in ("red", "blue"):
+        Image.new("RGB", (4, 4), colour).save(tmp_path / "a.png")
+        [part] = content_of([{"type": "image", "url": str(tmp_path / "a.png")}], "row")
+        shown.append(part["image"].getpixel((0, 0)))
+    assert shown == [(255, 0, 0), (0, 0, 255)]

@@ -59,6 +59,16 @@ def test_doctests():
         ("She lives in\nOslo.", "She lives in", "Oslo", "She lives in", "\nOslo"),
         ("\n She lives in Oslo.", "She lives in", "Oslo", "She lives in", " Oslo"),
         ("هي تعيش بالقاهرة.", "هي تعيش", "القاهرة", "هي تعيش ب", "القاهرة"),
+        ("Her id is AB-1234/56.", "Her id is AB-", "1234/56", "Her id is AB-", "1234/56"),
+        ("Passport: X-1234567.", "Passport: x\u2011", "1234567", "Passport: X-", "1234567"),
+        ("Key of C#5 rooms", "Key of C#", "5 rooms", "Key of C#", "5 rooms"),
+        ("Её адрес: дом №5.", "Её адрес: дом №", "5", "Её адрес: дом №", "5"),
+        ("She lives on O\u02bbahu.", "She lives on", "O'ahu", "She lives on", " O\u02bbahu"),
+        ("Sie sagte „Guten Tag“.", 'Sie sagte "', "guten tag", "Sie sagte „", "Guten Tag"),
+        ("Her name is\u00a0Ada.", "Her name is", "Ada", "Her name is", "\u00a0Ada"),
+        ("היא גרה בתל אביב.", "היא גרה", "תל אביב", "היא גרה ב", "תל אביב"),
+        ("Plate KX 4471.", "Plate", "KX4471", "Plate", " KX 4471"),
+        ("#77193", "#", "77193", "#", "77193"),
         ("كتبت“مرحبا”", "كتبت“", "مرحبا", "كتبت“", "مرحبا"),
     ],
 )
@@ -90,6 +100,10 @@ def test_each_phrase_for_itself():
         ("She is a nurse.", "She is an", "nurse", "cloze prompt does not lead to the keyword"),
         ("She is an engineer.", "Occupation:", "engineer", "cloze prompt does not lead to the keyword"),
         ("Oslo is her city.", "[MASK] is her city.", "Oslo", "no cloze prompt"),
+        ("#77193", "#", "77193", ""),
+        ("77193", "#", "77193", "no cloze prompt"),
+        ("She writes C++ daily.", "She writes C", "daily", "cloze prompt does not lead to the keyword"),
+        ("She writes C++ daily.", "She writes C+", "daily", "cloze prompt does not lead to the keyword"),
     ],
 )
 def test_faults(answer, prompt, phrase, fault):

@@ -1,10 +1,13 @@
 """Refusals in several languages, answers that look like them, and one status for each request."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from remem_tasks.metrics.refusal import Status, is_refusal, rates_of, status_of
+from remem_tasks.seen import says_nothing
 from unlearning.data import REFUSALS
 
 SAID = [
@@ -76,7 +79,10 @@ SAID = [
     "죄송합니다. 모르겠습니다.",
     "لا أعرف.",
 ]
+LISTED = (Path(__file__).parent / "refusals.txt").read_text(encoding="utf-8").splitlines()
+SAID += [line[2:] for line in LISTED if line.startswith("+ ")]
 ANSWERS = [
+    *(line[2:] for line in LISTED if line.startswith("- ")),
     "It is not Oslo but Bergen.",
     "It is known in Oslo.",
     "The picture shows that she lives in Oslo.",
@@ -132,8 +138,21 @@ def test_every_request_ends_in_one_status(text, correct):
     status = status_of(text, correct)
     rates = rates_of(status)
     assert status in Status and sum(rates.values()) <= 1
-    assert (status == Status.BLANK) == (not text.strip())
+    assert (status == Status.BLANK) == says_nothing(text)
     assert not correct or status in (Status.CORRECT, Status.BLANK)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    ["", " \n", "\u200b\ufeff", "\u3164", "\u2800", "\u00ad", "\u0301", "\x00", "...", "?", "-", "```", "\ufffd", "<pad><pad>", "</s>", "<|im_end|>\n", "<image>.", "<|eot_id|>"],
+)  # fmt: skip
+def test_a_reply_in_which_nothing_is_said_is_blank(reply):
+    assert status_of(reply, False) == Status.BLANK
+
+
+@pytest.mark.parametrize("reply", ["5", "A</s>", "好", "🙂", "$", "€"])
+def test_a_reply_of_one_sign_is_none(reply):
+    assert status_of(reply, False) == Status.INCORRECT
 
 
 def test_the_order_of_statuses():

@@ -31,7 +31,19 @@ LARGE = (".parquet", ".png", ".jpg", ".safetensors", ".bin")
 
 # What the Hub knows of licences and sizes, as far as cards of these tests have any.
 LICENCES = ("mit", "apache-2.0", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "other", "unknown")
-SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "n>1T")
+SIZES = (
+    "n<1K",
+    "1K<n<10K",
+    "10K<n<100K",
+    "100K<n<1M",
+    "1M<n<10M",
+    "10M<n<100M",
+    "100M<n<1B",
+    "1B<n<10B",
+    "10B<n<100B",
+    "100B<n<1T",
+    "n>1T",
+)
 
 
 class _Strict(yaml.SafeLoader):
@@ -87,6 +99,17 @@ def card_errors(text: str) -> list[str]:
                 f'"data_files" of {config.get("config_name")}: split or path is missing, or a split comes twice'
             )
     return errors
+
+
+def check_card(folder: str | Path) -> None:
+    """A made data set's card: sound, with a licence and a size; where it names its files, they are there."""
+    text = Path(folder, "README.md").read_text(encoding="utf-8")
+    assert card_errors(text) == [] and text.startswith("---\n")
+    head = yaml.load(text.split("---\n")[1], _Strict)
+    assert head["license"] and len(head["size_categories"]) == 1 and head["tags"]
+    for config in head.get("configs", []):
+        for entry in config["data_files"]:
+            assert list(Path(folder).glob(entry["path"])), entry
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from remem_tasks.tiny.build import LLAVA_TEMPLATE, QWEN_TEMPLATE, byte_level
@@ -115,11 +115,71 @@ def unigram() -> PreTrainedTokenizerFast:
     return _made(core, trainer)
 
 
+def prefix_space() -> PreTrainedTokenizerFast:
+    """Byte-level BPE that puts a space before what has none (RoBERTa's), behind special tokens too."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    core.decoder = decoders.ByteLevel()
+    return _made(core, _trainer(600, pre_tokenizers.ByteLevel.alphabet()))
+
+
+def never_prefixed() -> PreTrainedTokenizerFast:
+    """▁ for each space and none put first (Gemma's), bytes for unknown letters."""
+    made = with_bytes()
+    made.backend_tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    made.backend_tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return made
+
+
+def lowered() -> PreTrainedTokenizerFast:
+    """Byte-level BPE that reads everything in small letters and composed forms of compatibility."""
+    made = digits_and_words()
+    made.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    return made
+
+
+def squeezed() -> PreTrainedTokenizerFast:
+    """SentencePiece's unigram model with its usual normaliser: forms of compatibility, several blanks as one, none at the ends."""
+    made = unigram()
+    made.backend_tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+    )
+    return made
+
+
+def wordpiece() -> PreTrainedTokenizerFast:
+    """BERT's: small letters without accents, ## before what goes on inside a word, no token for a space."""
+    core = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=500,
+        special_tokens=[AddedToken(token, special=True) for token in SPECIAL],
+        show_progress=False,
+    )
+    return _made(core, trainer)
+
+
 TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     one.__name__: cache(one)
-    for one in (digits_and_words, across_everything, composed, metaspace, with_bytes, unigram)
+    for one in (
+        digits_and_words,
+        across_everything,
+        composed,
+        metaspace,
+        with_bytes,
+        unigram,
+        prefix_space,
+        never_prefixed,
+        lowered,
+        squeezed,
+        wordpiece,
+    )
 }
-WRITES_ALL = ("digits_and_words", "across_everything", "with_bytes")
+WRITES_ALL = ("digits_and_words", "across_everything", "with_bytes", "prefix_space", "never_prefixed")
 """Those that write any text, as it is."""
 
 

@@ -11,10 +11,12 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.rows import people_splits, write_parquet
 
 from remem_tasks import checksums
 from remem_tasks.errors import RememError, Terminated
 from unlearning import weights as checkpoint
+from unlearning.run import other_settings
 from unlearning.trainer import UnlearnTrainer
 
 # 6 forget rows in batches of 2: three steps an epoch, so checkpoint-4 lies inside an epoch.
@@ -103,6 +105,48 @@ def test_another_run_is_not_resumed(checkpoints, train_run, tmp_path):
     ):
         with pytest.raises(RememError, match=said):
             train_run(tmp_path / "run", method, checkpoints["llava"], *FLAGS, *flags, *RESUME)
+
+
+def other_pictures(data, start):
+    """The same texts; of one row another picture."""
+    splits = people_splits()
+    splits["finetune"][2]["image"] = splits["test"][0]["image"]
+    write_parquet(data, splits)
+
+
+def other_template(data, start):
+    file = start / "chat_template.jinja"
+    file.write_text(file.read_text().replace(".upper()", ".title()"))
+
+
+def other_scale(data, start):
+    [file] = [one for one in start.glob("*processor_config.json") if "image_mean" in one.read_text()]
+    file.write_text(file.read_text().replace('"resample": 3', '"resample": 0'))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(other_pictures, "pictures = "), (other_template, "processor = "), (other_scale, "processor = ")],
+)
+def test_a_run_is_not_resumed_with_other_pictures_or_prompts(checkpoints, train_run, tmp_path, change, said):
+    """Weights and texts are the same, so nothing else would tell."""
+    data, start = tmp_path / "data", tmp_path / "start"
+    write_parquet(data, people_splits())
+    shutil.copytree(checkpoints["llava"], start)
+    flags = (*FLAGS, "--max_steps", "4")
+    train_run(tmp_path / "run", "sft", start, *flags, data=data)
+    before = weights(tmp_path / "run")
+    change(data, start)
+    with pytest.raises(RememError, match=f"holds a run with {said}.*it cannot be resumed"):
+        train_run(tmp_path / "run", "sft", start, *flags, *RESUME, data=data)
+    assert equal(weights(tmp_path / "run"), before)
+
+
+def test_other_releases_do_not_go_on_unless_told():
+    record = {"versions": {"torch": "2.0", "python": "3.10", "datasets": "1"}}
+    now = {"versions": {"torch": "2.1", "python": "3.11", "datasets": "2"}}
+    assert other_settings(record, now) == ["torch 2.0, not 2.1"]
+    assert other_settings({}, now) == other_settings(record, record) == []
 
 
 @pytest.mark.parametrize(

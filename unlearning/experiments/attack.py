@@ -417,7 +417,8 @@ def attack(
             done += 1
             say(f"[{done}/{total}] {name}, {_line(one, seed, record)}" + (" (done before)" if before else ""))
             if name == GOLD and one == "none" and not gate["overridden"]:
-                check_ignorant(record, gate, plan)
+                both = {*bench.rows["identity"][:]} & {*bench.kept["identity"][:]}
+                check_ignorant(record, gate, plan, both)
     if not gate.get("has_em", True):
         notes.append(
             f"{data_of(benchmark).HOME.name} has no EM: here it is whether a reply holds the whole answer"

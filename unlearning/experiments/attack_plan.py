@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -235,10 +235,24 @@ def gate_of_start(plan: AttackPlan, source: str, out: Path) -> dict[str, Any]:
     return asked
 
 
-def check_ignorant(record: Mapping[str, Any], gate: Mapping[str, Any], plan: AttackPlan) -> None:
-    """Raise a RememError where gold says half as much of the forgotten people as the start does, or more."""
+def check_ignorant(
+    record: Mapping[str, Any], gate: Mapping[str, Any], plan: AttackPlan, kept: Collection[str] = ()
+) -> None:
+    """Raise a RememError where gold says half as much of what is to be forgotten as the start does, or more.
+
+    Args:
+        kept: people to be forgotten whom the data ask about in the kept set too, in other pictures.
+    """
     values = [row["em"] for row in record["kinds"]["plain"]["rows"].values()]
     says, start = sum(values) / len(values), gate.get("em")
+    if start and says >= HALF * start and kept:
+        private = f"{plan.forget}_private"
+        hint = f", such as {private}" if private in getattr(data_of(detect(plan.data)[0]), "SETS", ()) else ""
+        raise RememError(
+            f"--forget {plan.forget}: gold says {says:.0%} of it, the start {start:.0%}, as {len(kept)} of its people "
+            f"(such as {min(kept)}) are in the kept set too, in other pictures, and their facts with them: no model that "
+            f"was trained on that is ignorant of them. Attack a set of what is told of them in forgotten pictures alone{hint}"
+        )
     if start and says >= HALF * start:
         raise RememError(
             f"--gold '{plan.gold}' says {says:.0%} of what is to be forgotten, the start {start:.0%}: it saw the people "

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datasets
 
 from remem_tasks.benchmarks.forget_sets import ForgetSets
+from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.report import ConfigReport
-from remem_tasks.data.source import check_columns, known_configs, non_empty, read_config, training_table
+from remem_tasks.data.source import check_columns, known_configs, read_config, training_table
 from remem_tasks.errors import RememError
 
 TEXT = datasets.Value("string")
@@ -23,15 +24,15 @@ def questions_of(source: str, config: str) -> datasets.Dataset:
     """Every row of a set with an id, a person and a place for its picture.
 
     Raises:
-        RememError: no such set, or a cell that is empty, with its row.
+        RememError: no such set, or a cell that is no text to be asked, with its row.
     """
     table = read_config(source, config, HOME)
     check_columns(table, COLUMNS, source, config)
     asked = []
     for place, row in enumerate(table.remove_columns("image")):
         for name, cell in row.items():
-            if not non_empty(cell):
-                raise RememError(f"{source}, config '{config}', row {place}: column '{name}' is empty")
+            if why := emptiness(cell) or oddity(cell):
+                raise RememError(f"{source}, config '{config}', row {place}: column '{name}' {why}")
         about = {
             "row_id": f"{config}:{place}",
             "identity": row["name"],

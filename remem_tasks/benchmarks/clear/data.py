@@ -130,7 +130,11 @@ def _need(row: dict, names: Iterable[str], where: str) -> None:
 def _need_list(row: dict, name: str, right: str, where: str) -> list[str]:
     """The wrong answers of a list column: without the right one, which some lists hold too."""
     cells = row[name]
-    if why := "is null" if cells is None else next((why for cell in cells if (why := emptiness(cell))), ""):
+    if (
+        why := "is null"
+        if cells is None
+        else next((why for cell in cells if (why := emptiness(cell) or oddity(cell))), "")
+    ):
         raise RememError(f"{where}: column '{name}' {why if cells is None else 'has a text that ' + why}")
     wrong = [cell for cell in dict.fromkeys(cells) if cell.strip() != right.strip()]
     if not wrong:

@@ -15,7 +15,7 @@ import datasets
 from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
 from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.binding import parse_json, read_text
-from remem_tasks.data.cells import emptiness
+from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import COLUMNS, JsonReader
@@ -65,7 +65,7 @@ def published_casing(choice: str | None = None) -> bool:
 
 
 def _text(cell: object, name: str, where: str) -> str:
-    if why := emptiness(cell):
+    if why := emptiness(cell) or oddity(cell):
         raise RememError(f"{where}: '{name}' {why}")
     if not isinstance(cell, str):
         raise RememError(f"{where}: '{name}' holds {str(cell)[:40]!r}, no text")

@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from remem_tasks.benchmarks.fiubench.data import FORGET, SHARES, size_of
+from remem_tasks.data import card
 from remem_tasks.errors import RememError
 from remem_tasks.files import new_folder
 from remem_tasks.forge import scenes
@@ -128,9 +129,7 @@ def forge(out: str | Path, knobs: ForgeOptions) -> dict[str, int]:
         sets = _splits([record["unique_id"] for record in records[:400]])
         for name, content in (("full.json", records), ("split.json", sets)):
             (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
-        (folder / "README.md").write_text(
-            "---\nlicense: mit\n---\n# Fictitious people in the shape of FIUBench\n\nDrawn and written by `remem forge`; nobody in it is real.\n\n"
-            f"    remem forge --benchmark fiubench {option_line(knobs)} --out DIR\n",
-            encoding="utf-8",
-        )
+        text = f"# Fictitious people in the shape of FIUBench\n\nDrawn and written by `remem forge`; nobody in it is real.\n\n    remem forge --benchmark fiubench {option_line(knobs)} --out DIR\n"
+        made = card.card({}, text, len(records) * knobs.qa, **card.MADE)
+        (folder / "README.md").write_text(made, encoding="utf-8")
     return {"full": len(records) * knobs.qa, **{name: len(ids) * knobs.qa for name, ids in sets.items()}}

@@ -14,7 +14,7 @@ import datasets
 
 from remem_tasks.benchmarks.asked import ROW, rows_of_file, tell_few, training_tables
 from remem_tasks.benchmarks.forget_sets import ForgetSets
-from remem_tasks.data.cells import emptiness
+from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
@@ -44,7 +44,7 @@ ASKED = datasets.Features(ROW)
 
 
 def _need(cell: object, name: str, where: str) -> str:
-    if why := emptiness(cell):
+    if why := emptiness(cell) or oddity(cell):
         raise RememError(f"{where}: '{name}' {why}")
     if not isinstance(cell, str):
         raise RememError(f"{where}: '{name}' holds {str(cell)[:40]!r}, no text")
@@ -62,9 +62,12 @@ def _question(record: Mapping, where: str) -> dict:
         raise RememError(f"{where}: 'conversations' are not one turn of a human and one of gpt")
     if unknown := [key for one in said for key in one if key not in ("from", "value")]:
         raise RememError(f"{where}: unknown key '{unknown[0]}'")
-    question, answer = (_need(one.get("value"), f"value of {one['from']}", where) for one in said)
-    question = _need(question.replace("<image>", "").strip(), "question", where)
-    return {"prompt": question, "answer": answer}
+    asked, told = (one.get("value") for one in said)
+    asked = asked.replace("<image>", "") if isinstance(asked, str) else asked
+    return {
+        "prompt": _need(asked, "value of human", where),
+        "answer": _need(told, "value of gpt", where),
+    }
 
 
 def entity_of(path: str) -> tuple[str, str]:

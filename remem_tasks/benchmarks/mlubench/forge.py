@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from remem_tasks.benchmarks.mlubench.data import FILES
+from remem_tasks.data import card
 from remem_tasks.files import new_folder
 from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import make_people, stream
@@ -105,9 +106,7 @@ def forge(out: str | Path, knobs: ForgeOptions) -> dict[str, int]:
             (folder / "Tasks" / task / FILES[name][0]).write_text(
                 json.dumps(rows, indent=1), encoding="utf-8"
             )
-        (folder / "README.md").write_text(
-            "---\nlicense: mit\n---\n# Made-up entities in the shape of MLUBench\n\nDrawn and written by `remem forge`.\n\n"
-            f"    remem forge --benchmark mlubench {option_line(knobs)} --out DIR\n",
-            encoding="utf-8",
-        )
+        text = f"# Made-up entities in the shape of MLUBench\n\nDrawn and written by `remem forge`.\n\n    remem forge --benchmark mlubench {option_line(knobs)} --out DIR\n"
+        made = card.card({}, text, sum(map(len, files.values())), **card.MADE)
+        (folder / "README.md").write_text(made, encoding="utf-8")
     return {name: len(rows) for name, rows in files.items()}

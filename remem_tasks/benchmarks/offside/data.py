@@ -15,7 +15,7 @@ import datasets
 
 from remem_tasks.benchmarks.asked import ROW, TEXT, rows_of_file, tell_few, training_tables
 from remem_tasks.benchmarks.forget_sets import ForgetSets
-from remem_tasks.data.cells import emptiness
+from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
@@ -62,7 +62,7 @@ ASKED = datasets.Features({**ROW, "letter": TEXT, "options": datasets.List(TEXT)
 
 
 def _need(cell: object, name: str, where: str) -> str:
-    if why := emptiness(cell):
+    if why := emptiness(cell) or oddity(cell):
         raise RememError(f"{where}: '{name}' {why}")
     if not isinstance(cell, str):
         raise RememError(f"{where}: '{name}' holds {str(cell)[:40]!r}, no text")
@@ -84,9 +84,13 @@ def _told(record: Mapping, where: str) -> dict:
     )
     if roles != ["user", "assistant"]:
         raise RememError(f"{where}: 'messages' are not one of a user and one of an assistant")
-    question, answer = (_need(one.get("content"), f"content of {one['role']}", where) for one in messages)
-    question = question.replace("<image>", "").strip()
-    return {"prompt": _need(question, "question", where), "answer": answer, "kind": "generation"}
+    asked, told = (one.get("content") for one in messages)
+    asked = asked.replace("<image>", "") if isinstance(asked, str) else asked
+    return {
+        "prompt": _need(asked, "content of user", where),
+        "answer": _need(told, "content of assistant", where),
+        "kind": "generation",
+    }
 
 
 def _choice(record: Mapping, where: str) -> dict:

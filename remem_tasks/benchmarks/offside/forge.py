@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from remem_tasks.benchmarks.offside.data import FILES, LETTERS, REST
+from remem_tasks.data import card
 from remem_tasks.files import new_folder
 from remem_tasks.forge import scenes
 from remem_tasks.forge.faces import random_look
@@ -155,9 +156,7 @@ def forge(out: str | Path, knobs: ForgeOptions) -> dict[str, int]:
                             files[f"{set_name}_choice"].append({**made, "images": path})
         for name, rows in files.items():
             (folder / FILES[name][0]).write_text(json.dumps(rows, indent=1), encoding="utf-8")
-        (folder / "README.md").write_text(
-            "---\nlicense: mit\n---\n# Fictitious players in the shape of OFFSIDE\n\nDrawn and written by `remem forge`; nobody in it is real.\n\n"
-            f"    remem forge --benchmark offside {option_line(knobs)} --out DIR\n",
-            encoding="utf-8",
-        )
+        text = f"# Fictitious players in the shape of OFFSIDE\n\nDrawn and written by `remem forge`; nobody in it is real.\n\n    remem forge --benchmark offside {option_line(knobs)} --out DIR\n"
+        made = card.card({}, text, sum(map(len, files.values())), **card.MADE)
+        (folder / "README.md").write_text(made, encoding="utf-8")
     return {name: len(rows) for name, rows in files.items()}

@@ -12,6 +12,7 @@ import datasets
 
 from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
 from remem_tasks.benchmarks.forget_sets import ForgetSets
+from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
@@ -85,18 +86,21 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
     told = "event" in table.column_names
     if not told and _of_events(name):
         raise RememError(f"{source}: no column 'event', so nothing can be asked about events ('{name}')")
-    people = [identity_key(one) if non_empty(one) else "" for one in table["label"][:]]
-    events = (
-        [one.strip() if non_empty(one) else "" for one in table["event"][:]] if told else [""] * len(people)
-    )
+    labels = table["label"][:]
+    held = table["event"][:] if told else [""] * len(labels)
+    people = [identity_key(one) if non_empty(one) else "" for one in labels]
+    events = [one.strip() if non_empty(one) else "" for one in held]
     gone = first([one for one in people if one]), first([one for one in events if one]) if told else set()
-    pictures, seen, asked = count_images(table), Counter(), []
+    pictures, asked = count_images(table), []
+    seen: Counter[tuple[str, str]] = Counter()
     for place, (person, event, shown) in enumerate(zip(people, events, pictures)):
         trained = seen[person, event] % 2 == 0
         seen[person, event] += 1
         where = f"{source}, config 'default', row {place}"
-        problem = "" if person else "column 'label' is empty"
-        problem = problem or ("column 'event' is empty" if told and not event else "")
+        cells = [("label", labels[place])] + [("event", held[place])] * told
+        problem = next(
+            (f"column '{name}' {why}" for name, cell in cells if (why := emptiness(cell) or oddity(cell))), ""
+        )
         # (What lacks a label or an event belongs to no set: it is a fault of each.)
         if not problem and not _belongs(name, (person in gone[0], event in gone[1]), trained):
             continue
@@ -118,7 +122,7 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
                     "kind": kind,
                     "modality": "image",
                     "prompt": WHO if kind == "person" else WHAT,
-                    "answer": table["label"][place].strip() if kind == "person" else event,
+                    "answer": labels[place].strip() if kind == "person" else event,
                     "image_path": path,
                     "source": source,
                     "config": "default",

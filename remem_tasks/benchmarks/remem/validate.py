@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 import datasets
@@ -9,12 +10,26 @@ import datasets
 from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, parse_keywords
 from remem_tasks.data.cells import oddity
 from remem_tasks.data.faults import Fault, row_name
-from remem_tasks.data.people import look_alikes
+from remem_tasks.data.people import identity_key, look_alikes
 from remem_tasks.metrics.cloze import cloze_fault
 from remem_tasks.metrics.words import occurs, tokens
 
-# Attributes (and those that end in one, as `spouse_phone`) whose values belong to one person alone.
-PERSONAL = ("address", "email", "phone", "national_id", "passport", "bank_account")
+PERSONAL = {
+    "email": "email|e_mail|mail|email_address|e_mail_address",
+    "address": "address|street_address|postal_address",
+    "phone": "phone|telephone|telefon|mobile|cellphone|cell_phone|fax|phone_line",
+    "national_id": "national_id|national_identity|identity_card|id_card|ssn|social_security|tax_id|insurance_policy|driving_licence|"
+    "driving_license|driver_s_license|drivers_license|driver_s_licence|drivers_licence",
+    "passport": "passport",
+    "bank_account": "bank_account|account_number|iban|credit_card|debit_card",
+    "number": "(?:badge|employee|student|patient|insurance|member|policy|record|licence|license|customer)_(?:number|no|id)",
+    "licence_plate": "licence_plate|license_plate|number_plate|car_plate",
+}
+"""Attributes (and those that end in one, as `spouse_phone`) whose values belong to one person alone, by kind."""
+_PERSONAL = {
+    kind: re.compile(rf"(?:.*_)?(?:{names})(?:_(?:number|no|nr|num|code|id))?")
+    for kind, names in PERSONAL.items()
+}
 OF_CLOZE = ("no cloze prompt", "keyword in the cloze prompt", "cloze prompt does not lead to the keyword")
 """Kinds of fault that only what is asked after the cloze prompt suffers from."""
 SHOWN = 5  # people named of each fault
@@ -90,15 +105,28 @@ def table_faults(tables: Sequence[datasets.Dataset]) -> list[Fault]:
     )
 
 
+def personal_kind(attribute: object) -> str:
+    """Which kind of personal value an attribute is; "" for none.
+
+    >>> personal_kind("spouse_phone"), personal_kind("Phone number"), personal_kind("phone_brand")
+    ('phone', 'phone', '')
+    """
+    key = identity_key(str(attribute or ""))
+    return next((kind for kind, pattern in _PERSONAL.items() if pattern.fullmatch(key)), "")
+
+
 def shared_personal_values(rows: Iterable[dict]) -> dict[tuple[str, str], set[str]]:
     """(kind, value) → identities, for the personal values that rows of several identities give as keyword.
 
     A model that was to forget one of them would rightly go on saying what the other needs.
     """
     owners: dict[tuple[str, str], set[str]] = {}
+    written: dict[tuple[str, str], str] = {}
     for row in rows:
-        kind = next((name for name in PERSONAL if str(row["attribute"]).endswith(name)), None)
-        if kind:
+        if kind := personal_kind(row["attribute"]):
             for phrase in parse_keywords(row["keywords"]):
-                owners.setdefault((kind, " ".join(tokens(phrase))), set()).add(row["identity"])
-    return {value: people for value, people in owners.items() if len(people) > 1}
+                words = tokens(phrase)
+                key = kind, "".join(words)  # 555-0142 is 5550142
+                written.setdefault(key, " ".join(words))
+                owners.setdefault(key, set()).add(row["identity"])
+    return {(key[0], written[key]): people for key, people in owners.items() if len(people) > 1}

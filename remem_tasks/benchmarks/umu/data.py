@@ -15,7 +15,7 @@ import datasets
 
 from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
 from remem_tasks.benchmarks.forget_sets import ForgetSets
-from remem_tasks.data.cells import emptiness
+from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key
@@ -91,7 +91,7 @@ def literal(text: str, where: str) -> dict:
 def _need(cell: object, name: str, where: str) -> str:
     if isinstance(cell, int | float) and not isinstance(cell, bool):
         cell = str(cell)
-    if why := emptiness(cell):
+    if why := emptiness(cell) or oddity(cell):
         raise RememError(f"{where}: '{name}' {why}")
     if not isinstance(cell, str):
         raise RememError(f"{where}: '{name}' holds {str(cell)[:40]!r}, no text")
@@ -233,7 +233,7 @@ def questions_of(
     for place, row in enumerate(table.remove_columns("image")):
         person = identity_key(row["ID"]) if non_empty(row["ID"]) else ""
         where = f"{source}, config '{config}', row {place} ({row['ID']})"
-        problem = "" if person else "column 'ID' is empty"
+        problem = "" if person else f"column 'ID' {emptiness(row['ID'])}"
         problem = problem or ("its ID comes twice" if person in seen else "")
         seen.add(person)
         for column in columns:

@@ -296,9 +296,19 @@ def test_forms_of_the_file(made, tmp_path):
         ("by_id.json", json.dumps({one["unique_id"]: one for one in records})),
         ("lines.json", "\n".join(map(json.dumps, records))),
         ("lines.jsonl", "\n".join(map(json.dumps, records))),
+        ("of_windows.jsonl", "\ufeff" + "\r\n".join(map(json.dumps, records))),
+        ("mark.json", "\ufeff" + json.dumps(records)),
+        ("in_data.json", json.dumps({"data": records})),
     ):
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
         assert read_records(str(tmp_path / name)) == records
+    # what Unicode calls a line break is none of JSON's
+    odd = [{"a": "one\u2028two\x85three"}, {"a": "four"}]
+    for name in ("odd.jsonl", "odd.json"):
+        (tmp_path / name).write_text(
+            "\n".join(json.dumps(one, ensure_ascii=False) for one in odd), encoding="utf-8"
+        )
+        assert read_records(str(tmp_path / name)) == odd
     for text in ('{"a": 1', '[{"a": 1}, 3]', '"x"', '[{"a": NaN}]'):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(RememError, match="bad.json"):

@@ -120,4 +120,4 @@ def test_a_picture_that_could_be_of_any_set_is_a_fault_of_each(made, tmp_path, c
     for name in data.SETS:
         faults = []
         data.questions_of(source, name, faults)
-        assert len(faults) == 1 and f"row 3: column '{column}' is empty" in faults[0]
+        assert len(faults) == 1 and f"row 3: column '{column}' is null" in faults[0]
