@@ -162,6 +162,7 @@ VALUES = {
 }  # fmt: skip
 BESIDE = {
     "kvw": ("--kvw_first", "0"),
+    "smfa": ("--smfa_left", "0"),
     "satimp": ("--satimp_beta1", "0.1"),
     "simnpo": ("--simnpo_beta", "0.2"),
 }
