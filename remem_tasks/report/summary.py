@@ -166,6 +166,7 @@ def _scores_of(
     for metric in names:
         table = np.stack([task_result.scores.get(metric, nothing) for _, task_result in task_results], axis=1)
         means = resampled_means(table, weights)
+        shares = bool(((table >= 0) & (table <= 1) | np.isnan(table)).all())
         for place, (run, task_result) in enumerate(task_results):
             values = table[:, place]
             for part, keep in ((WHOLE, None), *parts.items()):
@@ -176,6 +177,9 @@ def _scores_of(
                 value = float(values[known].mean())
                 if keep is None and np.ptp(values[known]) > 0:
                     low, high = interval(means[:, place])
+                elif not shares:  # bits: of a part, its own bootstrap
+                    drawn = resampled_means(values[known][:, None], resampled(rows, draws))
+                    low, high = interval(drawn[:, 0]) if np.ptp(values[known]) > 0 else (value, value)
                 else:  # few rows, or rows that all agree: a bootstrap would be too sure
                     low, high = wilson(min(max(value, 0.0), 1.0), rows)
                 remaining, subset = remaining_of(task_result, start, metric, keep) if start else (None, None)

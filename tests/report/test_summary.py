@@ -136,6 +136,21 @@ def test_test_rows_are_told_by_target(tmp_path):
     assert found.score("a", "remem_test", "em", KEPT).value == 0.25
 
 
+def test_bits_of_a_part_have_an_interval_that_holds_them(tmp_path):
+    """They are no shares: Wilson's interval ends at 1."""
+    bits = [2.0, 5.0, 26.0, 3.0, 3.0, 3.0]
+    rows = [
+        row(i, "test", em=0.5, bits=value, forgotten=i < 3) | {"remem_secret_bits": value}
+        for i, value in enumerate(bits)
+    ]
+    write_run(tmp_path / "a", {"test": rows})
+    found = report_of([str(tmp_path)]).groups[0]
+    told = [score for score in found.scores if score.metric == "secret_bits"]
+    parts = {score.part: score for score in told}
+    assert parts[FORGOTTEN].value == pytest.approx(11.0) and parts[FORGOTTEN].low < 11 < parts[FORGOTTEN].high
+    assert (parts[KEPT].low, parts[KEPT].value, parts[KEPT].high) == (3.0, 3.0, 3.0)
+
+
 def test_the_command_writes_all_four_and_names_the_page(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     out = tmp_path / "report"
