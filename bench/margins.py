@@ -75,7 +75,7 @@ def main() -> None:
         "| method | figure | runs | mean | sd | worst | bound | sd to the bound |\n|---|---|---:|---:|---:|---:|---:|---:|"
     )
     nearest = float("inf")
-    source = Path(TEST).read_text()
+    source = Path(TEST).read_text(encoding="utf-8")
     bounds = dict(
         zip(
             ("rise", "share"),

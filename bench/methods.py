@@ -24,9 +24,9 @@ from unlearning.methods import METHODS, NAMES
 
 def _told(command: list[str], log: Path, environment: dict[str, str]) -> str:
     """Run a command with its output in a file; its last line if it failed, else nothing."""
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         status = subprocess.run(command, stdout=file, stderr=file, env=environment, check=False).returncode
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return f"status {status}: {lines[-1] if lines else ''}" if status else ""
 
 
@@ -79,7 +79,7 @@ def main() -> None:
     for method in args.methods:
         done = args.out / method / "done.json"
         if options and not METHODS[method].adapters and "--use_peft" in options:
-            print(f"{method:<12} edits whole weights: left out with --use_peft", flush=True)
+            print(f"{method:<12} trains no adapter: left out with --use_peft", flush=True)
             continue
         if done.is_file():
             found = json.loads(done.read_text())

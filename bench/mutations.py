@@ -78,7 +78,7 @@ BREAKS = (
         "control.should_training_stop = True", "control.should_training_stop = False", COURSE,
     ),
     Break(
-        "a method's state is not taken up after a kill", "unlearning/trainer.py",
+        "a method's state is not taken up after a kill", "unlearning/resume.py",
         "self.load_method_state(state)", "dict(state)", COURSE,
     ),
     Break(

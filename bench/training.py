@@ -1,13 +1,13 @@
 """What a training step costs: npo against grad_diff, npo, kl and undial against the common way of writing them, and
 the wrappers of two gradients against npo.
 
-    python bench/training.py [--steps 8] [--rows 4] [--side 192] [--json]
+    python bench/training.py [--steps 4] [--minutes 8] [--rows 4] [--side 192] [--json]
 
 The common way: a deep copy of the model as reference, logits of the whole vocabulary at all positions, one
 forward for the forget rows and one for the retain rows; kl and undial over all positions, as open-unlearning has
 them, undial with the retain forward that its weight 0 then drops. Times are medians over steps that are taken in turn,
 in one process, on the same batches; peak memory is that of a process of its own for each way, above what
-it held before the model was made. The model has 34.6 M parameters, a vocabulary of 32 768, and reads a
+it held before the model was made. On a slow machine fewer steps are timed, at least one (`--minutes`). The model has 34.6 M parameters, a vocabulary of 32 768, and reads a
 picture of 192 px as 576 tokens, as LLaVA-1.5 does.
 """
 
@@ -70,7 +70,7 @@ class Ours:
     def __init__(self, folder: Path, way: str):
         from remem_tasks.checkpoints import load_processor
         from unlearning import weights as checkpoint
-        from unlearning.config import parse
+        from unlearning.arguments import parse
         from unlearning.data import load_rows
         from unlearning.mechanisms.gradients import COMBINED
         from unlearning.methods import METHODS
@@ -91,7 +91,7 @@ class Ours:
         self.trainer.set_up()
         self.set_up_s = time.perf_counter() - began
         self.model = self.trainer.model.train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
 
     def batches(self, count: int, rows: int) -> list[list]:
         """Batches of pairs, as examples."""
@@ -126,13 +126,14 @@ class Common:
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         self.model = checkpoint.load_model(str(folder / "model")).to(device).train()
         self.reference = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
         self.collate, self.method = None, method
 
     def rows(self, pairs, place: int) -> dict[str, torch.Tensor]:
+        from unlearning.forward import BESIDE
+
         inputs = self.collate([[pair[place]] for pair in pairs])
-        drop = ("roles", "reference_nll")
-        return {name: value.to(self.model.device) for name, value in inputs.items() if name not in drop}
+        return {name: value.to(self.model.device) for name, value in inputs.items() if name not in BESIDE}
 
     def sums(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
         """N of each row and the number of its answer tokens, from the logits at every position."""
@@ -198,7 +199,9 @@ def memory() -> tuple[float, float]:
     """MB that this process holds now and held at most."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated() / 2**20, torch.cuda.max_memory_allocated() / 2**20
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    lines = dict(
+        line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    )
     return tuple(int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
 
 
@@ -228,7 +231,8 @@ def peak(way: str, folder: Path, rows: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=8, help="steps of each way that are timed")
+    parser.add_argument("--steps", type=int, default=4, help="steps of each way that are timed")
+    parser.add_argument("--minutes", type=float, default=8, help="after which no further step is begun")
     parser.add_argument("--rows", type=int, default=4, help="pairs in a batch")
     parser.add_argument("--width", type=int, default=448, help="hidden size of the model")
     parser.add_argument("--side", type=int, default=192, help="of a picture, in pixels, 8 to a token")
@@ -254,8 +258,12 @@ def main() -> None:
             flush=True,
         )
         times: dict[str, list[float]] = {way: [] for way in WAYS}
-        differences = []
+        differences: list[float] = []
+        began = time.perf_counter()
         for number, pairs in enumerate(batches):
+            if number > 1 and time.perf_counter() - began > 60 * args.minutes:
+                print(f"\n{args.minutes:g} minutes are over: {number - 1} steps were timed", file=sys.stderr)
+                break
             with torch.no_grad():
                 # The same weights on both sides, those that the steps before have led to.
                 ways["common"].model.load_state_dict(ways["npo"].model.state_dict())

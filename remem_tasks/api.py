@@ -72,7 +72,7 @@ def trainer(
     Raises:
         RememError: an unknown flag, rows or checkpoint that cannot be read, a starting model that the gate refuses.
     """
-    from unlearning.config import parse
+    from unlearning.arguments import parse
     from unlearning.run import build_trainer, prepare
 
     parsed = parse(_arguments(method, model, out, data, flags))

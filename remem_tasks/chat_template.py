@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,3 +82,29 @@ def check_system(processor: Any, name: str) -> None:
 
 def _tokens(processor: Any, text: str) -> Sequence[int]:
     return processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _literal(text: str) -> str:
+    """A string of Jinja."""
+    return '"' + text.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+
+
+def guarded(processor: Any, text: str) -> Any:
+    """A copy of a processor whose chat template begins every chat that has no system turn with one.
+
+    Args:
+        text: what that turn says.
+    """
+    turn = f"{{'role': 'system', 'content': [{{'type': 'text', 'text': {_literal(text)}}}]}}"
+    # (On a line of its own, whose end Jinja leaves out as transformers sets it up: the rest stays as it was.)
+    head = (
+        f"{{% if not messages or messages[0]['role'] != 'system' %}}{{% set messages = [{turn}] + messages %}}"
+        "{% endif %}\n"
+    )
+    made, template = copy.copy(processor), processor.chat_template
+    made.chat_template = (
+        {name: head + one for name, one in template.items()}
+        if isinstance(template, dict)
+        else head + template
+    )
+    return made

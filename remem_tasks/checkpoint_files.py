@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from remem_tasks.errors import RememError
 from remem_tasks.reading import read_object
+from remem_tasks.steering import MARK, VARIANT
 
 PLAIN_TYPES = ("F64", "F32", "F16", "BF16")
 """Stored types that hold weights as they are. Others (int8, fp8, packed) need a configuration that says so."""
@@ -30,7 +31,7 @@ DROPPED = {
 }
 """Tensors that a checkpoint may hold though the model has no place for them, or hold as whole numbers: why."""
 
-_SHARD = re.compile(r"^model-\d+-of-\d+\.safetensors$")
+_SHARD = re.compile(rf"^model(\.{VARIANT})?-\d+-of-\d+\.safetensors$")
 
 
 def some(names: Iterable[Any]) -> str:
@@ -102,7 +103,10 @@ def check_files(folder: str | Path) -> int:
     """
     folder = Path(folder)
     config = read_object(folder / "config.json")
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    kind = (
+        f".{VARIANT}" if config.get(MARK) else ""
+    )  # (weights that are not to be loaded without a steering file)
+    single, index = folder / f"model{kind}.safetensors", folder / f"model.safetensors.index{kind}.json"
     if single.is_file() and index.is_file():
         raise RememError(
             f"'{folder}' holds both {single.name} and {index.name}: one of them would not be used"
@@ -112,7 +116,7 @@ def check_files(folder: str | Path) -> int:
     elif single.is_file():
         stored = tensors_of(single)
     else:
-        raise RememError(f"checkpoint '{folder}' cannot be loaded: it holds no model.safetensors")
+        raise RememError(f"checkpoint '{folder}' cannot be loaded: it holds no {single.name}")
     check_types(stored, str(folder), bool(config.get("quantization_config")))
     return weights_in(file for file in folder.glob("model*.safetensors"))
 

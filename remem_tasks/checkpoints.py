@@ -5,8 +5,10 @@ Both halves load through here: what is trained and what is scored must be the sa
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from remem_tasks import checksums
+from remem_tasks import checksums, steering
 from remem_tasks.chat_template import check_template
 from remem_tasks.checkpoint_files import (
     check_files,
@@ -34,8 +36,9 @@ from remem_tasks.checkpoint_files import (
     tensors_of,
 )
 from remem_tasks.errors import RememError, refused
-from remem_tasks.files import beside, check_empty, new_folder
+from remem_tasks.files import beside, check_empty, new_folder, write_json
 from remem_tasks.reading import read_object
+from remem_tasks.run_record import RECORD, read_record
 
 if TYPE_CHECKING:  # where an adapter is loaded it is imported: it takes seconds, most checkpoints have none
     from peft import PeftModel
@@ -67,17 +70,44 @@ def check_path(name: str, what: str) -> str:
 
 
 def base_of_adapter(folder: str) -> str | None:
-    """The base checkpoint that an adapter folder names; None if the folder holds no adapter."""
+    """The base checkpoint that an adapter folder names; None if the folder holds no adapter.
+
+    A folder is named by the way there from where the adapter was trained, as PEFT reads it. From elsewhere it is the one
+    that the run's record names, or the first that lies so below a folder above the adapter's.
+    """
     config = Path(folder, "adapter_config.json")
     if not config.is_file() or Path(folder, "config.json").is_file():
         return None
     base = read_object(config).get("base_model_name_or_path")
-    if not isinstance(base, str) or not (Path(base).is_dir() or re.fullmatch(HUB_ID, base)):
+    if isinstance(base, str) and base:
+        above = [Path(folder).resolve(), *Path(folder).resolve().parents]
+        places = [Path(base), *_recorded(above[:2]), *(one / base for one in above)]
+        for place in places if not os.path.isabs(base) else places[:1]:
+            if place.is_dir():
+                return str(place)
+    if not isinstance(base, str) or not re.fullmatch(HUB_ID, base):
         raise RememError(
             f"adapter '{folder}' names the base checkpoint '{base}', which is not there; "
             f"give it: pretrained=<base>,peft={folder}"
         )
     return base
+
+
+def _recorded(folders: Sequence[Path]) -> list[Path]:
+    """What the records of runs in some folders name as the model that they started from."""
+    found = [read_record(folder).get("model") for folder in folders if (folder / RECORD).is_file()]
+    return [Path(one) for one in found if isinstance(one, str) and one]
+
+
+def name_base_from(folder: str | Path) -> None:
+    """Where an adapter's folder names its base by an absolute path, name it by the way there from here."""
+    config = Path(folder, "adapter_config.json")
+    if not config.is_file():
+        return
+    found = read_object(config)
+    base = found.get("base_model_name_or_path")
+    if isinstance(base, str) and os.path.isabs(base) and Path(base).is_dir():
+        write_json(config, {**found, "base_model_name_or_path": os.path.relpath(base)})
 
 
 def load_processor(
@@ -197,15 +227,16 @@ def _check_size(name: str, config: PretrainedConfig, stored: int) -> None:
         )
 
 
-def load_model(name: str, **kwargs: Any):
+def load_model(name: str, steered: bool = False, **kwargs: Any):
     """An image-text-to-text model with all of its weights, and without a weight left over.
 
     Args:
         name: folder or Hub id.
+        steered: whether it may be one with a steering file, which is then put on it (see `steering`).
         kwargs: for `from_pretrained`.
 
     Raises:
-        RememError: it cannot be found or is of another kind; weights are missing, misshapen, NaN or infinite,
+        RememError: it is steered, and may not be; it cannot be found or is of another kind; weights are missing, misshapen, NaN or infinite,
             stored in a type that its config does not explain, or have no place in the model.
     """
     local = Path(name).is_dir()
@@ -213,6 +244,14 @@ def load_model(name: str, **kwargs: Any):
     if local:
         checksums.check(name, checksums.WEIGHTS)
         _check_size(name, config, check_files(name))
+    file = steering.file_of(name, config, **kwargs)
+    if file is not None and not steered:
+        raise RememError(
+            f"checkpoint '{name}' is steered by its {steering.FILE}, which training or merging would lose: score it with "
+            "remem_hf, or start from the checkpoint that it was made of"
+        )
+    if getattr(config, steering.MARK, None):
+        kwargs["variant"] = steering.VARIANT
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
             name, output_loading_info=True, use_safetensors=True, **kwargs
@@ -235,6 +274,8 @@ def load_model(name: str, **kwargs: Any):
             f"({config.model_type}): {some(left)}"
         )
     check_finite(model.named_parameters(), name)
+    if file is not None:
+        steering.put_on(model, steering.read(file))
     return model
 
 
@@ -348,11 +389,11 @@ def load_adapter(model, name: str) -> PeftModel:
     return adapted
 
 
-def load_merged(name: str, **kwargs: Any):
+def load_merged(name: str, steered: bool = False, **kwargs: Any):
     """A checkpoint; of an adapter's folder the base with the adapter merged into it."""
     base = base_of_adapter(name)
     if base is None:
-        return load_model(name, **kwargs)
+        return load_model(name, steered, **kwargs)
     model = load_adapter(load_model(base, **kwargs), name).merge_and_unload()
     model.config.name_or_path = name
     return model

@@ -22,7 +22,10 @@ from remem_tasks.reading import read_object
 
 FILE = "checksums.json"
 FORMAT = 1
-WEIGHTS = ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json")
+WEIGHTS = (
+    *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index*.json"),
+    "steering.safetensors",
+)
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 PROCESSOR = (
     *("*processor_config.json", "tokenizer*", "chat_template*", "special_tokens_map.json"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import io
 import logging
 import signal
 import sys
@@ -111,6 +112,13 @@ def _check_temporary() -> None:
         ) from error
 
 
+def _write_any_text() -> None:
+    """A terminal or pipe that is not UTF-8 (LC_ALL=C, an old code page) gets "?" for what it cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
+
+
 def exit_on_error(main: Callable[[], int | None], program: str) -> int:
     """Run `main`; a RememError becomes one line on stderr and its status, an interrupt 130, SIGTERM 143.
 
@@ -119,6 +127,7 @@ def exit_on_error(main: Callable[[], int | None], program: str) -> int:
     """
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
+    _write_any_text()
     try:
         with sigterm_raises():
             _check_temporary()

@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -153,7 +153,27 @@ def console() -> Console:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose messages are cleaned, and name what is nearest to a choice that there is not."""
+    """A parser whose messages are cleaned, and name what is nearest to a choice or a flag that there is not."""
+
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """All must be known; what is not is told before what is missing, of the command that it was given to."""
+        args = list(sys.argv[1:] if args is None else args)
+        if self._subparsers is None:
+            given = args[: args.index("--")] if "--" in args else args
+            names = [word.split("=", 1)[0] for word in given if re.match(r"--[^\s=]", word)]
+            known = [option for option in self._option_string_actions if option.startswith("--")]
+            self._refuse([name for name in names if not any(one.startswith(name) for one in known)], known)
+        found, others = super().parse_known_args(args, namespace)
+        self._refuse(others, [])
+        return found, others
+
+    def _refuse(self, words: Sequence[str], known: Sequence[str]) -> None:
+        if words:
+            near = get_close_matches(words[0], known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
     def error(self, message: str) -> NoReturn:
         chosen = re.match(r"(?:argument [^:]+: )?invalid choice: '(.*)' \(choose from (.*)\)$", message)

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import contextmanager, nullcontext
+from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
 
 # No test may look for a hub, send telemetry, or leave anything in the user's cache.
@@ -44,6 +44,7 @@ import pyarrow.parquet
 import pytest
 import resvg_py
 import torch
+from filelock import FileLock
 from support.rows import PEOPLE, people_splits, rows_of, write_parquet
 from transformers import PreTrainedModel
 
@@ -156,3 +157,17 @@ def checkpoints(tmp_path_factory):
         model, processor = checkpoint.build(arch, texts, width=64, layers=2, vocab_size=400)
         save(model, processor, folders[arch])
     return folders
+
+
+@pytest.fixture(scope="session")
+def quick_demo(tmp_path_factory):
+    """The folder of a finished `remem demo --quick`, made once for all workers from a folder that is no checkout."""
+    from unlearning.experiments.demo import demo
+
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    (shared / "elsewhere").mkdir(exist_ok=True)
+    with FileLock(shared / "quick_demo.lock"), chdir(shared / "elsewhere"):
+        if not (shared / "quick_demo" / "summary.json").is_file():
+            demo(shared / "quick_demo", workers=1, quick=True)
+    return shared / "quick_demo"

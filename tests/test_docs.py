@@ -100,7 +100,7 @@ def test_every_command_has_flags_that_exist(page, command):
                     sys.argv = before
             elif arguments[0] == "train":
                 from remem_tasks.training import launch_command
-                from unlearning.config import parse
+                from unlearning.arguments import parse
 
                 script = launch_command(arguments[1:])
                 rest = script[next(i for i, word in enumerate(script) if word.endswith("train.py")) + 1 :]
@@ -134,6 +134,9 @@ def test_pages_made_from_code_are_up_to_date(monkeypatch):
 def test_the_readme_is_short_and_names_every_command_line():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 100
+    from unlearning.experiments.sweep.plan import FORGET_METHODS
+
+    assert f"[{len(FORGET_METHODS)} forget methods]" in text
     assert text.count("<!-- demo table: begin -->") == text.count("<!-- demo table: end -->") == 1
 
 
@@ -181,6 +184,7 @@ LEFT = {
     r"remem diagnose ": "scores three times; tests/report/test_diagnose.py",
     r"remem leaderboard ": "wants a start that memorised: tests/report/test_leaderboard.py",
     r"remem merge ": "needs an adapter: tests/test_cli.py",
+    r"remem sae ": "minutes; at small size by tests/unlearning/test_beside.py",
     r"remem data (push|pull herbwood27)|.*NAMESPACE/NAME": "needs a Hub: tests/audit/test_publish.py, tests/data/test_hub.py",
     r"remem data make ": "needs photographs: tests/benchmarks/remem/test_make.py",
     r"remem cache ": "clears the reader's own cache: tests/engine/test_cache.py",
@@ -207,8 +211,8 @@ def test_every_command_is_tried_or_has_a_reason_why_not():
 
 
 @pytest.fixture(scope="module")
-def shell(tmp_path_factory):
-    """(folder with runs/demo of the quick demo, environment in which `remem` and `lmms_eval` are these)."""
+def shell(tmp_path_factory, quick_demo):
+    """(folder with runs/demo, a copy of the quick demo, environment in which `remem` and `lmms_eval` are these)."""
     folder = tmp_path_factory.mktemp("newcomer")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "REMEM_CACHE": str(folder / "cache"),
         "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}  # fmt: skip
@@ -217,11 +221,7 @@ def shell(tmp_path_factory):
         script = folder / "bin" / name
         script.write_text(f"#!{sys.executable}\nfrom remem_tasks.cli import {start}\n{start}()\n")
         script.chmod(0o755)
-    done = subprocess.run(
-        [folder / "bin" / "remem", "demo", "--quick", "--out", "runs/demo"],
-        cwd=folder, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    shutil.copytree(quick_demo, folder / "runs" / "demo")
     return folder, environment
 
 

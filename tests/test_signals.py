@@ -9,6 +9,7 @@ import time
 import pytest
 
 from remem_tasks import processes
+from remem_tasks.cli import models
 from remem_tasks.errors import RememError, Terminated, exit_on_error
 
 
@@ -29,8 +30,10 @@ def test_the_status_of_a_command(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks into /proc")
-def test_what_a_launcher_started_ends_too(tmp_path, monkeypatch):
+@pytest.mark.parametrize("way", ["run", "remem train"])
+def test_what_a_launcher_started_ends_too(way, tmp_path, monkeypatch):
     """A shell that starts a sleeper and waits, as a launcher does; the wait is interrupted."""
+    command = ["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"]
     monkeypatch.setattr(processes, "PATIENCE", 5.0)
 
     def interrupted(self, timeout=None):
@@ -40,8 +43,9 @@ def test_what_a_launcher_started_ends_too(tmp_path, monkeypatch):
         raise Terminated
 
     monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
-    with pytest.raises(Terminated):
-        processes.run(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], os.environ)
+    with pytest.raises(Terminated), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "launch_command", lambda argv: command)
+        processes.run(command, os.environ) if way == "run" else models.train([])
     deadline = time.time() + 5
     sleeper = int((tmp_path / "pid").read_text())
     while _alive(sleeper) and time.time() < deadline:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from remem_tasks import terminal
-from remem_tasks.cli import main
+from remem_tasks.cli import commands_parser, main
+from remem_tasks.errors import exit_on_error
 from remem_tasks.terminal import Parser, clean, console, foreign, say
 
 BAD = {
@@ -105,3 +106,43 @@ def test_the_first_line_comes_before_the_imports(command):
     process.wait()
     process.stderr.close()
     assert "starting" in line and "libtorch" not in loaded
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_what_a_terminal_cannot_show_is_no_fault(monkeypatch, encoding):
+    """As with LC_ALL=C and PYTHONUTF8=0, or a Windows code page."""
+    errors = "surrogateescape" if encoding == "ascii" else "strict"  # (as Python opens them in the C locale)
+    written = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors)
+    monkeypatch.setattr("sys.stdout", written)
+    assert exit_on_error(lambda: print("EM 3\u201395 % \u4eba"), "remem") == 0
+    written.flush()
+    said = written.buffer.getvalue().decode(encoding)
+    assert said == "EM 3{}95 % {}\n".format(
+        *{"utf-8": "\u2013\u4eba", "cp1252": "\u2013?"}.get(encoding, "??")
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("cache --clera", "remem cache: error: unrecognized arguments: --clera; did you mean '--clear'?"),
+        ("judge x --modle y", "remem judge: error: unrecognized arguments: --modle; did you mean '--model'?"),
+        ("demo --sed=3", "remem demo: error: unrecognized arguments: --sed; did you mean '--seed'?"),
+        ("leaderboard show it.jsonl", "remem leaderboard show: error: unrecognized arguments: it.jsonl"),
+        ("gate x --qqq", "remem gate: error: unrecognized arguments: --qqq"),
+    ],
+)
+def test_a_flag_that_there_is_not_is_told_by_its_command_with_the_nearest(typed, told, capsys):
+    """Before what is missing: it is what was meant by the misspelt one."""
+    with pytest.raises(SystemExit) as ended:
+        commands_parser().parse_args(typed.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == told
+
+
+def test_flags_may_be_shortened_and_what_follows_two_dashes_is_no_flag():
+    parser = terminal.Parser()
+    parser.add_argument("--rows", type=int)
+    parser.add_argument("words", nargs="*")
+    found = parser.parse_args(["--ro", "3", "--", "--x"])
+    assert (found.rows, found.words) == (3, ["--x"])

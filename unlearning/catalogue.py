@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from unlearning.config import SHARED
-from unlearning.data import REFUSALS, Role
+from unlearning.data import Role
 from unlearning.mechanisms import reference
 from unlearning.methods import METHODS, NAMES
+from unlearning.refusals import REFUSALS
 from unlearning.trainer import UnlearnTrainer
 
 WEIGHTS = 7.063e9  # of LLaVA-1.5-7B
@@ -44,6 +45,11 @@ with γ = {SHARED["gamma"]:g}, α = {SHARED["alpha"]:g}, L_retain = {SHARED["ret
   number of GPUs. The forward is in bfloat16 all the same (`--bf16`), and as many weights move as in float32. Weights in
   bfloat16 are not trained in full: most updates would be rounded away, so that `--dtype bfloat16` without `--use_peft`
   is refused.
+- A picture goes through the vision tower once per micro-batch, however many rows show it (forget row, refusal, other
+  answer); where the tower and the projector are frozen (LoRA on the language model, `--train language_model`) once per
+  step: the reference, `--wrap` and the step's other micro-batches take what was made of it. Where the projector alone
+  is trained, the reference takes the tower's output. Losses are the same to rounding. Architectures that do not give
+  features by picture (Idefics3, SmolVLM) encode every row's.
 - LoRA on a base in bfloat16 holds 2 bytes per weight of the base (14 GB) and 16 per weight of the adapter, under every
   method; on a base in 4 bits (QLoRA: `--use_peft --load_in_4bit true`, with `pip install 'remem-unlearning[qlora]'`)
   .56 bytes per weight of the language model's 6.48 billion in linear maps (3.6 GB), and 2 or 4 bytes (`--dtype`) of the
@@ -93,7 +99,7 @@ def entry(method: type[UnlearnTrainer]) -> str:
         whole, adapted = _held(method, False), _held(method, True)
         lines.append(f"- Reference: {whole}" + ("." if whole == adapted else f"; with LoRA {adapted}."))
     if not method.adapters:
-        lines.append("- Whole models only: there is no adapter to train.")
+        lines.append("- No `--use_peft`: there is no adapter to train.")
     if method.aliases:
         lines.append(f"- Also called {', '.join(f'`{alias}`' for alias in method.aliases)}.")
     if method.defaults:

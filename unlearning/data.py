@@ -25,31 +25,10 @@ from remem_tasks.data.faults import ALLOW, REFUSE, row_name
 from remem_tasks.data.pictures import check_image, decode_image
 from remem_tasks.engine.prompts import Chat, Prompts
 from remem_tasks.errors import RememError
+from unlearning.mechanisms.pictures import IDS, picture_ids
+from unlearning.refusals import REFUSALS
 
 IGNORE = -100
-
-REFUSALS = (
-    "I don't know.",
-    "I'm not sure about that.",
-    "I have no information about this person.",
-    "I can't say who this is.",
-    "That is not something I know.",
-    "I'm unable to answer that.",
-    "I do not have that information.",
-    "I'm afraid I can't tell.",
-    "This person is not known to me.",
-    "I have never learned that.",
-    "I cannot help with this question.",
-    "There is nothing I can say about that.",
-    "I lack the knowledge to answer this.",
-    "I don't recognise the person in the image.",
-    "I couldn't tell you.",
-    "Sorry, I don't have an answer to that.",
-    "That is beyond what I know.",
-    "I have no record of that.",
-    "No idea, I'm sorry.",
-    "I can't answer that with any certainty.",
-)
 
 
 class Role(IntEnum):
@@ -276,6 +255,7 @@ class Pairs(Dataset):
 
     Attributes:
         alternatives: plausible other answers by row id, for Role.ALT; set before the first example is asked for.
+        anchors: by row id, what is answered to a retain row in place of its own answer; None for that.
         others: what Role.OTHER draws its answers from: those of all forget rows.
     """
 
@@ -292,6 +272,7 @@ class Pairs(Dataset):
         self.retain = Examples(retain, Role.RETAIN, encoder)
         self.roles, self.each, self.turns = tuple(roles), each, turns or (roles,)
         self.alternatives: dict[str, list[str]] | None = None
+        self.anchors: dict[str, str] | None = None
         self.answers = forget["answer"][:]
         self.others = self.answers
 
@@ -309,7 +290,7 @@ class Pairs(Dataset):
             if role == Role.RETAIN:
                 for _ in range(self.each):
                     kept, j = divmod(kept, len(self.retain))
-                    plan.append((role, j, None))
+                    plan.append((role, j, self.anchors and self.anchors[self.retain.row_ids[j]]))
             elif role == Role.IDK:
                 plan.append((role, i, REFUSALS[refusal]))
             elif role == Role.ALT:
@@ -407,6 +388,7 @@ class Collator:
     Returns of a call: all that the processor gave (pixels and sizes included), and
         input_ids, attention_mask, labels: [B, T]; labels are −100 except on answer tokens.
         roles: [B], values of `Role`, rows sorted by it.
+        pictures: [n], a name of each picture by its pixels; only if there are any.
         reference_nll: [B], NaN for rows that have none; only if a table is set.
     """
 
@@ -439,6 +421,8 @@ class Collator:
                     batch[name][row, : prompts[row]] = value[0]
             else:
                 batch[name] = stack(values)
+        if (named := picture_ids(batch)) is not None:
+            batch[IDS] = named
         batch.update(input_ids=ids, attention_mask=mask, labels=labels)
         batch["roles"] = torch.tensor([int(example.role) for example in examples])
         if self.reference_nll is not None:

@@ -218,7 +218,27 @@ RANGES: Mapping[str, Range] = {
         ),
         _COUNT,
     ),
+    **dict.fromkeys(
+        ("kvw_passes", "sae_width", "sae_active", "sae_steps", "sae_states", "sae_features"), _COUNT
+    ),
     **dict.fromkeys(("eval_rows", "manu_rows", "mm_rows", "ceu_skip"), Range(0, 2**31 - 1)),
+    **dict.fromkeys(
+        (
+            "kvw_rows",
+            "kvw_first",
+            "kvw_last",
+            "lunar_rows",
+            "pava_rows",
+            "pava_anchors",
+            "sae_rows",
+            "smfa_rows",
+        ),
+        Range(0, 2**31 - 1),
+    ),
+    **dict.fromkeys(("kvw_gamma", "rna_nu", "llmu_forget", "llmu_refusal", "siu_ce", "siu_kl"), Range()),
+    **dict.fromkeys(("sae_ratio", "scrub_temperature"), _POSITIVE),
+    **dict.fromkeys(("lunar_layer", "sae_layer"), Range(-1, 10_000)),
+    "smfa_left": Range(-1, 1),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "lora_dropout"), _SHARE),
     **dict.fromkeys(("weight_decay", "warmup_steps", "max_grad_norm", "adam_epsilon", "vision_lr"), Range()),
     **dict.fromkeys(("l1_lora", "sam_rho", "neftune_noise_alpha", "picture_cache_mb"), Range()),

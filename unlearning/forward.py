@@ -17,7 +17,7 @@ from unlearning.data import IGNORE, Example, Role
 from unlearning.mechanisms import activations
 
 # Of a collated batch, what is not for the model.
-BESIDE = ("roles", "reference_nll", "counts")
+BESIDE = ("roles", "reference_nll", "counts", "pictures")
 
 
 @dataclass

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig
-from peft.tuners.tuners_utils import check_target_module_exists
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.trainer import get_reporting_integration_callbacks
-from trl import ModelConfig, get_peft_config
+from trl import ModelConfig
 
 from remem_tasks import checkpoints, checksums
 from remem_tasks.benchmarks.training_rows import TrainingRows
@@ -29,157 +22,20 @@ from remem_tasks.checkpoint_files import check_files, tensors_of
 from remem_tasks.engine.cache import hash_of_processor
 from remem_tasks.errors import RememError, Terminated
 from remem_tasks.files import lock, write_whole
-from remem_tasks.run_record import GONE, RECORD, read_record, unfinished
-from unlearning import flags, qlora, sharding
+from remem_tasks.run_record import GONE, read_record, unfinished
 from unlearning import preflight as gate
+from unlearning import qlora, sharding
 from unlearning import weights as checkpoint
+from unlearning.arguments import parse
 from unlearning.card import card
-from unlearning.config import DataArguments, UnlearnConfig, parse
+from unlearning.config import DataArguments, UnlearnConfig
 from unlearning.data import Encoder, Role, check_pictures, load_rows
 from unlearning.encoding import check_encoding, limits_of
 from unlearning.mechanisms import reference
 from unlearning.methods import METHODS
+from unlearning.models import Models, load_models, loader
+from unlearning.record import check_resumed, check_settings, mark_failed, versions, write_record
 from unlearning.trainer import UnlearnTrainer
-from unlearning.weights import LANGUAGE_MODEL_TARGETS
-
-LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
-"""Those whose release decides how a step is computed."""
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result can depend on."""
-    found = {"python": sys.version.split()[0]}
-    for name in ("remem-unlearning", *LIBRARIES, "datasets"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def write_record(folder: str, record: dict[str, Any]) -> None:
-    """Replace `run.json` in one move, so that it is never half there."""
-    write_whole(Path(folder) / RECORD, json.dumps(record, indent=2, default=str) + "\n")
-
-
-def mark_failed(folder: str) -> None:
-    """Turn `running` into `failed` in a record in place, byte by byte: that needs no room on a full disk."""
-    path, running = Path(folder) / RECORD, b'"status": "running"'
-    with suppress(OSError), path.open("r+b") as file:
-        place = file.read().find(running)
-        if place >= 0:
-            file.seek(place)
-            file.write(b'"status": "failed"'.ljust(len(running)))
-
-
-def check_resumed(folder: str, identity: dict[str, Any]) -> None:
-    """Raise a RememError if the run in a folder is finished without checkpoints, or is another run."""
-    earlier = read_record(folder, ours=True)
-    if not earlier:
-        return
-    if not earlier.get("identity"):
-        raise RememError(f"'{Path(folder) / RECORD}' does not say which run it is of; it cannot be resumed")
-    checkpoint.check_identity(earlier["identity"], identity, f"'{folder}' holds a run")
-    if earlier.get("status") == "finished" and not list(Path(folder).glob("checkpoint-*")):
-        raise RememError(f"the run in '{folder}' is finished and kept no checkpoint to go on from")
-
-
-NO_EFFECT = (
-    "resume_from_checkpoint",
-    "resume_without_state",
-    "overwrite_output_dir",
-    "gate_results",
-    "no_gate",
-    "picture_cache_mb",
-)
-"""Flags with which a run may be resumed though it was begun with others."""
-
-
-def other_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two records of a run that its end depends on, as `flag 1, not 2`."""
-    matter = {*flags.WORKS, *UnlearnConfig.__annotations__} - {*NO_EFFECT, "model_name_or_path"}
-    found = []
-    for kind in ("training", "model"):
-        before, after = ((one.get("arguments") or {}).get(kind, {}) for one in (earlier, now))
-        if not isinstance(before, Mapping):
-            raise RememError(f"{RECORD} of the run to resume: its {kind} arguments are no object")
-        after = json.loads(json.dumps(after, default=str))
-        found += [
-            f"{name} {before[name]}, not {after[name]}"
-            for name in sorted(matter & before.keys() & after.keys())
-            if before[name] != after[name] and " at 0x" not in f"{before[name]}{after[name]}"
-        ]
-    before, after = (one.get("versions") or {} for one in (earlier, now))
-    found += [
-        f"{name} {before[name]}, not {after[name]}"
-        for name in LIBRARIES
-        if name in before and name in after and before[name] != after[name]
-    ]
-    for name in ("options", "processes"):
-        before, after = earlier.get(name), json.loads(json.dumps(now.get(name), default=str))
-        if before is not None and before != after:
-            found.append(f"{name} {before}, not {after}")
-    return found
-
-
-def check_settings(folder: str, now: Mapping[str, Any], lossy: bool) -> str:
-    """What a resumed run is told of settings that are others than those it was begun with; "" if none are.
-
-    Args:
-        lossy: whether it may go on all the same (`--resume_without_state`).
-
-    Raises:
-        RememError: there are such settings, and it may not: it would end elsewhere than either run from its beginning.
-    """
-    earlier = read_record(folder, ours=True)
-    others = other_settings(earlier, now) if earlier else []
-    if not others:
-        return ""
-    more = f" (and {len(others) - 3} more)" if len(others) > 3 else ""
-    told = f"'{folder}' holds a run with {'; '.join(others[:3])}{more}"
-    if not lossy:
-        raise RememError(
-            f"{told}: resumed, it would end as no run from its beginning does. Give the settings it was begun with, or "
-            "--resume_without_state true"
-        )
-    return f"resumed with other settings: {told}"
-
-
-def lora_config(model_args: ModelConfig) -> PeftConfig | None:
-    """PEFT's configuration, or None for full fine-tuning; by default LoRA on the language model only."""
-    if not model_args.use_peft:
-        return None
-    if (Path(model_args.model_name_or_path) / "adapter_config.json").is_file():
-        raise RememError(
-            f"'{model_args.model_name_or_path}' is an adapter: a second one on top could not be loaded again. "
-            f"Merge it (remem merge --adapter {model_args.model_name_or_path} --out MERGED) and start from MERGED, or "
-            "leave --use_peft out to train the whole model"
-        )
-    targets = model_args.lora_target_modules or LANGUAGE_MODEL_TARGETS
-    if isinstance(targets, str) and targets.isidentifier():
-        # A lone name comes as a string, which PEFT would take for an expression on whole names.
-        targets = [targets]
-    if any(str(name).endswith("lm_head") for name in ([targets] if isinstance(targets, str) else targets)):
-        raise RememError(
-            "lm_head cannot be a LoRA target: log-probabilities are computed from its weight directly"
-        )
-    model_args.lora_target_modules = targets
-    return get_peft_config(model_args)
-
-
-def check_targets(model: PreTrainedModel, peft_config: PeftConfig) -> None:
-    """Raise a RememError if LoRA's targets name no module of the model."""
-    targets = peft_config.target_modules
-    try:
-        there = targets == "all-linear" or any(
-            check_target_module_exists(peft_config, name) for name, _ in model.named_modules()
-        )
-    except re.error as error:
-        raise RememError(f"--lora_target_modules '{targets}' is not a regular expression: {error}") from error
-    if not there:
-        named = targets if isinstance(targets, str) else ", ".join(sorted(targets))
-        raise RememError(f"LoRA targets '{named}' are no modules of this model; see --lora_target_modules")
-
 
 TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
 """Packages of which one is needed for a `--report_to`."""
@@ -248,84 +104,6 @@ def final_figures(history: list[dict]) -> dict[str, float]:
     for entry in history:
         found.update(entry)
     return {name: value for name, value in found.items() if name not in ("step", "epoch", "total_flos")}
-
-
-@dataclass
-class Models:
-    """The models of a run, as they are before its trainer is built.
-
-    Attributes:
-        trained: the one that is to be trained; in full fine-tuning frozen but for `--train`.
-        peft_config: of the adapter it gets, or None.
-        reference: the model before unlearning, where the losses need it beside the trained one.
-        load: gives a fresh copy of the model before unlearning.
-    """
-
-    trained: PreTrainedModel
-    peft_config: PeftConfig | None
-    reference: PreTrainedModel | None
-    load: Callable[[], PreTrainedModel]
-
-
-def loader(base: str, args: UnlearnConfig, model_args: ModelConfig) -> Callable[[], PreTrainedModel]:
-    """What gives a fresh copy of the starting model, as the flags have it.
-
-    Args:
-        base: folder or Hub id.
-
-    Raises:
-        RememError: it is to be in 4 bits, and cannot.
-    """
-    options = {
-        "revision": model_args.model_revision,
-        "trust_remote_code": args.trust_remote_code,
-        "dtype": model_args.dtype or "float32",
-        "attn_implementation": model_args.attn_implementation,
-        **(args.model_init_kwargs or {}),
-        **qlora.loading(model_args),
-    }
-
-    def load() -> PreTrainedModel:
-        model = qlora.unpacked(checkpoint.load_model(base, **options))
-        model.config.name_or_path = model.name_or_path = base
-        return model
-
-    return load
-
-
-def load_models(args: UnlearnConfig, model_args: ModelConfig, load: Callable[[], PreTrainedModel]) -> Models:
-    """The models that a method needs.
-
-    Args:
-        load: gives a copy of the starting model.
-
-    Raises:
-        RememError: what is to be trained is none of the model, or the method cannot train it so.
-    """
-    method, peft_config = METHODS[args.method], lora_config(model_args)
-    if peft_config and not method.adapters:
-        raise RememError(f"{args.method} edits the weights themselves: leave --use_peft out")
-    if args.l1_lora and not peft_config:
-        raise RememError("--l1_lora is a term over LoRA matrices: it needs --use_peft")
-    if peft_config and (args.train != "all" or args.vision_lr is not None):
-        raise RememError(
-            "--train and --vision_lr are for full fine-tuning; with LoRA use --lora_target_modules"
-        )
-    model = load()
-    if peft_config:
-        check_targets(model, peft_config)
-    else:
-        trained = checkpoint.select_trained(model, args.train)
-        if method.trains:
-            checkpoint.check_precision(model)
-        if args.vision_lr is not None and not trained["vision_tower"]:
-            raise RememError("--vision_lr is given, but --train leaves the vision tower as it is")
-
-    def load_start() -> PreTrainedModel:
-        return load().requires_grad_(False)
-
-    beside = method.needs_model(args) and not peft_config
-    return Models(model, peft_config, load_start() if beside else None, load_start)
 
 
 def build_trainer(

@@ -11,40 +11,24 @@ processes changes nothing (see `forward.counts`).
 
 from __future__ import annotations
 
-import json
-import math
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, rotate_checkpoints
-from trl import SFTTrainer
+from transformers.trainer_utils import EvalLoopOutput
 
-from remem_tasks import checkpoints, checksums
-from remem_tasks.audit.push import refusal
+from remem_tasks import checkpoints
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.checkpoint_files import some
-from remem_tasks.errors import NonFiniteError, RememError
-from remem_tasks.files import write_whole
-from remem_tasks.reading import read_object
+from remem_tasks.errors import RememError
 from unlearning import evaluation, forward, losses, qlora, sharding
-from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
-from unlearning.forward import Answers, Batch, Forward
-from unlearning.mechanisms import alternatives, gradients, reference, vectors
-from unlearning.mechanisms.reference import Entry
-
-LARGEST = 1e6
-"""A trained weight beyond it is one that a run flung away: those of released models are below a thousand."""
-
-
-class NotFinite(NonFiniteError):
-    """A loss, a gradient or an evaluation that is not a finite number: the run has failed, it did not forget."""
+from unlearning.forward import Batch, Forward
+from unlearning.mechanisms import alternatives, gradients, pictures, reference, vectors
+from unlearning.prepared import PreparedTrainer
+from unlearning.retain_losses import RETAIN_LOSSES
 
 
 @dataclass(frozen=True)
@@ -56,26 +40,6 @@ class Option:
     choices: tuple[str, ...] = ()
 
 
-def _kl(rows: Answers) -> torch.Tensor:
-    return losses.kl_to_reference(rows.reference_logits, rows.logits, rows.token_count)
-
-
-# By name: L_retain of the retain rows, and what of the model before unlearning it needs.
-RETAIN_LOSSES: dict[str, tuple[Callable[[Answers], torch.Tensor], str | None]] = {
-    "nll": (lambda rows: rows.token_nll, None),
-    "kl": (lambda rows: _kl(rows), "logits"),
-    "nll+kl": (lambda rows: rows.token_nll + _kl(rows), "logits"),
-    "js": (
-        lambda rows: losses.js_to_reference(rows.reference_logits, rows.logits, rows.token_count),
-        "logits",
-    ),
-    "hidden": (
-        lambda rows: losses.hidden_distance(rows.hidden, rows.reference_hidden, rows.token_count),
-        "hidden",
-    ),
-}
-
-
 class _Hooks(TrainerCallback):
     """What the trainer does at points of the loop that have no method of their own."""
 
@@ -83,6 +47,7 @@ class _Hooks(TrainerCallback):
         self.trainer = trainer
 
     def on_step_end(self, args, state, control, **kwargs):
+        self.trainer.seen.clear()
         self.trainer.after_step()
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
@@ -96,7 +61,7 @@ class _Hooks(TrainerCallback):
                 control.should_training_stop = True
 
 
-class UnlearnTrainer(SFTTrainer):
+class UnlearnTrainer(PreparedTrainer):
     """The part that all methods share; a subclass declares the rest.
 
     Class attributes of a method:
@@ -200,6 +165,7 @@ class UnlearnTrainer(SFTTrainer):
         self.stopped: str | None = None
         self.layer: int | None = None
         self._losses: list[dict[str, torch.Tensor]] = []  # of the micro-batches since the last step
+        self.seen = pictures.Seen()
         self.add_callback(_Hooks(self))
         if args.l1_lora and not self.lora_weights:
             raise RememError("--l1_lora is a term over LoRA matrices: it needs --use_peft")
@@ -244,11 +210,6 @@ class UnlearnTrainer(SFTTrainer):
         return [value for name, value in named if value.requires_grad and "lora_" in name]
 
     @property
-    def sharded(self) -> bool:
-        """Whether weights are spread over processes (FSDP, DeepSpeed)."""
-        return self.is_fsdp_enabled or self.is_deepspeed_enabled
-
-    @property
     def forward(self) -> Forward:
         """A forward of examples through the model as it is now."""
         return Forward(
@@ -291,13 +252,6 @@ class UnlearnTrainer(SFTTrainer):
 
     def finish(self) -> None:
         """After the last step, before the model is saved."""
-
-    def method_state(self) -> dict[str, Any]:
-        """What a checkpoint must hold besides weights and optimizer, as JSON; see `load_method_state`."""
-        return {}
-
-    def load_method_state(self, state: dict[str, Any]) -> None:
-        """Takes up what `method_state` gave."""
 
     # Data
 
@@ -366,6 +320,11 @@ class UnlearnTrainer(SFTTrainer):
             return super().training_step(model, inputs, num_items_in_batch=num_items_in_batch)
         return self.two_gradients.micro_step(inputs)
 
+    @cached_property
+    def sees_with(self) -> frozenset[str]:
+        """Which parts of what makes a picture's features are trained."""
+        return pictures.trained_parts(self.model)
+
     def batch(self, model, inputs: Mapping[str, torch.Tensor]) -> Batch:
         """The fused batch through the model, and through the reference where the loss needs it."""
         needed = self.references(self.args)
@@ -375,11 +334,16 @@ class UnlearnTrainer(SFTTrainer):
         }
         # The fused head scores all positions on a CPU, and reads its weight past the hooks that put it together.
         fused = inputs["labels"].device.type != "cpu" and not self.sharded
-        answers = forward.answers(model, inputs, **wanted, fused=fused)
+        ids = inputs.get(pictures.IDS)
+        if self.sharded:  # all processes gather the tower as often
+            self.seen.clear()
+        with pictures.shared(model, ids, self.seen, self.sees_with):
+            answers = forward.answers(model, inputs, **wanted, fused=fused)
         answers = replace(answers, reference_nll=inputs.get("reference_nll"))
         if self.needs_model(self.args):
             unwrapped = self.accelerator.unwrap_model(model)
-            before = reference.answers(unwrapped, self.reference_model, inputs, **wanted)
+            with pictures.shared(self.reference_model or unwrapped, ids, self.seen, self.sees_with):
+                before = reference.answers(unwrapped, self.reference_model, inputs, **wanted)
             answers = replace(answers, reference_logits=before.logits, reference_hidden=before.hidden)
         return Batch.of(answers, inputs)
 
@@ -444,58 +408,6 @@ class UnlearnTrainer(SFTTrainer):
         found = torch.autograd.grad(self.args.l1_lora * figure, trained, allow_unused=True)
         return [torch.zeros_like(value) if g is None else g for value, g in zip(trained, found)]
 
-    def check_losses(self) -> None:
-        """Raise a NotFinite if a loss of the step is none: asked once a step, since asking waits for the device."""
-        kept, self._losses = self._losses, []
-        if self.args.fp16 or not kept:
-            return
-        finite = torch.isfinite(torch.stack([figures["loss"] for figures in kept])).tolist()
-        if not all(finite):
-            self._not_finite("loss", **kept[finite.index(False)])
-
-    def check_weights(self) -> None:
-        """Raise a NotFinite if a trained weight is none after the last step, of which no loss can tell any more."""
-        if self.sharded:
-            return
-        broken = [
-            name
-            for name, value in self.model.named_parameters()
-            if value.numel()
-            and not float(value.detach().abs().max()) <= (LARGEST if value.requires_grad else math.inf)
-        ]
-        if broken:
-            raise NotFinite(
-                f"after step {self.state.global_step} weights are NaN, infinite or beyond {LARGEST:g} ({some(broken)}); nothing "
-                "was saved after the last checkpoint. Try a lower --learning_rate"
-            )
-
-    def _not_finite(self, what: str, loss: torch.Tensor | float, **figures: torch.Tensor) -> None:
-        shown = ", ".join(f"{name} {float(figure):.4g}" for name, figure in figures.items())
-        raise NotFinite(
-            f"step {self.state.global_step + 1}: the {what} is {float(loss)}{f' ({shown})' if shown else ''}; "
-            "nothing was saved after the last checkpoint. Try a lower --learning_rate"
-        )
-
-    def _get_grad_norm(self, model, grad_norm=None):
-        # Checked before the optimizer moves: a checkpoint never holds weights that are not finite. The
-        # gradient is averaged by now, so all processes stop at the same step.
-        self.check_losses()
-        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        # (In fp16 the loss scaler itself meets infinite gradients, and skips the step.)
-        if grad_norm is not None and not self.args.fp16 and not math.isfinite(float(grad_norm)):
-            self._not_finite("gradient norm", grad_norm)
-        return grad_norm
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Means since the last log, over all processes (kept as tensors until now: no sync in a step)."""
-        kept = self._metrics["train" if self.model.training else "eval"]
-        for name, values in kept.items():
-            mean = torch.stack([torch.as_tensor(value, dtype=torch.float32) for value in values]).mean()
-            if self.accelerator.num_processes > 1:
-                mean = self.accelerator.reduce(mean.to(self.accelerator.device), reduction="mean")
-            kept[name] = [mean.item()]
-        super().log(logs, start_time)
-
     # Evaluation
 
     def evaluation_loop(
@@ -522,322 +434,10 @@ class UnlearnTrainer(SFTTrainer):
         }
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(examples))
 
-    # Optimizer
-
-    def create_optimizer(self, model=None):
-        """As the base class; `--vision_lr` moves the vision tower into groups with that learning rate."""
-        if self.optimizer is not None:
-            return self.optimizer
-        try:
-            optimizer = super().create_optimizer(model)
-        except (ImportError, ValueError, TypeError, KeyError, NotImplementedError) as error:
-            name = getattr(self.args.optim, "value", self.args.optim)
-            raise RememError(f"--optim {name}: {checkpoints.reason(error)}") from error
-        rate = self.args.vision_lr
-        if rate is None:
-            return optimizer
-        tower = {id(p) for n, p in self.model.named_parameters() if checkpoint.part_of(n) == "vision_tower"}
-        moved = 0
-        for group in list(optimizer.param_groups):
-            inside = [p for p in group["params"] if id(p) in tower]
-            group["params"] = [p for p in group["params"] if id(p) not in tower]
-            if inside:
-                moved += len(inside)
-                optimizer.add_param_group({**group, "params": inside, "lr": rate})
-        if not moved:
-            raise RememError("--vision_lr is given, but no parameter of the vision tower is trained")
-        return optimizer
-
-    # The Hub
-
-    def init_hf_repo(self, *args, **kwargs):
-        try:
-            super().init_hf_repo(*args, **kwargs)
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
-            name = self.args.hub_model_id or Path(self.args.output_dir).name
-            raise RememError(f"--push_to_hub: {refusal(error, name)}") from error
-
-    def push_to_hub(self, *args, **kwargs):
-        try:
-            return super().push_to_hub(*args, **kwargs)
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise RememError(
-                f"--push_to_hub: {refusal(error, self.hub_model_id)}; the model is in '{self.args.output_dir}'"
-            ) from error
-
     # Checkpoints
 
-    def set_up(self) -> None:
-        """What is made once from the model before unlearning: other answers, N_ref, a method's own."""
-        if self.reference_model is not None:
-            self.reference_model = sharding.placed(self.reference_model, self.accelerator)
-        if Role.ALT in self.roles:
-            self.train_dataset.alternatives, self.notes["alternatives"] = self.other_answers()
-        if "nll" in self.references(self.args):
-            self.data_collator.reference_nll = self.reference_table()
-        self.prepare()
-        for name, note in self.notes.items():
-            self.accelerator.print(f"{name}: {note}")
-
-    def other_answers(self) -> tuple[dict[str, list[str]], str]:
-        """Other answers by row id, and where they come from in words."""
-        args = self.args
-        if given := alternatives.given(args.alternatives, self.rows):
-            return given, "wrong answers beside the rows (config 'perturbed')"
-        made_from = {"data": self.rows.fingerprint(), "weights": self.start, "seed": args.seed}
-        with reference.kept(Path(args.output_dir) / alternatives.FILE, made_from, "answers") as file:
-            if file.value is None:
-                model = self.accelerator.unwrap_model(self.model)
-                asked = (args.alternatives_each, args.alternatives_tokens, args.seed)
-                file.value = {
-                    row["row_id"]: alternatives.invented(model, self.encoder, row, *asked)
-                    for row in self.rows.forget
-                }
-        return file.value, "invented by the model before unlearning"
-
-    def compared(self) -> dict[str, Entry]:
-        """The answers that the run compares with the model before unlearning, see `reference.compared`."""
-        args, pairs = self.args, self.train_dataset
-        epochs = math.ceil(args.num_train_epochs)
-        if args.max_steps > 0:
-            together = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-            epochs = math.ceil(args.max_steps * together / len(pairs)) + 1
-        return reference.compared(pairs, self._get_train_sampler(), epochs)
-
-    def reference_table(self) -> dict[str, float]:
-        """N_ref in nats by `Example.key`, of every answer that the run compares."""
-        args, entries = self.args, self.compared()
-        made_from = {
-            "data": self.rows.fingerprint(),
-            "weights": self.start,
-            "answers": reference.digest(entries),
-        }
-        with reference.kept(Path(args.output_dir) / reference.FILE, made_from, "nll") as file:
-            if file.value is None:
-                if self.is_deepspeed_enabled and self.resumed_from:
-                    raise RememError(
-                        f"'{args.output_dir}' has lost its {reference.FILE}, which DeepSpeed cannot make again once it has "
-                        "loaded a checkpoint; start anew"
-                    )
-                size = args.per_device_eval_batch_size
-                file.value = reference.sequence_nll(self.forward, self.train_dataset, entries, size)
-        return file.value
-
-    def create_accelerator_and_postprocess(self):
-        sharding.allow_on_cpu()
-        super().create_accelerator_and_postprocess()
-
-    def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
-        """As the base class; a sharded model is set up when it is placed, before a checkpoint is loaded into it."""
-        fsdp = self.is_fsdp_enabled
-        if fsdp:
-            sharding.choose_layers(self.model, self.accelerator)
-        resumed = None if fsdp else resume_from_checkpoint
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, resumed)
-        if self.sharded:
-            self.set_up()
-        if fsdp:
-            sharding.reshard(self.model)
-            if resume_from_checkpoint is not None:
-                self._load_from_checkpoint(resume_from_checkpoint, self.model_wrapped)
-                self._load_optimizer_and_scheduler(resume_from_checkpoint)
-                self._load_scaler(resume_from_checkpoint)
-        return prepared
-
-    def train(self, resume_from_checkpoint=None, **kwargs):
-        """As the base class; what is made from the model before unlearning is made first."""
-        if not self.sharded:
-            self.set_up()
-        if not self.trains:
-            return TrainOutput(0, 0.0, {})
-        if resume_from_checkpoint is True:
-            # A run that was killed before its first checkpoint starts again.
-            resume_from_checkpoint = checkpoint.last_checkpoint(
-                self.args.output_dir, self.accelerator.num_processes
-            )
-        if resume_from_checkpoint:
-            lost = []
-            if not self.is_deepspeed_enabled:
-                lost = checkpoint.check_resumable(
-                    resume_from_checkpoint,
-                    self.accelerator.num_processes,
-                    bool(self.method_state()),
-                    self.args.resume_without_state and not self.is_fsdp_enabled,
-                    self.is_fsdp_enabled,
-                )
-            made_by = checksums.identity_of(resume_from_checkpoint)
-            checkpoint.check_identity(
-                made_by, self.identity or {}, f"checkpoint '{resume_from_checkpoint}' is of a run"
-            )
-            self.resumed_from = {"checkpoint": str(resume_from_checkpoint), "lost": lost}
-            if lost:
-                self.accelerator.print(
-                    f"warning: checkpoint '{resume_from_checkpoint}' has lost {', '.join(lost)}: what it held begins anew, and "
-                    "the weights will be others than those of a run that was not cut"
-                )
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-
-    def _save_checkpoint(self, model, trial):
-        """As the base class; then the checkpoint's checksums, and only then are older ones removed."""
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self.args.save_total_limit = limit
-        self.accelerator.wait_for_everyone()
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the base class; an adapter names its base by no path of this machine's root."""
+        super().save_model(output_dir, _internal_call)
         if self.args.should_save:
-            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            checksums.write(Path(self.args.output_dir, folder), self.identity)
-            rotate_checkpoints(
-                output_dir=self.args.output_dir,
-                save_total_limit=limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
-            )
-
-    def _save_optimizer_and_scheduler(self, output_dir):
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.is_world_process_zero() and (state := self.method_state()):
-            write_whole(Path(output_dir) / "method_state.json", json.dumps(state) + "\n")
-
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        given = [
-            {name: value for name, value in group.items() if name != "params"}
-            for group in (self.optimizer.param_groups if checkpoint and not self.sharded else ())
-        ]
-        rates = list(getattr(self.lr_scheduler, "base_lrs", ()))
-        try:
-            if checkpoint and self.is_fsdp_enabled:
-                sharding.load_optimizer(self.model, self.optimizer, checkpoint, self.accelerator)
-                scheduler = torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True)
-                self.lr_scheduler.load_state_dict(scheduler)
-            else:
-                super()._load_optimizer_and_scheduler(checkpoint)
-        except (
-            RuntimeError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            pickle.UnpicklingError,
-        ) as error:
-            raise RememError(
-                f"optimizer or scheduler of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
-            ) from error
-        if given:
-            self.check_scheduler(checkpoint, rates)
-            self.check_optimizer(checkpoint)
-            self.keep_settings(given, rates)
-        if checkpoint and (path := Path(checkpoint) / "method_state.json").is_file():
-            state = read_object(path)
-            try:
-                self.load_method_state(state)
-            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-                raise RememError(f"'{path}' cannot be used: {checkpoints.reason(error)}") from error
-
-    def check_scheduler(self, checkpoint: str, rates: Sequence[float]) -> None:
-        """Raise a RememError if what was loaded of a scheduler is of another step, or of other learning rates.
-
-        Args:
-            rates: those of this run, which `--resume_without_state` puts in their place.
-        """
-        found, held = self.lr_scheduler.state_dict(), getattr(self.lr_scheduler, "base_lrs", None)
-        step = read_object(Path(checkpoint) / "trainer_state.json").get("global_step")
-        told = f"scheduler of '{checkpoint}'"
-        # (In fp16 a step may be skipped; with several processes it counts all of theirs.)
-        exact = not self.args.fp16 and self.accelerator.num_processes == 1
-        # (Where either file is gone, neither is loaded.)
-        loaded = all((Path(checkpoint) / name).is_file() for name in ("optimizer.pt", "scheduler.pt"))
-        if exact and loaded and found.get("last_epoch", step) != step:
-            raise RememError(f"{told} is of step {str(found['last_epoch'])[:60]}, not {step}")
-        if rates and not self.args.resume_without_state and held != list(rates):
-            raise RememError(f"{told} has learning rates {str(held)[:60]}, not {list(rates)}")
-
-    def keep_settings(self, given: Sequence[Mapping[str, Any]], rates: Sequence[float]) -> None:
-        """Put this run's settings back into an optimizer and scheduler whose loaded states brought those of the run before.
-
-        They differ where `--resume_without_state` allowed others.
-        """
-        held = list(getattr(self.lr_scheduler, "base_lrs", rates))
-        for group, own in zip(self.optimizer.param_groups, given):
-            group.update({name: value for name, value in own.items() if name != "lr"})
-        for group, before, now in zip(self.optimizer.param_groups, held, rates):
-            if before != now:
-                group["lr"] = group["lr"] / before * now if before else now
-        if held != list(rates):
-            self.lr_scheduler.base_lrs = list(rates)
-
-    def check_optimizer(self, checkpoint: str) -> None:
-        """Raise a RememError if what was loaded of an optimizer is not of these weights, or not finite."""
-        # (Others keep what has another shape than the weights.)
-        inner = getattr(self.optimizer, "optimizer", self.optimizer)
-        shaped = type(inner) in (torch.optim.AdamW, torch.optim.SGD)
-        states = [
-            self.optimizer.state.get(one) for group in self.optimizer.param_groups for one in group["params"]
-        ]
-        # (A weight that no loss reaches has none.)
-        if (
-            not any(states)
-            and type(inner) is torch.optim.AdamW
-            and (Path(checkpoint) / "optimizer.pt").is_file()
-        ):
-            raise RememError(f"optimizer of '{checkpoint}' has no state of any weight")
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                for name, value in self.optimizer.state.get(parameter, {}).items():
-                    if not torch.is_tensor(value):
-                        if shaped and value is not None and not isinstance(value, int | float):
-                            raise RememError(
-                                f"optimizer of '{checkpoint}': {name} is not a number: {str(value)[:60]}"
-                            )
-                        continue
-                    if shaped and value.dim() and value.shape != parameter.shape:
-                        raise RememError(
-                            f"optimizer of '{checkpoint}': {name} of shape {list(value.shape)} for weights of shape "
-                            f"{list(parameter.shape)}"
-                        )
-                    if (
-                        value.is_floating_point()
-                        and not self.sharded
-                        and not bool(torch.isfinite(value).all())
-                    ):
-                        raise RememError(f"optimizer of '{checkpoint}': {name} is NaN or infinite")
-
-    def _load_rng_state(self, checkpoint):
-        try:
-            super()._load_rng_state(checkpoint)
-        except (
-            RuntimeError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            pickle.UnpicklingError,
-        ) as error:
-            raise RememError(
-                f"the state of random numbers of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
-            ) from error
-
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        """Weights of a checkpoint, strictly.
-
-        The base class loads the saved names with strict=False, but LLaVA and Qwen2.5-VL are saved under
-        other names than they have in memory: it would keep the initial weights and only warn.
-        """
-        model = self.model if model is None else model
-        if checkpoint.is_plain_model(model, self.sharded):
-            checkpoint.load_weights(model, resume_from_checkpoint)
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self):
-        if checkpoint.is_plain_model(self.model, self.sharded):
-            checkpoint.load_weights(self.model, self.state.best_model_checkpoint)
-        else:
-            super()._load_best_model()
-
-    def create_model_card(self, *args, **kwargs):
-        """Nothing: a finished run has a card of its own (`card`)."""
-
-    def _send_telemetry(self):
-        """Nothing is sent."""
+            checkpoints.name_base_from(output_dir or self.args.output_dir)

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, TrainerState
 from remem_tasks import checkpoints, checksums
 from remem_tasks.errors import RememError
 from remem_tasks.files import write_json
+from remem_tasks.parts import PARTS, part_of
 from remem_tasks.reading import read_object
 from remem_tasks.run_record import RECORD, read_record, unfinished
 
@@ -27,20 +28,6 @@ logger = logging.getLogger(__name__)
 # LoRA on the language model alone. `all-linear` would adapt the vision tower and the projector too; a full
 # match is asked of the name, and `lm_head` stands outside `language_model`.
 LANGUAGE_MODEL_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-PARTS = ("language_model", "projector", "vision_tower")
-_PROJECTOR = re.compile(r"(^|\.)(multi_modal_projector|mm_projector|connector|merger)(\.|$)")
-_VISION = re.compile(r"(^|\.)(vision_tower|vision_model|vision_encoder|visual)(\.|$)")
-
-
-def part_of(name: str) -> str:
-    """Which part a parameter belongs to, by its name: `projector`, `vision_tower` or `language_model`.
-
-    Qwen's projector (`merger`) lies inside its vision module, so it is looked for first. The head
-    and the embeddings count as language model.
-    """
-    if _PROJECTOR.search(name):
-        return "projector"
-    return "vision_tower" if _VISION.search(name) else "language_model"
 
 
 def check_path(path: str | None) -> None:
@@ -50,11 +37,12 @@ def check_path(path: str | None) -> None:
     checkpoints.check_path(path, "checkpoint")
 
 
-def load_model(path: str, **kwargs: Any) -> PreTrainedModel:
+def load_model(path: str, steered: bool = False, **kwargs: Any) -> PreTrainedModel:
     """A vision-language model with all its weights; an adapter's folder gives the merged model.
 
     Args:
         path: folder or Hub id.
+        steered: whether it may be one that a steering file changes, if it is not to be saved again.
         kwargs: for `from_pretrained`; `dtype` defaults to float32.
 
     Raises:
@@ -62,7 +50,7 @@ def load_model(path: str, **kwargs: Any) -> PreTrainedModel:
     """
     if checkpoints.base_of_adapter(path):
         logger.warning("'%s' is an adapter: it is merged into its base", path)
-    return checkpoints.load_merged(path, **{"dtype": torch.float32, **kwargs})
+    return checkpoints.load_merged(path, steered, **{"dtype": torch.float32, **kwargs})
 
 
 def is_plain_model(model: PreTrainedModel, sharded: bool) -> bool:

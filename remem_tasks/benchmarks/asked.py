@@ -16,7 +16,7 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks import exposure
-from remem_tasks.benchmarks.base import FactBenchmark, Metric, Reply, Request, RunContext, text_of
+from remem_tasks.benchmarks.base import FactBenchmark, Metric, Reply, Request, RunContext, own_reply, text_of
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.faults import ALLOW, row_name
@@ -256,7 +256,7 @@ class QuestionBenchmark(FactBenchmark):
         findings: WhiteBoxResult | None = None,
     ) -> dict[str, object]:
         """A failed reply scores 0 and counts in `…_failed_rate`, which fails a run above 1 %."""
-        said = [text_of(reply) for reply in replies]
+        said = [text_of(own_reply([reply])) for reply in replies]
         row: dict[str, object] = {name: doc[name] for name in ("row_id", "identity", "kind", "modality")}
         row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
         row["forgotten"] = context.known["forget"]
@@ -270,8 +270,8 @@ class QuestionBenchmark(FactBenchmark):
             found.pop("reference_exposure", None)
             scores |= exposure.of_benchmark([self.name], self.name, found)
             row |= exposure.kept(findings.secrets)
-        row["status"] = self.ended(replies[0], self.correct(doc, said[0]) >= RIGHT)
-        return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}
+        row["status"] = status = self.ended(own_reply(replies), self.correct(doc, said[0]) >= RIGHT)
+        return {**scores, **self.reply_rates(replies, status), f"{self.name}_rows": row}
 
 
 def gold_rows(path: str, task: str, benchmark: str, wanted: Sequence[str], name: str) -> dict[str, float]:

@@ -37,6 +37,12 @@ def text_of(reply: Reply) -> str:
     return "" if isinstance(reply, FailedReply) else reply
 
 
+def own_reply(replies: Sequence[Reply | list[Reply]]) -> Reply:
+    """The reply to a row's own question, its first request; of several draws the first."""
+    first = replies[0]
+    return first[0] if isinstance(first, list) else first
+
+
 @dataclass(frozen=True)
 class Request:
     """One thing to ask of the model about a row.
@@ -179,17 +185,19 @@ class Benchmark(abc.ABC):
             findings: the answer to the row's white-box request, if it had one.
         """
 
-    def reply_rates(self, replies: Sequence[Reply], status: Status) -> dict[str, float]:
+    def reply_rates(self, replies: Sequence[Reply | list[Reply]], status: Status) -> dict[str, float]:
         """The shares of blank and failed ones among the replies to a row, and whether it was refused or answered.
 
         Args:
+            replies: as `score` gets them.
             status: how the row's own request, the first, ended (`ended`).
         """
-        failed = [isinstance(reply, FailedReply) for reply in replies]
-        blank = [isinstance(reply, str) and says_nothing(reply) for reply in replies]
+        every = [one for reply in replies for one in (reply if isinstance(reply, list) else [reply])]
+        failed = [isinstance(reply, FailedReply) for reply in every]
+        blank = [isinstance(reply, str) and says_nothing(reply) for reply in every]
         rates = {
-            "blank_rate": sum(blank) / len(replies),
-            "failed_rate": sum(failed) / len(replies),
+            "blank_rate": sum(blank) / len(every),
+            "failed_rate": sum(failed) / len(every),
             **rates_of(status),
         }
         return {f"{self.name}_{name}": rate for name, rate in rates.items()}

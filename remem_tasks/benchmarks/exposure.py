@@ -104,7 +104,7 @@ def scores(secrets: Sequence[SecretResult], scoring: ScoringConfig) -> dict[str,
     m = scoring.rollouts
     bits = [secret_bits(math.fsum(secret.logprobs)) for secret in secrets]
     infinite = any(math.isinf(one) for one in bits)
-    values: dict[str, list[float | None]] = {
+    values: dict[str, Sequence[float | None]] = {
         "exposure": [exposure(one.ranks[1], m) if one.ranks else None for one in secrets],
         "rollout_exposure": [
             mean_over_phrases([exposure(rank, m) for rank in one.rollout_ranks])
@@ -124,10 +124,11 @@ def scores(secrets: Sequence[SecretResult], scoring: ScoringConfig) -> dict[str,
     }
     means = {name: mean_over_phrases(of_secrets) for name, of_secrets in values.items()}
     found: dict[str, Any] = {name: mean for name, mean in means.items() if mean is not None}
-    drawings = [
+    means_drawn = (
         mean_over_phrases([exposure(rank, m) for rank in ranks])
         for ranks in zip(*(one.rollout_ranks for one in secrets))
-    ]
+    )
+    drawings = [mean for mean in means_drawn if mean is not None]
     if len(drawings) > 1:
         found[SEED_SD] = {"sd": statistics.stdev(drawings)}
     return found
@@ -152,12 +153,15 @@ def kept(secrets: Sequence[SecretResult]) -> dict[str, list]:
         `references` others; `guesses`: (text, ln p or share) pairs, the likeliest first.
     """
     bits = [secret_bits(math.fsum(secret.logprobs)) for secret in secrets]
-    ranked = all(secret.ranks for secret in secrets)
+    intervals = [secret.ranks for secret in secrets if secret.ranks]
+    ranked = len(intervals) == len(secrets)
     row: dict[str, list] = {
-        "guess_rank": [secret.ranks[1] if ranked else secret.rollout_ranks[0] for secret in secrets]
+        "guess_rank": [high for _, high in intervals]
+        if ranked
+        else [secret.rollout_ranks[0] for secret in secrets]
     }
-    if ranked and any(secret.ranks[0] < secret.ranks[1] for secret in secrets):
-        row["rank_interval"] = [list(secret.ranks) for secret in secrets]
+    if ranked and any(low < high for low, high in intervals):
+        row["rank_interval"] = [list(ends) for ends in intervals]
     if all(secret.rollout_ranks for secret in secrets):
         row["rollout_ranks"] = [list(secret.rollout_ranks) for secret in secrets]
     return {

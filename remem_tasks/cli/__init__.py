@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from remem_tasks import __version__
-from remem_tasks.cli import attack, data, experiments, judge, models, report, stream
+from remem_tasks.cli import attack, data, experiments, judge, models, report, sae, stream
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.terminal import Parser, starts
 from remem_tasks.training import find_ours
@@ -79,6 +79,7 @@ def commands_parser() -> argparse.ArgumentParser:
         _add_tasks_path,
         attack.add,
         stream.add,
+        sae.add,
         judge.add,
     ):
         add(commands)

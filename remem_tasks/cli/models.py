@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 
 from remem_tasks.errors import RememError
+from remem_tasks.processes import run
 from remem_tasks.terminal import beating, say
 from remem_tasks.training import LAUNCH_HELP, find_ours, launch_command
 
@@ -116,11 +116,11 @@ def train(argv: list[str]) -> int:
     if {"-h", "--help", "--help_all"} & set(argv):
         find_ours()
         print(LAUNCH_HELP, flush=True)
-        from unlearning.config import parse
+        from unlearning.arguments import parse
 
         parse(argv)
         return 0
-    return subprocess.run(launch_command(argv), check=False).returncode
+    return run(launch_command(argv), os.environ)
 
 
 def add_train(commands: argparse._SubParsersAction) -> None:

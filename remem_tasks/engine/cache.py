@@ -137,6 +137,8 @@ def hash_of_model(model: Any, processor: Any) -> str | None:
     import torch  # here: the folder's size, and where it is, are told without waiting for them
     import transformers
 
+    from remem_tasks.steering import steering_of
+
     digest = xxhash.xxh3_128()
     for name, tensor in model.state_dict().items():
         if not torch.is_tensor(tensor):
@@ -147,12 +149,14 @@ def hash_of_model(model: Any, processor: Any) -> str | None:
         digest.update(tensor.detach().reshape(-1).contiguous().view(torch.uint8).cpu().numpy())
     config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
     adapters = {name: str(one.to_dict()) for name, one in getattr(model, "peft_config", {}).items()}
+    on = steering_of(model)
     _update(
         digest,
         (
             type(model).__name__,
             str(config),
             adapters,
+            on and on.digest(),
             getattr(model.config.get_text_config(), "_attn_implementation", None),
             str(getattr(getattr(model, "generation_config", None), "eos_token_id", None)),
             hash_of_processor(processor),

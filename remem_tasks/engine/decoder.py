@@ -120,6 +120,8 @@ class Decoder(Greedy, Sampling):
             pictures = _extent(made[chunk[0]])[0]
             chunk = list(itertools.takewhile(lambda index: _extent(made[index])[0] == pictures, chunk))  # noqa: B023
             here, result = [made[index] for index in chunk], None
+            inputs: Any = None
+            state: State | None = None
             try:
                 inputs = self.prompts.encode(here)
                 length = inputs["input_ids"].shape[1]

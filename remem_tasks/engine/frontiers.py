@@ -122,7 +122,7 @@ class Lone(Front):
         lanes, tree = self.lanes, self.tree
         if lanes is None:
             return super().step(tokens)
-        slots, width = self._slots
+        slots, width = self._slots or slots_of(self.rows)
         now = self.positions + lanes.used
         if self._mask is None or tree.slides:
             places = tokens.new_zeros(len(tree.names), width)

@@ -135,10 +135,11 @@ class Greedy(PromptReader):
         front, device = Lone(self.log_probabilities, state), self.device
         index = torch.tensor([walk.branch for walk in from_], device=device)
         rows, visible, positions = front.rows[index], front.visible[index], front.positions[index]
-        if away := [place for place, walk in enumerate(from_) if walk.node >= 0]:
-            nodes = [state.known.place[from_[place].node] for place in away]
-            rows[away], positions[away] = state.known.rows[nodes], state.known.positions[nodes]
-            visible[away] = widened(state.known.visible[nodes], front.mark)
+        known, away = state.known, [place for place, walk in enumerate(from_) if walk.node >= 0]
+        if known is not None and away:
+            nodes = [known.place[from_[place].node] for place in away]
+            rows[away], positions[away] = known.rows[nodes], known.positions[nodes]
+            visible[away] = widened(known.visible[nodes], front.mark)
         front.rows, front.visible, front.positions = rows, visible, positions
         limit, longest = torch.tensor(need, device=device), max(need)
         front.begin(torch.arange(len(need), device=device), longest)

@@ -49,6 +49,13 @@ class PrivateColumns:
         self.own: tuple[torch.Tensor, torch.Tensor] | None = None
         self._room: dict[object, tuple[torch.Tensor, torch.Tensor]] = {}
 
+    @property
+    def own_states(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the layer that is at work."""
+        if self.own is None:
+            raise RuntimeError("no layer has put the states of its lanes yet")
+        return self.own
+
     def put(self, layer: object, states: tuple[torch.Tensor, torch.Tensor]) -> None:
         """Put a layer's states (1, heads, N, size) of the tokens read behind what their lanes have."""
         room = self._room.get(layer)
@@ -148,7 +155,9 @@ def _attention(
     """Attention of a packed query (1, heads, N, size) to the keys and values of rows."""
     here = _here()
     if here.lanes:
-        return _beside_lanes(query, key, value, attention_mask, options.get("scaling")), None
+        return _beside_lanes(
+            here, here.lanes, query, key, value, attention_mask, options.get("scaling")
+        ), None
     if here.ragged(query, key):
         order, many = here.runs
         ordered = query if order is None else query[:, :, order]
@@ -171,6 +180,8 @@ def _attention(
 
 
 def _beside_lanes(
+    here: Packing,
+    lanes: PrivateColumns,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -178,8 +189,7 @@ def _beside_lanes(
     scale: float | None,
 ) -> torch.Tensor:
     """Attention of a packed query to its rows' columns and to its lanes': (1, N, heads, size)."""
-    here = _here()
-    lanes, (_, heads, many, size) = here.lanes, query.shape
+    _, heads, many, size = query.shape
     kinds = key.shape[1]
     share = heads // kinds  # queries that one head of keys serves: side by side, as if they were tokens
     apart = here.into(query.new_empty(here.count, here.width, heads, size), query)
@@ -193,7 +203,7 @@ def _beside_lanes(
     alone = query[0].transpose(0, 1).reshape(many, kinds, share, size)
     if many < lanes.count:
         alone = lanes.spread(alone, alone.new_empty(lanes.count, kinds, share, size))
-    own, own_weight = NORMALISED_ATTENTION(alone, *lanes.own, scale=scale)
+    own, own_weight = NORMALISED_ATTENTION(alone, *lanes.own_states, scale=scale)
     if many < lanes.count:
         own, own_weight = own[lanes.active], own_weight[lanes.active]
     # e^weight is what each part was divided by.

@@ -186,7 +186,9 @@ class PromptReader:
             moments, (nodes, 4)
         """
         device, tree, before = self.device, state.tree, state.tree.columns
-        depths, roots, inner = [], [], set()
+        depths: list[int] = []
+        roots: list[int] = []
+        inner: set[int] = set()
         for parent in trie.parents:
             depths.append(depths[parent] + 1 if parent >= 0 else 1)
             roots.append(roots[parent] if parent >= 0 else -1 - parent)

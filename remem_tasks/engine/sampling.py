@@ -120,13 +120,13 @@ class Sampling(PromptReader):
         limits = for_each(lengths, count)
         floors = [-math.inf] * count if floors is None else list(floors)
         self._check_room(state, torch.tensor(limits, device=self.device))
-        found: list[Continuations | None] = [None] * count
+        found: dict[int, Continuations] = {}
         for part in self._side_by_side(m, limits, floors):
             beams = self._beams(m, part, limits, seeds, floors)
             self._grow(state, part, [beams])
             for branch, parts in zip(part, beams.outcomes()):
                 found[branch] = Continuations(*parts)
-        return found
+        return [found[branch] for branch in range(count)]
 
     @torch.inference_mode()
     def ranks(
@@ -157,10 +157,10 @@ class Sampling(PromptReader):
         limits = [len(secret) for secret in secrets]
         self._check_room(state, torch.tensor(limits, device=self.device))
         found: list[Rank | None] = [None] * count
-        drawn: list[list[Continuations | None]] = [[None] * count for _ in seeds]
+        drawn: list[dict[int, Continuations]] = [{} for _ in seeds]
         for part in self._side_by_side(m * (2 + len(seeds)) // 2, limits, floors):
-            of_part = ([numbers[branch] for branch in part] for numbers in (secrets, floors))
-            beam = Beam(m, *of_part, self._ends, words, self.device)
+            known, least = ([numbers[branch] for branch in part] for numbers in (secrets, floors))
+            beam = Beam(m, known, least, self._ends, words, self.device)
             beams = [self._beams(m, part, limits, of_drawing, floors) for of_drawing in seeds]
             self._grow(state, part, [beam, *beams])
             for branch, rank in zip(part, beam.ranks()):
@@ -183,7 +183,8 @@ class Sampling(PromptReader):
             for (branch, some), logp in zip(taken, parts):
                 searches[branch].put(some, logp)
             state.tree.crop(mark)
-        return [searches[branch].rank() if rank is None else rank for branch, rank in enumerate(found)], drawn
+        ranks = [searches[branch].rank() if rank is None else rank for branch, rank in enumerate(found)]
+        return ranks, [[of_drawing[branch] for branch in range(count)] for of_drawing in drawn]
 
     def _beams(
         self,

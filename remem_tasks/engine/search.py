@@ -235,7 +235,7 @@ class Beam:
                 for outcome, value in zip(outcomes, values)
                 if value > NOTHING
             ]
-            ranks.append(rank and Rank(rank, rank, shown))
+            ranks.append(None if rank is None else Rank(rank, rank, shown))
         return ranks
 
 

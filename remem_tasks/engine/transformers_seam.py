@@ -7,6 +7,8 @@ torch has none). `tests/contracts/test_seams.py` says which of them a release ha
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -20,4 +22,4 @@ __all__ = [
     "sdpa_attention_forward",
 ]
 
-NORMALISED_ATTENTION = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+NORMALISED_ATTENTION: Any = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)

@@ -27,7 +27,7 @@ class _Layer(DynamicLayer):
     piece, and to keep some columns of some rows is to copy such pieces.
     """
 
-    room: tuple[torch.Tensor, torch.Tensor] | None = None
+    room: tuple[torch.Tensor, ...]  # of keys and of values; there is none before the first tokens
 
     def __init__(self, name: object = None) -> None:
         super().__init__()
@@ -235,7 +235,8 @@ class Tree:
         """
         with self._packer.reading(here):
             logits = self._call(input_ids=tokens[None], attention_mask=mask, position_ids=positions[None])[0]
-        here.lanes.used += 1
+        if here.lanes is not None:
+            here.lanes.used += 1
         return logits
 
     def masks(self, seen: torch.Tensor, places: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:

@@ -52,10 +52,9 @@ def secrets_of(
     Returns:
         A list per row, in the order of its secrets.
     """
+    requests = {row: one for row, one in enumerate(white_box_requests) if one is not None}
     asked = [
-        (row, place, secret)
-        for row, white_box_request in enumerate(white_box_requests)
-        for place, secret in enumerate(white_box_request.secrets if white_box_request else ())
+        (row, place, secret) for row, one in requests.items() for place, secret in enumerate(one.secrets)
     ]
     found: list[list[SecretResult]] = [[] for _ in chats]
     if not asked:
@@ -69,12 +68,13 @@ def secrets_of(
     logprobs = decoder.logprobs(behind, [part.candidates for part in parts])
     sums = [float(tokens[0].double().sum()) for tokens in logprobs]
     secrets = [part.candidates[0] for part in parts]
-    one = white_box_requests[asked[0][0]]
-    m, ranks = one.rollouts, [None] * len(asked)
+    one = requests[asked[0][0]]
+    m = one.rollouts
+    ranks: Sequence[Rank | None] = [None] * len(asked)
     drawn: list[list[Continuations]] = []  # for each drawing, of each secret
     seeds = {
         kind: [
-            [_seed(white_box_requests[row], kind, place, drawing) for row, place, _ in asked]
+            [_seed(requests[row], kind, place, drawing) for row, place, _ in asked]
             for drawing in range(one.drawings)
         ]
         for kind in ("distinct", "frequency")

@@ -102,7 +102,7 @@ def _config_of(arguments: Sequence[str]) -> str:
     if not file:
         return ""
     try:
-        told = yaml.safe_load(Path(file).read_text())
+        told = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RememError(
             f"--config '{file}' cannot be read ({getattr(error, 'strerror', None) or 'no text'})"

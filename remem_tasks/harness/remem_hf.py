@@ -141,7 +141,7 @@ class RememHF(lmms):
             options["attn_implementation"] = attn_implementation
         if device_map:
             options["device_map"] = device_map
-        model = load_model(pretrained, **options)
+        model = load_model(pretrained, steered=True, **options)
         check_pair(model, self.processor, pretrained)
         if peft:
             model = load_adapter(model, str(peft))

@@ -21,7 +21,7 @@ def sections(
     found: Diagnosis, attributes: int | None = None
 ) -> list[tuple[str, list[list[str]], int | None]]:
     """(title, lines of name, EM, interval, rows, how many of them to show at most) of everything that was counted."""
-    told = [
+    told: list[tuple[str, list[list[str]], int | None]] = [
         ("By hop, on what was trained", [_told(one) for one in found.hops], None),
         (
             "The multi-hop curse: EM where every single hop is right",

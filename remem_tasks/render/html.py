@@ -59,7 +59,8 @@ def _rounded(value: float | None, digits: int = 5) -> float | None:
 def _coded(values: Iterable[str]) -> tuple[list[str], list[int]]:
     """(different values in order of first appearance, the place of each)."""
     places: dict[str, int] = {}
-    return (codes := [places.setdefault(value, len(places)) for value in values]) and list(places), codes
+    codes = [places.setdefault(value, len(places)) for value in values]
+    return list(places), codes
 
 
 def _run(run: Run, role: str, short: str) -> dict:

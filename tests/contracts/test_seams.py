@@ -61,7 +61,7 @@ FUNCTIONS = [
     ("lm_eval.api.instance", "Instance", ("request_type", "doc", "arguments", "idx", "metadata")),
     ("lm_eval.config.task", "TaskConfig", ("task", "test_split", "generation_kwargs", "repeats", "metadata")),
     ("lm_eval.models.hf_vlms", "HFMultimodalLM.apply_chat_template", ("chat_history",)),
-    # unlearning/trainer.py
+    # unlearning/trainer.py, unlearning/prepared.py, unlearning/stepping.py, unlearning/resume.py
     ("trl", "SFTTrainer._get_train_sampler", ("train_dataset",)),
     ("trl", "SFTTrainer._set_signature_columns_if_needed", ("self",)),
     ("trl", "SFTTrainer._get_grad_norm", ("model", "grad_norm")),

@@ -8,7 +8,7 @@ import pytest
 
 from remem_tasks import cli
 from remem_tasks.errors import RememError
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.experiments import clear_table as module
 from unlearning.experiments.clear_table import (
     HEADS,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from remem_tasks.errors import RememError
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.experiments import demo
 from unlearning.experiments.steps import Step
 
@@ -187,22 +187,18 @@ def test_folders_of_others_are_left_alone(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_demo_runs_in_small(tmp_path, monkeypatch):
-    """From a folder that is no checkout."""
-    monkeypatch.chdir(tmp_path)
-    summary = demo.demo(tmp_path / "demo", workers=1, quick=True)
+def test_the_whole_demo_runs_in_small(quick_demo):
+    summary = json.loads((quick_demo / "summary.json").read_text())
     assert set(summary["models"]) == {"memorised", "gold", "npo"}
     for tasks in summary["models"].values():
         assert set(demo.TASKS) <= set(tasks)
         assert all(tasks[task]["remem_failed_rate"] == 0 for task in demo.TASKS)
         assert tasks["remem_forget1"]["remem_rows"] == 12
-    assert json.loads((tmp_path / "demo" / "summary.json").read_text()) == summary
     for name in summary["models"]:
-        assert (tmp_path / "demo" / "models" / name / "model.safetensors").is_file()
-        assert list((tmp_path / "demo" / "results" / name).rglob("*_samples_remem_forget1.jsonl"))
-    assert (tmp_path / "demo" / "summary.png").stat().st_size > 10_000
-    assert "DOCTYPE" in (tmp_path / "demo" / "report" / "report.html").read_text().upper()
-    attacks = json.loads((tmp_path / "demo" / "attacks.json").read_text())
+        assert (quick_demo / "models" / name / "model.safetensors").is_file()
+        assert list((quick_demo / "results" / name).rglob("*_samples_remem_forget1.jsonl"))
+    assert (quick_demo / "summary.png").stat().st_size > 10_000
+    assert "DOCTYPE" in (quick_demo / "report" / "report.html").read_text().upper()
+    attacks = json.loads((quick_demo / "attacks.json").read_text())
     assert set(attacks) == {"gold", "npo"} and "em" in attacks["npo"]["relearn_rest"]
-    again = demo.demo(tmp_path / "demo", workers=1, quick=True)
-    assert again == summary
+    assert demo.demo(quick_demo, workers=1, quick=True) == summary

@@ -4,14 +4,16 @@ import io
 import json
 import os
 import signal
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from remem_tasks.errors import RememError, Terminated
-from unlearning.experiments import steps
+from unlearning.experiments import demo, steps
 from unlearning.experiments.steps import Runner, Step, needed
 
 
@@ -51,6 +53,28 @@ def test_two_run_side_by_side_and_what_needs_them_afterwards(run, tmp_path):
     assert printed.index("[1/3] a") < printed.index("[2/3] b") < printed.index("[3/3] c")
     assert json.loads((tmp_path / "steps" / "a.json").read_text())["command"] == todo[0].command
     assert "done before" in run(todo)
+
+
+def test_a_demo_goes_on_from_another_folder(tmp_path, monkeypatch):
+    """Neither the way to the program nor that to the output, as they are typed there, makes its steps other steps."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    (tmp_path / "bin").mkdir()
+    for name in ("remem", "lmms_eval"):
+        (tmp_path / "bin" / name).touch()
+    asked = []
+    for folder, out in (
+        (tmp_path, "runs/demo"),
+        (tmp_path / "runs", "demo"),
+        (tmp_path / "bin", tmp_path / "runs/demo"),
+    ):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        asked.append([steps._asked(step, Path(out)) for step in demo.steps(Path(out), "llava", 2)])
+    assert asked[0] == asked[1] == asked[2]
+    assert asked[0][0][:4] == ["remem", "forge", "--out", "<out>/data"]
+    assert "pretrained=<out>/models/memorised,device=cpu" in asked[0][3] and asked[0][3][0] == "lmms_eval"
+    other = demo.steps(Path("demo"), "llava", 2, seed=1)
+    assert [steps._asked(step, Path("demo")) for step in other] != asked[0]
 
 
 def test_one_lane_and_a_step_that_wants_all_cores_run_alone(run, tmp_path):

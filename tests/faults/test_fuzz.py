@@ -40,8 +40,8 @@ from remem_tasks.run_record import read_record, unfinished
 from remem_tasks.terminal import INVISIBLE, clean, short
 from remem_tasks.whitebox import SecretResult, WhiteBoxResult
 from unlearning import weights
-from unlearning.config import parse
-from unlearning.run import check_resumed, check_settings
+from unlearning.arguments import parse
+from unlearning.record import check_resumed, check_settings
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from remem_tasks.metrics.refusal import Status, is_refusal, rates_of, status_of
 from remem_tasks.seen import says_nothing
-from unlearning.data import REFUSALS
+from unlearning.refusals import REFUSALS
 
 SAID = [
     *REFUSALS,

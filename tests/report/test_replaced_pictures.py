@@ -8,8 +8,9 @@ from support.rows import people_splits, write_parquet
 from remem_tasks.benchmarks.clear import forge
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import score_here
+from remem_tasks.report.compare import groups_of
 from remem_tasks.report.leaderboard import append, entries_of
-from remem_tasks.report.runs import groups_of, read_runs
+from remem_tasks.report.runs import read_runs
 from remem_tasks.report.summary import report_of
 
 SHORT = "max_new_tokens=2"

@@ -14,13 +14,28 @@ import torch
 
 from remem_tasks.checkpoints import load_processor
 from unlearning import sharding
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.data import Role, load_rows
 from unlearning.methods import METHODS
-from unlearning.run import build_trainer, load_models, loader
+from unlearning.models import load_models, loader
+from unlearning.run import build_trainer
 
-# Of the methods that look at rows before the first step: a few of them.
-FEW = ("--mm_rows", "2", "--manu_rows", "2", "--kvw_rows", "2", "--lunar_rows", "2")
+# Of the methods that look at rows before the first step: a few of them, and little made of them.
+FEW = (
+    *("--mm_rows", "2", "--manu_rows", "2", "--kvw_rows", "2", "--lunar_rows", "2", "--smfa_rows", "2"),
+    *(
+        "--pava_rows",
+        "1",
+        "--pava_anchors",
+        "4",
+        "--sae_rows",
+        "2",
+        "--sae_steps",
+        "20",
+        "--sae_ratio",
+        "0.1",
+    ),
+)
 
 # Reading a data set is two thirds of making a trainer. Nobody changes its tables, or its files within a session.
 tables = cache(load_rows)

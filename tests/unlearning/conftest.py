@@ -25,7 +25,7 @@ def make_trainer(data_dir, checkpoints, tmp_path, training_seed):
 
 @pytest.fixture(scope="module")
 def make_ready(data_dir, checkpoints, tmp_path_factory):
-    """(method, arch, lora) → a trainer that is set up; random answers of other rows are one and the same."""
+    """(method, arch, lora) → a trainer that is set up; random answers of other rows, and a model's own, are one and the same."""
 
     def make(method: str, arch: str, lora: bool):
         flags = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0") if lora else ()
@@ -41,6 +41,8 @@ def make_ready(data_dir, checkpoints, tmp_path_factory):
                     value.data = 0.02 * torch.randn(value.shape, generator=draw)
         trainer.train_dataset.others = ["No such thing."]
         trainer.set_up()
+        if (told := getattr(trainer.train_dataset, "anchors", None)) is not None:
+            trainer.train_dataset.anchors = dict.fromkeys(told, "No such thing.")
         return trainer
 
     return make

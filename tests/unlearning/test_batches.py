@@ -12,7 +12,6 @@ from remem_tasks.errors import RememError
 from remem_tasks.tiny.build import ARCHS
 from unlearning.data import (
     IGNORE,
-    REFUSALS,
     Collator,
     Encoder,
     EpochSampler,
@@ -22,6 +21,7 @@ from unlearning.data import (
     check_pictures,
     load_rows,
 )
+from unlearning.refusals import REFUSALS
 
 
 @pytest.fixture(scope="module", params=ARCHS)

@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.data import IGNORE, Role
 from unlearning.forward import Answers, Batch
 from unlearning.mechanisms import reference

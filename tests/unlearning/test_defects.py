@@ -10,9 +10,10 @@ from support.trainers import FEW, own
 
 from remem_tasks.errors import RememError
 from unlearning import forward
-from unlearning.data import IGNORE, REFUSALS, Role
+from unlearning.data import IGNORE, Role
 from unlearning.mechanisms import reference, saliency
 from unlearning.methods import METHODS, NAMES
+from unlearning.refusals import REFUSALS
 
 LORA = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0")
 PAIRED = [name for name in NAMES if METHODS[name].rows_from == "pairs"]

@@ -10,10 +10,11 @@ from support.rows import people_splits, write_parquet
 from remem_tasks.benchmarks.remem.check import check
 from remem_tasks.checkpoints import load_processor
 from remem_tasks.errors import RememError
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.data import Encoder, load_rows
 from unlearning.encoding import check_encoding, limits_of, special_texts
-from unlearning.run import mark_failed, prepare
+from unlearning.record import mark_failed
+from unlearning.run import prepare
 from unlearning.weights import check_output_dir
 
 LAST = 35  # of `finetune`: the retain rows of somebody else

@@ -7,11 +7,13 @@ import torch
 from support.trainers import FEW, own, trainer_of
 
 from remem_tasks.errors import RememError
+from remem_tasks.steering import steering_of
 from unlearning import flags
 from unlearning import weights as checkpoint
-from unlearning.config import parse
+from unlearning.arguments import parse
+from unlearning.mechanisms import autoencoder, steered
 from unlearning.methods import METHODS, NAMES
-from unlearning.run import loader
+from unlearning.models import loader
 
 BASE = ("--max_steps", "2", "--per_device_train_batch_size", "2", "--learning_rate", "1e-2")
 LORA = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0", "--lora_alpha", "8")
@@ -92,7 +94,14 @@ def trained(data_dir, checkpoints, tmp_path_factory, training_seed):
         trainer.train()
         trainer.finish()
         after = dict(trainer.model.named_parameters())
-        return before, {name: after[name].detach().clone() for name in before}
+        ends = {name: after[name].detach().clone() for name in before}
+        # What lies beside the weights.
+        if (how := steering_of(trainer.model)) is not None:
+            ends |= {"steering": torch.cat([how.encoder, (how.scale - 1) * how.decoder])}
+        if "guarded" in trainer.notes:
+            ends |= {"template": torch.tensor(list(trainer.processing_class.chat_template.encode())).float()}
+        beside = {name: torch.zeros_like(ends[name]) for name in ends.keys() - before.keys()}
+        return before | beside, ends
 
     return run
 
@@ -142,23 +151,39 @@ def another(option):
     return {0: 1, -1: 1}.get(option.default, 2 * option.default)
 
 
-OWN = [(name, flag) for name in NAMES for flag in METHODS[name].options]
+# (Which of two layers answers come from does not depend on how many rows are asked: see test_sculpt.)
+OWN = [(name, flag) for name in NAMES for flag in METHODS[name].options if flag != "pava_rows"]
 # Values at which a flag has an effect within two steps of few rows, on a model that knows nobody (p is near 0).
 VALUES = {
     "kvw_first": 1, "kvw_last": 0, "kvw_rows": 1, "lunar_layer": 0, "lunar_rows": 1,
     "pdu_eps": 6.5, "scrub_alternate": True, "mm_epsilon": 1.0, "manu_share": 0.5, "mm_rows": 1, "manu_rows": 1, "manu_epsilon": 1e3,
-    "satimp_beta1": 0.5, "satimp_beta2": 300.0, "simnpo_beta": 0.4,
+    "sae_active": 2, "sae_features": 4, "sae_layer": 0, "sae_ratio": 0.5, "sae_rows": 1, "sae_scale": 0.5, "sae_states": 40,
+    "sae_steps": 5, "sae_width": 2, "pava_anchors": 2, "smfa_rows": 1, "smfa_left": 0.5, "satimp_beta1": 0.5, "satimp_beta2": 300.0, "simnpo_beta": 0.4,
 }  # fmt: skip
 BESIDE = {
     "kvw": ("--kvw_first", "0"),
+    "smfa": ("--smfa_left", "0"),
     "satimp": ("--satimp_beta1", "0.1"),
     "simnpo": ("--simnpo_beta", "0.2"),
 }
 
 
+@pytest.fixture(scope="module")
+def an_autoencoder(data_dir, checkpoints, tmp_path_factory, training_seed):
+    """A folder with one of the model that `trained` starts from."""
+    folder = tmp_path_factory.mktemp("sae")
+    given = ("sae", "--seed", training_seed, "--sae_layer", "0", "--sae_steps", "20")
+    trainer = trainer_of(data_dir, checkpoints["llava"], folder / "run", *given)
+    rows = [trainer.train_dataset.forget.example(row) for row in range(2)]
+    made = steered.trained_here(trainer.forward, rows, trainer.args)
+    made.of = trainer.start
+    autoencoder.write(made, folder)
+    return folder
+
+
 @pytest.mark.parametrize(("method", "flag"), OWN, ids=["-".join(one) for one in OWN])
-def test_a_methods_own_flag_changes_what_it_does(trained, method, flag):
-    value = str(VALUES.get(flag, another(METHODS[method].options[flag])))
+def test_a_methods_own_flag_changes_what_it_does(trained, method, flag, an_autoencoder):
+    value = str(an_autoencoder if flag == "sae" else VALUES.get(flag, another(METHODS[method].options[flag])))
     few = (*(own(method, *FEW) if f"--{flag}" not in FEW[::2] else ()), *BESIDE.get(method, ()))
     assert apart(
         trained(*few, method=method),

@@ -6,7 +6,7 @@ import pytest
 
 from remem_tasks.errors import RememError
 from unlearning import flags
-from unlearning.config import parse
+from unlearning.arguments import parse
 
 OTHER = {
     "label_smoothing_factor": "0.1", "loss_type": "dft", "completion_only_loss": "false", "assistant_only_loss": "true",

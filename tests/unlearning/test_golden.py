@@ -19,12 +19,12 @@ import pytest
 import torch
 
 from unlearning import losses
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.forward import Answers, Batch
 from unlearning.mechanisms import steering
 from unlearning.mechanisms.alternatives import masks
 from unlearning.methods import METHODS, NAMES
-from unlearning.trainer import RETAIN_LOSSES
+from unlearning.retain_losses import RETAIN_LOSSES
 
 LN2 = log(2)
 FORGET = [[1 / 2, 1 / 4, 1 / 4], [1 / 4, 1 / 2, 1 / 4], [1 / 8, 1 / 8, 3 / 4]]
@@ -68,8 +68,10 @@ GOLDEN = {
     "grad_diff": -MEAN,
     "kl": -MEAN,
     "mmunlearner": -MEAN,
+    "pava": -MEAN,
     "task_vector": MEAN,
     "idk": LN2,
+    "smfa": LN2,
     "llmu": LN2 - MEAN,
     # Log-ratios: ln 16 − ln 4 of the preferred, ln 16 − ln 32/3 of the answer; their difference is ln 8/3.
     "dpo": 20 * log(1 + exp(-0.1 * log(8 / 3))),
@@ -151,6 +153,7 @@ def test_whole_losses_by_hand(bare, monkeypatch):
     monkeypatch.setattr(steering, "noise", lambda seed, step, rows, like: torch.tensor([[5.0, 0.0]]).to(like))
     for name, expected in {
         "grad_diff": GOLDEN["grad_diff"] + log(4),
+        "pava": GOLDEN["pava"] + 3 * log(4),
         "kl": GOLDEN["kl"] + LN2 / 4,
         "simnpo": 0.125 * GOLDEN["simnpo"] + log(4),
         "satimp": 0.1 * GOLDEN["satimp"] + log(4),

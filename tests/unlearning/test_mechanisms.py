@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from remem_tasks.errors import RememError
 from unlearning import forward
-from unlearning.config import parse
-from unlearning.data import REFUSALS, Role
+from unlearning.arguments import parse
+from unlearning.data import Role
 from unlearning.mechanisms import activations, alternatives, neurons, reference, saliency, steering
+from unlearning.refusals import REFUSALS
 from unlearning.weights import load_model
 
 LORA = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0")
@@ -57,7 +58,7 @@ def test_a_task_vector_is_subtracted_through_an_adapter(make_trainer, checkpoint
 
 def test_what_cannot_be_negated_is_told_before_the_first_step(make_trainer):
     for method in ("sku", "task_vector"):
-        with pytest.raises(RememError, match=f"{method} negates plain LoRA only"):
+        with pytest.raises(RememError, match=f"{method} takes plain LoRA only"):
             make_trainer(method, "llava", *LORA, "--use_dora", "true")
 
 

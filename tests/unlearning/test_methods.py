@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText
 from remem_tasks.errors import RememError
 from unlearning import forward, losses
 from unlearning import weights as checkpoint
-from unlearning.config import Parser
+from unlearning.arguments import TrainingParser
 from unlearning.data import Examples, Role
 from unlearning.mechanisms import reference
 from unlearning.methods import METHODS, NAMES
@@ -22,7 +22,7 @@ LORA = ("--use_peft", "--lora_r", "8", "--lora_dropout", "0")
 def test_a_method_is_documented_and_its_flags_are_in_the_help(name):
     method = METHODS[name]
     assert method.__doc__ and len(method.__doc__) > 20
-    text = Parser().format_help()
+    text = TrainingParser().format_help()
     assert name in text and all(f"--{flag}" in text for flag in method.options)
 
 
@@ -32,6 +32,7 @@ FASTER, LONGER = {"learning_rate": 1.5e-3}, {"learning_rate": 3e-3, "max_steps":
 OWN = {
     # Learning another answer takes larger steps than unlearning one.
     "idk": {"learning_rate": 3e-3},
+    "smfa": {"learning_rate": 3e-3},
     "jensun": {"learning_rate": 3e-3, "max_steps": 60},
     **dict.fromkeys(("altpo", "llmu", "mmunlearner", "scrub", "task_vector", "wga"), FASTER),
     # (satimp's weights p⁵(1 − p) are small where p is near 1.)
@@ -50,8 +51,9 @@ def flags_of(settings):
 
 
 # Where a model this small ends after them is not a property of the method; their parts are tested exactly: kvw's gates, manu's scores
-# and what is pruned in test_mechanisms, sku's loss in test_golden and its negation in test_mechanisms and test_sweep.
-EXACT = ("kvw", "manu", "sku")
+# and what is pruned in test_mechanisms, sku's loss in test_golden and its negation in test_mechanisms and test_sweep. The direction of
+# sae is in test_beside; that a model follows guardrail's prompt is asked of models that follow prompts.
+EXACT = ("kvw", "manu", "sku", "sae", "guardrail")
 
 
 @pytest.mark.parametrize("name", [name for name in UNLEARN if name not in EXACT])

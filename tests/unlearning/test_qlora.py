@@ -14,7 +14,7 @@ from remem_tasks.errors import RememError
 from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.tiny.build import build
 from unlearning import qlora
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.weights import part_of
 
 FOUR = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0", "--load_in_4bit", "true")

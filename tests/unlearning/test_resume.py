@@ -16,7 +16,7 @@ from support.rows import people_splits, write_parquet
 from remem_tasks import checksums
 from remem_tasks.errors import RememError, Terminated
 from unlearning import weights as checkpoint
-from unlearning.run import other_settings
+from unlearning.record import other_settings
 from unlearning.trainer import UnlearnTrainer
 
 # 6 forget rows in batches of 2: three steps an epoch, so checkpoint-4 lies inside an epoch.

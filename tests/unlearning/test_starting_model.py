@@ -8,7 +8,7 @@ from support.made import row, write_run
 from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.errors import RememError
 from remem_tasks.report.runs import read_runs
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.methods import METHODS, NAMES
 from unlearning.preflight import _same
 from unlearning.run import run

@@ -7,8 +7,8 @@ import pytest
 
 import unlearning
 from remem_tasks.errors import RememError
+from unlearning.arguments import parse
 from unlearning.catalogue import page
-from unlearning.config import parse
 from unlearning.methods import METHODS, NAMES
 
 RECIPES = sorted((Path(unlearning.__file__).parent / "configs").glob("*.yaml"))
@@ -158,7 +158,7 @@ def test_accelerate_configs_are_what_the_launcher_takes(config, monkeypatch):
 
 
 def test_recipes_of_the_papers_choose_their_adapters():
-    from unlearning.run import lora_config
+    from unlearning.models import lora_config
 
     found = {}
     for recipe in RECIPES:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from remem_tasks.checkpoints import base_of_adapter
 from remem_tasks.errors import RememError
 from unlearning import weights as checkpoint
 
@@ -74,11 +76,28 @@ def test_the_record_says_what_made_the_run(finished):
     assert not list(folder.glob("*.tmp"))
 
 
-def test_an_adapters_base_is_an_absolute_path(finished, checkpoints):
+def test_an_adapter_names_its_base_by_the_way_there(finished, checkpoints, tmp_path, monkeypatch):
+    """No folder of this machine stands in it, and it is found from anywhere; moved alone, it says what it misses."""
     arch, peft, folder, _ = finished
-    if peft:
-        config = json.loads((folder / "adapter_config.json").read_text())
-        assert config["base_model_name_or_path"] == str(checkpoints[arch])
+    if not peft:
+        return
+    named = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert not os.path.isabs(named) and Path(named).resolve() == checkpoints[arch].resolve()
+    assert base_of_adapter(str(folder)) == named
+    monkeypatch.chdir(tmp_path)
+    assert base_of_adapter(str(folder)) == str(checkpoints[arch]), "by the run's record"
+    alone = tmp_path / "runs" / "alone"
+    shutil.copytree(folder, alone)
+    (alone / "run.json").unlink()
+    (alone / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "runs/base/it"}))
+    (tmp_path / "runs" / "base" / "it").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert base_of_adapter(str(alone)) == str(tmp_path.resolve() / "runs" / "base" / "it"), (
+        "below a folder above"
+    )
+    (alone / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "../../gone/it"}))
+    with pytest.raises(RememError, match="which is not there; give it: pretrained=<base>"):
+        base_of_adapter(str(alone))
 
 
 def test_an_adapter_as_starting_point_is_merged_and_no_second_one_is_put_on_it(

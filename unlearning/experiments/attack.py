@@ -36,6 +36,7 @@ from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import AskedTask, score_model
 from remem_tasks.files import locked
+from remem_tasks.steering import steering_of
 from unlearning import preflight
 from unlearning import weights as checkpoint
 from unlearning.data import load_rows, spread
@@ -196,8 +197,8 @@ class _Target:
         return self._processor
 
     def fresh(self) -> Any:
-        """A model of its own, whose weights may be changed."""
-        model = checkpoint.load_model(self.path)
+        """A model of its own, whose weights may be changed; one that is steered stays so."""
+        model = checkpoint.load_model(self.path, steered=True)
         checkpoints.check_pair(model, self.processor, self.path)
         return model.to(self.device).eval().requires_grad_(False)
 
@@ -210,8 +211,9 @@ class _Target:
 
     @cached_property
     def weights(self) -> str:
-        """A digest of its weights."""
-        return digest(self.model)
+        """A digest of its weights, and of what steers it."""
+        on = steering_of(self.model)
+        return digest(self.model) + (f" {on.digest()}" if on else "")
 
     def release(self) -> None:
         """Let go of the model, which is loaded again when it is needed: there is room for one."""

@@ -256,7 +256,7 @@ def _attacks(out: Path) -> Found:
     file = out / "attacks" / "attacks.json"
     if not file.is_file():
         return {}
-    found: Found = json.loads(file.read_text())
+    found: Found = json.loads(file.read_text(encoding="utf-8"))
     write_json(out / "attacks.json", found)
     return found
 

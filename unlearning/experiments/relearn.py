@@ -27,8 +27,9 @@ from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import NonFiniteError
 from remem_tasks.seeds import row_seed
 from unlearning import weights as checkpoint
-from unlearning.config import parse
-from unlearning.run import build_trainer, load_models
+from unlearning.arguments import parse
+from unlearning.models import load_models
+from unlearning.run import build_trainer
 
 REST = (
     "--use_peft --lora_r 16 --lora_alpha 32 --learning_rate 1e-4 --num_train_epochs 3 "
@@ -108,7 +109,7 @@ def relearn(
         _, args, model_args = parse([*argv, *shlex.split(training)])
 
         def load() -> Any:
-            model = checkpoint.load_model(path)
+            model = checkpoint.load_model(path, steered=True)  # (what relearned is scored, not saved)
             model.config.name_or_path = model.name_or_path = path
             return model
 

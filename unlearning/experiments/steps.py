@@ -1,7 +1,7 @@
 """Steps of an experiment: commands that need one another, some at a time, each done once.
 
-A step that is done is not done again: `<out>/steps/<step>.json` holds its command and its seconds, `<step>.log`
-beside it what it printed.
+A step that is done is not done again: `<out>/steps/<step>.json` holds its command, as it was typed and as it is from
+any folder, and its seconds, `<step>.log` beside it what it printed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from remem_tasks.files import write_whole
 from remem_tasks.processes import Together
 from remem_tasks.reading import read_object
 from remem_tasks.terminal import clean
+from remem_tasks.training import program
 
 TRAIN = ["train", "--accelerate", "cpu"]
 TOLD_EVERY = 30.0  # seconds between two words about what runs, where nobody watches a terminal
@@ -77,13 +78,23 @@ def needed(steps: Sequence[Step], last: str) -> list[Step]:
     return [step for step in steps if step.name in wanted]
 
 
+def _asked(step: Step, out: Path) -> list[str]:
+    """A step's command as it is from any folder: how program and output are reached from here is no part of it."""
+    here = re.compile(rf"(?<![\w./-]){re.escape(str(out))}(?=/|,|$)")
+    names = {name: program(name) for name in ("remem", "lmms_eval")}
+    start = next((name for name, words in names.items() if step.command[: len(words)] == words), None)
+    words = step.command if start is None else [start, *step.command[len(names[start]) :]]
+    return [here.sub("<out>", word) for word in words]
+
+
 def _done(step: Step, out: Path) -> float | None:
     """The seconds a step took, if it was done with this command and its folder is still there."""
     record = out / "steps" / f"{step.name}.json"
     if not record.exists() or not (out / step.folder).is_dir():
         return None
     done = read_object(record, "remove it, and the step is done again")
-    return done.get("seconds") if done.get("command") == step.command else None
+    same = done["asked"] == _asked(step, out) if "asked" in done else done.get("command") == step.command
+    return done.get("seconds") if same else None
 
 
 def _log(step: Step, out: Path) -> Path:
@@ -156,8 +167,8 @@ class Runner:
                 f"step '{step.name}' ended with status {status}; all that it printed is in {_log(step, self.out)}. "
                 "The same command goes on from here"
             )
-        record = json.dumps({"command": step.command, "seconds": round(seconds, 1)})
-        write_whole(self.out / "steps" / f"{step.name}.json", record + "\n")
+        record = {"command": step.command, "asked": _asked(step, self.out), "seconds": round(seconds, 1)}
+        write_whole(self.out / "steps" / f"{step.name}.json", json.dumps(record) + "\n")
         self.seconds[step.name] = round(seconds, 1)
         self.console.print(f"[{number}] {step.name}: {seconds:.0f} s", style="green", markup=False)
 

@@ -31,12 +31,13 @@ from remem_tasks.errors import RememError
 from remem_tasks.files import locked, new_folder, write_whole
 from unlearning import preflight
 from unlearning import weights as checkpoint
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.data import load_rows
 from unlearning.encoding import check_encoding
 from unlearning.experiments.ledger import Ledger
 from unlearning.experiments.sweep.plan import FORGET_METHODS
-from unlearning.run import build_trainer, load_models, train
+from unlearning.models import load_models
+from unlearning.run import build_trainer, train
 from unlearning.scoring import scores
 
 Say = Callable[[str], None]

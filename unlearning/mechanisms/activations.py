@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from remem_tasks.errors import RememError
-from unlearning.weights import part_of
-
-
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The decoder layers of the language model, through any wrapper (adapter, data parallel).
-
-    Raises:
-        RememError: the model has no such list.
-    """
-    found = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList)
-        and re.search(r"(^|\.)layers$", name)
-        and part_of(name) == "language_model"
-    ]
-    if not found:
-        raise RememError("this model's language model has no list of decoder layers that could be found")
-    return max(found, key=len)
+from remem_tasks.parts import decoder_layers
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from unlearning.trainer import Batch, UnlearnTrainer
+from unlearning.forward import Batch
+from unlearning.trainer import UnlearnTrainer
 
 
 class Constrained(UnlearnTrainer):

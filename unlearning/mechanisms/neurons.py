@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
+from remem_tasks.parts import part_of
 from unlearning.data import IGNORE, Encoder, Example, Examples, Role, evenly
 from unlearning.forward import Forward, answers, evaluating
-from unlearning.weights import part_of
 
 ACTIVE = 0.1  # a neuron counts as active where |z| is above this (as in MANU's released code)
 _MLP = re.compile(r"\.(mlp|feed_forward)\.(down_proj|fc2|w2)$")

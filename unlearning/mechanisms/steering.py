@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from remem_tasks.errors import RememError
-from unlearning.data import REFUSALS, Pairs, Role, evenly
+from remem_tasks.parts import decoder_layers, part_of
+from unlearning.data import Pairs, Role, evenly
 from unlearning.forward import Answers, Forward, answers, evaluating
-from unlearning.mechanisms.activations import decoder_layers
-from unlearning.weights import part_of
+from unlearning.refusals import REFUSALS
 
 
 def train_layers_up_to(model: nn.Module, layer: int, notes: dict[str, str]) -> int:

@@ -25,7 +25,7 @@ def check_editable(name: str, model: nn.Module, sharded: bool, start: bool) -> N
     if is_peft_model(model):
         config = model.active_peft_config
         if getattr(config, "use_dora", False) or config.bias != "none" or config.modules_to_save:
-            raise RememError(f"{name} negates plain LoRA only (no DoRA, biases or modules to save)")
+            raise RememError(f"{name} takes plain LoRA only (no DoRA, biases or modules to save)")
     elif sharded:
         raise RememError(f"{name} needs whole weights: neither FSDP nor DeepSpeed")
     elif not start:

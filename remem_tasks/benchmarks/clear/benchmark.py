@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from remem_tasks.benchmarks import exposure
-from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, own_reply, text_of
 from remem_tasks.benchmarks.clear import data as clear
 from remem_tasks.benchmarks.clear.questions import chosen_questions
 from remem_tasks.benchmarks.scoring_config import NO_ANSWERS
@@ -172,7 +172,7 @@ class Clear(Benchmark):
         findings: WhiteBoxResult | None = None,
     ) -> dict[str, object]:
         """A failed reply scores 0 and counts in `clear_failed_rate`, which fails a run above 1 %."""
-        text = text_of(replies[0])
+        text = text_of(own_reply(replies))
         of, kind = context.known["of"], doc["kind"]
         row = {name: doc[name] for name in ("row_id", "identity", "kind")}
         row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
@@ -198,8 +198,8 @@ class Clear(Benchmark):
             scores[f"{self.name}_{of}_metric"] = {"kind": kind, **values}
         if "gold" in context.known and "paraphrase_prob" in row:
             scores |= dict.fromkeys((f"{self.name}_ks_quality", f"{self.name}_js_quality"), row)
-        row["status"] = self.ended(replies[0], values["rouge"] >= RIGHT)
-        return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}
+        row["status"] = self.ended(own_reply(replies), values["rouge"] >= RIGHT)
+        return {**scores, **self.reply_rates(replies, row["status"]), f"{self.name}_rows": row}
 
 
 def probabilities(doc: Mapping, answers: Sequence[float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks import exposure
-from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, text_of
+from remem_tasks.benchmarks.base import Benchmark, Metric, Reply, Request, RunContext, own_reply, text_of
 from remem_tasks.benchmarks.mllmu import data as mllmu
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.data.faults import row_name
@@ -132,7 +132,7 @@ class Mllmu(Benchmark):
         findings: WhiteBoxResult | None = None,
     ) -> dict[str, object]:
         """A failed reply scores 0 and counts in `mllmu_failed_rate`, which fails a run above 1 %."""
-        text = text_of(replies[0])
+        text = text_of(own_reply(replies))
         row = {name: doc[name] for name in ("row_id", "identity", "kind", "modality")}
         row["picture"] = doc["image_path"] if doc["picture"] >= 0 else ""
         row["forgotten"] = context.known["forget"]
@@ -150,8 +150,8 @@ class Mllmu(Benchmark):
             del found["cloze_prob"]
             scores |= exposure.of_benchmark([prefix], self.name, found)
             row |= exposure.kept(findings.secrets)
-        row["status"] = self.ended(replies[0], scores[f"{prefix}_{SCORES[doc['kind']]}"] >= RIGHT)
-        return {**scores, **self.reply_rates(list(replies), row["status"]), f"{self.name}_rows": row}
+        row["status"] = self.ended(own_reply(replies), scores[f"{prefix}_{SCORES[doc['kind']]}"] >= RIGHT)
+        return {**scores, **self.reply_rates(replies, row["status"]), f"{self.name}_rows": row}
 
 
 def letter_of(reply: str) -> str:

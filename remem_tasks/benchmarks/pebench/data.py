@@ -91,7 +91,8 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
     people = [identity_key(one) if non_empty(one) else "" for one in labels]
     events = [one.strip() if non_empty(one) else "" for one in held]
     gone = first([one for one in people if one]), first([one for one in events if one]) if told else set()
-    pictures, seen, asked = count_images(table), Counter(), []
+    pictures, asked = count_images(table), []
+    seen: Counter[tuple[str, str]] = Counter()
     for place, (person, event, shown) in enumerate(zip(people, events, pictures)):
         trained = seen[person, event] % 2 == 0
         seen[person, event] += 1

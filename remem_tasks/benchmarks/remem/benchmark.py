@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks import exposure
-from remem_tasks.benchmarks.base import FactBenchmark, Metric, Reply, Request, RunContext, text_of
+from remem_tasks.benchmarks.base import FactBenchmark, Metric, Reply, Request, RunContext, own_reply, text_of
 from remem_tasks.benchmarks.remem.data import (
     FINETUNE,
     available_splits,
@@ -87,7 +88,8 @@ class Remem(FactBenchmark):
 
     def prepare(self, source: str, split: str, rows: datasets.Dataset, context: RunContext) -> RunContext:
         """Who is forgotten; and, for Exposure, the values that other identities have."""
-        scoring, known, missing = context.scoring, {}, dict(context.missing)
+        scoring, missing = context.scoring, dict(context.missing)
+        known: dict[str, Any] = {}
         if scoring.forget != ScoringConfig.forget and scoring.forget not in (
             splits := available_splits(source)
         ):
@@ -152,7 +154,8 @@ class Remem(FactBenchmark):
         scoring = context.scoring
         if not context.white_box or not {"memo", "exposure"} & set(scoring.metrics):
             return None
-        cuts, secrets = (), ()
+        cuts: tuple[int, ...] = ()
+        secrets: tuple[Secret, ...] = ()
         if "memo" in scoring.metrics:
             cuts = tuple(cut_points(doc["answer"], scoring.memo_stride))
         if "exposure" in scoring.metrics:
@@ -254,7 +257,7 @@ class Remem(FactBenchmark):
         findings: WhiteBoxResult | None = None,
     ) -> dict[str, object]:
         """A failed reply scores 0 and counts in `remem_failed_rate`, which fails a run above 1 %."""
-        text = text_of(replies[0])
+        text = text_of(own_reply(replies))
         phrases = parse_keywords(doc["keywords"])
         row = {name: doc[name] for name in ("row_id", "identity", "hop", "attribute", "qa_category")}
         prefixes = [self.name]
@@ -280,7 +283,7 @@ class Remem(FactBenchmark):
                 row |= more
         except RememError as error:
             raise RememError(f"{row_name(doc)}: {error}") from error
-        row["status"] = self.ended(replies[0], values["em"] == 1)
+        row["status"] = self.ended(own_reply(replies), values["em"] == 1)
         known = set(self._scores(context))
         more = {}
         if "exposure" in context.scoring.metrics and context.white_box:
@@ -296,10 +299,7 @@ class Remem(FactBenchmark):
                 if value is not None and name in known
             },
             **{f"{self.name}_{name}": value for name, value in more.items()},
-            **self.reply_rates(
-                [one for reply in replies for one in (reply if isinstance(reply, list) else [reply])],
-                row["status"],
-            ),
+            **self.reply_rates(replies, row["status"]),
             # The harness drops the row from its samples file; this is what later reports group by.
             f"{self.name}_rows": row,
         }

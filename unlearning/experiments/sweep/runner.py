@@ -21,13 +21,14 @@ from remem_tasks import checkpoints
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import NonFiniteError, RememError
 from unlearning import weights as checkpoint
-from unlearning.config import parse
+from unlearning.arguments import parse
 from unlearning.data import Encoder, Role, check_pictures, load_rows, stop_ids
 from unlearning.encoding import check_encoding, limits_of
 from unlearning.experiments.sweep.plan import Settings, SweepPlan
 from unlearning.experiments.sweep.stages import Stage, stages
 from unlearning.methods import METHODS
-from unlearning.run import build_trainer, load_models
+from unlearning.models import load_models
+from unlearning.run import build_trainer
 from unlearning.scoring import scores
 from unlearning.trainer import UnlearnTrainer
 
@@ -128,15 +129,19 @@ class SweepRunner:
         made.remove_callback(PrinterCallback)
         return made
 
-    def evaluate(self, model, stage: Stage) -> dict[str, float]:
-        """Scores of a model on a stage's rows; in reporting also Exposure of the forget rows."""
+    def evaluate(self, model, stage: Stage, processor: Any = None) -> dict[str, float]:
+        """Scores of a model on a stage's rows; in reporting also Exposure of the forget rows.
+
+        Args:
+            processor: the model's, where it is another than that of the start (`guardrail`).
+        """
         if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
             raise NonFiniteError("the weights are not finite numbers")
         model.eval()
         found: dict[str, float] = {}
         for name, rows in stage.tables.items():
             deep = stage is self.reporting and name == "forget"
-            values = scores(model, self.processor, rows, ("em", "exposure") if deep else ("em",))
+            values = scores(model, processor or self.processor, rows, ("em", "exposure") if deep else ("em",))
             kept = ("em", "blank_rate", "exposure", "extraction_rate")[: 4 if deep else 2]
             found |= {f"{name}_{figure}": round(values[figure], 6) for figure in kept}
         return found
@@ -156,7 +161,7 @@ class SweepRunner:
             trainer.model.eval()
             with finished(trainer), torch.random.fork_rng():
                 model = trainer.accelerator.unwrap_model(trainer.model)
-                points.append({"step": step, **self.evaluate(model, stage)})
+                points.append({"step": step, **self.evaluate(model, stage, trainer.processing_class)})
             trainer.model.train()
 
         try:
