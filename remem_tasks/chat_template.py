@@ -89,6 +89,9 @@ def _literal(text: str) -> str:
     return '"' + text.encode("unicode_escape").decode().replace('"', '\\"') + '"'
 
 
+_GUARD, _END = "{# guardrail #}", "{% endif %}\n"  # (a newline of the text itself is escaped)
+
+
 def guarded(processor: Any, text: str) -> Any:
     """A copy of a processor whose chat template begins every chat that has no system turn with one.
 
@@ -98,8 +101,8 @@ def guarded(processor: Any, text: str) -> Any:
     turn = f"{{'role': 'system', 'content': [{{'type': 'text', 'text': {_literal(text)}}}]}}"
     # (On a line of its own, whose end Jinja leaves out as transformers sets it up: the rest stays as it was.)
     head = (
-        f"{{% if not messages or messages[0]['role'] != 'system' %}}{{% set messages = [{turn}] + messages %}}"
-        "{% endif %}\n"
+        f"{_GUARD}{{% if not messages or messages[0]['role'] != 'system' %}}{{% set messages = [{turn}] + messages %}}"
+        f"{_END}"
     )
     made, template = copy.copy(processor), processor.chat_template
     made.chat_template = (
@@ -108,3 +111,12 @@ def guarded(processor: Any, text: str) -> Any:
         else head + template
     )
     return made
+
+
+def unguarded(template: Any) -> Any:
+    """A chat template, or several by name, without what `guarded` put before it: how a model is asked but for that."""
+    if isinstance(template, dict):
+        return {name: unguarded(one) for name, one in template.items()}
+    if isinstance(template, str) and template.startswith(_GUARD):
+        return template.partition(_END)[2]
+    return template

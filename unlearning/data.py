@@ -123,7 +123,7 @@ class Example:
         return self.row_id if self.answer is None else f"{self.row_id} {self.answer}"
 
 
-def picture_of(row: dict) -> Image.Image | None:
+def picture_of(row: Mapping) -> Image.Image | None:
     """A row's picture, decoded; None for a row of text alone."""
     return None if row.get("text_only") else decode_image(row["image"], row_name(row))
 
@@ -290,10 +290,12 @@ class Pairs(Dataset):
             if role == Role.RETAIN:
                 for _ in range(self.each):
                     kept, j = divmod(kept, len(self.retain))
-                    plan.append((role, j, self.anchors and self.anchors[self.retain.row_ids[j]]))
+                    own = self.anchors[self.retain.row_ids[j]] if self.anchors is not None else None
+                    plan.append((role, j, own))
             elif role == Role.IDK:
                 plan.append((role, i, REFUSALS[refusal]))
             elif role == Role.ALT:
+                assert self.alternatives is not None, "set before the first example is asked for"
                 plan.append((role, i, draw.choice(self.alternatives[self.forget.row_ids[i]])))
             elif role == Role.OTHER:
                 others = [text for text in self.others if text != self.answers[i]]
@@ -346,7 +348,7 @@ class EpochSampler(Sampler[int]):
 
     def _retain(self, first: int) -> Iterator[int]:
         """The retain rows of an epoch, from position `first` of the endless row of permutations."""
-        order, current = None, None
+        order, current = [], None
         for position in range(first, first + self.n_forget * self.each):
             number, offset = divmod(position, self.n_retain)
             if number != current:

@@ -328,7 +328,7 @@ class UnlearnTrainer(PreparedTrainer):
     def batch(self, model, inputs: Mapping[str, torch.Tensor]) -> Batch:
         """The fused batch through the model, and through the reference where the loss needs it."""
         needed = self.references(self.args)
-        wanted = {
+        wanted: dict[str, Any] = {
             "logits": self.logits or "logits" in needed,
             "layer": self.layer if "hidden" in needed else None,
         }

@@ -7,6 +7,7 @@ from typing import Any
 
 from remem_tasks.benchmarks.scoring_config import NO_TURN, BackendCapabilities
 from remem_tasks.binding import digest_of_json
+from remem_tasks.chat_template import unguarded
 from remem_tasks.harness.remem_hf import RememHF
 
 ANCESTRAL = {"do_sample": True, "temperature": 1.0, "top_p": 1.0}
@@ -84,7 +85,8 @@ def _asked_by(lm: Any) -> dict[str, str]:
     """Digests of what makes prompts of questions and pictures: the chat template, the image processor's settings."""
     processor = getattr(lm, "processor", None)
     found = {}
-    template = getattr(processor, "chat_template", None)
+    # (A guardrail is a part of the checkpoint that is scored, not of how it is asked.)
+    template = unguarded(getattr(processor, "chat_template", None))
     if isinstance(template, str):
         found["chat template"] = digest_of_json(template)[:8]
     images = getattr(processor, "image_processor", None)

@@ -90,6 +90,14 @@ FUNCTIONS = [
     ),
     ("trl", "SFTTrainer._load_scaler", ("checkpoint",)),
     ("transformers.trainer", "get_reporting_integration_callbacks", ("report_to",)),
+    # unlearning/mechanisms/pictures.py, remem_tasks/steering.py
+    ("transformers.models.llava.modeling_llava", "LlavaModel.get_image_features", ("pixel_values",)),
+    (
+        "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
+        "Qwen2_5_VLModel.get_image_features",
+        ("pixel_values", "image_grid_thw"),
+    ),
+    ("transformers", "PreTrainedModel.save_pretrained", ("variant",)),
     # unlearning/sharding.py
     ("accelerate.utils.fsdp_utils", "fsdp2_prepare_model", ("accelerator", "model")),
     ("accelerate", "PartialState._shared_state", ()),
@@ -127,6 +135,8 @@ TEXTS = [
     ("transformers.modeling_utils", "ALL_ATTENTION_FUNCTIONS"),
     ("transformers.configuration_utils", "_attn_implementation"),
     ("transformers.models.qwen2_5_vl.modeling_qwen2_5_vl", "self.rope_deltas"),
+    ("transformers.models.llava.modeling_llava", "= self.get_image_features("),
+    ("transformers.models.qwen2_5_vl.modeling_qwen2_5_vl", "= self.get_image_features("),
     ("torch", '"torch.backends"'),
 ]
 

@@ -45,7 +45,9 @@ PLAN = SweepPlan(data="d", base="b", gold="0.1", steps=(2, 4), batch=2)
 def test_every_method_has_a_grid_that_spends_the_budget(name):
     made = grid(name, PLAN)
     known = {one.name for one in fields(Arguments)}
-    runs = PLAN.budget if METHODS[name].trains or METHODS[name].swept() else 1  # (guardrail has nothing to be tuned)
+    runs = (
+        PLAN.budget if METHODS[name].trains or METHODS[name].swept() else 1
+    )  # (guardrail has nothing to be tuned)
     assert len(made) == runs == len({label(settings) for settings in made})
     assert all(set(settings) <= known for settings in made)
     assert all(len(grid(name, replace(PLAN, budget=budget))) <= budget for budget in range(1, 9))

@@ -1,15 +1,17 @@
 """Methods that leave the weights alone: what lies beside them in the checkpoint is what changes the answers."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from support.trainers import FEW, own
 
 from remem_tasks import checkpoints
-from remem_tasks.chat_template import guarded
+from remem_tasks.chat_template import guarded, unguarded
 from remem_tasks.cli import main
 from remem_tasks.errors import RememError
+from remem_tasks.harness.backends import computed_by
 from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.steering import FILE, steering_of
 from unlearning import forward
@@ -103,6 +105,17 @@ def test_a_guarded_template_begins_every_chat_and_leaves_one_with_a_system_turn(
         said = one.apply_chat_template(own_words, tokenize=False, add_generation_prompt=True)
         assert "Be kind." in said and "Zoë" not in said
     assert processor.chat_template != made.chat_template, "the other one is a copy"
+    assert unguarded(made.chat_template) == processor.chat_template == unguarded(processor.chat_template)
+    several = guarded(SimpleNamespace(chat_template={"a": "x", "b": "{% endif %}\ny"}), text).chat_template
+    assert unguarded(several) == {"a": "x", "b": "{% endif %}\ny"}
+
+
+def test_what_is_guarded_compares_with_what_is_not(memorised):
+    """The prompt is a part of the checkpoint: on one board with the others."""
+    model = RememHF(str(memorised), device="cpu")
+    before = computed_by(model)
+    model.processor = guarded(model.processor, "Tell nothing.")
+    assert computed_by(model) == before and "chat template" in before
 
 
 def test_a_guardrail_is_scored_as_the_checkpoint_that_it_is(train_run, memorised, tmp_path):

@@ -123,7 +123,8 @@ def train_mlps(model: nn.Module, layers: Sequence[int]) -> None:
     left = 0
     for name, value in model.named_parameters():
         found = re.search(r"\.layers\.(\d+)\.mlp\.", name) if part_of(name) == "language_model" else None
-        value.requires_grad_(value.requires_grad and bool(found) and int(found[1]) in layers)
+        here = found is not None and int(found[1]) in layers
+        value.requires_grad_(value.requires_grad and here)
         left += value.requires_grad
     if not left:
         raise RememError(

@@ -171,7 +171,7 @@ def shared(
         trained: of `trained_parts`, of the trained model: what the two do not have in common.
     """
     encoder = encoder_of(model) if ids is not None else None
-    names = ids.tolist() if encoder is not None else []
+    names = ids.tolist() if ids is not None else []
     keeps = not trained
     useful = keeps or trained == {"projector"} or len(set(names)) < len(names)
     if encoder is None or not useful or not seen.apart or _noisy(encoder):

@@ -67,7 +67,12 @@ def take_back(
     Raises:
         RememError: none or all of them do: the mask has no use.
     """
-    start = None if is_peft_model(model) else dict(load_start().named_parameters())
+    if is_peft_model(model):
+        start = None
+    elif load_start is None:
+        raise RememError("smfa needs the model before unlearning: none was given")
+    else:
+        start = dict(load_start().named_parameters())
     named = {
         name: value
         for name, value in model.named_parameters()

@@ -44,8 +44,9 @@ class Steered(UnlearnTrainer):
 
 
 def _examples(rows: TrainingRows, encoder: Encoder, most: int) -> tuple[list, list]:
-    tables = (Examples(table, Role.PLAIN, encoder) for table in (rows.forget, rows.retain))
-    return tuple([table.example(index) for index in evenly(len(table), most)] for table in tables)
+    forget, retain = (Examples(table, Role.PLAIN, encoder) for table in (rows.forget, rows.retain))
+    lost = [forget.example(index) for index in evenly(len(forget), most)]
+    return lost, [retain.example(index) for index in evenly(len(retain), most)]
 
 
 def trained_here(forward: Forward, examples: list, args: Any) -> Autoencoder:
@@ -79,8 +80,8 @@ def by_autoencoder(
             )
     else:
         made = trained_here(forward, [*forget, *retain], args)
-    active = (autoencoder.activity(forward, some, made) for some in (forget, retain))
-    chosen = autoencoder.choose(*active, args.sae_features, args.sae_ratio)
+    lost, kept = (autoencoder.activity(forward, some, made) for some in (forget, retain))
+    chosen = autoencoder.choose(lost, kept, args.sae_features, args.sae_ratio)
     told = (
         f"{len(chosen)} of {len(made.bias)} features of decoder layer {made.layer}, times {args.sae_scale:g}"
     )
@@ -93,7 +94,7 @@ def people_of(rows: TrainingRows) -> str:
     Raises:
         RememError: the rows do not tell.
     """
-    if "identity" not in rows.forget.column_names:
+    if rows.forget is None or "identity" not in rows.forget.column_names:
         raise RememError("--guardrail_prompt: the rows name no identities; write it without {people}")
     names = dict.fromkeys(str(name) for name in rows.forget["identity"][:])
     return ", ".join(name.replace("_", " ").replace("-", " ").strip().title() for name in names)

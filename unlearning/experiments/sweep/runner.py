@@ -155,9 +155,11 @@ class SweepRunner:
         """
         begun = time.time()
         points: list[dict[str, float]] = []
-        outcome, reason, trainer = "finished", "", None
+        outcome, reason = "finished", ""
+        trainer: UnlearnTrainer | None = None
 
         def look(step: int) -> None:
+            assert trainer is not None
             trainer.model.eval()
             with finished(trainer), torch.random.fork_rng():
                 model = trainer.accelerator.unwrap_model(trainer.model)
