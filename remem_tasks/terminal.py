@@ -155,9 +155,7 @@ def console() -> Console:
 class Parser(argparse.ArgumentParser):
     """A parser whose messages are cleaned, and name what is nearest to a choice or a flag that there is not."""
 
-    def parse_known_args(
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """All must be known; what is not is told before what is missing, of the command that it was given to."""
         args = list(sys.argv[1:] if args is None else args)
         if self._subparsers is None:

@@ -12,6 +12,7 @@ from remem_tasks.errors import RememError
 from unlearning import forward
 from unlearning.data import IGNORE, Role
 from unlearning.mechanisms import reference, saliency
+from unlearning.mechanisms.pictures import IDS
 from unlearning.methods import METHODS, NAMES
 from unlearning.refusals import REFUSALS
 
@@ -128,7 +129,11 @@ def test_defect_08_all_that_the_processor_gives_reaches_model_and_reference(make
         )
     trainer.model.train()
     trainer.losses_of(trainer.batch(trainer.model, inputs))
-    wanted = set(inputs) - {"labels", "roles"}
+    wanted = set(inputs) - {
+        "labels",
+        "roles",
+        IDS,
+    }  # (which picture is which: for what is shared, not for a model)
     assert "pixel_values" in wanted and len(seen) == 2 and all(wanted <= keys for keys in seen)
 
 
