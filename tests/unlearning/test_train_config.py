@@ -102,7 +102,7 @@ def test_help_is_short_and_help_all_long(capsys):
     assert parse(["--help_all"]) is None
     long = capsys.readouterr().out
     assert "--npo_beta [0.1]" in short and "--vision_lr" in short and "%%" not in short
-    assert len(short.splitlines()) < 220 < len(long.splitlines())
+    assert len(short.splitlines()) < 250 < len(long.splitlines())  # (a method is a line or several)
 
 
 def test_a_recipe_goes_by_its_name_or_its_path(tmp_path, monkeypatch):
