@@ -62,6 +62,31 @@ def checksum_of(file: Path) -> str:
     return digest.hexdigest()
 
 
+def content_of(name: str | Path, pattern: str = "*", aside: Sequence[str] = ASIDE) -> str:
+    """32 hex digits of the files below a folder, their names and bytes; of anything else its name.
+
+    So that what was made of a folder is not taken for what is there now.
+
+    Args:
+        name: folder, or the id of a repository.
+        pattern: as `glob` has it; `*` is what lies in a checkpoint's folder itself, `**/*` all of a data set.
+        aside: names of files that do not count.
+
+    Raises:
+        RememError: a file cannot be read.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return str(name)
+    digest = xxhash.xxh3_128()
+    for file in sorted(file for file in folder.glob(pattern) if file.is_file()):
+        if not any(fnmatch(file.name, one) for one in aside):
+            digest.update(
+                f"{file.relative_to(folder).as_posix()} {checksum_of(file)}\n".encode("utf-8", "replace")
+            )
+    return digest.hexdigest()
+
+
 def _parts(folder: Path, patterns: Sequence[str]) -> list[str]:
     """The names of a folder's files that are part of a checkpoint and match."""
     return sorted(

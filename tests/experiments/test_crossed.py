@@ -1,8 +1,10 @@
 """A checkpoint that is diagnosed: what it is scored on, and the rows with words and pictures crossed."""
 
+import shutil
+
 import pytest
 from support.made import row, write_run
-from support.rows import PEOPLE
+from support.rows import PEOPLE, people_splits, write_parquet
 
 from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.errors import RememError
@@ -76,6 +78,36 @@ def test_what_is_scored_is_not_scored_again(tmp_path, monkeypatch):
     for data in ("d", "d", "other"):
         module.score_once("m", data, ["remem_test"], tmp_path / "s")
     assert ran == [("d", "em"), ("other", "em")]
+
+
+def test_another_checkpoint_or_other_rows_at_the_same_place_are_scored_anew(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(module, "score", lambda *args, **kwargs: ran.append(args[0]))
+    model, data = tmp_path / "m", tmp_path / "d"
+    (data / "data").mkdir(parents=True)
+    model.mkdir()
+    changes = [
+        (model / "model.safetensors", "a", 1), (model / "run.json", "x", 1), (model / "run.json", "y", 1),
+        (model / "model.safetensors", "b", 2), (data / "data" / "test.parquet", "a", 3), (data / "README.md", "a", 4),
+        (data / "data" / "test.parquet.lock", "a", 4), (model / "chat_template.jinja", "a", 5),
+    ]  # fmt: skip
+    for file, text, runs in changes:
+        file.write_text(text)
+        module.score_once(str(model), str(data), ["remem_test"], tmp_path / "s")
+        assert len(ran) == runs, file
+
+
+def test_sets_are_crossed_anew_where_the_data_changed(data_dir, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(data_dir, data)
+    folder = cross(str(data), tmp_path / "out")["new_words"]
+    before = load_split(str(folder), "test")["question"][:]
+    people = people_splits()
+    for number, one in enumerate(people["test"]):
+        one["question"] = f"{number}: {one['question']}"
+    write_parquet(data, people)
+    after = load_split(str(cross(str(data), tmp_path / "out")["new_words"]), "test")["question"][:]
+    assert after == [f"{number}: {question}" for number, question in enumerate(before)]
 
 
 def test_a_scoring_that_fails_is_not_taken_for_done(tmp_path, monkeypatch):

@@ -9,18 +9,28 @@ from pathlib import Path
 import datasets
 
 from remem_tasks.benchmarks.remem.data import available_splits, load_split, resolve_source
+from remem_tasks.checksums import content_of
 from remem_tasks.evaluate import score
-from remem_tasks.files import locked, write_whole
+from remem_tasks.files import locked, write_json, write_whole
 from remem_tasks.reading import read_object
 from remem_tasks.report.diagnose import CROSSED, Diagnosis, diagnose
 from remem_tasks.report.runs import read_runs
 
 
+def _rows_of(data: str) -> str:
+    """The content of a data set, its card with it, which says what its splits are."""
+    return content_of(data, "**/*", aside=("*.lock", "*.tmp", ".*"))
+
+
 def score_once(
     checkpoint: str, data: str, tasks: Sequence[str], out: str | Path, device: str = "cpu"
 ) -> None:
-    """EM of a checkpoint by this environment's lmms-eval, unless `out` holds a complete scoring of it."""
-    asked = {"checkpoint": str(checkpoint), "data": str(data), "tasks": list(tasks), "metrics": "em"}
+    """EM of a checkpoint by this environment's lmms-eval, unless `out` holds a complete scoring of its files and these rows."""
+    asked = {
+        **{"checkpoint": str(checkpoint), "weights": content_of(checkpoint)},
+        **{"data": str(data), "rows": _rows_of(data)},
+        **{"tasks": list(tasks), "metrics": "em"},
+    }
     done = Path(out) / "scored.json"
     if done.is_file() and read_object(done, "remove it, and the checkpoint is scored again") == asked:
         return
@@ -29,13 +39,16 @@ def score_once(
 
 
 def cross(data: str, out: str | Path) -> dict[str, Path]:
-    """Two data folders whose split `test` has words and pictures crossed, person by person.
+    """Two data folders whose split `test` has words and pictures crossed, person by person; kept while the data stay.
 
     Returns:
         `new_words`: test questions with training pictures; `new_pictures`: as many training questions of
         the same person with the test pictures.
     """
-    out = Path(out)
+    out, of = Path(out), {"rows": _rows_of(data)}
+    made = out / "made_of.json"
+    if made.is_file() and read_object(made, "remove it, and the sets are made again") == of:
+        return {kind: out / kind for kind in CROSSED}
     finetune, test = load_split(data, "finetune"), load_split(data, "test")
     columns = [name for name in test.column_names if name not in ("row_id", "identity", "hop")]
     rows_of: dict[str, list[int]] = {}
@@ -52,8 +65,6 @@ def cross(data: str, out: str | Path) -> dict[str, Path]:
     forget = load_split(data, "forget1") if "forget1" in available_splits(data) else None
     for kind in CROSSED:
         folder = folders[kind] = out / kind
-        if (folder / "data" / "test-00000-of-00001.parquet").is_file():
-            continue
         rows = []
         for new, old in pairs:
             words, shown = (test[new], finetune[old]) if kind == "new_words" else (finetune[old], test[new])
@@ -68,6 +79,7 @@ def cross(data: str, out: str | Path) -> dict[str, Path]:
         partial = folder / "data" / "test.partial"
         table.cast_column("image", datasets.Image()).to_parquet(partial)
         partial.rename(folder / "data" / "test-00000-of-00001.parquet")
+    write_json(made, of)
     return folders
 
 
