@@ -78,9 +78,12 @@ def starts(program: str) -> None:
     ended, begun = threading.Event(), time.monotonic()
 
     def beat() -> None:
+        since = begun
         while not ended.wait(BEAT):
-            if not _working and _imports(threading.main_thread()):
-                progress(f"loading libraries: {time.monotonic() - begun:.0f} s")
+            if not _imports(threading.main_thread()):
+                since = time.monotonic()  # what is imported later is told by its own seconds
+            elif not _working:
+                progress(f"loading libraries: {time.monotonic() - since:.0f} s")
 
     threading.Thread(target=beat, daemon=True).start()
     atexit.register(ended.set)
