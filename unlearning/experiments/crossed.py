@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import datasets
 from remem_tasks.benchmarks.remem.data import available_splits, load_split, resolve_source
 from remem_tasks.checksums import content_of
 from remem_tasks.evaluate import score
-from remem_tasks.files import locked, write_json, write_whole
-from remem_tasks.reading import read_object
+from remem_tasks.files import locked
 from remem_tasks.report.diagnose import CROSSED, Diagnosis, diagnose
 from remem_tasks.report.runs import read_runs
+from unlearning.experiments.ledger import Records
 
 
 def _rows_of(data: str) -> str:
@@ -31,11 +30,11 @@ def score_once(
         **{"data": str(data), "rows": _rows_of(data)},
         **{"tasks": list(tasks), "metrics": "em"},
     }
-    done = Path(out) / "scored.json"
-    if done.is_file() and read_object(done, "remove it, and the checkpoint is scored again") == asked:
+    records = Records(out)
+    if records.found("scored", asked):
         return
     score(checkpoint, tasks, out, {"REMEM_DATA": str(data)}, device, batch_size=64, metrics="em")
-    write_whole(done, json.dumps(asked) + "\n")
+    records.keep("scored", asked)
 
 
 def cross(data: str, out: str | Path) -> dict[str, Path]:
@@ -46,8 +45,8 @@ def cross(data: str, out: str | Path) -> dict[str, Path]:
         the same person with the test pictures.
     """
     out, of = Path(out), {"rows": _rows_of(data)}
-    made = out / "made_of.json"
-    if made.is_file() and read_object(made, "remove it, and the sets are made again") == of:
+    records = Records(out)
+    if records.found("made_of", of):
         return {kind: out / kind for kind in CROSSED}
     finetune, test = load_split(data, "finetune"), load_split(data, "test")
     columns = [name for name in test.column_names if name not in ("row_id", "identity", "hop")]
@@ -79,7 +78,7 @@ def cross(data: str, out: str | Path) -> dict[str, Path]:
         partial = folder / "data" / "test.partial"
         table.cast_column("image", datasets.Image()).to_parquet(partial)
         partial.rename(folder / "data" / "test-00000-of-00001.parquet")
-    write_json(made, of)
+    records.keep("made_of", of)
     return folders
 
 

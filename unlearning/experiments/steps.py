@@ -6,7 +6,6 @@ any folder, and its seconds, `<step>.log` beside it what it printed.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -21,11 +20,10 @@ from rich.live import Live
 from rich.text import Text
 
 from remem_tasks.errors import COLLAPSED, RememError
-from remem_tasks.files import write_whole
 from remem_tasks.processes import Together
-from remem_tasks.reading import read_object
 from remem_tasks.terminal import clean
 from remem_tasks.training import program
+from unlearning.experiments.ledger import Records
 
 TRAIN = ["train", "--accelerate", "cpu"]
 TOLD_EVERY = 30.0  # seconds between two words about what runs, where nobody watches a terminal
@@ -87,16 +85,6 @@ def _asked(step: Step, out: Path) -> list[str]:
     return [here.sub("<out>", word) for word in words]
 
 
-def _done(step: Step, out: Path) -> float | None:
-    """The seconds a step took, if it was done with this command and its folder is still there."""
-    record = out / "steps" / f"{step.name}.json"
-    if not record.exists() or not (out / step.folder).is_dir():
-        return None
-    done = read_object(record, "remove it, and the step is done again")
-    same = done["asked"] == _asked(step, out) if "asked" in done else done.get("command") == step.command
-    return done.get("seconds") if same else None
-
-
 def _log(step: Step, out: Path) -> Path:
     return out / "steps" / f"{step.name}.log"
 
@@ -131,14 +119,20 @@ class Runner:
         self.seconds: dict[str, float] = {}
         self._variables = dict(variables)
         self._watched = console.is_terminal
+        self._records = Records(out)
 
     def _environment(self, step: Step) -> dict[str, str]:
         threads = str(_cores() if step.alone else max(1, _cores() // self.lanes))
         return {"OMP_NUM_THREADS": threads, **os.environ, **self._variables, **step.variables}
 
+    def _done(self, step: Step) -> float | None:
+        """The seconds a step took, if it was done with this command and its folder is still there."""
+        record = self._records.found(f"steps/{step.name}", {"asked": _asked(step, self.out)})
+        return record.get("seconds") if record and (self.out / step.folder).is_dir() else None
+
     def _start(self, step: Step, group: Together, number: str) -> None:
         """Print a step's command and start it."""
-        (self.out / "steps" / f"{step.name}.json").unlink(missing_ok=True)
+        self._records.drop(f"steps/{step.name}")
         if not step.goes_on:
             # What a stopped run of this step left.
             shutil.rmtree(self.out / step.folder, ignore_errors=True)
@@ -168,7 +162,7 @@ class Runner:
                 "The same command goes on from here"
             )
         record = {"command": step.command, "asked": _asked(step, self.out), "seconds": round(seconds, 1)}
-        write_whole(self.out / "steps" / f"{step.name}.json", json.dumps(record) + "\n")
+        self._records.keep(f"steps/{step.name}", record)
         self.seconds[step.name] = round(seconds, 1)
         self.console.print(f"[{number}] {step.name}: {seconds:.0f} s", style="green", markup=False)
 
@@ -186,7 +180,7 @@ class Runner:
             if not set(step.needs) <= set(numbers):
                 raise ValueError(f"{step.name} needs what does not come before it: {', '.join(step.needs)}")
             numbers[step.name] = f"{index}/{len(steps)}"
-            before = None if fresh & set(step.needs) else _done(step, self.out)
+            before = None if fresh & set(step.needs) else self._done(step)
             if before is None:
                 waiting.append(step)
                 fresh.add(step.name)
