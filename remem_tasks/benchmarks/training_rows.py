@@ -50,16 +50,16 @@ class TrainingRows:
     """The tables of a run; `forget` and `retain` are None for a method that does not use them.
 
     Attributes:
-        alternatives: plausible other answers by row id of a forget row, where the data set has them.
         benchmark: whose rows they are.
+        alternatives: plausible other answers by row id of a forget row, where the data set has them.
         faults: what was let pass, for the run's record.
     """
 
     train: datasets.Dataset
     forget: datasets.Dataset | None
     retain: datasets.Dataset | None
+    benchmark: str
     alternatives: dict[str, list[str]] | None = None
-    benchmark: str = "remem"
     faults: str = ""
 
     @property
@@ -127,7 +127,7 @@ def sets_of_configs(
             train,
             forgotten,
             retained,
-            benchmark=benchmark,
+            benchmark,
             faults=" ".join(dict.fromkeys(filter(None, [*told, alike]))),
         )
 

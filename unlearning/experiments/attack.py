@@ -305,7 +305,8 @@ class _Runner:
             rows = self.bench.own
         target.release()
         options = {"relearn_all": plan.relearn_all, OWN: plan.relearn_own}.get(attack, plan.relearn)
-        model, training = relearn(target.path, target.processor, rows, options, seed, plan.device)
+        name = self.bench.benchmark.name
+        model, training = relearn(target.path, target.processor, rows, name, options, seed, plan.device)
         kinds = {"plain": Attacked(self.bench.benchmark, rows=asked)}
         found = self._scored(target, model.to(plan.device), attack, seed, kinds)
         return {**found, **more, "training": {**training, "options": options}}

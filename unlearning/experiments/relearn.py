@@ -89,13 +89,14 @@ def split(rows: Sequence[Row], share: float, seed: int) -> Split:
 
 
 def relearn(
-    path: str, processor: Any, rows: datasets.Dataset, training: str, seed: int, device: str
+    path: str, processor: Any, rows: datasets.Dataset, benchmark: str, training: str, seed: int, device: str
 ) -> tuple[Any, dict[str, Any]]:
     """A checkpoint trained on rows as stage 1 trains; (the model, what the record keeps of the training).
 
     Args:
         path: folder or Hub id; an adapter's folder is merged into its base first.
         rows: with pictures.
+        benchmark: whose they are.
         training: options of `remem train`.
 
     Raises:
@@ -116,7 +117,7 @@ def relearn(
         # The adapter of the attack goes onto the merged model, so it is none on an adapter.
         model_args.model_name_or_path = work
         trainer = build_trainer(
-            args, TrainingRows(rows, None, None), processor, load_models(args, model_args, load)
+            args, TrainingRows(rows, None, None, benchmark), processor, load_models(args, model_args, load)
         )
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)

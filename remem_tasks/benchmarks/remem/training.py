@@ -34,14 +34,14 @@ def training_sets(wanted: Wanted) -> TrainingRows:
 
     memorised = load(wanted.finetune or FINETUNE)
     if wanted.rows_from == "finetune":
-        return TrainingRows(memorised, None, None, faults=judged(memorised))
+        return TrainingRows(memorised, None, None, "remem", faults=judged(memorised))
     to_forget = load(wanted.forget)
     kept = retain_rows(memorised, to_forget)
     told = judged(kept, to_forget)
     if wanted.rows_from == "retain":
-        return TrainingRows(kept, None, None, faults=told)
+        return TrainingRows(kept, None, None, "remem", faults=told)
     beside = None
     if wanted.alternatives and wanted.forget in perturbed_files(wanted.source):
         table = load_perturbed(wanted.source, wanted.forget)
         beside = dict(zip(to_forget["row_id"][:], table["perturbed_answer"][:]))
-    return TrainingRows(to_forget, to_forget, kept, beside, faults=told)
+    return TrainingRows(to_forget, to_forget, kept, "remem", beside, faults=told)

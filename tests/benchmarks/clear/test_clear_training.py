@@ -9,6 +9,7 @@ from support.forged import changed
 
 from remem_tasks.benchmarks.clear import data as clear
 from remem_tasks.checkpoints import load_processor
+from remem_tasks.cli import main
 from remem_tasks.errors import RememError
 from unlearning import weights as checkpoint
 from unlearning.data import Collator, Encoder, Examples, Role, check_pictures, load_rows, stop_ids
@@ -83,6 +84,23 @@ SPELLINGS = {
     "letters of another script": lambda name: name.translate(str.maketrans("aeo", "\u0430\u0435\u043e")),
     "without its blank": lambda name: name.replace(" ", ""),
 }
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("sweep --methods npo --base m --gold 0 --data {} --out {}", "sweeps are of ReMem's forget sets"),
+        (
+            "stream --start m --requests forget1 --method npo --data {} --out {}",
+            "streams are of ReMem's forget sets",
+        ),
+    ],
+)
+def test_what_is_for_remem_alone_says_so(clear_data, command, says, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(command.format(clear_data, tmp_path / "out").split())
+    assert ended.value.code == 1 and f"has the shape of CLEAR: {says}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from remem_tasks.benchmarks.registry import DEFAULT, only
 from remem_tasks.benchmarks.remem.data import fingerprint
 from remem_tasks.checkpoint_files import digest
 from remem_tasks.errors import RememError
@@ -123,6 +124,7 @@ def sweep(plan: SweepPlan, out: str | Path, say: Say = print) -> dict[str, Any]:
         RememError: something unknown or out of range, or a folder that holds another sweep.
     """
     plan.check()
+    only(DEFAULT, plan.data, "sweeps are of ReMem's forget sets")
     out = Path(out)
     runner = SweepRunner(plan)
     try:
