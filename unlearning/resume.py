@@ -21,6 +21,9 @@ from remem_tasks.reading import read_object
 from unlearning import sharding
 from unlearning import weights as checkpoint
 
+UNREADABLE = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, pickle.UnpicklingError)
+"""What torch raises of a state that is damaged, or another's."""
+
 
 class ResumableTrainer(SFTTrainer):
     """Saves checkpoints with their checksums and goes on from one exactly, or says why it cannot.
@@ -92,14 +95,7 @@ class ResumableTrainer(SFTTrainer):
                 self.lr_scheduler.load_state_dict(scheduler)
             else:
                 super()._load_optimizer_and_scheduler(checkpoint)
-        except (
-            RuntimeError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            pickle.UnpicklingError,
-        ) as error:
+        except UNREADABLE as error:
             raise RememError(
                 f"optimizer or scheduler of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
             ) from error
@@ -185,14 +181,7 @@ class ResumableTrainer(SFTTrainer):
     def _load_rng_state(self, checkpoint):
         try:
             super()._load_rng_state(checkpoint)
-        except (
-            RuntimeError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            pickle.UnpicklingError,
-        ) as error:
+        except UNREADABLE as error:
             raise RememError(
                 f"the state of random numbers of '{checkpoint}' cannot be loaded: {checkpoints.reason(error)}"
             ) from error
