@@ -163,7 +163,8 @@ class Parser(argparse.ArgumentParser):
         args = list(sys.argv[1:] if args is None else args)
         if self._subparsers is None:
             given = args[: args.index("--")] if "--" in args else args
-            names = [word.split("=", 1)[0] for word in given if re.match(r"--[^\s=]", word)]
+            # (A value may hold options of another command: `--relearn "--max_steps 2"`.)
+            names = [word.split("=", 1)[0] for word in given if re.match(r"--[^\s=]+(=|$)", word)]
             known = [option for option in self._option_string_actions if option.startswith("--")]
             self._refuse([name for name in names if not any(one.startswith(name) for one in known)], known)
         found, others = super().parse_known_args(args, namespace)

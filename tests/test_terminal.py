@@ -140,9 +140,12 @@ def test_a_flag_that_there_is_not_is_told_by_its_command_with_the_nearest(typed,
     assert capsys.readouterr().err.splitlines()[-1] == told
 
 
-def test_flags_may_be_shortened_and_what_follows_two_dashes_is_no_flag():
+def test_flags_may_be_shortened_and_what_follows_two_dashes_or_is_a_value_is_no_flag():
     parser = terminal.Parser()
     parser.add_argument("--rows", type=int)
     parser.add_argument("words", nargs="*")
+    parser.add_argument("--training")
     found = parser.parse_args(["--ro", "3", "--", "--x"])
     assert (found.rows, found.words) == (3, ["--x"])
+    assert parser.parse_args(["--training", "--max_steps 2 --lr=1"]).training == "--max_steps 2 --lr=1"
+    assert parser.parse_args(["--training=--max_steps"]).training == "--max_steps"
