@@ -37,7 +37,7 @@ def test_crossed_rows_take_words_from_one_and_pictures_from_the_other(data_dir, 
 def test_a_checkpoint_is_scored_on_all_that_diagnosis_needs(data_dir, tmp_path, monkeypatch):
     scored = []
 
-    def score(checkpoint, data, tasks, out, device="cpu"):
+    def score(checkpoint, data, tasks, out, device="cpu", contents=None):
         scored.append((checkpoint, tuple(tasks), device))
         rows = {
             task.removeprefix("remem_"): [

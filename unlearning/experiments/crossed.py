@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import datasets
@@ -16,19 +17,40 @@ from remem_tasks.report.runs import read_runs
 from unlearning.experiments.ledger import Records
 
 
-def _rows_of(data: str) -> str:
-    """The content of a data set, its card with it, which says what its splits are."""
-    return content_of(data, "**/*", aside=("*.lock", "*.tmp", ".*"))
+class Contents:
+    """The content of checkpoints and data sets, of which each is read once."""
+
+    def __init__(self) -> None:
+        self.weights: Callable[[str], str] = cache(content_of)
+        self.rows: Callable[[str], str] = cache(self._rows)
+
+    @staticmethod
+    def _rows(data: str) -> str:
+        """Of a data set, its card with it, which says what its splits are."""
+        return content_of(data, "**/*", aside=("*.lock", "*.tmp", ".*"))
 
 
 def score_once(
-    checkpoint: str, data: str, tasks: Sequence[str], out: str | Path, device: str = "cpu"
+    checkpoint: str,
+    data: str,
+    tasks: Sequence[str],
+    out: str | Path,
+    device: str = "cpu",
+    contents: Contents | None = None,
 ) -> None:
-    """EM of a checkpoint by this environment's lmms-eval, unless `out` holds a complete scoring of its files and these rows."""
+    """EM of a checkpoint by this environment's lmms-eval, unless `out` holds a complete scoring of its files and these rows.
+
+    Args:
+        contents: shared by what is asked of one checkpoint and one data set.
+    """
+    contents = contents or Contents()
     asked = {
-        **{"checkpoint": str(checkpoint), "weights": content_of(checkpoint)},
-        **{"data": str(data), "rows": _rows_of(data)},
-        **{"tasks": list(tasks), "metrics": "em"},
+        "checkpoint": str(checkpoint),
+        "weights": contents.weights(str(checkpoint)),
+        "data": str(data),
+        "rows": contents.rows(str(data)),
+        "tasks": list(tasks),
+        "metrics": "em",
     }
     records = Records(out)
     if records.found("scored", asked):
@@ -37,14 +59,14 @@ def score_once(
     records.keep("scored", asked)
 
 
-def cross(data: str, out: str | Path) -> dict[str, Path]:
+def cross(data: str, out: str | Path, contents: Contents | None = None) -> dict[str, Path]:
     """Two data folders whose split `test` has words and pictures crossed, person by person; kept while the data stay.
 
     Returns:
         `new_words`: test questions with training pictures; `new_pictures`: as many training questions of
         the same person with the test pictures.
     """
-    out, of = Path(out), {"rows": _rows_of(data)}
+    out, of = Path(out), {"rows": (contents or Contents()).rows(data)}
     records = Records(out)
     if records.found("made_of", of):
         return {kind: out / kind for kind in CROSSED}
@@ -88,11 +110,11 @@ def diagnose_checkpoint(checkpoint: str, data: str | None, out: str | Path, devi
 
     A second call goes on with what is scored.
     """
-    out, source = Path(out), str(resolve_source(data))
-    score_once(checkpoint, source, ("remem_finetune", "remem_test"), out / "results", device)
+    out, source, contents = Path(out), str(resolve_source(data)), Contents()
+    score_once(checkpoint, source, ("remem_finetune", "remem_test"), out / "results", device, contents)
     crossed = {}
-    for kind, folder in cross(source, out / "crossed").items():
-        score_once(checkpoint, str(folder), ("remem_test",), out / f"results_{kind}", device)
+    for kind, folder in cross(source, out / "crossed", contents).items():
+        score_once(checkpoint, str(folder), ("remem_test",), out / f"results_{kind}", device, contents)
         crossed[kind] = read_runs([f"{kind}={out / f'results_{kind}'}"])[0]
     (run,) = read_runs([f"{Path(checkpoint).name or checkpoint}={out / 'results'}"])
     return diagnose(run, crossed)
