@@ -433,6 +433,11 @@ class Collator:
         return batch
 
 
+def pad_token_of(tokenizer: Any) -> int:
+    """The id that fills a batch; the end token's where a tokenizer has none of its own."""
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
 def stop_ids(model: Any) -> list[int]:
     """The token ids at which a model's generation stops, by its generation config."""
     stops = getattr(getattr(model, "generation_config", None), "eos_token_id", None)

@@ -10,6 +10,7 @@ import torch
 from transformers import GenerationConfig
 
 from remem_tasks.engine.prompts import text_tokens
+from unlearning.data import pad_token_of
 
 
 @contextmanager
@@ -75,7 +76,7 @@ def generate(
         suppress_tokens=silent.nonzero()[:, 0].tolist() or None,
         use_cache=True,
         eos_token_id=ends,
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+        pad_token_id=pad_token_of(tokenizer),
     )
     with _own_settings(model, settings):
         out = model.generate(**inputs, generation_config=settings)

@@ -24,7 +24,7 @@ from remem_tasks import checkpoints
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError
 from unlearning import evaluation, forward, losses, qlora, sharding
-from unlearning.data import Collator, Encoder, Examples, Pairs, Role, stop_ids
+from unlearning.data import Collator, Encoder, Examples, Pairs, Role, pad_token_of, stop_ids
 from unlearning.forward import Batch, Forward
 from unlearning.mechanisms import alternatives, gradients, pictures, reference, vectors
 from unlearning.prepared import PreparedTrainer
@@ -136,9 +136,7 @@ class UnlearnTrainer(PreparedTrainer):
         encoder: Encoder | None = None,
         **kwargs,
     ):
-        tokenizer = processing_class.tokenizer
         self.encoder = encoder or Encoder(processing_class, stop_ids(model), args.picture_cache_mb)
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.rows = rows
         self.start = sharding.digest(model)
         self.resumed_from: dict[str, Any] | None = None
@@ -148,7 +146,7 @@ class UnlearnTrainer(PreparedTrainer):
             args=args,
             train_dataset=rows.train,
             eval_dataset=eval_rows,
-            data_collator=Collator(pad),
+            data_collator=Collator(pad_token_of(processing_class.tokenizer)),
             processing_class=processing_class,
             **kwargs,
         )

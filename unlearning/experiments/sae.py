@@ -15,7 +15,7 @@ from remem_tasks import checkpoints
 from remem_tasks.errors import RememError
 from remem_tasks.files import new_folder, write_json
 from unlearning import weights as checkpoint
-from unlearning.data import Collator, Encoder, Examples, Role, evenly, load_rows, stop_ids
+from unlearning.data import Collator, Encoder, Examples, Role, evenly, load_rows, pad_token_of, stop_ids
 from unlearning.forward import Forward
 from unlearning.mechanisms import autoencoder
 from unlearning.sharding import digest
@@ -83,17 +83,16 @@ def train(plan: SaePlan, out: str | Path, say: Callable[[str], None] = print) ->
         checkpoints.check_pair(model, processor, plan.model)
         layer = autoencoder.layer_of(model, plan.layer, "--layer")
         rows = load_rows(plan.data, "finetune", "forget1", plan.split).train
-        encoder, tokenizer = Encoder(processor, stop_ids(model), 0), processor.tokenizer
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        encoder = Encoder(processor, stop_ids(model), 0)
         forward = Forward(
             model,
-            Collator(pad),
+            Collator(pad_token_of(processor.tokenizer)),
             lambda batch: {name: value.to(plan.device) for name, value in batch.items()},
             nullcontext,
         )
         table = Examples(rows, Role.PLAIN, encoder)
-        examples = (table.example(index) for index in evenly(len(table), plan.rows))
-        count = len(evenly(len(table), plan.rows))
+        places = evenly(len(table), plan.rows)
+        examples, count = (table.example(place) for place in places), len(places)
         states = autoencoder.states_of(forward, examples, count, layer, plan.states, plan.seed)
         say(
             f"{len(states)} states of decoder layer {layer} in {count} rows, of {states.shape[1]} numbers each"
