@@ -403,14 +403,19 @@ class BenchmarkTask(ConfigurableMessagesTask):
         if self.config.process_results is not None:
             return self.config.process_results(doc, results)
         findings = next((reply for reply in results if isinstance(reply, WhiteBoxResult)), None)
-        if findings is not None and (request := self._white_box_request(doc)) is not None:
-            findings.check(request)
+        of_benchmark = findings
+        if findings is not None:
+            wanted = self.benchmark.white_box_request(doc, self.context)
+            if (request := likelihood.asked_with(wanted, self.benchmark, doc, self.context)) is not None:
+                findings.check(request)
+            if (
+                wanted is None
+            ):  # whole answers alone, of a row that the benchmark itself asks a white box nothing about
+                of_benchmark = None
         others = [reply for reply in results if isinstance(reply, visual.VisualReply)]
         replies = [reply for reply in results if not isinstance(reply, WhiteBoxResult | visual.VisualReply)]
         if not replies:  # the harness asks for each request by itself where it draws several
             return {}
-        # Of a row that the benchmark itself asks a white box nothing about there may be whole answers alone.
-        asked = self.benchmark.white_box_request(doc, self.context) is not None
         own = [request.repeats for request in self.benchmark.requests(doc, self.context)]
         several = [isinstance(reply, list) and not own[place] for place, reply in enumerate(replies)]
         draws = max((len(reply) for reply, more in zip(replies, several) if more), default=0)
@@ -419,7 +424,7 @@ class BenchmarkTask(ConfigurableMessagesTask):
                 doc,
                 [reply[draw] if more else reply for reply, more in zip(replies, several)],
                 self.context,
-                findings if asked else None,
+                of_benchmark,
             )
             for draw in range(draws or 1)
         ]

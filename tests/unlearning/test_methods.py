@@ -37,6 +37,8 @@ OWN = {
     **dict.fromkeys(("altpo", "llmu", "mmunlearner", "scrub", "task_vector", "wga"), FASTER),
     # (satimp's weights p⁵(1 − p) are small where p is near 1.)
     **dict.fromkeys(("dpo", "rmu", "rna", "satimp", "simnpo", "siu"), LONGER),
+    # The MLPs of one layer train, and which one is rounding's choice in a model of two.
+    "pava": {"learning_rate": 1e-2, "max_steps": 24},
     # One matrix trains.
     "lunar": {"learning_rate": 1e-2, "max_steps": 40, "lunar_scale": 4},
 }
