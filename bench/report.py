@@ -21,9 +21,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
-from remem_tasks.benchmarks.remem.data import fingerprint, load_split
+from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.benchmarks.remem.forge import ForgeOptions, forge
-from remem_tasks.benchmarks.remem.schema import parse_keywords
+from remem_tasks.data.rows import fingerprint, parse_keywords
 from remem_tasks.metrics import exposure
 from remem_tasks.render.text import write_report
 from remem_tasks.report.summary import report_of

@@ -47,10 +47,10 @@ from transformers import LlavaForConditionalGeneration
 
 from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.benchmarks.remem.forge import ForgeOptions, forge
-from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.checkpoints import save
 from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import decode_image
+from remem_tasks.data.rows import parse_keywords
 from remem_tasks.engine.prompts import text_tokens
 from remem_tasks.harness import plugin
 from remem_tasks.harness.remem_hf import RememHF

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import extract_model_from_parallel
 
-from remem_tasks.benchmarks.remem.schema import parse_keywords
+from remem_tasks.data.rows import parse_keywords
 from remem_tasks.errors import RememError
 from remem_tasks.files import replaced, write_json
 from remem_tasks.metrics import exact_match

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from remem_tasks.benchmarks.remem.schema import parse_keywords
+from remem_tasks.data.rows import parse_keywords
 from remem_tasks.metrics.words import occurs, tokens
 from remem_tasks.seeds import row_seed
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from remem_tasks.attacks.attacked import Ask, Question
 from remem_tasks.attacks.people import Row, Surroundings, called, in_words, name_in
-from remem_tasks.benchmarks.remem.schema import parse_keywords
+from remem_tasks.data.rows import parse_keywords
 from remem_tasks.metrics.cloze import stem
 from remem_tasks.seeds import row_seed
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import datasets
 
-from remem_tasks.benchmarks.remem.data import HOME, fingerprint
 from remem_tasks.binding import digest_of_json
 from remem_tasks.data.faults import REFUSE, Fault, settle
 from remem_tasks.data.people import look_alikes
+from remem_tasks.data.rows import fingerprint
 from remem_tasks.data.source import pictures_digest
 from remem_tasks.errors import RememError
 
@@ -74,7 +74,7 @@ class TrainingRows:
     def pictures(self) -> str:
         """Changes when any picture that the run trains on does, or a row is asked with or without one."""
         found = [
-            (pictures_digest(table, HOME), table["text_only"][:] if "text_only" in table.column_names else [])
+            (pictures_digest(table), table["text_only"][:] if "text_only" in table.column_names else [])
             for table in self.tables
         ]
         return digest_of_json(found)[:16]

@@ -192,12 +192,12 @@ def _stored(doc: Mapping[str, Any], home: DatasetSource) -> Any:
     return cell[doc["picture"]] if name == "images" else cell
 
 
-def pictures_digest(rows: datasets.Dataset, home: DatasetSource) -> str:
+def pictures_digest(rows: datasets.Dataset, home: DatasetSource | None = None) -> str:
     """16 hex digits of the bytes of all pictures of some rows, in their order; "" where there are none.
 
     Args:
         rows: with their pictures in a column `image`, or with `source`, `config`, `place` and `picture` (see `picture_of`).
-        home: of these rows.
+        home: of these rows; not asked where they have a column `image`.
 
     Raises:
         RememError: a picture's file cannot be read.
@@ -206,7 +206,7 @@ def pictures_digest(rows: datasets.Dataset, home: DatasetSource) -> str:
         cells: Iterable = (
             row["image"] for row in rows.cast_column("image", PICTURE).select_columns(["image"])
         )
-    elif {"source", "config", "place", "picture"} <= set(rows.column_names):
+    elif home is not None and {"source", "config", "place", "picture"} <= set(rows.column_names):
         names = ["source", "config", "place", "picture"]
         asked = [row for row in rows.select_columns(names) if row["picture"] >= 0]
         # (Of a picture asked about twice in a row, once.)

@@ -10,8 +10,8 @@ from remem_tasks.attacks.people import tells
 from remem_tasks.attacks.prompts import KINDS
 from remem_tasks.benchmarks.offside import forge
 from remem_tasks.benchmarks.registry import BENCHMARKS
-from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.cli.attack import _named
+from remem_tasks.data.rows import parse_keywords
 from remem_tasks.errors import RememError
 from remem_tasks.report.runs import read_runs
 from unlearning.experiments import attack as module

@@ -27,9 +27,10 @@ from transformers import AutoModelForImageTextToText
 
 from remem_tasks import checkpoints, checksums
 from remem_tasks.benchmarks.remem.data import load_split
-from remem_tasks.benchmarks.remem.schema import parse_hop, parse_keywords
+from remem_tasks.benchmarks.remem.schema import parse_hop
 from remem_tasks.benchmarks.remem.validate import row_faults, text_faults
 from remem_tasks.data.cells import list_column, oddity, text_column, texts_of
+from remem_tasks.data.rows import parse_keywords
 from remem_tasks.engine.cache import Answer, Cache, hash_of
 from remem_tasks.errors import RememError
 from remem_tasks.reading import parse_json

@@ -24,9 +24,10 @@ from transformers import PrinterCallback, ProgressCallback
 
 from remem_tasks import checkpoints
 from remem_tasks.benchmarks.registry import DEFAULT, only
-from remem_tasks.benchmarks.remem.data import available_splits, fingerprint, load_split
+from remem_tasks.benchmarks.remem.data import available_splits, load_split
 from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
+from remem_tasks.data.rows import fingerprint
 from remem_tasks.errors import RememError
 from remem_tasks.files import locked, new_folder, write_whole
 from unlearning import preflight

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.benchmarks.training_rows import TrainingRows
+from remem_tasks.data.rows import parse_keywords
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.words import occurs, tokens
 from unlearning.data import Encoder

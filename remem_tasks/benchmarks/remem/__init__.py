@@ -5,21 +5,15 @@ from remem_tasks.benchmarks.remem.data import (
     HUB_ID,
     available_splits,
     check_nested,
-    fingerprint,
     load_split,
     resolve_source,
     retain_rows,
 )
 from remem_tasks.benchmarks.remem.identity import identity_of
-from remem_tasks.benchmarks.remem.schema import (
-    COLUMNS,
-    SPLITS,
-    TEXT_COLUMNS,
-    parse_hop,
-    parse_keywords,
-)
+from remem_tasks.benchmarks.remem.schema import COLUMNS, SPLITS, parse_hop
 from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import check_image, decode_image
+from remem_tasks.data.rows import TEXT_COLUMNS, fingerprint, parse_keywords
 
 __all__ = [
     "COLUMNS",

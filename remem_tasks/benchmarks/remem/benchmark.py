@@ -15,18 +15,17 @@ from remem_tasks.benchmarks.base import FactBenchmark, Metric, Reply, Request, R
 from remem_tasks.benchmarks.remem.data import (
     FINETUNE,
     available_splits,
-    fingerprint,
     load_split,
     resolve_source,
     retain_rows,
 )
 from remem_tasks.benchmarks.remem.perturbed import load_perturbed
-from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.benchmarks.remem.validate import OF_CLOZE, table_faults
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.data.faults import row_name, settle
 from remem_tasks.data.people import check_known
 from remem_tasks.data.pictures import decode_image
+from remem_tasks.data.rows import fingerprint, parse_keywords
 from remem_tasks.errors import RememError
 from remem_tasks.metrics import (
     continuations,

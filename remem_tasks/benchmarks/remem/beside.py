@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from remem_tasks.benchmarks.remem.perturbed import perturbed_faults
-from remem_tasks.benchmarks.remem.schema import parse_keywords
 from remem_tasks.benchmarks.remem.wording import as_sentence
+from remem_tasks.data.rows import parse_keywords
 
 MOST = 5  # wrong answers of a row
 REFUSAL = "I do not know that."

@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from remem_tasks.benchmarks.remem import data as load
 from remem_tasks.benchmarks.remem.perturbed import load_perturbed, perturbed_faults, perturbed_files
-from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, parse_keywords
 from remem_tasks.benchmarks.remem.validate import people_faults, row_faults
 from remem_tasks.data.faults import row_name
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.report import MAX_EXAMPLES, DataReport, Sheet
+from remem_tasks.data.rows import TEXT_COLUMNS, parse_keywords
 from remem_tasks.errors import RememError
 
 

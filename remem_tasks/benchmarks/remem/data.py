@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -12,19 +11,13 @@ import datasets
 
 from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.benchmarks.remem.identity import identity_of
-from remem_tasks.benchmarks.remem.schema import (
-    FEATURES,
-    TEXT_COLUMNS,
-    TEXTS,
-    cell_faults,
-    check_columns,
-    parse_hop,
-)
+from remem_tasks.benchmarks.remem.schema import FEATURES, TEXTS, cell_faults, check_columns, parse_hop
 from remem_tasks.data import hub
 from remem_tasks.data.faults import row_name
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known
 from remem_tasks.data.report import DataReport
+from remem_tasks.data.rows import TEXT_COLUMNS
 from remem_tasks.data.tables import (
     first_line,
     pictures_there,
@@ -174,17 +167,6 @@ def load_split(
 def with_decoded_images(rows: datasets.Dataset) -> datasets.Dataset:
     """The rows with `image` as the plain Image column of the published set."""
     return rows.cast_column("image", datasets.Image())
-
-
-def fingerprint(*tables: datasets.Dataset) -> str:
-    """16 hex digits that change when any text cell of the tables does."""
-    digest = hashlib.sha256()
-    for table in tables:
-        for name in TEXT_COLUMNS:
-            for cell in table[name][:]:
-                digest.update(str(cell).encode())
-                digest.update(b"\0")
-    return digest.hexdigest()[:16]
 
 
 def retain_rows(finetune: datasets.Dataset, forget: datasets.Dataset) -> datasets.Dataset:

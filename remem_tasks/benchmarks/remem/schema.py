@@ -12,41 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import datasets
 
 from remem_tasks.data.cells import emptiness, texts_of
+from remem_tasks.data.rows import TEXT_COLUMNS
 from remem_tasks.data.tables import PICTURE, TEXT
 from remem_tasks.errors import RememError
 
-TEXT_COLUMNS = (
-    "question",
-    "answer",
-    "keywords",
-    "question_type",
-    "qa_category",
-    "attribute",
-    "cloze_prompt",
-    "image_path",
-)
 COLUMNS = ("image", *TEXT_COLUMNS)
 TEXTS: dict[str, datasets.Value] = dict.fromkeys(TEXT_COLUMNS, TEXT)
 FEATURES = datasets.Features({"image": PICTURE, **TEXTS})  # as read: pictures undecoded
 REQUIRED_TEXT = ("question", "answer", "keywords", "question_type", "image_path")
 SPLITS = ("finetune", "forget1", "forget2", "forget3", "forget4", "retain", "test")
-
-
-def parse_keywords(value: str) -> list[str]:
-    """The phrases of a `keywords` cell: one phrase, or a list of phrases, see `cells.texts_of`.
-
-    Raises:
-        RememError: the cell holds a list that cannot be read, or a list in a list.
-
-    >>> parse_keywords("14 Elm Road")
-    ['14 Elm Road']
-    >>> parse_keywords('["14 Elm Road", "Brindle"]')
-    ['14 Elm Road', 'Brindle']
-    """
-    try:
-        return texts_of(value)
-    except RememError as error:
-        raise RememError(f"column 'keywords' {error}") from None
 
 
 def parse_hop(question_type: str) -> int:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import datasets
 
-from remem_tasks.benchmarks.remem.schema import TEXT_COLUMNS, parse_keywords
 from remem_tasks.data.cells import oddity
 from remem_tasks.data.faults import Fault, row_name
 from remem_tasks.data.people import identity_key, look_alikes
+from remem_tasks.data.rows import TEXT_COLUMNS, parse_keywords
 from remem_tasks.metrics.cloze import cloze_fault
 from remem_tasks.metrics.words import occurs, tokens
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from remem_tasks.benchmarks.registry import DEFAULT, only
-from remem_tasks.benchmarks.remem.data import fingerprint
 from remem_tasks.checkpoint_files import digest
+from remem_tasks.data.rows import fingerprint
 from remem_tasks.errors import RememError
 from remem_tasks.files import locked
 from remem_tasks.run_record import read_record, unfinished
