@@ -13,6 +13,7 @@ from typing import Any
 from remem_tasks.errors import RememError
 
 REFUSE, ALLOW = "refuse", "allow"  # the values of `--faults`
+CANNOT = "row that cannot be asked"  # a kind of fault
 logger = logging.getLogger(__name__)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import datasets
 
+from remem_tasks.data.faults import CANNOT
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.tables import PICTURES
 from remem_tasks.errors import RememError
@@ -62,6 +64,26 @@ class ConfigReport(DataReport):
             for name, counts in self.counts.items()
         ]
         return [Sheet("Configs", ["config", *names], lines)]
+
+    def questions(
+        self, unusable: str, ask: Callable[[list[str]], datasets.Dataset], told: bool = True
+    ) -> tuple[datasets.Dataset | None, int]:
+        """What a set asks, and how many of its rows cannot be asked; each of them is a fault.
+
+        Args:
+            unusable: the kind of fault of a set that cannot be used at all; its questions are then None.
+            ask: gives the questions and adds to a list what is wrong with rows that are left out.
+            told: whether those rows are faults here; False for a set whose rows are in another one that tells them.
+        """
+        faults: list[str] = []
+        try:
+            rows = ask(faults)
+        except RememError as error:
+            self.fault(unusable, str(error))
+            return None, 0
+        for fault in faults if told else ():
+            self.fault(CANNOT, fault)
+        return rows, len(faults)
 
     def check_pictures(self, table: datasets.Dataset, where: str, seen: set[str] | None = None) -> None:
         """Decode every picture of a table; one that cannot be is a fault.

@@ -22,7 +22,7 @@ from PIL import Image
 
 from remem_tasks.data import hub
 from remem_tasks.data.cells import emptiness
-from remem_tasks.data.faults import Fault, row_name, settle
+from remem_tasks.data.faults import CANNOT, Fault, row_name, settle
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.data.tables import PICTURE, PICTURES, as_features, pictures_there, read_mapped, read_tables
@@ -30,7 +30,6 @@ from remem_tasks.errors import RememError
 
 SPLIT = "train"
 IN_MEMORY = 2**24  # bytes of files that are read at once; larger ones are mapped from the cache of `datasets`
-CANNOT = "row that cannot be asked"  # the kind of fault
 
 
 _known_files: dict[tuple[str, str], tuple[tuple, list[str]]] = {}

@@ -18,12 +18,11 @@ import datasets
 from remem_tasks.benchmarks.clear.questions import caption_question
 from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness, oddity
-from remem_tasks.data.faults import REFUSE
+from remem_tasks.data.faults import CANNOT, REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key, look_alikes
 from remem_tasks.data.report import ConfigReport
 from remem_tasks.data.source import (
-    CANNOT,
     check_columns,
     check_fault_rate,
     count_images,

@@ -9,6 +9,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import datasets
 
@@ -20,7 +21,7 @@ from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import COLUMNS, JsonReader
 from remem_tasks.data.report import ConfigReport
-from remem_tasks.data.source import CANNOT, known_configs, read_config, table_of
+from remem_tasks.data.source import known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
 PEOPLE = 400  # of full.json, the first; more are not used
@@ -297,17 +298,13 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     report = ConfigReport()
     _, records, table = _records(source)
     for name in SETS:
-        faults: list[str] = []
-        try:
-            rows = questions_of(source, name, faults)
-        except RememError as error:
-            report.fault("set cannot be used", str(error))
+        rows, left = report.questions(
+            "set cannot be used", partial(questions_of, source, name), told=name == "full"
+        )
+        if rows is None:
             continue
-        if name == "full":
-            for fault in faults:
-                report.fault(CANNOT, fault)
         found = Counter(rows=len(rows), people=len(set(rows["identity"][:])))
-        report.counts[name] = found + Counter({"left out": len(faults)})
+        report.counts[name] = found + Counter({"left out": left})
     if extra := common_keys(records, PERSON) - PERSON:
         report.remarks["key that is not published"] = sorted(extra)
     if (beyond := len(read_config(source, "full", HOME)) - len(records)) > 0:

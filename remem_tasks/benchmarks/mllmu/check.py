@@ -14,10 +14,10 @@ from remem_tasks.benchmarks.mllmu.data import (
     rows_of_config,
     told_rows,
 )
+from remem_tasks.data.faults import CANNOT
 from remem_tasks.data.people import check_known, look_alikes
 from remem_tasks.data.report import ConfigReport
 from remem_tasks.data.source import (
-    CANNOT,
     known_configs,
     non_empty,
     read_config,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePosixPath
 
 import datasets
@@ -20,7 +21,7 @@ from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
 from remem_tasks.data.report import ConfigReport
-from remem_tasks.data.source import CANNOT, known_configs, read_config, table_of
+from remem_tasks.data.source import known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
 ORDER = ("a", "b", "c", "d")
@@ -142,15 +143,10 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     seen: set[str] = set()
     there = known_configs(source, HOME)
     for config in there:
-        faults: list[str] = []
-        try:
-            rows = questions_of(source, config, faults)
-        except RememError as error:
-            report.fault("file cannot be used", str(error))
+        rows, left = report.questions("file cannot be used", partial(questions_of, source, config))
+        if rows is None:
             continue
-        for fault in faults:
-            report.fault(CANNOT, fault)
-        entities[config], sizes[config] = set(rows["identity"][:]), len(rows) + len(faults)
+        entities[config], sizes[config] = set(rows["identity"][:]), len(rows) + left
         counts = {"rows": len(rows), "entities": len(entities[config])}
         report.counts[config] = Counter(counts, pictures=len(set(rows["image_path"][:])))
         if pictures:

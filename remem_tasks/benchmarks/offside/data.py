@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePosixPath
 
 import datasets
@@ -21,7 +22,7 @@ from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
 from remem_tasks.data.report import ConfigReport
-from remem_tasks.data.source import CANNOT, has_config, known_configs, read_config, table_of
+from remem_tasks.data.source import has_config, known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
 FILES = {
@@ -209,14 +210,9 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     source = HOME.resolve(source)
     report = ConfigReport()
     for config in known_configs(source, HOME):
-        faults: list[str] = []
-        try:
-            rows = questions_of(source, config, faults)
-        except RememError as error:
-            report.fault("file cannot be used", str(error))
+        rows, _ = report.questions("file cannot be used", partial(questions_of, source, config))
+        if rows is None:
             continue
-        for fault in faults:
-            report.fault(CANNOT, fault)
         report.counts[config] = Counter(
             rows=len(rows), people=len(set(rows["identity"][:])), pictures=len(set(rows["image_path"][:]))
         )

@@ -7,6 +7,7 @@ Questions and sets are this project's. Of pictures made by `remem forge` the col
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import datasets
 
@@ -17,7 +18,7 @@ from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.report import ConfigReport
-from remem_tasks.data.source import CANNOT, check_columns, count_images, non_empty, read_config, table_of
+from remem_tasks.data.source import check_columns, count_images, non_empty, read_config, table_of
 from remem_tasks.errors import RememError
 
 FEATURES = {"default": datasets.Features({"image": datasets.Image(), "label": TEXT, "event": TEXT})}
@@ -172,15 +173,11 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         if _of_events(name) and "event" not in table.column_names:
             report.remark("set that cannot be asked", name)
             continue
-        faults: list[str] = []
-        try:
-            rows = questions_of(source, name, faults)
-        except RememError as error:
-            report.fault("set cannot be used", str(error))
+        rows, _ = report.questions(
+            "set cannot be used", partial(questions_of, source, name), told=name == FINETUNE
+        )
+        if rows is None:
             continue
-        if name == FINETUNE:
-            for fault in faults:
-                report.fault(CANNOT, fault)
         report.counts[name] = Counter(rows=len(rows), people=len(set(rows["identity"][:])))
     if pictures:
         report.check_pictures(table, "config 'default'")

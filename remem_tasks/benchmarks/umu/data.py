@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import datasets
 
@@ -21,7 +22,6 @@ from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import check_known, identity_key
 from remem_tasks.data.report import ConfigReport
 from remem_tasks.data.source import (
-    CANNOT,
     check_columns,
     count_images,
     has_config,
@@ -336,14 +336,9 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     report = ConfigReport()
     there = known_configs(source, HOME)
     for config in there:
-        faults: list[str] = []
-        try:
-            asked = questions_of(source, config, faults)
-        except RememError as error:
-            report.fault("config cannot be used", str(error))
+        asked, _ = report.questions("config cannot be used", partial(questions_of, source, config))
+        if asked is None:
             continue
-        for fault in faults:
-            report.fault(CANNOT, fault)
         kinds = Counter(
             f"{kind} {modality}" for kind, modality in zip(asked["kind"][:], asked["modality"][:])
         )
