@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # NUMERIC=plain: as another processor would compute; `python bench/numeric.py` lists the ways.
 WAY := $(if $(NUMERIC),bench/numeric.py $(NUMERIC) pytest,-m pytest)
+# PART=1/2: one of two parts of the tests of `test-slow` and `test-other`.
+PART ?= 1/1
 PYTEST := $(BIN)/python $(WAY) -n 2 --dist worksteal
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -23,7 +25,8 @@ help:
 	@echo "make test-all   run both"
 	@echo "make test-unit  run the tests without a model and without a process (a minute)"
 	@echo "make test-other run the tests of what computes, as another processor would"
-	@echo "                of the first three: NUMERIC=plain as another processor computes, LOCK=newest with the newest releases"
+	@echo "                PART=1/2 and PART=2/2: half of test-slow, of test-other; CI takes one in turn"
+	@echo "                NUMERIC=plain: as another processor computes; LOCK=newest: with the newest releases (test, -slow, -all, -unit)"
 	@echo "make lint       check style"
 	@echo "make types      check types: strict in parts, elsewhere no error more than committed"
 	@echo "make docs       the documentation as a site, in build/site; a broken link is an error"
@@ -44,7 +47,7 @@ test: setup
 	$(PYTEST) -m "not slow"
 
 test-slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --part $(PART)
 
 test-all: setup
 	$(PYTEST)
@@ -53,7 +56,7 @@ test-unit: setup
 	$(PYTEST) --unit
 
 test-other: setup
-	$(BIN)/python bench/numeric.py other pytest -n 2 --dist worksteal -m "not slow" $(COMPUTES)
+	$(BIN)/python bench/numeric.py other pytest -n 2 --dist worksteal -m "not slow" --part $(PART) $(COMPUTES)
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import gc
+import hashlib
 import multiprocessing.process
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -53,9 +55,15 @@ from remem_tasks.tiny import build as checkpoint
 
 
 def pytest_addoption(parser):
-    """`--training-seed` and `--unit`."""
+    """`--training-seed`, `--unit` and `--part`."""
     parser.addoption("--training-seed", type=int, default=42, help="of trainings whose course is asserted")
     parser.addoption("--unit", action="store_true", help="only tests without a model and without a process")
+    parser.addoption(
+        "--part",
+        default="1/1",
+        metavar="K/N",
+        help="one of N parts of the tests",
+    )
 
 
 # Fixtures that make models, and those that make data sets.
@@ -63,14 +71,25 @@ HEAVY = {"checkpoints", "memorised", "make_trainer", "make_ready", "train_run"}
 HEAVY |= {"data_dir", "clear_data", "mllmu_data", "forged", "built", "folders", "generated", "published"}
 
 
+def part_of(item, parts: int) -> int:
+    """Which of so many parts (from 1) has a test: by its name; if slow, by its file, whose tests share what they make."""
+    whole = item.get_closest_marker("slow") and item.originalname != "test_fault"
+    name = item.nodeid.partition("::")[0] if whole else item.nodeid
+    return int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 16) % parts + 1
+
+
 def pytest_collection_modifyitems(config, items):
-    """With `--unit`, what is slow or asks for a model or a data set is left out."""
-    if not config.getoption("--unit"):
-        return
-    left = [item for item in items if item.get_closest_marker("slow") or HEAVY & set(item.fixturenames)]
-    config.hook.pytest_deselected(items=left)
-    gone = set(left)
-    items[:] = [item for item in items if item not in gone]
+    """With `--unit`, what is slow or asks for a model or a data set is left out; with `--part`, what is in another part."""
+    given = re.fullmatch(r"(\d+)/(\d+)", config.getoption("--part"))
+    part, parts = (int(number) for number in given.groups()) if given else (0, 0)
+    if not 1 <= part <= parts:
+        raise pytest.UsageError(f"--part {config.getoption('--part')}: K/N with K from 1 to N, such as 1/2")
+    left = [item for item in items if part_of(item, parts) != part]
+    if config.getoption("--unit"):
+        left += [item for item in items if item.get_closest_marker("slow") or HEAVY & set(item.fixturenames)]
+    if gone := set(left):
+        config.hook.pytest_deselected(items=list(gone))
+        items[:] = [item for item in items if item not in gone]
 
 
 @contextmanager
