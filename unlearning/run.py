@@ -393,7 +393,7 @@ def _run(prepared: Prepared) -> int:
         except RememError:
             mark_failed(args.output_dir)
             raise
-        print(f"saved to {args.output_dir}")
+        print(f"saved to {args.output_dir}: {record['steps']} steps; {record['stopped']}")
     if args.push_to_hub:
         trainer.push_to_hub()
     trainer.end()

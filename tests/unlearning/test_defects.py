@@ -211,13 +211,14 @@ def test_defect_11_a_batch_holds_forget_and_retain_rows_together(make_trainer, f
     ("rule", "value", "word"),
     [("forget_nll", "0.1", "forget_nll ≥ 0.1"), ("forget_em", "0.99", "forget_em ≤ 0.99")],
 )
-def test_defect_12_a_stopping_rule_is_code_and_recorded(memorised, train_run, tmp_path, rule, value, word):
+def test_defect_12_a_stopping_rule_is_code_and_recorded(memorised, train_run, tmp_path, rule, value, word, capsys):
     """Checkpoints were picked by hand. The run ends at the first evaluation that reaches the level, and says so."""
     record = train_run(
         tmp_path / "run", "grad_diff", memorised, "--max_steps", "60", "--learning_rate", "5e-4", "--eval_strategy", "steps",
         "--eval_steps", "4", "--stop_on", f"{rule}={value}", "--save_strategy", "no", "--eval_rows", "6",
     )  # fmt: skip
     assert record["stopped"].startswith(f"--stop_on: {word} at step {record['steps']} (")
+    assert f": {record['steps']} steps; {record['stopped']}\n" in capsys.readouterr().out
     points = json.loads((tmp_path / "run" / "trajectory.json").read_text())
     assert points[-1]["step"] == record["steps"] < 60 and record["steps"] % 4 == 0
     levels = [point[rule] for point in points]
