@@ -18,7 +18,7 @@ from remem_tasks import cli
 from remem_tasks.benchmarks.views import VIEWS
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status
-from remem_tasks.report.endpoint import Endpoint, NotAnswered
+from remem_tasks.endpoint import Endpoint, NotAnswered
 from remem_tasks.report.judge import KEY, SCALES, JudgedRow, Opinion, figures, judge, rows_of, verdict_of
 from remem_tasks.report.runs import read_runs
 
