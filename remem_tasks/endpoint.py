@@ -115,15 +115,19 @@ class Endpoint:
         """
         return self._tried(self.address, json.dumps(body).encode(), read)
 
-    def models(self) -> tuple[list[dict[str, Any]], Mapping[str, str]]:
-        """What the endpoint says of the models that it serves, and the headers of the answer.
+    def get(self, path: str, read: Callable[[Any], Any]) -> tuple[Any, Mapping[str, str]]:
+        """(what `read` makes of what the server answers to a path beside the chat completions, the answer's headers).
+
+        Args:
+            path: such as `/models`, behind the base; or `/../health`, behind what the base begins with.
 
         Raises:
             NotAnswered, RememError: as `post`.
         """
-        headers: dict[str, str] = {}
-        address = self.address.removesuffix("/chat/completions") + "/models"
-        found, _ = self._tried(address, None, _models, headers)
+        base, headers = self.address.removesuffix("/chat/completions"), {}
+        while path.startswith("/.."):
+            base, path = base.rpartition("/")[0], path.removeprefix("/..")
+        found, _ = self._tried(base + path, None, read, headers)
         return found, headers
 
     def _tried(
@@ -193,16 +197,6 @@ def _content(body: Any) -> str:
     if not isinstance(content, str):
         raise ValueError("its content is no text")
     return content
-
-
-def _models(body: Any) -> list[dict[str, Any]]:
-    """The models that a body lists. Raises a ValueError for one that lists none."""
-    found = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(found, list) or not all(
-        isinstance(one, dict) and isinstance(one.get("id"), str) for one in found
-    ):
-        raise ValueError("the body is no list of models")
-    return found
 
 
 def _asked_to_wait(error: urllib.error.HTTPError) -> float:

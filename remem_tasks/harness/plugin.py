@@ -25,7 +25,7 @@ from remem_tasks.harness.exit_status import with_status
 
 TASKS_FOLDERS = tuple(map(str, FOLDERS))
 """Indexed with all folders below them: the tasks of each benchmark."""
-OWN = ("remem_hf", "remem_openai")
+OWN = ("remem_hf", "remem_openai", "remem_vllm")
 """Our models."""
 MODELS = (*OWN, "llava")
 
@@ -46,6 +46,7 @@ def register() -> list:
     return [
         ModelManifest("remem_hf", chat_class_path="remem_tasks.harness.remem_hf.RememHF"),
         ModelManifest("remem_openai", chat_class_path="remem_tasks.harness.remem_openai.RememOpenAI"),
+        ModelManifest("remem_vllm", chat_class_path="remem_tasks.harness.remem_vllm.RememVLLM"),
         llava.manifest(),
     ]
 

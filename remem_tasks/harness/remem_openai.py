@@ -87,15 +87,15 @@ class RememOpenAI(lmms):
         self.concurrency = natural("concurrency", concurrency)
         self.endpoint = Endpoint(
             str(base_url),
-            str(model) or "?",
+            "-",
             os.environ.get(KEY) or None,
             positive("timeout", timeout),
             natural("retries", retries, 0),
             positive("wait", wait, 0.0),
             largest=2**28,
         )
-        self.served = self._served(str(model))
-        self.server = server if server != "auto" else self._kind()
+        self.served: dict[str, Any] = {}
+        self._reach(str(model), server)
         self.system_prompt = self._resolve_system_prompt(system_prompt) if system_prompt else None
         self.batch_size = 1
         self._unanswered, self._lock = 0, threading.Lock()
@@ -105,29 +105,37 @@ class RememOpenAI(lmms):
         """From `--model_args`."""
         return created(cls, arg_string, additional_config)
 
-    def _served(self, model: str) -> dict[str, Any]:
-        """What the server says of the model; and its name where none was given."""
+    def _reach(self, model: str, server: str) -> None:
+        """Find out which server it is, and what it calls the model.
+
+        Raises:
+            RememError: there is none, or nobody says which of its models is meant.
+        """
+        listed: list[dict] = []
         try:
-            listed, self._headers = self.endpoint.models()
+            listed, _ = self.endpoint.get("/models", _listed)
         except NotAnswered as error:
-            raise RememError(f"no server at '{self.endpoint.url}': {error}") from error
-        names = [one["id"] for one in listed]
-        if not model:
-            if len(names) != 1:
-                raise RememError(
-                    f"the server at '{self.endpoint.url}' lists {len(names)} models; say which: model= in --model_args"
-                )
-            model = names[0]
-        self.endpoint = replace(self.endpoint, model=model)
-        return next((one for one in listed if one["id"] == model), {"id": model})
+            if "connection" in str(error) or "within" in str(error):
+                raise RememError(f"no server at '{self.endpoint.url}': {error}") from error
+        self.served = next((one for one in listed if one["id"] == model or len(listed) == 1 and not model), {})
+        self.server = server if server != "auto" else self._kind()
+        self.name = model or self.served.get("id") or ""
+        # (`transformers serve CHECKPOINT` lists what lies in the Hub's cache, and takes no name as that checkpoint's.)
+        if not self.name and self.server != "transformers":
+            raise RememError(
+                f"the server at '{self.endpoint.url}' lists {len(listed)} models; say which: model= in --model_args"
+            )
 
     def _kind(self) -> str:
-        """Which server it is, by what it says of its models."""
+        """Which server it is, by what it says of its models and of its health."""
         if self.served.get("owned_by") == "vllm":
             return "vllm"
-        # (`transformers serve` gives every answer a name of its request, in a header that no other server writes.)
-        names = {name.lower() for name in self._headers}
-        return "transformers" if "x-request-id" in names and "max_model_len" not in self.served else "other"
+        try:
+            health, headers = replace(self.endpoint, retries=0).get("/../health", lambda body: body)
+        except RememError:
+            return "other"
+        named = "x-request-id" in {name.lower() for name in headers}
+        return "transformers" if named and health == {"status": "ok"} else "other"
 
     @property
     def capabilities(self) -> BackendCapabilities:
@@ -163,7 +171,7 @@ class RememOpenAI(lmms):
         """
         sampled = options["do_sample"]
         body: dict[str, Any] = {
-            "model": self.endpoint.model,
+            **({"model": self.name} if self.name else {}),
             "messages": [{"role": one["role"], "content": _content(one["content"])} for one in chat.messages],
             "max_tokens": options["max_new_tokens"],
             "temperature": options["temperature"] if sampled else 0.0,
@@ -299,3 +307,13 @@ def _reply_of(choice: Mapping, read: int | None, said: int | None) -> Generation
     if not text.strip() and not said:
         raise ValueError("a blank, of no token that the model said")
     return GenerationResult(text, TokenCounts(input_tokens=read, output_tokens=said))
+
+
+def _listed(body: Any) -> list[dict[str, Any]]:
+    """The models that a server lists. Raises a ValueError for a body that is no such list."""
+    found = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(found, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("id"), str) for one in found
+    ):
+        raise ValueError("the body is no list of models")
+    return found
