@@ -83,7 +83,9 @@ class RememOpenAI(lmms):
         if server not in SERVERS:
             raise RememError(f"server '{server}' unknown; choose from {', '.join(SERVERS)}")
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise RememError("a server is asked by one process; concurrency= says how many requests at a time")
+            raise RememError(
+                "a server is asked by one process; concurrency= says how many requests at a time"
+            )
         self.concurrency = natural("concurrency", concurrency)
         self.endpoint = Endpoint(
             str(base_url),
@@ -117,7 +119,9 @@ class RememOpenAI(lmms):
         except NotAnswered as error:
             if "connection" in str(error) or "within" in str(error):
                 raise RememError(f"no server at '{self.endpoint.url}': {error}") from error
-        self.served = next((one for one in listed if one["id"] == model or len(listed) == 1 and not model), {})
+        self.served = next(
+            (one for one in listed if one["id"] == model or (len(listed) == 1 and not model)), {}
+        )
         self.server = server if server != "auto" else self._kind()
         self.name = model or self.served.get("id") or ""
         # (`transformers serve CHECKPOINT` lists what lies in the Hub's cache, and takes no name as that checkpoint's.)
@@ -255,10 +259,14 @@ class RememOpenAI(lmms):
         return found
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        raise RememError("a server is not asked for loglikelihood; the tasks of this package do not ask for it")
+        raise RememError(
+            "a server is not asked for loglikelihood; the tasks of this package do not ask for it"
+        )
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
-        raise RememError("a server is not asked for several rounds; the tasks of this package do not ask for them")
+        raise RememError(
+            "a server is not asked for several rounds; the tasks of this package do not ask for them"
+        )
 
 
 def _content(parts: Sequence[Mapping]) -> list[dict]:

@@ -38,9 +38,7 @@ NO_SEARCH = (
     "a vLLM server gives no search over its tree of tokens at acceptable cost (remem_hf does): rollouts are drawn, "
     "estimator frequency"
 )
-NO_MOMENTS = (
-    "it needs whole distributions: logprobs=-1 in --model_args, and --max-logprobs of the vocabulary's size at the server"
-)
+NO_MOMENTS = "it needs whole distributions: logprobs=-1 in --model_args, and --max-logprobs of the vocabulary's size at the server"
 GREEDY = {"do_sample": False}
 
 log = logging.getLogger(__name__)
@@ -76,7 +74,11 @@ class RememVLLM(RememOpenAI):
         wait: float = 1.0,
         system_prompt: str | None = None,
     ) -> None:
-        if isinstance(logprobs, bool) or not isinstance(logprobs, int) or not (logprobs == -1 or logprobs > 0):
+        if (
+            isinstance(logprobs, bool)
+            or not isinstance(logprobs, int)
+            or not (logprobs == -1 or logprobs > 0)
+        ):
             raise RememError(f"logprobs '{logprobs}' is neither -1 nor a whole number above 0")
         if not isinstance(seeded, bool):
             raise RememError(f"seeded '{seeded}' is neither True nor False")
@@ -378,7 +380,9 @@ class Findings:
         options = sampling_options({"do_sample": True, "max_new_tokens": limit})
         found = []
         for drawing in range(request.drawings if "frequency" in request.estimators else 0):
-            seed = row_seed(request.seed, request.row_id, f"frequency:{place}" + f":{drawing}" * bool(drawing))
+            seed = row_seed(
+                request.seed, request.row_id, f"frequency:{place}" + f":{drawing}" * bool(drawing)
+            )
             found.append(self._behind(chat, given, options, request.rollouts, seed))
         return found
 
@@ -420,4 +424,3 @@ class Findings:
 
 def _mean(places: Sequence[Place]) -> float:
     return math.fsum(place.logprob for place in places) / len(places)
-
