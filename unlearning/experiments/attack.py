@@ -56,6 +56,7 @@ from unlearning.experiments.attack_plan import (
     variables_of,
 )
 from unlearning.experiments.attack_table import write
+from unlearning.experiments.handing_out import HERE, Engine, hand_out
 from unlearning.experiments.ledger import Ledger
 from unlearning.experiments.relearn import relearn, split
 
@@ -367,11 +368,43 @@ def _work(plan: AttackPlan) -> list[tuple[str, int | None]]:
     return found
 
 
+def _place(name: str, attack: str, seed: int | None) -> str:
+    """The name of a record."""
+    return f"records/{name}/{attack}" + ("" if seed is None else f"_seed{seed}")
+
+
+_latest: dict[str, Any] = {}
+"""Of this process, which a cluster hands one attack after the other: what they are of, and the model."""
+
+
+def handed(
+    plan: AttackPlan, source: str, out: str, name: str, attack: str, seed: int | None
+) -> dict[str, Any]:
+    """The record of one attack on one model, in a process of a cluster.
+
+    Args:
+        plan: as for the data, its folders from anywhere.
+        source: the data.
+        out: the experiment's folder, where results are written.
+    """
+    if _latest.get("of") != (plan, source):
+        benchmark, _ = detect(source)
+        _latest.update(
+            of=(plan, source), bench=_Bench(plan, source, facts_of(benchmark, source)), target=None
+        )
+    if _latest["target"] is None or _latest["target"].name != name:
+        _latest["target"] = _Target(name, plan.everyone[name], plan.device)
+    return _Runner(_latest["bench"], Path(out)).run(_latest["target"], attack, seed)
+
+
 @locked
 def attack(
-    plan: AttackPlan, out: str | Path, say: Say = print
+    plan: AttackPlan, out: str | Path, say: Say = print, engine: Engine = HERE
 ) -> dict[str, dict[str, dict[str, float | str]]]:
     """Attack in folder `out`, or go on with it; what `attacks.json` holds.
+
+    Args:
+        engine: who attacks; the plain questions to gold are asked here, before anything else.
 
     Raises:
         RememError: something unknown or out of range; a start that fails the gate, a gold that knows the forgotten
@@ -406,25 +439,50 @@ def attack(
     runner, work = _Runner(bench, out), _work(plan)
     total, done = len(work) * len(plan.everyone), 0
     records: dict[str, dict[str, list[dict]]] = {}
-    for name, path in plan.everyone.items():
-        target = _Target(name, path, plan.device)
-        for one, seed in work:
-            place = f"records/{name}/{one}" + ("" if seed is None else f"_seed{seed}")
+    targets = {name: _Target(name, path, plan.device) for name, path in plan.everyone.items()}
+    jobs = {
+        _place(name, one, seed): (plan.from_anywhere(), source, str(out.resolve()), name, one, seed)
+        for name in targets
+        for one, seed in work
+    }
+    for name, target in targets.items():
+        for place in (_place(name, one, seed) for one, seed in work):
             known = ledger.found(place)
             if known is not None and known.get("weights") != target.weights:
                 ledger.file(place).unlink()  # of another model of this name
+        target.release()
+    made: dict[str, dict] = {}
+    if engine.name != "here":
+        first = _place(GOLD, "none", None)
+        if ledger.found(first) is None:
+            ledger.keep(first, runner.run(targets[GOLD], "none", None))
+        _check_gold_again(ledger.found(first), gate, plan, bench)
+        targets[GOLD].release()
+        made = hand_out(engine, "unlearning.experiments.attack:handed", jobs, ledger, say)
+    for name, target in targets.items():
+        for one, seed in work:
+            place = _place(name, one, seed)
             record, before = ledger.measured(place, lambda: runner.run(target, one, seed))  # noqa: B023
+            before = before and place not in made
             records.setdefault(name, {}).setdefault(one, []).append(record)
             done += 1
             say(f"[{done}/{total}] {name}, {_line(one, seed, record)}" + (" (done before)" if before else ""))
-            if name == GOLD and one == "none" and not gate["overridden"]:
-                both = {*bench.rows["identity"][:]} & {*bench.kept["identity"][:]}
-                check_ignorant(record, gate, plan, both)
+            if name == GOLD and one == "none":
+                _check_gold_again(record, gate, plan, bench)
+        target.release()
     if not gate.get("has_em", True):
         notes.append(
             f"{data_of(benchmark).HOME.name} has no EM: here it is whether a reply holds the whole answer"
         )
     return write(records, bench.unit_of(), bench.unit, plan, gate, [note for note in notes if note], out)
+
+
+def _check_gold_again(
+    record: Mapping[str, Any], gate: Mapping[str, Any], plan: AttackPlan, bench: _Bench
+) -> None:
+    """Raise a RememError where gold's own answers show that it knows the forgotten people."""
+    if not gate["overridden"]:
+        check_ignorant(record, gate, plan, {*bench.rows["identity"][:]} & {*bench.kept["identity"][:]})
 
 
 def _line(attack: str, seed: int | None, record: Mapping[str, Any]) -> str:
