@@ -83,8 +83,16 @@ def _compared(here, there, task):
     assert scripted.texts(here, task) == scripted.texts(there, task)
 
 
+def _show(served, here, there, task):
+    """The table of docs/how-to/vllm.md."""
+    print(f"\n{served}: score, remem_hf, remem_vllm")
+    for name in (*SAME, *CLOSE, *DRAWN):
+        wanted, found = (scripted.value(of, task, f"remem_{name}") for of in (there, here))
+        print(f"  {name:24} {wanted:.8g}  {found:.8g}")
+
+
 @pytest.mark.parametrize("served", ["qwen", "llava"])
-def test_every_score_is_that_of_remem_hf(served, request, remem_data, monkeypatch):
+def test_every_score_is_that_of_remem_hf(served, request, remem_data, monkeypatch, capfd):
     url, folder = request.getfixturevalue(served)
     drawn = served == "llava"
     _asked(monkeypatch, METRICS="em,memo,exposure,membership,memorisation", ROLLOUTS="64" if drawn else "8")
@@ -93,6 +101,8 @@ def test_every_score_is_that_of_remem_hf(served, request, remem_data, monkeypatc
     there = scripted.run(
         RememHF(str(folder), device="cpu", dtype="float32"), "remem_forget1", log_samples=True
     )
+    with capfd.disabled():
+        _show(served, here, there, "remem_forget1")
     _compared(here, there, "remem_forget1")
     assert model.otherwise <= 2
     if drawn:

@@ -104,7 +104,9 @@ class _Ray(Cluster):
             raise RememError("--engine ray needs Ray: pip install 'remem-unlearning[cluster]'") from error
         self.ray = ray
         address = os.environ.get("RAY_ADDRESS")
-        local = {} if address else {"num_cpus": engine.workers, "include_dashboard": False}
+        # (One that is started here is for this machine alone: nothing of it can be reached from another.)
+        alone = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        local = {} if address else {"num_cpus": engine.workers, **alone}
         told = {
             name: value for name, value in os.environ.items() if name.startswith(("REMEM_", "HF_", "OMP_"))
         }
