@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from remem_tasks.errors import RememError
+
 if TYPE_CHECKING:
     from unlearning.experiments.handing_out import Engine
 
@@ -36,4 +38,6 @@ def engine_of(args: argparse.Namespace) -> Engine:
     """
     from unlearning.experiments.handing_out import Engine, options_of
 
-    return Engine(args.engine, args.workers, options_of(args.engine_options))
+    if args.engine == "here" and args.workers is not None:
+        raise RememError("--workers is of another engine than here, which does one run after the other")
+    return Engine(args.engine, 2 if args.workers is None else args.workers, options_of(args.engine_options))

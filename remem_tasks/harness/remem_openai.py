@@ -277,7 +277,8 @@ def _content(parts: Sequence[Mapping]) -> list[dict]:
             made.append({"type": "text", "text": part["text"]})
             continue
         written = io.BytesIO()
-        part["image"].save(written, "PNG")
+        # As image processors take them: a server may lay what is transparent on a ground of its own.
+        part["image"].convert("RGB").save(written, "PNG")
         address = f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
         made.append({"type": "image_url", "image_url": {"url": address}})
     return made

@@ -1,15 +1,25 @@
 """Work that others do: the same ledger, what was done before is not done again, a process that ends is no record."""
 
+import argparse
 import os
 import sys
 import types
 
 import pytest
 
+from remem_tasks.cli.engine import add_engine, engine_of
 from remem_tasks.errors import RememError
 from remem_tasks.training import call
 from unlearning.experiments import handing_out
-from unlearning.experiments.handing_out import ENGINES, HERE, Cluster, Engine, hand_out, options_of
+from unlearning.experiments.handing_out import (
+    ENGINES,
+    HERE,
+    Cluster,
+    Engine,
+    hand_out,
+    options_of,
+    told_to_others,
+)
 from unlearning.experiments.ledger import Records
 
 
@@ -112,3 +122,27 @@ def test_engines_that_cannot_be(monkeypatch, tmp_path):
         ):
             hand_out(Engine(name), "handed_work:double", JOBS, Records(tmp_path))
     assert not os.listdir(tmp_path)
+
+
+def test_flags():
+    def told(*flags):
+        parser = argparse.ArgumentParser()
+        add_engine(parser)
+        return engine_of(parser.parse_args(flags))
+
+    assert told() == HERE
+    assert told("--engine", "ray", "--engine_options", "num_gpus=1") == Engine("ray", 2, {"num_gpus": 1})
+    assert told("--engine", "slurm", "--workers", "8") == Engine("slurm", 8)
+    with pytest.raises(RememError, match="--workers is of another engine than here"):
+        told("--workers", "4")
+
+
+def test_no_key_is_told_to_others():
+    given = {
+        "REMEM_DATA": "d",
+        "REMEM_API_KEY": "k",
+        "REMEM_JUDGE_KEY": "k",
+        "HF_TOKEN": "t",
+        "OMP_NUM_THREADS": "1",
+    }
+    assert told_to_others(given) == {"REMEM_DATA": "d", "OMP_NUM_THREADS": "1"}

@@ -13,7 +13,7 @@ from support.served import server
 from remem_tasks.data.pictures import decode_image
 from remem_tasks.errors import RememError
 from remem_tasks.harness.backends import SERVED, capabilities_of
-from remem_tasks.harness.remem_openai import MOST_IN_A_ROW, NO_SAMPLING, RememOpenAI, replies_of
+from remem_tasks.harness.remem_openai import MOST_IN_A_ROW, NO_SAMPLING, RememOpenAI, _content, replies_of
 
 MODELS = {"data": [{"id": "m", "owned_by": "someone"}]}
 
@@ -237,6 +237,14 @@ def test_the_key_goes_along_and_into_no_message(remem_data, monkeypatch):
             scripted.run(model(url), "remem_forget1", limit=1)
         assert all(headers["Authorization"] == "Bearer sk-secret" for _, headers in asked)
     assert "sk-secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK", "L"])
+def test_a_picture_of_any_kind_is_sent_as_its_colours(mode):
+    shown = Image.new("RGBA", (4, 4), (200, 30, 10, 0)).convert("RGB").convert(mode)
+    (part,) = _content([{"type": "image", "image": shown}])
+    sent = Image.open(io.BytesIO(base64.b64decode(part["image_url"]["url"].partition(",")[2])))
+    assert sent.mode == "RGB" and sent.tobytes() == shown.convert("RGB").tobytes()
 
 
 def test_a_reply_by_hand():

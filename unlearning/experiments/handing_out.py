@@ -77,6 +77,19 @@ def options_of(text: str) -> dict[str, Any]:
     return found
 
 
+def told_to_others(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that work depends on; no key and no token, which a cluster would write down.
+
+    >>> told_to_others({"REMEM_DATA": "d", "REMEM_API_KEY": "k", "HF_TOKEN": "t", "HOME": "h"})
+    {'REMEM_DATA': 'd'}
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(("REMEM_", "HF_", "OMP_")) and not name.endswith(("KEY", "TOKEN"))
+    }
+
+
 class Cluster(ABC):
     """Pieces of work in other processes."""
 
