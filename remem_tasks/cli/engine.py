@@ -19,9 +19,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         help="who does the runs: here, one after the other; ray (the cluster of $RAY_ADDRESS, else one on this "
         "machine); slurm, or processes on this machine, through submitit (%(default)s)",
     )
-    parser.add_argument(
-        "--workers", type=int, default=2, help="runs at a time, of another engine (%(default)s)"
-    )
+    parser.add_argument("--workers", type=int, help="runs at a time, of another engine than here (2)")
     parser.add_argument(
         "--engine_options",
         default="",
