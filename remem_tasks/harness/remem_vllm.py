@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -202,6 +203,7 @@ class RememVLLM(RememOpenAI):
         count: int = 1,
         seed: int | None = None,
         allowed: Iterable[int] | None = None,
+        begins: str = "",
     ) -> list[list[int]]:
         """Tokens of replies behind what the assistant has said.
 
@@ -209,11 +211,14 @@ class RememVLLM(RememOpenAI):
             options: as of `sampling_options`.
             count: how many are drawn.
             allowed: the only tokens that may be said.
+            begins: what each reply begins with.
         """
         body = self.begun(chat, tokens, options, seed)
         body |= {"n": count} if count > 1 else {}
         if allowed is not None:
             body["allowed_token_ids"] = sorted(set(allowed) - self.banned)
+        if begins:
+            body["structured_outputs"] = {"regex": re.escape(begins) + r"[\s\S]*"}
         text = b"".join(self.prompts.spelling.of(tokens))
 
         def read(answer: Any) -> list[list[int]]:
@@ -343,7 +348,7 @@ class Findings:
         (beginnings,) = self.prompts.beginnings([(self.chat, request.answer, request.cuts)])
         options = {**GREEDY, "max_new_tokens": request.memo_tokens}
         found = []
-        for given in map(self._sendable, beginnings):
+        for given in (self._sendable(self.chat, one) for one in beginnings):
             (tokens,) = self._behind(self.chat, given, options, 1, None)
             found.append(self.prompts.text_behind(given, tokens))
         return found
@@ -358,7 +363,7 @@ class Findings:
         for place, (secret, part) in enumerate(zip(request.secrets, parts)):
             values = [self.model.places(chat, part.given, one) for one in part.candidates]
             means = [_mean(one) for one in values]
-            given = self._sendable(part.given)
+            given = self._sendable(chat, part.given)
             drawn = [
                 SimpleNamespace(tokens=one, logprobs=[])
                 for one in self._drawn(chat, given, len(part.candidates[0]), place)
@@ -386,16 +391,21 @@ class Findings:
             found.append(self._behind(chat, given, options, request.rollouts, seed))
         return found
 
-    def _sendable(self, given: Given) -> Given:
-        """The same beginning, up to a token that ends with a letter."""
+    def _sendable(self, chat: Chat, given: Given) -> Given:
+        """The same beginning, up to a token that ends with a letter; none that is but what the template puts before it.
+
+        No request can hold the one or the other: they are said by the next token too.
+        """
         tokens, left = list(given.tokens), given.open
+        lead = self.prompts.turn(chat).lead
         while tokens:
             said = self.prompts.spelling.of(tokens)
             try:
-                b"".join(said).decode()
-                break
+                if b"".join(said).decode().removeprefix(lead).strip():
+                    break
             except UnicodeDecodeError:
-                left, tokens = said[-1] + left, tokens[:-1]
+                pass
+            left, tokens = said[-1] + left, tokens[:-1]
         return Given(tokens, left)
 
     def _behind(
@@ -410,13 +420,14 @@ class Findings:
         found: list[list[int]] = []
         for (token, *_), several in Counter(map(tuple, first)).items():
             (said,) = self.prompts.spelling.of([token])
-            onward = self._sendable(Given([*given.tokens, token], given.open[len(said) :]))
-            # (A token that ends inside a letter cannot be sent: the model is asked for the letter again.)
-            asked = onward.tokens == [*given.tokens, token]
-            rest = {**options, "max_new_tokens": max(1, limit - 1)}
-            if limit == 1 or token in model.ends or not asked:
+            onward = Given([*given.tokens, token], given.open[len(said) :])
+            rest = {**options, "max_new_tokens": limit - 1}
+            if limit == 1 or token in model.ends:
                 found += [[token]] * several
                 continue
+            if self._sendable(chat, onward).tokens != onward.tokens:
+                # No request can hold it: the server keeps to the beginning's end itself, token by token.
+                return model.said(chat, given.tokens, options, count, seed, begins=given.open.decode())
             again = None if seed is None else row_seed(seed, chat.row, f"behind:{token}")
             found += [[token, *more] for more in self._behind(chat, onward, rest, several, again)]
         return found

@@ -142,6 +142,15 @@ def test_its_sampling_is_from_p(qwen, remem_data):
     assert len(drawn) > 200
 
 
+def test_replies_that_begin_as_told(qwen, remem_data):
+    """What `remem_vllm` asks for where no request can hold a beginning."""
+    served = RememVLLM(qwen[0], seeded=False)
+    chat = Chat([{"role": "user", "content": [{"type": "text", "text": "Who is it?"}]}], "row")
+    for text in ("The h", "O (b", " 1"):
+        (tokens,) = served.said(chat, [], {"do_sample": False, "max_new_tokens": 12}, begins=text)
+        assert served.prompts.text(tokens).startswith(text)
+
+
 def test_twenty_log_probabilities_a_place_are_nearly_all_of_them(llava, remem_data, monkeypatch):
     """A model that has learned its rows gives tokens that are no text next to nothing."""
     url, folder = llava
