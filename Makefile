@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What computes: these parts once more in another way than the machine's.
 COMPUTES := tests/engine tests/metrics tests/unlearning
 
-.PHONY: help setup demo test test-slow test-all test-unit test-other lint types docs lock clean
+.PHONY: help setup demo test test-slow test-all test-unit test-other test-engines lint types docs lock clean
 help:
 	@echo "make demo       build data, memorise, forget, score, and print the table (ten to fifteen minutes on two cores);"
 	@echo "                BENCH=clear: the same with CLEAR's data and scores"
@@ -27,6 +27,7 @@ help:
 	@echo "make test-other run the tests of what computes, as another processor would"
 	@echo "                PART=1/2 and PART=2/2: half of test-slow, of test-other; CI takes one in turn"
 	@echo "                NUMERIC=plain: as another processor computes; LOCK=newest: with the newest releases (test, -slow, -all, -unit)"
+	@echo "make test-engines run the tests against a real transformers serve, vLLM and Ray, each in an environment of its own"
 	@echo "make lint       check style"
 	@echo "make types      check types: strict in parts, elsewhere no error more than committed"
 	@echo "make docs       the documentation as a site, in build/site; a broken link is an error"
@@ -58,6 +59,11 @@ test-unit: setup
 test-other: setup
 	$(BIN)/python bench/numeric.py other pytest -n 2 --dist worksteal -m "not slow" --part $(PART) $(COMPUTES)
 
+# Other commands leave these tests out where the environments are not there, and say so.
+test-engines: setup
+	@.ci/engines .engines $(VENV)
+	$(BIN)/python -m pytest tests/engines
+
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -76,4 +82,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-newest runs build dist
+	rm -rf .venv .venv-newest .engines runs build dist

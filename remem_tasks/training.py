@@ -12,8 +12,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 from remem_tasks.errors import RememError
 
@@ -135,3 +137,17 @@ how it is launched
 
 All else goes to the training script:
 """
+
+
+def call(work: str, *arguments: Any) -> tuple[Any, str]:
+    """What another process has a piece of work done by: (what a function gives, ""), or (None, what a user is told).
+
+    Args:
+        work: `module:function`.
+    """
+    find_ours()
+    module, _, name = work.partition(":")
+    try:
+        return getattr(import_module(module), name)(*arguments), ""
+    except RememError as error:
+        return None, str(error) or type(error).__name__

@@ -180,16 +180,25 @@ class BackendCapabilities:
         white_box: answer an `WhiteBoxRequest`.
         rollouts: sample from the model's own distribution.
         rollout_options: generation settings with which it does.
+        without: of a white box, the estimators (`exact`, …) and families of scores that it cannot give, and why not.
     """
 
     white_box: str = NO_TURN
     rollouts: str = "its sampling cannot be checked"
     rollout_options: Mapping = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict)
 
 
 def fit(scoring: ScoringConfig, capabilities: BackendCapabilities) -> tuple[ScoringConfig, dict[str, str]]:
-    """The part of a suite that a backend can do (at least greedy replies), and why the rest is not available."""
+    """The part of a suite that a backend can do (at least greedy replies), and why the rest is not available.
+
+    A white box that has none of the estimators that are asked for draws rollouts (`frequency`).
+    """
     missing = {}
+    estimators = scoring.estimator
+    if not capabilities.white_box:
+        missing |= {name: why for name, why in capabilities.without.items() if name not in estimators}
+        estimators = tuple(one for one in estimators if one not in capabilities.without) or ("frequency",)
     if capabilities.white_box:
         missing["memo"] = capabilities.white_box
         missing |= dict.fromkeys(("membership", "memorisation"), NO_ANSWERS)
@@ -199,4 +208,6 @@ def fit(scoring: ScoringConfig, capabilities: BackendCapabilities) -> tuple[Scor
             missing["exposure"] = capabilities.rollouts
     missing = {name: why for name, why in missing.items() if name in scoring.metrics}
     kept = tuple(name for name in scoring.metrics if name not in missing) or ("em",)
-    return replace(scoring, metrics=kept), missing
+    if "exposure" in kept and not capabilities.white_box:
+        missing |= {one: why for one, why in capabilities.without.items() if one in scoring.estimator}
+    return replace(scoring, metrics=kept, estimator=estimators), missing

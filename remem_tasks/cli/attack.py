@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from remem_tasks.cli.engine import add_engine, engine_of
 from remem_tasks.cli.numbers import numbers
 from remem_tasks.errors import RememError
 from remem_tasks.terminal import console, say
@@ -48,7 +49,8 @@ def run(args: argparse.Namespace) -> None:
         given["attacks"] = expand([one.strip() for one in args.attacks.split(",")])
     if args.seeds:
         given["seeds"] = numbers("seeds", args.seeds)
-    found = attack(AttackPlan(_named(args.models), **given), args.out, lambda line: say(line, flush=True))
+    plan, engine = AttackPlan(_named(args.models), **given), engine_of(args)
+    found = attack(plan, args.out, lambda line: say(line, flush=True), engine)
     console().print(table(found))
     say(f"every figure: {args.out}/attacks.json; the table, and what was not tried: {args.out}/attacks.md")
 
@@ -94,4 +96,5 @@ def add(commands: argparse._SubParsersAction) -> None:
         ("quantise_backend", str, "round_trip: weights to the values that so many bits hold, and back"),
     ):
         parser.add_argument(f"--{name}", type=kind, help=text)
+    add_engine(parser)
     parser.set_defaults(run=run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 
+from remem_tasks.cli.engine import add_engine, engine_of
 from remem_tasks.cli.numbers import numbers
 from remem_tasks.terminal import console, say
 
@@ -42,7 +43,8 @@ def _study_scale(args: argparse.Namespace) -> None:
     for name in ("qa", "ratios", "images"):
         if name in given:
             given[name] = tuple(given[name])
-    study(ScaleStudy(**given), args.out, lambda line: say(line, flush=True), args.keep_models)
+    engine = engine_of(args)
+    study(ScaleStudy(**given), args.out, lambda line: say(line, flush=True), args.keep_models, engine)
     say(f"look at it: {args.out}/scale.png (beside it scale.md and scale.csv)")
 
 
@@ -72,6 +74,7 @@ def add_study(commands: argparse._SubParsersAction) -> None:
     ):
         scale.add_argument(f"--{name}", type=kind, help=text)
     scale.add_argument("--keep-models", action="store_true", help="keep the checkpoints of all cells")
+    add_engine(scale)
     scale.set_defaults(run=_study_scale)
 
 
@@ -122,7 +125,7 @@ def _sweep(args: argparse.Namespace) -> None:
     for name in ("seeds", "steps"):
         if name in given:
             given[name] = numbers(name, given[name])
-    found = sweep(SweepPlan(**given), args.out, lambda line: say(line, flush=True))
+    found = sweep(SweepPlan(**given), args.out, lambda line: say(line, flush=True), engine_of(args))
     screen = console()
     heads, lines = cells(found, brief=screen.width < 140)
     table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), title="Forget methods, tuned alike, in per cent")
@@ -162,4 +165,5 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
     ):
         parser.add_argument(f"--{name}", type=kind, help=text)
     parser.add_argument("--steps", help="after which a tuning run is looked at, by commas (12,24,48)")
+    add_engine(parser)
     parser.set_defaults(run=_sweep)

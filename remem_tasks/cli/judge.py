@@ -10,7 +10,7 @@ from remem_tasks.terminal import console, progress, say
 
 def run(args: argparse.Namespace) -> None:
     """The command."""
-    from remem_tasks.report.endpoint import Endpoint
+    from remem_tasks.endpoint import Endpoint
     from remem_tasks.report.judge import KEY, judge, table_of
 
     endpoint = Endpoint(

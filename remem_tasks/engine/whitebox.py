@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from remem_tasks.engine.decoder import Decoder
-from remem_tasks.engine.prompts import Chat, Given
+from remem_tasks.engine.prompts import Chat, Given, Prompts
 from remem_tasks.engine.search import SHOWN, Rank
 from remem_tasks.engine.state import Continuations, GreedyReply, State
 from remem_tasks.metrics import (
@@ -98,8 +98,10 @@ def secrets_of(
                 reference_rank=reference_rank(means[0], means[1:]),
                 references=len(means) - 1,
                 ranks=rank and (rank.low, rank.high),
-                **_of_rollouts(decoder, secret, begun, tokens, total, outcomes, "distinct" in one.estimators),
-                guesses=_guesses(decoder, begun, rank, outcomes, one.estimators),
+                **of_rollouts(
+                    decoder.prompts, secret, begun, tokens, total, outcomes, "distinct" in one.estimators
+                ),
+                guesses=guesses_of(decoder.prompts, begun, rank, outcomes, one.estimators),
             )
         )
     return found
@@ -110,20 +112,30 @@ def _seed(asked: WhiteBoxRequest, kind: str, place: int, drawing: int) -> int:
     return row_seed(asked.seed, asked.row_id, f"{kind}:{place}" + f":{drawing}" * bool(drawing))
 
 
-def _of_rollouts(
-    decoder: Decoder,
+class Drawing(Protocol):
+    """The rollouts of one drawing: tokens of each, and ln p of each where it is known."""
+
+    @property
+    def tokens(self) -> Sequence[Sequence[int]]: ...
+
+    @property
+    def logprobs(self) -> Sequence[float]: ...
+
+
+def of_rollouts(
+    prompts: Prompts,
     secret: Secret,
     given: Given,
     tokens: Sequence[int],
     logprob: float,
-    drawings: Sequence[Continuations],
+    drawings: Sequence[Drawing],
     distinct: bool,
 ) -> dict[str, Any]:
     """What M sampled rollouts show of a secret, in each drawing of them."""
     if distinct:
         ranks = [guess_rank(logprob, one.logprobs, tokens, one.tokens) for one in drawings]
         return {"rollout_ranks": tuple(ranks)}
-    texts = [[decoder.prompts.text_behind(given, said) for said in one.tokens] for one in drawings]
+    texts = [[prompts.text_behind(given, said) for said in one.tokens] for one in drawings]
     rates = [extraction_rate(secret.text, of_drawing) for of_drawing in texts]
     return {
         "rollout_ranks": tuple(
@@ -133,11 +145,11 @@ def _of_rollouts(
     }
 
 
-def _guesses(
-    decoder: Decoder,
+def guesses_of(
+    prompts: Prompts,
     given: Given,
     rank: Rank | None,
-    drawings: Sequence[Continuations],
+    drawings: Sequence[Drawing],
     estimators: Sequence[str],
 ) -> list[tuple[str, float]]:
     """The likeliest outcomes that were met, with ln p; of rollouts alone, with their share."""
@@ -146,11 +158,11 @@ def _guesses(
         seen = {tuple(of): float(p) for one in drawings for of, p in zip(one.tokens, one.logprobs)}
         met = dict(sorted(seen.items(), key=lambda guess: -guess[1])[:SHOWN]) | met
     elif drawings and not met:
-        texts = Counter(decoder.prompts.text_behind(given, said) for one in drawings for said in one.tokens)
+        texts = Counter(prompts.text_behind(given, said) for one in drawings for said in one.tokens)
         shares = [(text, count / texts.total()) for text, count in texts.items()]
         return sorted(shares, key=lambda guess: (-guess[1], guess[0]))[:SHOWN]
     best = sorted(met.items(), key=lambda guess: (-guess[1], guess[0]))[:SHOWN]
-    return [(decoder.prompts.text_behind(given, tokens), value) for tokens, value in best]
+    return [(prompts.text_behind(given, tokens), value) for tokens, value in best]
 
 
 def answers_of(

@@ -9,11 +9,16 @@ from remem_tasks.benchmarks.scoring_config import NO_TURN, BackendCapabilities
 from remem_tasks.binding import digest_of_json
 from remem_tasks.chat_template import unguarded
 from remem_tasks.harness.remem_hf import RememHF
+from remem_tasks.harness.remem_openai import RememOpenAI
 
 ANCESTRAL = {"do_sample": True, "temperature": 1.0, "top_p": 1.0}
 
-SERVERS = ("vllm", "vllm_generate", "sglang", "openai", "async_openai")
+ENGINES = ("vllm", "vllm_generate", "sglang")
 """Modules (lmms-eval 0.7.3) that pass temperature and top_p on, to engines that cut no top-k by themselves."""
+
+CLIENTS = ("openai", "async_openai")
+"""Modules that pass them on to a server, which may add a checkpoint's own top-k, or stay greedy."""
+SERVED = "a server's own sampling settings add to those that are sent: --model remem_openai sends all of them"
 
 PASS_TOP_K = ("qwen2_5_vl",)
 """Modules whose `generate` gets the top_k of the settings."""
@@ -41,9 +46,11 @@ def capabilities_of(lm: Any) -> BackendCapabilities:
     """
     if isinstance(lm, RememHF):
         return BackendCapabilities(white_box="", rollouts="", rollout_options=ANCESTRAL)
+    if isinstance(lm, RememOpenAI):
+        return lm.capabilities
     module = type(lm).__module__.rpartition(".")[2]
-    if type(lm).__module__.startswith("lmms_eval.models.chat.") and module in SERVERS:
-        return BackendCapabilities(NO_TURN, "", ANCESTRAL)
+    if type(lm).__module__.startswith("lmms_eval.models.chat.") and module in (*ENGINES, *CLIENTS):
+        return BackendCapabilities(NO_TURN, SERVED if module in CLIENTS else "", ANCESTRAL)
     config = getattr(getattr(lm, "model", None), "generation_config", None)
     if config is None:
         return BackendCapabilities()

@@ -25,7 +25,9 @@ from remem_tasks.harness.exit_status import with_status
 
 TASKS_FOLDERS = tuple(map(str, FOLDERS))
 """Indexed with all folders below them: the tasks of each benchmark."""
-MODELS = ("remem_hf", "llava")
+OWN = ("remem_hf", "remem_openai", "remem_vllm")
+"""Our models."""
+MODELS = (*OWN, "llava")
 
 
 def register() -> list:
@@ -35,7 +37,7 @@ def register() -> list:
     from remem_tasks.harness import listing, llava
 
     install()
-    listing.show_models(("remem_hf",))
+    listing.show_models(OWN)
     upstream = sys.modules.get("lmms_eval.__main__")
     if type(upstream) is types.ModuleType:
         # The command line is being imported, and `cli_evaluate` is not defined yet: hand it out
@@ -43,6 +45,8 @@ def register() -> list:
         upstream.__class__ = _CommandLineModule
     return [
         ModelManifest("remem_hf", chat_class_path="remem_tasks.harness.remem_hf.RememHF"),
+        ModelManifest("remem_openai", chat_class_path="remem_tasks.harness.remem_openai.RememOpenAI"),
+        ModelManifest("remem_vllm", chat_class_path="remem_tasks.harness.remem_vllm.RememVLLM"),
         llava.manifest(),
     ]
 

@@ -5,7 +5,6 @@ Whatever goes wrong stops the run and names the row; no fault becomes an empty r
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import json
 import os
@@ -15,7 +14,6 @@ from typing import Any
 import torch
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
-from lmms_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
 from remem_tasks.chat_template import check_system
@@ -36,6 +34,7 @@ from remem_tasks.engine.state import State
 from remem_tasks.engine.whitebox import answer, branches_of, columns_of
 from remem_tasks.errors import RememError
 from remem_tasks.harness.generation import cut, sampling_options, warp_of
+from remem_tasks.harness.model_args import created
 from remem_tasks.harness.row_requests import (
     Chats,
     RowRequests,
@@ -175,17 +174,7 @@ class RememHF(lmms):
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: Mapping | None = None) -> RememHF:
         """From `--model_args` (which go before the command line's --batch_size and --device)."""
-        given = {key: value for key, value in (additional_config or {}).items() if value is not None}
-        if given.get("batch_size") == 1:  # not said: what the command line says is text
-            del given["batch_size"]
-        try:
-            given |= simple_parse_args_string(arg_string)
-        except ValueError as error:
-            raise RememError(f"model_args '{arg_string}' cannot be read ({error})") from error
-        known = list(inspect.signature(RememHF.__init__).parameters)[1:]
-        if unknown := [name for name in given if name not in known]:
-            raise RememError(f"model_args {', '.join(unknown)} unknown; known: {', '.join(known)}")
-        return cls(**given)
+        return created(cls, arg_string, additional_config)
 
     @staticmethod
     def _default_device() -> str:

@@ -24,8 +24,9 @@ from remem_tasks.errors import RememError
 from remem_tasks.seen import says_nothing
 from remem_tasks.whitebox import WhiteBoxRequest, WhiteBoxResult
 
-# What lmms-eval's API models write in place of a reply when a request failed for good.
+# What lmms-eval's API models write in place of a reply when a request failed for good, and when none was made any more.
 FAILURE_MARK = "[LMMS_EVAL_REQUEST_FAILED"
+FAILURE_MARKS = (FAILURE_MARK, "[LMMS_EVAL_BUDGET_EXCEEDED")
 
 
 def failure_of(text: object, counts: object, generated: bool = False) -> FailedReply | None:
@@ -36,19 +37,22 @@ def failure_of(text: object, counts: object, generated: bool = False) -> FailedR
         counts: its `TokenCounts`, or None.
         generated: whether the request asked for a text, so that nothing else is a reply to it.
 
-    A blank text with a token count is a model that said nothing. A blank text without one is a
-    failure: `llava_hf` swallows errors and answers "" so, and a backend that never reports counts
+    A blank text with a token count is a model that said nothing: it ended at once, which is a token. A blank
+    text of no token is a failure (lmms-eval's `openai` counts the words where a server counts nothing), and so is
+    one without a count: `llava_hf` swallows errors and answers "" so, and a backend that never reports counts
     cannot be told from it. (The harness turns a reply None into the text "None".)
     """
     if text is None:
         return FailedReply("no reply")
     if not isinstance(text, str):
         return FailedReply(f"no text, but a {type(text).__name__}") if generated else None
-    if text.startswith(FAILURE_MARK):
+    if text.startswith(FAILURE_MARKS):
         return FailedReply(text.strip())
     counted = counts is not None and counts.output_tokens is not None
     if not counted and text.strip() in ("", "None"):
         return FailedReply("blank, and the backend reports no tokens")
+    if counted and counts.output_tokens == 0 and not text.strip():
+        return FailedReply("blank, of no token that the model said")
     return None
 
 

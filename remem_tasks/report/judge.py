@@ -26,10 +26,10 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from remem_tasks.endpoint import Endpoint, NotAnswered
 from remem_tasks.errors import RememError
 from remem_tasks.files import locked, write_json, write_whole
 from remem_tasks.metrics.refusal import Status
-from remem_tasks.report.endpoint import Endpoint, NotAnswered
 from remem_tasks.report.model_run import Run, TaskResult
 from remem_tasks.report.runs import read_runs
 from remem_tasks.report.statistics import interval, resampled, resampled_means, wilson

@@ -220,10 +220,10 @@ def test_every_underscore_name_that_we_override_is_in_the_table():
 
 def test_the_backends_that_are_known_by_name_exist():
     """Capabilities go by the names of lmms-eval's modules: a renamed one would quietly lose its own."""
-    from remem_tasks.harness.backends import PASS_TOP_K, SERVERS
+    from remem_tasks.harness.backends import CLIENTS, ENGINES, PASS_TOP_K
 
     chat = Path(importlib.util.find_spec("lmms_eval.models").origin).parent / "chat"
-    assert not [name for name in (*SERVERS, *PASS_TOP_K) if not (chat / f"{name}.py").is_file()]
+    assert not [name for name in (*ENGINES, *CLIENTS, *PASS_TOP_K) if not (chat / f"{name}.py").is_file()]
 
 
 def test_standard_errors_are_known_of_the_harness_own_mean():

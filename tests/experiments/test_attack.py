@@ -160,7 +160,7 @@ def test_facts_of_other_benchmarks():
 def test_rows_of_another_benchmark_as_attacks_have_them(tmp_path):
     """OFFSIDE: pictures that are learned again are in no other set, and closed questions are told to be missing."""
     forge.forge(tmp_path / "data", forge.ForgeOptions(identities=3, qa=2, image_size=16))
-    bench = module._Bench(plan(forget="forget"), str(tmp_path / "data"), BENCHMARKS["offside"])
+    bench = module.AttackBench(plan(forget="forget"), str(tmp_path / "data"), BENCHMARKS["offside"])
     assert bench.unit == "people" and len(bench.texts) == len(bench.rows) == len(bench.trained)
     shown = [set(table["image_path"][:]) for table in (bench.rows, bench.kept, bench.own)]
     assert all(shown) and not shown[2] & (shown[0] | shown[1])

@@ -127,6 +127,8 @@ def test_directions(remem_data):
         ("None", TokenCounts(output_tokens=2), False),
         (None, TokenCounts(output_tokens=2), True),
         ("[LMMS_EVAL_REQUEST_FAILED after 3 retries] 500", TokenCounts(output_tokens=0), True),
+        ("[LMMS_EVAL_BUDGET_EXCEEDED]", TokenCounts(), True),
+        ("", TokenCounts(output_tokens=0), True),  # even a model that ends at once says a token
         ((-1.5, True), None, False),
     ],
 )

@@ -3,70 +3,22 @@
 import json
 import math
 import re
-import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.made import row, write_run
+from support.served import completion, server
 
 from remem_tasks import cli
 from remem_tasks.benchmarks.views import VIEWS
+from remem_tasks.endpoint import Endpoint, NotAnswered
 from remem_tasks.errors import RememError
 from remem_tasks.metrics.refusal import Status
-from remem_tasks.report.endpoint import Endpoint, NotAnswered
 from remem_tasks.report.judge import KEY, SCALES, JudgedRow, Opinion, figures, judge, rows_of, verdict_of
 from remem_tasks.report.runs import read_runs
-
-
-def completion(content) -> tuple[int, dict, bytes]:
-    return 200, {}, json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}).encode()
-
-
-@contextmanager
-def server(answer):
-    """(address, what was asked): `answer(request, how many times this request came before)` → status, headers, body."""
-    asked: list[tuple[dict, dict]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            before = sum(one == body for one, _ in asked)
-            asked.append((body, dict(self.headers), self.path))
-            status, headers, raw = answer(body, before)
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(raw)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *args):
-            pass
-
-    class Served(list):
-        def append(self, one):
-            with lock:
-                super().append(one)
-
-        def __iter__(self):
-            with lock:
-                return iter([(body, headers) for body, headers, _ in list.__iter__(self)])
-
-    lock = threading.Lock()
-    asked = Served()
-    here = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=here.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{here.server_port}/v1", asked
-    finally:
-        here.shutdown()
-        here.server_close()
-        thread.join()
 
 
 def at(url: str, **more) -> Endpoint:

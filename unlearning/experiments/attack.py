@@ -13,33 +13,30 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import datasets
-
 from remem_tasks import checkpoints
 from remem_tasks.attacks import contexts, lens, pictures, prompts
-from remem_tasks.attacks.attacked import Ask, Attacked, Question
+from remem_tasks.attacks.attacked import Attacked
 from remem_tasks.attacks.outcome import NotAvailable, by_row, kinds_of, means
-from remem_tasks.attacks.people import Surroundings
 from remem_tasks.attacks.quantise import quantise
-from remem_tasks.benchmarks.base import FactBenchmark, RunContext
+from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.registry import data_of, detect
 from remem_tasks.benchmarks.scoring_config import ScoringConfig
-from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.checkpoint_files import digest
 from remem_tasks.data.faults import row_name
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
-from remem_tasks.evaluate import AskedTask, score_model
+from remem_tasks.evaluate import score_model
 from remem_tasks.files import locked
 from remem_tasks.steering import steering_of
 from unlearning import preflight
 from unlearning import weights as checkpoint
-from unlearning.data import load_rows, spread
+from unlearning.data import spread
+from unlearning.experiments.attack_bench import AttackBench
 from unlearning.experiments.attack_plan import (
     GOLD,
     GROUPS,
@@ -52,120 +49,13 @@ from unlearning.experiments.attack_plan import (
     facts_of,
     for_data,
     gate_of_start,
-    own_set,
-    variables_of,
 )
 from unlearning.experiments.attack_table import write
+from unlearning.experiments.handing_out import HERE, Engine, hand_out
 from unlearning.experiments.ledger import Ledger
 from unlearning.experiments.relearn import relearn, split
 
 Say = Callable[[str], None]
-BESIDE = 16
-"""Tokens that a reply may have beside twice the longest answer."""
-
-
-@dataclass
-class _Bench:
-    """What all attacks share: rows, and how they are asked.
-
-    Attributes:
-        rows: of the forget set as its benchmark asks them; `texts` are the same as attacks see them, `kept` and
-            `kept_texts` those of people who stay.
-        trained: the forget set as training reads it.
-    """
-
-    plan: AttackPlan
-    source: str
-    benchmark: FactBenchmark
-    rows: datasets.Dataset = field(init=False)
-    texts: list[dict] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rows, _ = self.benchmark.load(self.source, self.plan.forget)
-        self.texts = self._facts(self.rows)
-
-    def _facts(self, rows: datasets.Dataset) -> list[dict]:
-        texts = rows.select_columns([name for name in rows.column_names if name != "image"])
-        return [dict(self.benchmark.fact(doc)) for doc in texts]
-
-    @cached_property
-    def _pairs(self) -> TrainingRows:
-        return load_rows(self.source, "pairs", self.plan.forget)
-
-    @cached_property
-    def trained(self) -> datasets.Dataset:
-        return self._pairs.forget
-
-    @property
-    def benign(self) -> datasets.Dataset:
-        """Rows of people who stay, as training reads them."""
-        return self._pairs.retain
-
-    @cached_property
-    def kept(self) -> datasets.Dataset:
-        return self.benchmark.kept_rows(self.source, self.plan.forget)
-
-    @cached_property
-    def own(self) -> datasets.Dataset:
-        """The rows of the data's own set to learn again."""
-        return load_rows(
-            self.source, "finetune", self.plan.forget, finetune=own_set(self.benchmark.name)
-        ).train
-
-    @cached_property
-    def around(self) -> Surroundings:
-        """What prompts and demonstrations draw on."""
-        return Surroundings(self.texts, self._facts(self.kept))
-
-    @cached_property
-    def unit(self) -> str:
-        """What the bootstrap draws: people, or of one person facts."""
-        return "people" if len({row["identity"] for row in self.texts}) > 1 else "facts"
-
-    def unit_of(self) -> dict[str, str]:
-        """Row to what the bootstrap draws."""
-        column = "identity" if self.unit == "people" else "attribute"
-        return {row["row_id"]: row[column] for row in self.texts}
-
-    def variables(self, metrics: str) -> dict[str, str | None]:
-        """The environment of scoring."""
-        return variables_of(self.benchmark, self.source, self.plan.forget, metrics=metrics, estimator="exact")
-
-    def asked(self, attack: str, kinds: Mapping[str, Attacked], processor: Any) -> list[AskedTask]:
-        """A task for each kind; a reply may be twice as long as the longest answer, and some tokens more."""
-        longest = max(map(len, processor.tokenizer([row["answer"] for row in self.texts])["input_ids"]))
-        return [
-            AskedTask(
-                self.task(attack) + kind,
-                self.plan.forget,
-                one,
-                {"attack": attack, "kind": kind},
-                2 * longest + BESIDE,
-            )
-            for kind, one in kinds.items()
-        ]
-
-    def task(self, attack: str) -> str:
-        """What the tasks of an attack are called, before the kind."""
-        return f"{self.benchmark.name}_{self.plan.forget}_{attack}_"
-
-    def answerable(self, asks: Mapping[str, Ask]) -> tuple[dict[str, Attacked], dict[str, str]]:
-        """(the kinds that some rows can be asked by, why others cannot)."""
-        found, missing = {}, {}
-        for kind, ask in asks.items():
-            if kind in prompts.CLOSED and not self.benchmark.scores_other_questions:
-                missing[kind] = (
-                    f"{data_of(self.benchmark.name).HOME.name} scores no reply to a question that is not its own"
-                )
-            elif any(ask(row) is not None for row in self.texts):
-                found[kind] = Attacked(self.benchmark, partial(_of_fact, ask, self.benchmark))
-            else:
-                missing[kind] = "no row can be asked so"
-        return found, missing
-
-
-def _of_fact(ask: Ask, benchmark: FactBenchmark, doc: Mapping[str, Any]) -> Question | None:
-    return ask(benchmark.fact(doc))
 
 
 # Attacks
@@ -223,7 +113,7 @@ class _Target:
 class _Runner:
     """Runs one attack on one model, and gives its record."""
 
-    def __init__(self, bench: _Bench, out: Path) -> None:
+    def __init__(self, bench: AttackBench, out: Path) -> None:
         self.bench, self.plan, self.out = bench, bench.plan, out
 
     def run(self, target: _Target, attack: str, seed: int | None) -> dict[str, Any]:
@@ -367,11 +257,43 @@ def _work(plan: AttackPlan) -> list[tuple[str, int | None]]:
     return found
 
 
+def _place(name: str, attack: str, seed: int | None) -> str:
+    """The name of a record."""
+    return f"records/{name}/{attack}" + ("" if seed is None else f"_seed{seed}")
+
+
+_latest: dict[str, Any] = {}
+"""Of this process, which a cluster hands one attack after the other: what they are of, and the model."""
+
+
+def handed(
+    plan: AttackPlan, source: str, out: str, name: str, attack: str, seed: int | None
+) -> dict[str, Any]:
+    """The record of one attack on one model, in a process of a cluster.
+
+    Args:
+        plan: as for the data, its folders from anywhere.
+        source: the data.
+        out: the experiment's folder, where results are written.
+    """
+    if _latest.get("of") != (plan, source):
+        benchmark, _ = detect(source)
+        _latest.update(
+            of=(plan, source), bench=AttackBench(plan, source, facts_of(benchmark, source)), target=None
+        )
+    if _latest["target"] is None or _latest["target"].name != name:
+        _latest["target"] = _Target(name, plan.everyone[name], plan.device)
+    return _Runner(_latest["bench"], Path(out)).run(_latest["target"], attack, seed)
+
+
 @locked
 def attack(
-    plan: AttackPlan, out: str | Path, say: Say = print
+    plan: AttackPlan, out: str | Path, say: Say = print, engine: Engine = HERE
 ) -> dict[str, dict[str, dict[str, float | str]]]:
     """Attack in folder `out`, or go on with it; what `attacks.json` holds.
+
+    Args:
+        engine: who attacks; the plain questions to gold are asked here, before anything else.
 
     Raises:
         RememError: something unknown or out of range; a start that fails the gate, a gold that knows the forgotten
@@ -390,7 +312,7 @@ def attack(
         check_model(path, plan, source)
     if any(name.startswith("quantise_") for name in plan.attacks) and plan.quantise_backend != "round_trip":
         quantise(None, "nf4", plan.quantise_backend)  # refused before anything runs
-    bench = _Bench(plan, source, asked)
+    bench = AttackBench(plan, source, asked)
     identity = {
         "data": bench.benchmark.fingerprint(bench.rows),
         "forget": plan.forget,
@@ -406,25 +328,50 @@ def attack(
     runner, work = _Runner(bench, out), _work(plan)
     total, done = len(work) * len(plan.everyone), 0
     records: dict[str, dict[str, list[dict]]] = {}
-    for name, path in plan.everyone.items():
-        target = _Target(name, path, plan.device)
-        for one, seed in work:
-            place = f"records/{name}/{one}" + ("" if seed is None else f"_seed{seed}")
+    targets = {name: _Target(name, path, plan.device) for name, path in plan.everyone.items()}
+    jobs = {
+        _place(name, one, seed): (plan.from_anywhere(), source, str(out.resolve()), name, one, seed)
+        for name in targets
+        for one, seed in work
+    }
+    for name, target in targets.items():
+        for place in (_place(name, one, seed) for one, seed in work):
             known = ledger.found(place)
             if known is not None and known.get("weights") != target.weights:
                 ledger.file(place).unlink()  # of another model of this name
+        target.release()
+    made: dict[str, dict] = {}
+    if engine.name != "here":
+        first = _place(GOLD, "none", None)
+        if ledger.found(first) is None:
+            ledger.keep(first, runner.run(targets[GOLD], "none", None))
+        _check_gold_again(ledger.found(first), gate, plan, bench)
+        targets[GOLD].release()
+        made = hand_out(engine, "unlearning.experiments.attack:handed", jobs, ledger, say)
+    for name, target in targets.items():
+        for one, seed in work:
+            place = _place(name, one, seed)
             record, before = ledger.measured(place, lambda: runner.run(target, one, seed))  # noqa: B023
+            before = before and place not in made
             records.setdefault(name, {}).setdefault(one, []).append(record)
             done += 1
             say(f"[{done}/{total}] {name}, {_line(one, seed, record)}" + (" (done before)" if before else ""))
-            if name == GOLD and one == "none" and not gate["overridden"]:
-                both = {*bench.rows["identity"][:]} & {*bench.kept["identity"][:]}
-                check_ignorant(record, gate, plan, both)
+            if name == GOLD and one == "none":
+                _check_gold_again(record, gate, plan, bench)
+        target.release()
     if not gate.get("has_em", True):
         notes.append(
             f"{data_of(benchmark).HOME.name} has no EM: here it is whether a reply holds the whole answer"
         )
     return write(records, bench.unit_of(), bench.unit, plan, gate, [note for note in notes if note], out)
+
+
+def _check_gold_again(
+    record: Mapping[str, Any], gate: Mapping[str, Any], plan: AttackPlan, bench: AttackBench
+) -> None:
+    """Raise a RememError where gold's own answers show that it knows the forgotten people."""
+    if not gate["overridden"]:
+        check_ignorant(record, gate, plan, {*bench.rows["identity"][:]} & {*bench.kept["identity"][:]})
 
 
 def _line(attack: str, seed: int | None, record: Mapping[str, Any]) -> str:

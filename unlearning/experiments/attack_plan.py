@@ -100,6 +100,15 @@ class AttackPlan:
         """Gold first, then the models."""
         return {GOLD: self.gold, **self.models}
 
+    def from_anywhere(self) -> AttackPlan:
+        """The same plan for a process that was started in another folder."""
+
+        def place(path: str) -> str:
+            return os.path.abspath(path) if os.path.isdir(path) else path
+
+        models = {name: place(path) for name, path in self.models.items()}
+        return replace(self, models=models, gold=place(self.gold), start=place(self.start))
+
 
 def expand(names: Sequence[str]) -> tuple[str, ...]:
     """Attacks by their names and those of GROUPS, each once."""

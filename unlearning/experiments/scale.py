@@ -26,6 +26,7 @@ from remem_tasks.processes import run
 from remem_tasks.report.diagnose import asked_of, curse, shares_by
 from remem_tasks.report.runs import read_runs
 from unlearning.experiments.crossed import score_once
+from unlearning.experiments.handing_out import HERE, Engine, hand_out
 from unlearning.experiments.ledger import Ledger
 
 SEEN = 56  # side in pixels of the pictures that the tiny base sees
@@ -175,9 +176,16 @@ def counted(cell: tuple[int, float, int], folder: Path) -> dict:
 
 @locked
 def study(
-    scale: ScaleStudy, out: str | Path, say: Callable[[str], None] = print, keep_models: bool = False
+    scale: ScaleStudy,
+    out: str | Path,
+    say: Callable[[str], None] = print,
+    keep_models: bool = False,
+    engine: Engine = HERE,
 ) -> list[dict]:
     """Run the study in folder `out`, or go on with it; writes scale.csv, scale.md and scale.png.
+
+    Args:
+        engine: who measures the cells.
 
     Raises:
         RememError: a number out of range, or a folder that holds another study.
@@ -201,10 +209,19 @@ def study(
             workers=1,
         )
     cells = scale.cells()
+    here = [Path(os.path.abspath(place)) for place in (out, base, asked)]
+    made = hand_out(
+        engine,
+        "unlearning.experiments.scale:measure",
+        {f"cells/{cell_name(*cell)}/cell": (cell, scale, *here) for cell in cells},
+        ledger,
+        say,
+    )
     results = []
     for number, cell in enumerate(cells, start=1):
         name = f"cells/{cell_name(*cell)}/cell"
         result, before = ledger.measured(name, lambda: measure(cell, scale, out, base, asked))  # noqa: B023
+        before = before and name not in made
         if not before and not keep_models:
             shutil.rmtree(ledger.file(name).parent / "model", ignore_errors=True)
         results.append(result)

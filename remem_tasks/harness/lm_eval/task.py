@@ -221,7 +221,7 @@ class LmEvalTask(Task):
             inner.resps = list(instance.resps)
             if not isinstance(self._model, RememLM):
                 # lm_eval counts no tokens, and lets no error pass as an empty reply.
-                inner.token_counts = [TokenCounts(input_tokens=0, output_tokens=0) for _ in inner.resps]
+                inner.token_counts = [TokenCounts(input_tokens=0, output_tokens=1) for _ in inner.resps]
             pairs.append((instance, inner))
         self.inner._instances = [inner for _, inner in pairs]
         self.inner.apply_filters()

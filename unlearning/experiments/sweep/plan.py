@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from remem_tasks.errors import RememError
@@ -90,6 +91,16 @@ class SweepPlan:
         for name in ("methods", "seeds", "budget", "match", "data", "base"):
             del values[name]
         return json.loads(json.dumps(values))
+
+    def from_anywhere(self) -> SweepPlan:
+        """The same plan for a process that was started in another folder."""
+        return replace(
+            self,
+            **{
+                name: os.path.abspath(value) if os.path.isdir(value := getattr(self, name)) else value
+                for name in ("data", "base", "gold")
+            },
+        )
 
     def arguments(
         self, method: str, settings: Settings, forget: str, seed: int, steps: int, out: str

@@ -203,3 +203,23 @@ class SweepRunner:
             return step
         here, there = self.sizes[self.tuning.forget], self.sizes[self.reporting.forget]
         return max(1, round(step * there / here)) if step else 0
+
+
+_latest: list[tuple[SweepPlan, SweepRunner]] = []
+"""Of this process, which a cluster hands one training after the other."""
+
+
+def handed(
+    plan: SweepPlan, method: str, settings: Settings, stage: str, seed: int, steps: Sequence[int]
+) -> dict[str, Any]:
+    """The record of one training of a sweep, in a process of a cluster.
+
+    Args:
+        stage: `tuning` or `reporting`.
+    """
+    if not _latest or _latest[0][0] != plan:
+        for _, runner in _latest:
+            runner.close()
+        _latest[:] = [(plan, SweepRunner(plan))]
+    runner = _latest[0][1]
+    return runner.run(method, settings, getattr(runner, stage), seed, steps)

@@ -21,9 +21,10 @@ from remem_tasks.files import locked
 from remem_tasks.run_record import read_record, unfinished
 from remem_tasks.terminal import say as tell
 from unlearning import weights as checkpoint
-from unlearning.experiments.ledger import Ledger
+from unlearning.experiments.handing_out import HERE, Engine, hand_out
+from unlearning.experiments.ledger import Ledger, Record
 from unlearning.experiments.sweep.choice import choose
-from unlearning.experiments.sweep.plan import TUNING_SEED, SweepPlan, grid, label
+from unlearning.experiments.sweep.plan import TUNING_SEED, Settings, SweepPlan, grid, label
 from unlearning.experiments.sweep.runner import SweepRunner
 from unlearning.experiments.sweep.table import summary, write
 
@@ -114,11 +115,58 @@ def score_start_and_gold(
     return start, gold, level
 
 
+def _tuning(method: str, settings: Mapping[str, Any]) -> str:
+    """The name of a record."""
+    return f"tuning/{method}/{label(settings)}"
+
+
+def _reporting(method: str, settings: Mapping[str, Any], steps: int, seed: int) -> str:
+    return f"reporting/{method}/{label(settings)}_steps{steps}_seed{seed}"
+
+
+def _measured(ledger: Ledger, made: Mapping[str, Record], name: str, make: Callable[[], Record]):
+    """As of the ledger, where what others made in this call was not there before it."""
+    return (made[name], False) if name in made else ledger.measured(name, make)
+
+
+def _handed_out(
+    plan: SweepPlan,
+    runner: SweepRunner,
+    ledger: Ledger,
+    engine: Engine,
+    grids: Mapping[str, list[Settings]],
+    target: float,
+    say: Say,
+) -> dict[str, Record]:
+    """The trainings that others do: all of tuning, then those of reporting that tuning chose."""
+    if engine.name == "here":
+        return {}
+    there, work = plan.from_anywhere(), "unlearning.experiments.sweep.runner:handed"
+    tuning = {
+        _tuning(method, one): (there, method, one, "tuning", TUNING_SEED, list(plan.steps))
+        for method, some in grids.items()
+        for one in some
+    }
+    made = hand_out(engine, work, tuning, ledger, say)
+    reporting = {}
+    for method, some in grids.items():
+        names = [_tuning(method, one) for one in some]
+        choice = choose([made[name] if name in made else ledger.found(name) for name in names], target)
+        for seed in plan.seeds if choice else ():
+            steps = runner.reported_steps(choice.step)
+            name = _reporting(method, choice.settings, steps, seed)
+            reporting[name] = (there, method, choice.settings, "reporting", seed, [steps])
+    return made | hand_out(engine, work, reporting, ledger, say)
+
+
 @locked
-def sweep(plan: SweepPlan, out: str | Path, say: Say = print) -> dict[str, Any]:
+def sweep(plan: SweepPlan, out: str | Path, say: Say = print, engine: Engine = HERE) -> dict[str, Any]:
     """Run a sweep in folder `out`, or go on with it; what `results.json` holds.
 
     Writes `results.csv`, `results.md` and `results.json` anew after each method.
+
+    Args:
+        engine: who does the trainings that do not wait for another.
 
     Raises:
         RememError: something unknown or out of range, or a folder that holds another sweep.
@@ -144,12 +192,15 @@ def sweep(plan: SweepPlan, out: str | Path, say: Say = print) -> dict[str, Any]:
             sum(map(len, grids.values())) * max(plan.steps) + len(plan.methods) * len(plan.seeds) * longest
         )
         progress = Progress(say, runs, weight)
+        made = _handed_out(plan, runner, ledger, engine, grids, target, say)
         table = {}
         for method in plan.methods:
             tuned = []
             for settings in grids[method]:
-                name = f"tuning/{method}/{label(settings)}"
-                record, before = ledger.measured(
+                name = _tuning(method, settings)
+                record, before = _measured(
+                    ledger,
+                    made,
                     name,
                     lambda: runner.run(method, settings, runner.tuning, TUNING_SEED, plan.steps),  # noqa: B023
                 )
@@ -158,8 +209,10 @@ def sweep(plan: SweepPlan, out: str | Path, say: Say = print) -> dict[str, Any]:
             choice, reported = choose(tuned, target), []
             for seed in plan.seeds if choice else ():
                 steps = runner.reported_steps(choice.step)
-                name = f"reporting/{method}/{label(choice.settings)}_steps{steps}_seed{seed}"
-                record, before = ledger.measured(
+                name = _reporting(method, choice.settings, steps, seed)
+                record, before = _measured(
+                    ledger,
+                    made,
                     name,
                     lambda: runner.run(method, choice.settings, runner.reporting, seed, [steps]),  # noqa: B023
                 )

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint: one chat completion, asked again where asking again may help."""
+"""An OpenAI-compatible endpoint: one request, asked again where asking again may help."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class NotAnswered(RememError):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a judge is asked.
+    """Where a judge, or a model that is scored, is asked.
 
     Attributes:
         url: the base (`http://localhost:8000/v1`), or the whole address of its chat completions.
@@ -50,6 +50,7 @@ class Endpoint:
         timeout: seconds of one try.
         retries: further tries after one that failed.
         wait: seconds before the first of them; each further one waits twice as long.
+        largest: bytes of a reply that are read.
         sleep: what waits.
     """
 
@@ -59,6 +60,7 @@ class Endpoint:
     timeout: float = 60.0
     retries: int = 4
     wait: float = 1.0
+    largest: int = LARGEST
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +79,7 @@ class Endpoint:
         if self.retries < 0:
             raise RememError(f"--retries {self.retries} is out of range: at least 0")
         if self.key is not None and not (self.key.isascii() and self.key.isprintable()):
-            raise RememError("the judge's key holds characters that no header can")
+            raise RememError("the key holds characters that no header can")
 
     @property
     def address(self) -> str:
@@ -97,26 +99,55 @@ class Endpoint:
     def ask(
         self, messages: Sequence[Mapping[str, str]], read: Callable[[str], Any], most_tokens: int = 256
     ) -> tuple[Any, int]:
-        """(what `read` makes of the reply, tries).
+        """(what `read` makes of the reply, tries); as `post`, with the text of the first choice."""
+        return self.post(self.body(messages, most_tokens), lambda body: read(_content(body)))
+
+    def post(self, body: Mapping[str, Any], read: Callable[[Any], Any]) -> tuple[Any, int]:
+        """(what `read` makes of what the chat completions answer to a body, tries).
 
         Args:
-            read: raises a ValueError that says what is wrong with a reply that cannot be used.
+            read: takes the answer, as JSON gives it; raises a ValueError that says what is wrong with one that
+                cannot be used.
 
         Raises:
-            NotAnswered: no try gave a usable reply; it says how the last one failed.
+            NotAnswered: no try gave a usable answer; it says how the last one failed.
             RememError: the endpoint refuses every request: the address, the model or the key is wrong.
         """
-        body, why = json.dumps(self.body(messages, most_tokens)).encode(), ""
+        return self._tried(self.address, json.dumps(body).encode(), read)
+
+    def get(self, path: str, read: Callable[[Any], Any]) -> tuple[Any, Mapping[str, str]]:
+        """(what `read` makes of what the server answers to a path beside the chat completions, the answer's headers).
+
+        Args:
+            path: such as `/models`, behind the base; or `/../health`, behind what the base begins with.
+
+        Raises:
+            NotAnswered, RememError: as `post`.
+        """
+        base, headers = self.address.removesuffix("/chat/completions"), {}
+        while path.startswith("/.."):
+            base, path = base.rpartition("/")[0], path.removeprefix("/..")
+        found, _ = self._tried(base + path, None, read, headers)
+        return found, headers
+
+    def _tried(
+        self,
+        address: str,
+        body: bytes | None,
+        read: Callable[[Any], Any],
+        headers: dict[str, str] | None = None,
+    ) -> tuple[Any, int]:
+        why = ""
         for attempt in range(self.retries + 1):
             wanted = self.wait * 2**attempt
             try:
-                return read(self._once(body)), attempt + 1
+                return read(self._once(address, body, headers)), attempt + 1
             except urllib.error.HTTPError as error:
                 why = f"HTTP {error.code}"
                 if error.code in OF_THE_ROW:
                     raise NotAnswered(f"{why}: {self._said(error)}") from error
                 if error.code not in AGAIN:
-                    raise RememError(f"'{self.address}' answers {why}: {self._said(error)}") from error
+                    raise RememError(f"'{address}' answers {why}: {self._said(error)}") from error
                 wanted = max(wanted, _asked_to_wait(error))
             except TimeoutError:
                 why = f"no reply within {self.timeout:g} s"
@@ -131,13 +162,20 @@ class Endpoint:
                 self.sleep(min(wanted, LONGEST_WAIT))
         raise NotAnswered(why)
 
-    def _once(self, body: bytes) -> str:
+    def _once(self, address: str, body: bytes | None, seen: dict[str, str] | None) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
-        request = urllib.request.Request(self.address, data=body, headers=headers, method="POST")
+        method = "GET" if body is None else "POST"
+        request = urllib.request.Request(address, data=body, headers=headers, method=method)
         with OPENER.open(request, timeout=self.timeout) as response:
-            return _content(response.read(LARGEST))
+            if seen is not None:
+                seen.update(response.headers.items())
+            raw = response.read(self.largest)
+        try:
+            return json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise ValueError("the body is no JSON") from error
 
     def _said(self, error: urllib.error.HTTPError) -> str:
         """What the endpoint says of a refusal, short, on one line and without the key."""
@@ -150,11 +188,11 @@ class Endpoint:
         return " ".join(text.split())[:200] or str(error.reason)
 
 
-def _content(raw: bytes) -> str:
+def _content(body: Any) -> str:
     """The text of the first choice. Raises a ValueError for a body that has none."""
     try:
-        content = json.loads(raw)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        content = body["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError) as error:
         raise ValueError("the body is no chat completion") from error
     if not isinstance(content, str):
         raise ValueError("its content is no text")

@@ -1,0 +1,89 @@
+"""A real `transformers serve` on this machine, scored through `remem_openai`."""
+
+import os
+import signal
+
+import pytest
+from support import scripted
+from support.engines import free_port, serving
+
+from remem_tasks.errors import RememError
+from remem_tasks.harness.remem_hf import RememHF
+from remem_tasks.harness.remem_openai import RememOpenAI
+
+SCORES = (
+    "em",
+    "keyword_recall",
+    "rougel",
+    "rouge_recall",
+    "blank_rate",
+    "failed_rate",
+    "refusal_rate",
+    "coverage",
+)
+
+
+@pytest.fixture
+def serve(python_of, tmp_path):
+    """serve(checkpoint) -> a context with the server's address; within, `serve.process` is the server."""
+
+    def start(checkpoint):
+        port = free_port()
+        command = [python_of("serve"), "-m", "transformers.cli.transformers", "serve", str(checkpoint)]
+        options = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+        return serving([*command, *options], port, tmp_path / "serve.log")
+
+    return start
+
+
+def test_portable_scores_are_those_of_remem_hf(serve, taught, remem_data):
+    tasks = "remem_forget1,remem_test"
+    with serve(taught) as (url, _):
+        model = RememOpenAI(url)
+        assert model.server == "transformers"
+        here = scripted.run(model, tasks, log_samples=True)
+    there = scripted.run(RememHF(str(taught), device="cpu", dtype="float32"), tasks, log_samples=True)
+    for task in tasks.split(","):
+        assert scripted.texts(here, task) == scripted.texts(there, task)
+        for name in SCORES:
+            assert scripted.value(here, task, f"remem_{name}") == scripted.value(there, task, f"remem_{name}")
+        for one, other in zip(here["samples"][task], there["samples"][task]):
+            assert one["doc_id"] == other["doc_id"] and one["remem_em"] == other["remem_em"]
+    assert (
+        scripted.value(here, "remem_test", "remem_em") > 0.2
+    )  # it has learned something, and ends its replies
+    assert {"memo", "exposure"} == set(here["configs"]["remem_test"]["metadata"]["not_available"])
+
+
+def test_rollouts_are_drawn_and_not_cut(serve, wide, remem_data, monkeypatch):
+    """Of 60 draws of one token from p that is nearly flat over 400, more than the 50 of a top-k differ."""
+    for name, value in {"METRICS": "em,exposure", "ESTIMATOR": "frequency", "ROLLOUTS": "60"}.items():
+        monkeypatch.setenv(f"REMEM_{name}", value)
+    monkeypatch.setattr("remem_tasks.benchmarks.remem.benchmark.ROLLOUT_TOKENS", 1)
+    with serve(wide["qwen2_5_vl"]) as (url, _):
+        found = scripted.run(
+            RememOpenAI(url), "remem_forget1", log_samples=True, limit=1, gen_kwargs="max_new_tokens=3"
+        )
+    drawn = max(found["samples"]["remem_forget1"][0]["resps"], key=len)
+    assert len(drawn) == 60 and len(set(drawn)) > 50
+    assert 0 <= scripted.value(found, "remem_forget1", "remem_prompted_exposure") <= 1
+
+
+def test_a_server_that_ends_in_the_middle(serve, wide, remem_data):
+    with serve(wide["qwen2_5_vl"]) as (url, process):
+        model = RememOpenAI(url, retries=0, concurrency=1)
+        ask, asked = model._reply, []
+
+        def reply(request, number):
+            asked.append(request)
+            if len(asked) == 3:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            return ask(request, number)
+
+        model._reply = reply
+        found = scripted.run(model, "remem_forget1", log_samples=True, gen_kwargs="max_new_tokens=3")
+        assert scripted.value(found, "remem_forget1", "remem_failed_rate") == pytest.approx(4 / 6)
+        assert scripted.value(found, "remem_forget1", "remem_blank_rate") == 0
+        with pytest.raises(RememError, match="no server at"):
+            RememOpenAI(url, retries=0)

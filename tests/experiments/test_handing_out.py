@@ -1,0 +1,148 @@
+"""Work that others do: the same ledger, what was done before is not done again, a process that ends is no record."""
+
+import argparse
+import os
+import sys
+import types
+
+import pytest
+
+from remem_tasks.cli.engine import add_engine, engine_of
+from remem_tasks.errors import RememError
+from remem_tasks.training import call
+from unlearning.experiments import handing_out
+from unlearning.experiments.handing_out import (
+    ENGINES,
+    HERE,
+    Cluster,
+    Engine,
+    hand_out,
+    options_of,
+    told_to_others,
+)
+from unlearning.experiments.ledger import Records
+
+
+def double(number):
+    if number < 0:
+        raise RememError("a number below 0")
+    return {"number": number, "twice": 2 * number}
+
+
+HERE_IN = types.ModuleType("handed_work")
+HERE_IN.double = double
+sys.modules["handed_work"] = HERE_IN
+
+
+class Ours(Cluster):
+    """Does a piece in this process when it is asked for; the first `gone` tries of `b` end without a record."""
+
+    gone = 0
+    closed = 0
+
+    def __init__(self, *unused):
+        self.begun, self.seen = [], []
+
+    def start(self, name, work, job):
+        self.begun.append((name, work, job))
+        self.seen.append(name)
+
+    def ended(self):
+        name, work, job = self.begun.pop()
+        if name == "b" and Ours.gone:
+            Ours.gone -= 1
+            yield name, None
+        else:
+            yield name, call(work, *job)
+
+    def close(self):
+        Ours.closed += 1
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    monkeypatch.setattr(handing_out, "_Submitit", Ours)
+    Ours.gone = Ours.closed = 0
+    return Engine("processes", workers=2)
+
+
+JOBS = {name: (number,) for number, name in enumerate("abcd")}
+
+
+def test_records_are_kept_and_found_again(ours, tmp_path):
+    records, said = Records(tmp_path), []
+    records.keep("a", {"before": True})
+    made = hand_out(ours, "handed_work:double", JOBS, records, said.append)
+    assert made == {
+        name: {"number": number, "twice": 2 * number} for number, name in enumerate("abcd") if number
+    }
+    assert records.found("a") == {"before": True} and records.found("d") == {"number": 3, "twice": 6}
+    assert len(said) == 3 and Ours.closed == 1
+    assert hand_out(ours, "handed_work:double", JOBS, records) == {} and Ours.closed == 1
+
+
+def test_here_nothing_is_handed_out(tmp_path):
+    assert hand_out(HERE, "nowhere:at_all", JOBS, Records(tmp_path)) == {} and not list(tmp_path.iterdir())
+
+
+def test_a_piece_whose_process_ends_is_begun_again(ours, tmp_path):
+    Ours.gone, said = 2, []
+    assert set(hand_out(ours, "handed_work:double", JOBS, Records(tmp_path), said.append)) == set("abcd")
+    assert sum("is begun again" in line for line in said) == 2
+
+
+def test_but_not_for_ever(ours, tmp_path):
+    Ours.gone = 3
+    with pytest.raises(RememError, match="'b': the process that did it ended, 3 times"):
+        hand_out(ours, "handed_work:double", JOBS, Records(tmp_path))
+    assert Records(tmp_path).found("b") is None and Ours.closed == 1
+
+
+def test_an_error_of_ours_names_the_piece(ours, tmp_path):
+    with pytest.raises(RememError, match="'x': a number below 0"):
+        hand_out(ours, "handed_work:double", {"x": (-1,)}, Records(tmp_path))
+    assert Ours.closed == 1
+
+
+def test_engines_that_cannot_be(monkeypatch, tmp_path):
+    assert ENGINES == ("here", "ray", "slurm", "processes")
+    for engine, says in (
+        ({"name": "spark"}, "--engine 'spark' unknown; choose from here, ray"),
+        ({"name": "ray", "workers": 0}, "--workers 0 is out of range"),
+        ({"options": {"num_gpus": 1}}, "--engine_options are of another engine than here"),
+    ):
+        with pytest.raises(RememError, match=says):
+            Engine(**engine)
+    with pytest.raises(RememError, match="--engine_options 'num_gpus': not of the form"):
+        options_of("num_cpus=2,num_gpus")
+    for name, package in (("ray", "ray"), ("slurm", "submitit"), ("processes", "submitit")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(
+            RememError, match=rf"--engine {name} needs .*: pip install 'remem-unlearning\[cluster\]'"
+        ):
+            hand_out(Engine(name), "handed_work:double", JOBS, Records(tmp_path))
+    assert not os.listdir(tmp_path)
+
+
+def test_flags():
+    def told(*flags):
+        parser = argparse.ArgumentParser()
+        add_engine(parser)
+        return engine_of(parser.parse_args(flags))
+
+    assert told() == HERE
+    assert told("--engine", "ray", "--engine_options", "num_gpus=1") == Engine("ray", 2, {"num_gpus": 1})
+    assert told("--engine", "slurm", "--workers", "8") == Engine("slurm", 8)
+    with pytest.raises(RememError, match="--workers is of another engine than here"):
+        told("--workers", "4")
+
+
+def test_no_key_is_told_to_others():
+    given = {
+        "REMEM_DATA": "d",
+        "REMEM_API_KEY": "k",
+        "REMEM_JUDGE_KEY": "k",
+        "HF_TOKEN": "t",
+        "OMP_NUM_THREADS": "1",
+    }
+    assert told_to_others(given) == {"REMEM_DATA": "d", "OMP_NUM_THREADS": "1"}
