@@ -100,6 +100,12 @@ class Attacked(Benchmark):
     def needs_picture(self, doc: Mapping) -> bool:
         return self.inner.needs_picture(doc)
 
+    def wrong_answers(self, doc: Mapping[str, Any], context: RunContext) -> tuple[str, ...]:
+        question = self._question(doc)
+        if question is not None and question.wanted is not None:
+            return ()  # they stand beside the row's own answer
+        return self.inner.wrong_answers(doc, context)
+
     def correct(self, doc: Mapping, reply: str) -> float:
         return self.inner.correct(doc, reply)
 

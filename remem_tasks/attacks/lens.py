@@ -10,8 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import datasets
 import torch
 
+from remem_tasks.benchmarks.base import FactBenchmark, RunContext
+from remem_tasks.benchmarks.scoring_config import ScoringConfig
+from remem_tasks.data.faults import row_name
 from remem_tasks.engine.prompts import Chat, Prompts
 from remem_tasks.errors import NonFiniteError, RememError
 from remem_tasks.whitebox import Secret
@@ -99,3 +103,33 @@ def _longer(
 def in_top(found: Mapping[int, int], top: int = TOP) -> float:
     """1 where a secret's first token is among the first `top` of any late layer, else 0."""
     return float(min(found.values()) <= top)
+
+
+def of_rows(
+    model: Any, processor: Any, benchmark: FactBenchmark, rows: datasets.Dataset
+) -> tuple[dict[str, float], list[int]]:
+    """(row id → the share of its secrets that are `in_top`, the layers that were read).
+
+    Args:
+        rows: as the benchmark loads them; those without a secret behind a cloze prompt are left out.
+
+    Raises:
+        NoLens: an architecture whose layers cannot be read, or no row has such a secret.
+    """
+    context = RunContext(ScoringConfig(metrics=("exposure",), references=0), white_box=True)
+    asked, ids = [], []
+    for doc in rows:
+        request = benchmark.white_box_request(doc, context)
+        shown = [{"type": "image", "image": one} for one in benchmark.images(doc)]
+        text = {"type": "text", "text": benchmark.fact(doc)["question"]}
+        chat = Chat([{"role": "user", "content": [*shown, text]}], row_name(doc))
+        for secret in request.secrets if request else ():
+            asked.append((chat, secret))
+            ids.append(doc["row_id"])
+    if not asked:
+        raise NoLens("no row has a secret behind a cloze prompt")
+    found = ranks(model, processor, asked)
+    values: dict[str, list[float]] = {}
+    for row_id, one in zip(ids, found):
+        values.setdefault(row_id, []).append(in_top(one))
+    return {row_id: sum(some) / len(some) for row_id, some in values.items()}, sorted(found[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 
+from remem_tasks.cli import boards, claims, validity
 from remem_tasks.cli.engine import add_engine, engine_of
 from remem_tasks.cli.numbers import numbers
 from remem_tasks.terminal import console, say
@@ -76,6 +77,11 @@ def add_study(commands: argparse._SubParsersAction) -> None:
     scale.add_argument("--keep-models", action="store_true", help="keep the checkpoints of all cells")
     add_engine(scale)
     scale.set_defaults(run=_study_scale)
+    validity.add(actions)
+    claims.add(actions)
+    boards.add_leaderboard(actions)
+    boards.add_trajectories(actions)
+    boards.add_exposure(actions)
 
 
 def _reproduce(args: argparse.Namespace) -> None:

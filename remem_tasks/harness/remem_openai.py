@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -212,7 +213,7 @@ class RememOpenAI(lmms):
         for request in requests:
             place = (*request.args[3:], request.args[0])
             drawn[place] = drawn.get(place, -1) + 1
-            jobs.append(lambda request=request, number=drawn[place]: self._reply(request, number))
+            jobs.append(partial(self._reply, request, drawn[place]))
         return self.in_parallel(jobs)
 
     def in_parallel(self, jobs: Sequence[Callable[[], Any]]) -> list[Any]:

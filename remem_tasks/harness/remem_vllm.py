@@ -252,9 +252,10 @@ class RememVLLM(RememOpenAI):
             if b"".join(spelling.of(end[:start])) != before:
                 raise ValueError("it reads a text in tokens that go over its beginning")
             found = told[len(told) - len(end) + start :]
-            if any(one is None for one in found):
+            told_of = [one for one in found if one is not None]
+            if len(told_of) < len(found):
                 raise ValueError("it tells nothing of a token")
-            return found
+            return told_of
 
         found = self.answered(body, read)
         if given.open:

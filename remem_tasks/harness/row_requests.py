@@ -26,13 +26,13 @@ class RowRequests:
     """What is asked of a row under the same settings.
 
     Attributes:
-        request: the first of them; None for a chat without one.
+        request: the first of them, an `Instance`; None for a chat without one.
         replies: places of the requests for a reply.
         findings: places of the requests that hold the white-box request.
         white_box_request: or None.
     """
 
-    request: Instance | None = None
+    request: Any = None
     replies: list[int] = field(default_factory=list)
     findings: list[int] = field(default_factory=list)
     white_box_request: WhiteBoxRequest | None = None

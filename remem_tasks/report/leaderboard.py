@@ -23,6 +23,7 @@ from remem_tasks.benchmarks.views import MAINS
 from remem_tasks.errors import RememError
 from remem_tasks.files import lock, write_whole
 from remem_tasks.reading import parse_json, read_text
+from remem_tasks.report.board_extras import EXTRAS, check_extras, worst_of
 from remem_tasks.report.model_run import Run, TaskResult
 from remem_tasks.report.samples import shown
 from remem_tasks.report.settings import COMPARED, unlike
@@ -122,7 +123,7 @@ def check_entry(entry: object, where: str) -> dict:
         raise RememError(f"{where}: format {shown(entry.get('format'))}, this version reads {FORMAT}")
     if missing := [name for name in FIELDS if name not in entry]:
         raise RememError(f"{where}: without {', '.join(missing)}")
-    if unknown := [name for name in entry if name not in FIELDS]:
+    if unknown := [name for name in entry if name not in FIELDS and name not in EXTRAS]:
         raise RememError(f"{where}: unknown field {', '.join(unknown)}")
     for name, kind in FIELDS.items():
         if not isinstance(entry[name], kind) or isinstance(entry[name], bool):
@@ -156,6 +157,7 @@ def check_entry(entry: object, where: str) -> dict:
             _check_number(by.get(key) if isinstance(by, dict) else by, f"{where}: to_gold of {task}: {key}")
     if entry["start"] is not None:
         _check_start(entry["start"], where)
+    check_extras(entry, where)
     return entry
 
 
@@ -367,7 +369,8 @@ def table_of(board: Sequence[Mapping]) -> Table:
     scores = [scores for entry in board for scores in entry["scores"].values()]
     main = next((word for name, word in MAINS.items() if any(name in one for one in scores)), "EM")
     heads = ("model", "method", f"forget {main}", "forget exposure", "to gold (KS)", f"retain {main}", "gate")
-    for head in heads:
+    attacked = any(worst_of(entry) is not None for entry in board)
+    for head in (*heads, *(("worst case EM",) if attacked else ())):
         table.add_column(head, justify="left" if head in ("model", "method", "gate") else "right")
 
     def value(entry: Mapping, kind: str, names: Sequence[str]) -> float | None:
@@ -391,5 +394,7 @@ def table_of(board: Sequence[Mapping]) -> Table:
         gate = entry["start"]["gate"]["passed"] if entry["start"] else None
         shown = ["-" if number is None else f"{number:.3f}" for number in numbers]
         told = {True: "passed", False: "NOT passed", None: "not asked"}[gate]
-        table.add_row(Text(entry["name"]), Text(entry["method"] or "-"), *shown, told)
+        worst = worst_of(entry)
+        more = ["-" if worst is None else f"{worst:.3f}"] if attacked else []
+        table.add_row(Text(entry["name"]), Text(entry["method"] or "-"), *shown, told, *more)
     return table

@@ -211,7 +211,9 @@ def test_defect_11_a_batch_holds_forget_and_retain_rows_together(make_trainer, f
     ("rule", "value", "word"),
     [("forget_nll", "0.1", "forget_nll ≥ 0.1"), ("forget_em", "0.99", "forget_em ≤ 0.99")],
 )
-def test_defect_12_a_stopping_rule_is_code_and_recorded(memorised, train_run, tmp_path, rule, value, word, capsys):
+def test_defect_12_a_stopping_rule_is_code_and_recorded(
+    memorised, train_run, tmp_path, rule, value, word, capsys
+):
     """Checkpoints were picked by hand. The run ends at the first evaluation that reaches the level, and says so."""
     record = train_run(
         tmp_path / "run", "grad_diff", memorised, "--max_steps", "60", "--learning_rate", "5e-4", "--eval_strategy", "steps",

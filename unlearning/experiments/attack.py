@@ -23,12 +23,8 @@ from remem_tasks.attacks import contexts, lens, pictures, prompts
 from remem_tasks.attacks.attacked import Attacked
 from remem_tasks.attacks.outcome import NotAvailable, by_row, kinds_of, means
 from remem_tasks.attacks.quantise import quantise
-from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.registry import data_of, detect
-from remem_tasks.benchmarks.scoring_config import ScoringConfig
 from remem_tasks.checkpoint_files import digest
-from remem_tasks.data.faults import row_name
-from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
 from remem_tasks.evaluate import score_model
 from remem_tasks.files import locked
@@ -215,35 +211,14 @@ class _Runner:
         return self._scored(target, target.model, "picture", None, kinds, missing)
 
     def _lens(self, target: _Target) -> dict[str, Any]:
-        bench = self.bench
-        context = RunContext(ScoringConfig(metrics=("exposure",), references=0), white_box=True)
-        asked, ids = [], []
-        for place, text in enumerate(bench.texts):
-            doc = bench.rows[place]
-            request = bench.benchmark.white_box_request(doc, context)
-            shown = [{"type": "image", "image": one} for one in bench.benchmark.images(doc)]
-            chat = Chat(
-                [{"role": "user", "content": [*shown, {"type": "text", "text": text["question"]}]}],
-                row_name(doc),
-            )
-            for secret in request.secrets if request else ():
-                asked.append((chat, secret))
-                ids.append(doc["row_id"])
-        if not asked:
-            raise NotAvailable("no row has a secret behind a cloze prompt")
         try:
-            found = lens.ranks(target.model, target.processor, asked)
+            found, layers = lens.of_rows(
+                target.model, target.processor, self.bench.benchmark, self.bench.rows
+            )
         except lens.NoLens as error:
             raise NotAvailable(str(error)) from error
-        values: dict[str, list[float]] = {}
-        for row_id, ranks in zip(ids, found):
-            values.setdefault(row_id, []).append(lens.in_top(ranks))
-        rows = {row_id: {"top4": sum(some) / len(some)} for row_id, some in values.items()}
-        return {
-            "kinds": {"late": {"rows": rows, "statuses": {}}},
-            "missing": {},
-            "layers": sorted(found[0]),
-        }
+        rows = {row_id: {"top4": value} for row_id, value in found.items()}
+        return {"kinds": {"late": {"rows": rows, "statuses": {}}}, "missing": {}, "layers": layers}
 
 
 # All of it

@@ -224,7 +224,8 @@ def hand_out(
         return {}
     cluster: Cluster = _Ray(engine) if engine.name == "ray" else _Submitit(engine, records.out / "jobs")
     window = len(left) if engine.name == "ray" else engine.workers  # (Ray keeps those that wait)
-    waiting, running, tries = list(left), set(), dict.fromkeys(left, 0)
+    waiting, tries = list(left), dict.fromkeys(left, 0)
+    running: set[str] = set()
     made: dict[str, Record] = {}
     try:
         while waiting or running:

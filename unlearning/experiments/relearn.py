@@ -7,29 +7,21 @@ says, it has learned or guessed.
 
 from __future__ import annotations
 
-import gc
-import io
 import random
 import shlex
-import tempfile
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import datasets
-import torch
-from transformers import PrinterCallback, ProgressCallback
 
 from remem_tasks.attacks.outcome import NotAvailable
 from remem_tasks.attacks.people import Row, tells
 from remem_tasks.benchmarks.training_rows import TrainingRows
-from remem_tasks.errors import NonFiniteError
 from remem_tasks.seeds import row_seed
 from unlearning import weights as checkpoint
-from unlearning.arguments import parse
-from unlearning.models import load_models
-from unlearning.run import build_trainer
+from unlearning.data import Encoder
+from unlearning.experiments.in_memory import trained
 
 REST = (
     "--use_peft --lora_r 16 --lora_alpha 32 --learning_rate 1e-4 --num_train_epochs 3 "
@@ -102,36 +94,36 @@ def relearn(
     Raises:
         RememError: an option that `remem train` does not take, weights that end as no numbers.
     """
-    with tempfile.TemporaryDirectory(prefix="remem-relearn-") as work:
-        argv = ["--method", "sft", "--model_name_or_path", path, "--output_dir", work, "--seed", str(seed)]
-        argv += ["--save_strategy", "no", "--report_to", "none", "--disable_tqdm", "true"]
-        argv += ["--logging_strategy", "no", "--eval_strategy", "no"]
-        argv += ["--use_cpu", "true"] if device == "cpu" else []
-        _, args, model_args = parse([*argv, *shlex.split(training)])
 
-        def load() -> Any:
-            model = checkpoint.load_model(path, steered=True)  # (what relearned is scored, not saved)
-            model.config.name_or_path = model.name_or_path = path
-            return model
+    def load() -> Any:
+        model = checkpoint.load_model(path, steered=True)  # (what relearned is scored, not saved)
+        model.config.name_or_path = model.name_or_path = path
+        return model
 
-        # The adapter of the attack goes onto the merged model, so it is none on an adapter.
-        model_args.model_name_or_path = work
-        trainer = build_trainer(
-            args, TrainingRows(rows, None, None, benchmark), processor, load_models(args, model_args, load)
-        )
-        for callback in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(callback)
-        with redirect_stdout(io.StringIO()):
-            loss = trainer.train().training_loss
-        model, steps = trainer.accelerator.unwrap_model(trainer.model), trainer.state.global_step
-        if hasattr(model, "merge_and_unload"):
-            model = model.merge_and_unload()
-        del trainer
-    gc.collect()
-    if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
-        raise NonFiniteError(f"'{path}': relearning ended in weights that are not finite numbers")
-    return model.eval().requires_grad_(False), {
-        "steps": steps,
+    return relearn_from(load, processor, rows, benchmark, training, seed, device)
+
+
+def relearn_from(
+    load: Callable[[], Any],
+    processor: Any,
+    rows: datasets.Dataset,
+    benchmark: str,
+    training: str,
+    seed: int,
+    device: str,
+    encoder: Encoder | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """As `relearn`, from a model in memory.
+
+    Args:
+        load: gives a copy of it, which may be changed.
+        encoder: one that has encoded some of the rows before.
+    """
+    argv = ["--method", "sft", "--seed", str(seed), *(["--use_cpu", "true"] if device == "cpu" else [])]
+    table = TrainingRows(rows, None, None, benchmark)
+    model, record = trained([*argv, *shlex.split(training)], table, processor, load, encoder)
+    return model, {
+        "steps": record["steps"],
         "rows": len(rows),
-        "loss": round(float(loss), 4),
+        "loss": round(float(record["train_loss"]), 4),
     }

@@ -151,8 +151,11 @@ def _handed_out(
     reporting = {}
     for method, some in grids.items():
         names = [_tuning(method, one) for one in some]
-        choice = choose([made[name] if name in made else ledger.found(name) for name in names], target)
-        for seed in plan.seeds if choice else ():
+        known = (made.get(name) or ledger.found(name) for name in names)
+        choice = choose([record for record in known if record is not None], target)
+        if choice is None:
+            continue
+        for seed in plan.seeds:
             steps = runner.reported_steps(choice.step)
             name = _reporting(method, choice.settings, steps, seed)
             reporting[name] = (there, method, choice.settings, "reporting", seed, [steps])
@@ -207,7 +210,9 @@ def sweep(plan: SweepPlan, out: str | Path, say: Say = print, engine: Engine = H
                 tuned.append(record)
                 progress.tell(f"{method} {label(settings)}", record, before, max(plan.steps))
             choice, reported = choose(tuned, target), []
-            for seed in plan.seeds if choice else ():
+            for seed in plan.seeds:
+                if choice is None:
+                    break
                 steps = runner.reported_steps(choice.step)
                 name = _reporting(method, choice.settings, steps, seed)
                 record, before = _measured(
