@@ -124,7 +124,8 @@ class Endpoint:
         Raises:
             NotAnswered, RememError: as `post`.
         """
-        base, headers = self.address.removesuffix("/chat/completions"), {}
+        base = self.address.removesuffix("/chat/completions")
+        headers: dict[str, str] = {}
         while path.startswith("/.."):
             base, path = base.rpartition("/")[0], path.removeprefix("/..")
         found, _ = self._tried(base + path, None, read, headers)

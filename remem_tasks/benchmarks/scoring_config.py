@@ -194,7 +194,7 @@ def fit(scoring: ScoringConfig, capabilities: BackendCapabilities) -> tuple[Scor
 
     A white box that has none of the estimators that are asked for draws rollouts (`frequency`).
     """
-    missing = {}
+    missing: dict[str, str] = {}
     estimators = scoring.estimator
     if not capabilities.white_box:
         missing |= {name: why for name, why in capabilities.without.items() if name not in estimators}

@@ -147,8 +147,9 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         if rows is None:
             continue
         entities[config], sizes[config] = set(rows["identity"][:]), len(rows) + left
-        counts = {"rows": len(rows), "entities": len(entities[config])}
-        report.counts[config] = Counter(counts, pictures=len(set(rows["image_path"][:])))
+        report.counts[config] = Counter(
+            rows=len(rows), entities=len(entities[config]), pictures=len(set(rows["image_path"][:]))
+        )
         if pictures:
             report.check_pictures(read_config(source, config, HOME), f"file of '{config}'", seen)
     for name in sorted(set(FILES) - set(there)):
