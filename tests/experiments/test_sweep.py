@@ -439,15 +439,15 @@ def test_lora_and_a_gold_checkpoint(plan, tmp_path, checkpoints):
 def test_the_command(tmp_path, capfd, monkeypatch):
     taken = {}
 
-    def played(plan, out, say):
-        taken.update(plan=plan, out=out)
+    def played(plan, out, say, engine):
+        taken.update(plan=plan, out=out, engine=engine)
         return {"start": None, "gold": None, "methods": []}
 
     monkeypatch.setattr(sweep_module, "sweep", played)
     command = ["sweep", "--data", "d", "--base", "b", "--gold", "0.1", "--out", str(tmp_path / "s")]
     with pytest.raises(SystemExit) as ended:
         main([*command, "--methods", "npo, idk", "--seeds", "1,2", "--steps", "5", "--lr-scale", "5"])
-    assert ended.value.code == 0 and taken["out"] == str(tmp_path / "s")
+    assert ended.value.code == 0 and taken["out"] == str(tmp_path / "s") and taken["engine"].name == "here"
     assert taken["plan"] == SweepPlan("d", "b", "0.1", ("npo", "idk"), (1, 2), steps=(5,), lr_scale=5.0)
     with pytest.raises(SystemExit):
         main([*command, "--methods", "all"])
