@@ -26,16 +26,17 @@ def half(records: Records, which: int) -> dict[str, Any]:
     """Every other model of each kind of pool, and every other training that unlearns."""
     seen: dict[str, int] = {}
 
-    def chosen(some: Sequence[Mapping[str, Any]], key: str) -> Iterator[Mapping[str, Any]]:
+    def chosen(some: Sequence[Mapping[str, Any]], key: str = "") -> Iterator[Mapping[str, Any]]:
         for one in some:
-            number = seen[str(one[key])] = seen.get(str(one[key]), -1) + 1
+            kind = str(one.get(key))
+            number = seen[kind] = seen.get(kind, -1) + 1
             if number % 2 == which:
                 yield one
 
     return {
         "ends": records["ends"],
         "pools": list(chosen(records["pools"], "kind")),
-        "unlearned": list(chosen(records["unlearned"], "method")),
+        "unlearned": list(chosen(records["unlearned"])),
     }
 
 
