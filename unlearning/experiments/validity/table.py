@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,24 @@ def _missing(found: Mapping[str, Any]) -> list[str]:
     return ["## Not available", "", *told, ""] if told else []
 
 
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Where labels of some marks stand, which are in order from below: `gap` apart, and no further off than it takes.
+
+    >>> [round(height, 3) for height in apart([0.2, 0.2, 0.5], 0.1)]
+    [0.15, 0.25, 0.5]
+    """
+    groups: list[list[float]] = []  # labels that touch stand around the middle of their marks
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _lowest(groups[-1], gap) < _lowest(groups[-2], gap) + gap * len(groups[-2]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [_lowest(group, gap) + gap * place for group in groups for place in range(len(group))]
+
+
+def _lowest(group: Sequence[float], gap: float) -> float:
+    return sum(group) / len(group) - gap * (len(group) - 1) / 2
+
+
 def draw(found: Mapping[str, Any], path: Path) -> None:
     """Faithfulness against robustness, a mark a metric; published marks of text models in grey, joined by a line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -113,27 +131,28 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     axis = figure.subplots()
     axis.axvspan(PASSED[0], 1.02, ymin=0, color="#009E73", alpha=0.07, linewidth=0)
     axis.axhspan(PASSED[1], 1.02, color="#009E73", alpha=0.07, linewidth=0)
-    placed: list[tuple[float, float]] = []
+    marks: list[tuple[str, float, float]] = []
     for name in ranked(found):
         one = found["metrics"][name]
         if one["robustness"] is None:
             continue
         here = (one["faithfulness"], one["robustness"])
-        own = name == "exposure"
+        marks.append((name, *here))
         if name in PUBLISHED:
             there = PUBLISHED[name]
             axis.plot([here[0], there[0]], [here[1], there[1]], color="#bbbbbb", linewidth=0.7, zorder=1)
             axis.plot(*there, "o", color="#bbbbbb", markersize=4, zorder=1)
+    marks.sort(key=lambda mark: mark[2])
+    for (name, x, y), height in zip(marks, apart([y for *_, y in marks], 0.034)):
+        own = name == "exposure"
         colour = "#D55E00" if own else "#0072B2"
-        axis.plot(*here, "D" if own else "o", color=colour, markersize=7 if own else 5, zorder=3)
-        near = sum(abs(x - here[0]) < 0.04 and abs(y - here[1]) < 0.025 for x, y in placed)
-        placed.append(here)
-        axis.annotate(
-            HEADS[name], here, (5, 4 + 9 * near), textcoords="offset points", fontsize=7, color=colour
-        )
+        axis.plot(x, y, "D" if own else "o", color=colour, markersize=7 if own else 5, zorder=3)
+        axis.plot([x, 1.035], [y, height], color=colour, linewidth=0.4, alpha=0.6, zorder=2)
+        axis.text(1.04, height, HEADS[name], fontsize=7, color=colour, va="center")
     axis.set_xlabel("faithfulness: area under the curve, knows against never knew")
     axis.set_ylabel("robustness: harmonic mean of R and Q")
-    axis.set_xlim(0.4, 1.12)
+    axis.set_xlim(0.4, 1.22)
+    axis.set_xticks([0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
     axis.set_ylim(0, 1.03)
     axis.set_title("Metrics on trial (grey: the like on text models, UDS)", fontsize=10, loc="left")
     axis.spines[["top", "right"]].set_visible(False)
