@@ -53,6 +53,18 @@ def test_a_curse_without_rows_is_not_decided():
     assert found.verdict is OPEN and "no row to judge by" in found.why
 
 
+def test_models_that_learned_nothing_decide_nothing():
+    nothing, little = cell(0, given={"2": share(0)}), cell(9, given={"2": share(9)})
+    for judged in (
+        verdicts.shapes({"fiubench": little, "remem": nothing}),
+        verdicts.curse(nothing),
+        verdicts.peak([{**one, "ratio": ratio} for one, ratio in ((little, 0.4), (nothing, 0.7))]),
+        verdicts.overfit([{**one, "qa": amount} for one, amount in ((nothing, 20), (little, 60))]),
+    ):
+        assert judged.verdict is OPEN and "nothing was learned" in judged.why
+    assert verdicts.shapes({"fiubench": cell(10), "remem": nothing}).verdict is NOT
+
+
 @pytest.mark.parametrize(
     ("ems", "verdict"),
     [

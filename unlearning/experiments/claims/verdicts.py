@@ -54,6 +54,9 @@ RULES = {
     "the same tolerance; it does not hold if fewer are.",
 }
 NEAR = (0.6, 0.8)
+LEARNED = 0.1
+"""EM that the best of the models compared needs: what learned nothing speaks neither for nor against a claim."""
+UNLEARNED = f": no model says {LEARNED:.0%} of the answers, so nothing was learned that could be compared"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ def _listed(some: Sequence[Proportion]) -> str:
     return ", ".join(map(_shown, some))
 
 
+def learned(some: Sequence[Proportion]) -> bool:
+    """Whether the best of some shares is at least LEARNED."""
+    return max((one.value or 0.0 for one in some), default=0.0) >= LEARNED
+
+
 def _of(name: Name, verdict: Verdict, some: Sequence[Proportion], more: str = "") -> Claim:
     return Claim(name, verdict, _listed(some) + more, {one.name: one.record() for one in some})
 
@@ -107,6 +115,8 @@ def shapes(cells: Mapping[str, Cell], own: str = "remem") -> Claim:
     """
     ours = pooled(cells[own]["taught"], own)
     others = [pooled(cell["taught"], name) for name, cell in cells.items() if name != own]
+    if not learned([ours, *others]):
+        return _of(Name.SHAPES, Verdict.NOT_DECIDED, [ours, *others], UNLEARNED)
     if others and all(below(one, ours) for one in others):
         verdict = Verdict.HOLDS
     elif any((one.value or 0) >= (ours.value or 0) for one in others if one.rows):
@@ -123,6 +133,8 @@ def curse(cell: Cell) -> Claim:
     asked = [deep[hop] for hop in sorted(deep) if deep[hop].rows]
     if not asked or not single.rows:
         return _of(Name.CURSE, Verdict.NOT_DECIDED, [single, *deep.values()], ": no row to judge by")
+    if not learned([single]):
+        return _of(Name.CURSE, Verdict.NOT_DECIDED, [single, *asked], UNLEARNED)
     if below(asked[-1], single):
         verdict = Verdict.HOLDS
     else:
@@ -135,6 +147,8 @@ def peak(cells: Sequence[Cell]) -> Claim:
     """Claim 3, of cells that differ in the share of single hops alone."""
     by_ratio = sorted(cells, key=lambda cell: cell["ratio"])
     some = [pooled(cell["taught"], f"{cell['ratio']:.0%} single hops") for cell in by_ratio]
+    if not learned(some):
+        return _of(Name.PEAK, Verdict.NOT_DECIDED, some, UNLEARNED)
     best = max(range(len(some)), key=lambda place: some[place].value or 0.0)
     inside = NEAR[0] <= by_ratio[best]["ratio"] <= NEAR[1]
     near = [one for one, cell in zip(some, by_ratio) if NEAR[0] <= cell["ratio"] <= NEAR[1]]
@@ -155,6 +169,8 @@ def overfit(cells: Sequence[Cell]) -> Claim:
     most, fewer = some[-1], some[:-1]
     if not fewer:
         return _of(Name.OVERFIT, Verdict.NOT_DECIDED, some, ": one amount alone")
+    if not learned(some):
+        return _of(Name.OVERFIT, Verdict.NOT_DECIDED, [*some, *trained], UNLEARNED)
     best = max(range(len(fewer)), key=lambda place: fewer[place].value or 0.0)
     if below(most, fewer[best]) and not below(trained[-1], trained[best]):
         verdict = Verdict.HOLDS
