@@ -142,31 +142,41 @@ def markdown(courses: Courses) -> str:
 
 
 def draw(courses: Courses, path: Path) -> None:
-    """A way a method through the plane of retain and forget EM, from the start; its last stop is named."""
-    from matplotlib import colormaps
+    """The way of each run through the plane of retain and forget EM, from the start: a panel a run, the others in grey behind it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.5, 6), layout="constrained")
-    axis = figure.subplots()
-    colours, marks = colormaps["tab10"], "osDv^P"
-    for number, run in enumerate(courses.runs):
-        way = [(point["retain_em"], point["forget_em"]) for point in run.points]
-        if courses.start is not None:
-            way = [courses.start[::-1], *way]
-        x, y = ([100 * one[side] for one in way] for side in (0, 1))
-        colour, mark = colours(number % 10), marks[number // 10 % len(marks)]
-        axis.plot(x, y, color=colour, marker=mark, markersize=4, linewidth=1, alpha=0.75, label=run.name)
-        axis.annotate(run.name, (x[-1], y[-1]), (4, 3), textcoords="offset points", fontsize=7, color=colour)
-    axis.axhspan(-3, 100 * courses.level, color="#009E73", alpha=0.1, linewidth=0)
-    axis.set_xlabel("retain EM, per cent")
-    axis.set_ylabel("forget EM, per cent")
-    axis.set_xlim(-3, 108)
-    axis.set_ylim(-3, 103)
-    axis.spines[["top", "right"]].set_visible(False)
-    if len(courses.runs) > 8:
-        axis.legend(fontsize=6, frameon=False, loc="upper left", ncols=2)
+    runs = sorted(courses.runs, key=lambda run: run.name)
+    columns = min(6, len(runs))
+    rows = -(-len(runs) // columns)
+    figure = Figure(figsize=(1.8 * columns + 0.6, 1.8 * rows + 0.7), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    ways = {run.name: _way(run, courses.start) for run in runs}
+    for axis, run in zip(axes, runs):
+        axis.axhspan(-4, 100 * courses.level, color="#009E73", alpha=0.12, linewidth=0)
+        for name, way in ways.items():
+            if name != run.name:
+                axis.plot(*way, color="#cccccc", linewidth=0.5, zorder=1)
+        axis.plot(*ways[run.name], color="#0072B2", marker="o", markersize=3, linewidth=1.2, zorder=3)
+        x, y = (side[-1] for side in ways[run.name])
+        axis.plot(x, y, "D", color="#D55E00", markersize=4.5, zorder=4)
+        axis.set_title(run.name, fontsize=8, pad=2)
+        axis.tick_params(labelsize=7)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set(xlim=(-4, 104), ylim=(-4, 104), xticks=(0, 50, 100), yticks=(0, 50, 100))
+    for axis in axes[len(runs) :]:
+        axis.set_axis_off()
+    figure.supxlabel("retain EM, per cent", fontsize=9)
+    figure.supylabel("forget EM, per cent", fontsize=9)
     FigureCanvasAgg(figure).print_png(str(path))
+
+
+def _way(run: Course, start: Sequence[float] | None) -> tuple[list[float], list[float]]:
+    """Retain EM and forget EM in per cent, from the start where it is known."""
+    points = [(point["retain_em"], point["forget_em"]) for point in run.points]
+    if start is not None:
+        points.insert(0, (start[1], start[0]))
+    return [100 * x for x, _ in points], [100 * y for _, y in points]
 
 
 def write(courses: Courses, out: str | Path) -> dict[str, Any]:
