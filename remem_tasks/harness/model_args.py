@@ -25,10 +25,25 @@ def created(cls: type, arg_string: str, additional_config: Mapping | None = None
         given |= simple_parse_args_string(arg_string)
     except ValueError as error:
         raise RememError(f"model_args '{arg_string}' cannot be read ({error})") from error
-    known = list(inspect.signature(cls).parameters)
+    known = _known(cls)
     if unknown := [name for name in given if name not in known]:
         raise RememError(f"model_args {', '.join(unknown)} unknown; known: {', '.join(known)}")
     return cls(**given)
+
+
+def _known(cls: type) -> list[str]:
+    """The arguments of a class by name: its own, and where it hands others on (`**kwargs`) those of the class it is made of."""
+    found: dict[str, None] = {}
+    for one in cls.__mro__:
+        if "__init__" not in vars(one):
+            continue
+        taken = list(inspect.signature(vars(one)["__init__"]).parameters.values())[1:]
+        found |= dict.fromkeys(
+            arg.name for arg in taken if arg.kind in (arg.POSITIONAL_OR_KEYWORD, arg.KEYWORD_ONLY)
+        )
+        if all(arg.kind != arg.VAR_KEYWORD for arg in taken):
+            break
+    return list(found)
 
 
 def natural(name: str, value: int | str, least: int = 1) -> int:
