@@ -17,6 +17,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -122,10 +123,14 @@ def picture(browser: Browser, section: str, selector: str, name: str, drawn: str
     browser.until(f"document.querySelector({selector!r})")
     browser.run(f"document.querySelector({selector!r}).scrollIntoView()")
     browser.until(f"document.querySelector({f'{selector} {drawn}'!r})")
-    box = browser.run(
+    where = (
         f"(() => {{ const box = document.querySelector({selector!r}).getBoundingClientRect();"
         "return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: box.height}; })()"
     )
+    box, before = browser.run(where), None
+    while box != before:  # sections above it that were just seen may still be drawn
+        time.sleep(0.5)
+        box, before = browser.run(where), box
     browser.picture(OUT / f"{name}.png", box=box)
 
 

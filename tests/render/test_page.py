@@ -244,6 +244,8 @@ class TestInABrowser:
         assert browser.run("document.querySelectorAll('#silent canvas').length") == 6
         assert browser.run("document.querySelectorAll('#heat td').length") > 10
         assert browser.run("document.querySelectorAll('#steps svg').length") >= 2
+        named = browser.run("[...document.querySelectorAll('.legend bdi')].map(one => one.textContent)")
+        assert named and all(named), named
         assert browser.run("document.querySelectorAll('#spread svg path').length") >= 6
         browser.until("document.querySelectorAll('#list img').length === 6")
         browser.run("document.querySelector('#list').scrollIntoView()")  # pictures load when they are seen

@@ -300,7 +300,7 @@ section("steps", "Steps", "Over the steps", () => ["How a score moves during tra
   const [cm, vm] = option("tm", "score", both.map(metric => [metric, nameOf(metric)]), both.includes("exposure") ? "exposure" : both[0], () => draw());
   function draw() {
     clear(out); const names = [...series.keys()].sort(), panels = h("div", { class: "row2" });
-    const runs = names.map((name, index) => ({ name, tint: index, role: "" }));
+    const runs = names.map((name, index) => ({ name, short: name, tint: index, role: "" }));
     const most = Math.max(...[...series.values()].flat().map(([step]) => step));
     const moved = task => [...series.values()].flat().some(([, index]) => score(task.task, vm(), index));
     for (const task of G.tasks.filter(task => vm() in task.values && moved(task))) {
