@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from remem_tasks.cli.numbers import numbers
+from remem_tasks.cli.numbers import SCALE, add_options, numbers
 from remem_tasks.errors import RememError
 from remem_tasks.terminal import say
 
@@ -60,26 +60,15 @@ def add(actions: argparse._SubParsersAction) -> None:
     parser = actions.add_parser("claims", help="the paper's five claims, re-run: a verdict and a figure each")
     parser.add_argument("--out", required=True, help="folder; finished work in it is skipped")
     parser.add_argument("--sweep", metavar="FOLDER", help="a sweep's --out, for the fifth claim")
-    for name, kind, text in (
+    options = (
         ("amounts", str, "questions per identity, by commas (20,60,160)"),
         ("ratios", str, "shares of 1-hop questions, by commas, 1.0 among them (0.4,0.7,1.0)"),
         ("amount", int, "questions per identity where the share varies (60)"),
         ("ratio", float, "share of 1-hop questions where the amount varies (0.7)"),
         ("images", int, "pictures per identity in both (20)"),
-        ("identities", int, "fictitious people (8)"),
-        ("hops", int, "deepest questions (3)"),
-        ("test-qa", int, "questions per identity that all models are asked (40)"),
-        ("image-size", int, "side of the pictures in pixels (112)"),
-        ("steps", int, "of training, the same for all (250)"),
-        ("seed", int, "(0)"),
-        ("base", str, "checkpoint to start from; default: a tiny one, made here"),
-        ("base-pictures", int, "pictures that the tiny one learns to see from (6000)"),
-        ("base-epochs", float, "passes over them (16)"),
-        ("arch", str, "shape of the tiny one"),
-        ("device", str, "cpu or cuda"),
-        ("training", str, "options of `remem train` in place of the study's"),
-    ):
-        parser.add_argument(f"--{name}", type=kind, help=text)
+        *SCALE,
+    )
+    add_options(parser, options)
     parser.add_argument(
         "--quick", action="store_true", help="next to no data and training: does it run here?"
     )

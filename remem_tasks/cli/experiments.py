@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from remem_tasks.cli import boards, claims, validity
 from remem_tasks.cli.engine import add_engine, engine_of
-from remem_tasks.cli.numbers import numbers
+from remem_tasks.cli.numbers import SCALE, add_options, numbers
 from remem_tasks.terminal import console, say
 
 
@@ -59,21 +59,7 @@ def add_study(commands: argparse._SubParsersAction) -> None:
     scale.add_argument("--qa", type=int, nargs="+", help="training questions per identity (20 60)")
     scale.add_argument("--ratios", type=float, nargs="+", help="shares of 1-hop questions (0.4 0.7 1.0)")
     scale.add_argument("--images", type=int, nargs="+", help="training pictures per identity (5 20)")
-    for name, kind, text in (
-        ("identities", int, "fictitious people (8)"),
-        ("hops", int, "deepest questions (3)"),
-        ("test-qa", int, "questions per identity that all models are asked (40)"),
-        ("image-size", int, "side of the pictures in pixels (112)"),
-        ("steps", int, "of training, the same for all (250)"),
-        ("seed", int, "(0)"),
-        ("base", str, "checkpoint to start from; default: a tiny one, made here"),
-        ("base-pictures", int, "pictures that the tiny one learns to see from (6000)"),
-        ("base-epochs", float, "passes over them (16)"),
-        ("arch", str, "shape of the tiny one: llava or qwen2_5_vl"),
-        ("device", str, "cpu or cuda"),
-        ("training", str, "options of unlearning/train.py in place of the study's"),
-    ):
-        scale.add_argument(f"--{name}", type=kind, help=text)
+    add_options(scale, SCALE)
     scale.add_argument("--keep-models", action="store_true", help="keep the checkpoints of all cells")
     add_engine(scale)
     scale.set_defaults(run=_study_scale)

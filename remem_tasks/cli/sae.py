@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from remem_tasks.cli.numbers import add_options
 from remem_tasks.terminal import say
 
 
@@ -32,7 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--model", required=True, metavar="CKPT", help="checkpoint whose states it reads")
     train.add_argument("--out", required=True, help="folder to make; must be empty or absent")
     train.add_argument("--data", help="folder or Hub id of rows; default $REMEM_DATA")
-    for name, kind, text in (
+    options = (
         ("split", str, "split of the data (what was memorised: finetune)"),
         ("layer", int, "decoder layer, from 0; -1: in the middle of the depth (-1)"),
         ("width", int, "features, in multiples of the states' width (8)"),
@@ -42,6 +43,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         ("rows", int, "rows they are taken from, spread evenly; 0: all (0)"),
         ("seed", int, "(0)"),
         ("device", str, "cpu or cuda (cpu)"),
-    ):
-        train.add_argument(f"--{name}", type=kind, help=text)
+    )
+    add_options(train, options)
     train.set_defaults(run=run)

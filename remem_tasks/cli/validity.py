@@ -8,7 +8,7 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
-from remem_tasks.cli.numbers import numbers
+from remem_tasks.cli.numbers import add_options, numbers
 from remem_tasks.errors import RememError
 from remem_tasks.terminal import say
 
@@ -76,7 +76,7 @@ def add(actions: argparse._SubParsersAction) -> None:
         "--architectures",
         help="by commas: data, start and gold of each are made as the demo's, in --out; default without --start: llava",
     )
-    for name, kind, text in (
+    options = (
         ("forget", str, "split that is forgotten (forget1)"),
         ("retain", str, "split whose EM says what is left (retain)"),
         ("pool", int, "models of each of the two pools (20)"),
@@ -92,8 +92,8 @@ def add(actions: argparse._SubParsersAction) -> None:
         ("max-rows", int, "rows of each set that are scored at most (60)"),
         ("seed", int, "of everything (0)"),
         ("device", str, "cpu or cuda (cpu)"),
-    ):
-        parser.add_argument(f"--{name}", type=kind, help=text)
+    )
+    add_options(parser, options)
     parser.add_argument(
         "--workers", type=int, default=2, help="steps at a time while models are made (%(default)s)"
     )

@@ -25,7 +25,6 @@ from remem_tasks.checkpoints import (
     load_model,
     load_processor,
 )
-from remem_tasks.data.faults import row_name
 from remem_tasks.engine.cache import Answer, Cache, folder_of, hash_of, hash_of_model
 from remem_tasks.engine.collapse import PromptWatch
 from remem_tasks.engine.decoder import Decoder
@@ -39,8 +38,8 @@ from remem_tasks.harness.row_requests import (
     Chats,
     RowRequests,
     answer_of,
+    chat_of,
     check_texts,
-    content_of,
     grouped,
     result_of,
 )
@@ -221,17 +220,9 @@ class RememHF(lmms):
     # Prompts
 
     def prompt(self, request: Instance) -> Chat:
-        """The chat of a request. The one place where prompts are made."""
-        _, doc_to_messages, _, doc_id, task, split = request.args
-        doc = self._doc_of(task, split, doc_id)
-        row = row_name(doc) if "row_id" in doc else f"task '{task}', row {doc_id}"
-        messages = [
-            {"role": turn["role"], "content": content_of(turn["content"], row)}
-            for turn in doc_to_messages(doc)
-        ]
-        if self.system_prompt and messages[0]["role"] != "system":
-            messages.insert(0, {"role": "system", "content": content_of(self.system_prompt, row)})
-        return Chat(messages, row)
+        """The chat of a request."""
+        *_, doc_id, task, split = request.args
+        return chat_of(request, self._doc_of(task, split, doc_id), self.system_prompt)
 
     def _doc_of(self, task: str, split: str, doc_id: int) -> Mapping[str, Any]:
         return self.task_dict[task][split][doc_id]

@@ -24,13 +24,12 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from remem_tasks.benchmarks.scoring_config import NO_TURN, BackendCapabilities
-from remem_tasks.data.faults import row_name
 from remem_tasks.endpoint import Endpoint, NotAnswered
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
 from remem_tasks.harness.generation import cut, sampling_options
 from remem_tasks.harness.model_args import created, natural, positive
-from remem_tasks.harness.row_requests import content_of
+from remem_tasks.harness.row_requests import chat_of
 from remem_tasks.harness.task import FAILURE_MARK
 from remem_tasks.seeds import row_seed
 
@@ -156,16 +155,8 @@ class RememOpenAI(lmms):
 
     def chat(self, request: Instance) -> Chat:
         """The chat of a request."""
-        _, doc_to_messages, _, doc_id, task, split = request.args
-        doc = self.task_dict[task][split][doc_id]
-        row = row_name(doc) if "row_id" in doc else f"task '{task}', row {doc_id}"
-        messages = [
-            {"role": turn["role"], "content": content_of(turn["content"], row)}
-            for turn in doc_to_messages(doc)
-        ]
-        if self.system_prompt and messages[0]["role"] != "system":
-            messages.insert(0, {"role": "system", "content": content_of(self.system_prompt, row)})
-        return Chat(messages, row)
+        *_, doc_id, task, split = request.args
+        return chat_of(request, self.task_dict[task][split][doc_id], self.system_prompt)
 
     def body(self, chat: Chat, options: Mapping[str, Any], seed: int | None = None) -> dict[str, Any]:
         """The request for a reply.

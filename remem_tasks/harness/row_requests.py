@@ -38,6 +38,18 @@ class RowRequests:
     white_box_request: WhiteBoxRequest | None = None
 
 
+def chat_of(request: Instance, doc: Mapping[str, Any], system_prompt: str | None) -> Chat:
+    """The chat of a request about a row; a system prompt goes before it unless it has a system turn. The one place where prompts are made."""
+    _, doc_to_messages, _, doc_id, task, _ = request.args
+    row = row_name(doc) if "row_id" in doc else f"task '{task}', row {doc_id}"
+    messages = [
+        {"role": turn["role"], "content": content_of(turn["content"], row)} for turn in doc_to_messages(doc)
+    ]
+    if system_prompt and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": content_of(system_prompt, row)})
+    return Chat(messages, row)
+
+
 class Chats(Sequence):
     """The chats of rows, made when they are asked for: decoded pictures of a whole split may not fit."""
 
