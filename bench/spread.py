@@ -5,8 +5,8 @@
     python bench/spread.py --table --demos runs/demo-a runs/demo-b   # only the table; finished demos count too
 
 A *way* stands in for another processor: the vector instructions that PyTorch, oneDNN and MKL may use, and the
-threads, so sums are rounded in another order. A run is every forgetting of the demo, trained and scored by the
-demo's own commands (in one process for many runs, on the scores that the demo has an expectation for). Ends with
+threads, so sums are rounded in another order. A run is every forgetting of the demo, trained, scored and attacked by the
+demo's own commands (in one process for many runs, on what the demo has an expectation for). Ends with
 status 1 if a run missed an expectation, or one lies nearer to its bound than three standard deviations.
 """
 
@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,7 +46,9 @@ CODE = (
 )
 BATCH = 4  # runs of one process
 STAGE1 = ("base", "memorised", "score_memorised", "gold", "score_gold")
-MADE = ("data", "models/base", "models/memorised", "results/memorised")  # what stage 2 starts from
+# What stage 2 starts from.
+MADE = ("data", "models/base", "models/memorised", "models/gold", "results/memorised")
+EXPECTED = demo.EXPECTED + demo.ATTACKED  # (model, task or attack, metric, at least or at most, value)
 SD = 3.0  # standard deviations that an expectation lies from its bound, at least
 
 
@@ -71,14 +74,25 @@ def jobs(stage1: int, seeds: int, ways: Sequence[str]) -> list[Job]:
     return found + [Job(1, ways[number % len(ways)], 100 + number) for number in range(stage1)]
 
 
+def _attack(command: Sequence[str], models: Path) -> list[str]:
+    """The demo's attacks, of which only those are made that it expects something of."""
+    first, last = command.index("attack") + 1, command.index("--gold")
+    attacked = [str(models / name) for name in demo.FULL.methods if name in {row[0] for row in demo.ATTACKED}]
+    short = [*command[:first], *attacked, *command[last:]]
+    short[short.index("--attacks") + 1] = ",".join(dict.fromkeys(row[1] for row in demo.ATTACKED))
+    return short
+
+
 def commands(job: Job, out: Path) -> list[demo.Step]:
     """The demo's steps of a run, scored on what the demo expects something of."""
     todo = []
     for step in demo.steps(out / job.name, "llava", 1, demo.FULL, job.seed):
-        if (step.name in STAGE1) != (job.stage == 1) or step.name in ("forge", "attack"):
+        if (step.name in STAGE1) != (job.stage == 1) or step.name == "forge":
             continue
         command = step.command
-        if step.name.startswith("score_"):
+        if step.name == "attack":
+            command = _attack(command, out / job.name / "models")
+        elif step.name.startswith("score_"):
             model = step.name.removeprefix("score_")
             asked = [(task, metric) for name, task, metric, _, _ in demo.EXPECTED if name == model]
             tasks = ",".join(dict.fromkeys(task for task, _ in asked))
@@ -158,13 +172,15 @@ def work(names: Iterable[str], out: Path, made: Path) -> None:
         job = Job(stage, name[7:].rsplit("-", 1)[0], seed)
         folder, begun = prepare(job, out, made), time.time()
         os.environ["REMEM_DATA"] = str(folder / "data")
-        todo, models, ended = commands(job, out), {}, {}
+        todo, models, attacked, ended = commands(job, out), {}, {}, {}
         for step in todo:
             with (out / f"{name}.log").open("a") as log, contextlib.redirect_stdout(log):
                 execute(step)
             model = step.name.removeprefix("score_")
             if model != step.name:
                 models[model] = read_scores(newest_results(folder / "results" / model))
+            elif step.name == "attack":
+                attacked = json.loads((folder / step.folder / "attacks.json").read_text())
             elif (record := folder / "models" / model / "run.json").is_file():
                 record = json.loads(record.read_text())
                 ended[model] = {name: record[name] for name in ("stopped", "steps", "seconds")}
@@ -174,7 +190,7 @@ def work(names: Iterable[str], out: Path, made: Path) -> None:
                 "commands": [step.command for step in todo], "code": code(),
                 "way": job.way, "seed": seed, "stage": stage, "torch": torch.__version__,
                 "capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads(),
-                "models": models, "ended": ended, "seconds": round(time.time() - begun, 1),
+                "models": models, "attacked": attacked, "ended": ended, "seconds": round(time.time() - begun, 1),
             },
         )  # fmt: skip
         shutil.rmtree(folder)
@@ -182,11 +198,13 @@ def work(names: Iterable[str], out: Path, made: Path) -> None:
 
 
 def _loaded(record: dict) -> dict[tuple[str, str, str], float]:
-    """Of one run: the scores that the demo has an expectation for, by model, task and metric."""
+    """Of one run: the scores that the demo has an expectation for, by model, task or attack, and metric."""
     cells = {}
-    for model, task, metric, _, _ in demo.EXPECTED:
-        if model in record["models"]:
-            cells[model, task, metric] = record["models"][model][task][metric]
+    for model, task, metric, _, _ in EXPECTED:
+        attack = (model, task) in {row[:2] for row in demo.ATTACKED}
+        found = record.get("attacked", {}) if attack else record["models"]
+        if model in found:
+            cells[model, task, metric] = found[model][task][metric]
     return cells
 
 
@@ -197,7 +215,7 @@ def summary(runs: Sequence[dict]) -> dict:
     """
     found = [_loaded(run) for run in runs]
     rows = []
-    for model, task, metric, sign, bound in demo.EXPECTED:
+    for model, task, metric, sign, bound in EXPECTED:
         values = [cells[model, task, metric] for cells in found if (model, task, metric) in cells]
         if not values:
             continue
@@ -215,7 +233,7 @@ def summary(runs: Sequence[dict]) -> dict:
     good = sum(
         all(
             demo.holds(cells[model, task, metric], sign, bound)
-            for model, task, metric, sign, bound in demo.EXPECTED
+            for model, task, metric, sign, bound in EXPECTED
             if (model, task, metric) in cells
         )
         for cells in found
@@ -237,19 +255,22 @@ def table(found: dict) -> str:
     return "\n".join(lines)
 
 
-def measure(todo: Sequence[Job], out: Path, made: Path) -> None:
-    """Make the runs that are not there yet, some to a process."""
+def measure(todo: Sequence[Job], out: Path, made: Path, workers: int) -> None:
+    """Make the runs that are not there yet, some to a process, `workers` processes at a time."""
     todo = [job for job in todo if done(job, out) is None]
+    batches = []
     while todo:
         some = [job for job in todo if (job.way, job.stage) == (todo[0].way, todo[0].stage)][:BATCH]
         todo = [job for job in todo if job not in some]
+        batches.append(some)
+
+    def make(some: Sequence[Job]) -> int:
         command = [sys.executable, __file__, "--out", str(out), "--demo", str(made), "--work"]
-        names = [job.name for job in some]
-        if subprocess.run(
-            [*command, *names],
-            env={**environment(some[0].way), **demo.ENVIRONMENT, "REMEM_CACHE": "off"},
-            check=False,
-        ).returncode:
+        variables = {**environment(some[0].way), **demo.ENVIRONMENT, "REMEM_CACHE": "off"}
+        return subprocess.run([*command, *(job.name for job in some)], env=variables, check=False).returncode
+
+    with ThreadPoolExecutor(workers) as pool:
+        if any(pool.map(make, batches)):
             raise RememError(f"a run failed: see {out}/stage*.log. The same command goes on from here")
 
 
@@ -266,6 +287,7 @@ def main() -> int:
     parser.add_argument(
         "--stage1", type=int, default=3, help="how often the base, memorised and gold are trained anew"
     )
+    parser.add_argument("--workers", type=int, default=1, help="processes at a time (%(default)s)")
     parser.add_argument("--demos", nargs="*", type=Path, default=[], help="finished demos that count as runs")
     parser.add_argument("--table", action="store_true", help="compute nothing: what is there")
     parser.add_argument("--json", action="store_true", help="the last line is one object")
@@ -278,13 +300,20 @@ def main() -> int:
     if not args.table:
         args.out.mkdir(parents=True, exist_ok=True)
         if not all((args.demo / name).is_dir() for name in MADE):
-            demo.demo(args.demo, until="score_memorised")
-        measure(todo, args.out, args.demo)
+            for last in ("score_memorised", "gold"):
+                demo.demo(args.demo, until=last)
+        measure(todo, args.out, args.demo, args.workers)
     runs = [record for job in todo if (record := done(job, args.out))]
     for folder in args.demos:
         if not (path := folder / "summary.json").is_file():
             raise RememError(f"--demos '{folder}': no finished demo (summary.json)")
-        runs.append(json.loads(path.read_text()))
+        attacks = folder / "attacks.json"
+        runs.append(
+            {
+                **json.loads(path.read_text()),
+                "attacked": json.loads(attacks.read_text()) if attacks.is_file() else {},
+            }
+        )
     if not runs:
         raise RememError(f"'{args.out}' holds no run of the demo as it is now")
     found = summary(runs)

@@ -22,7 +22,7 @@ def record(forget, retain):
 
 def test_the_spread_by_hand(monkeypatch):
     """Forget .0 .1 .2: mean .1, sd .1, one sd from .2. Retain .9 .95 1.0: mean .95, sd .05, one sd from .9."""
-    monkeypatch.setattr(demo, "EXPECTED", EXPECTED)
+    monkeypatch.setattr(spread, "EXPECTED", EXPECTED)
     found = spread.summary([record(0.0, 1.0), record(0.1, 0.95), record(0.2, 0.9)])
     assert (found["runs"], found["held"]) == (3, 3) and found["nearest_sd"] == pytest.approx(1.0)
     assert [row["worst"] for row in found["expectations"]] == [0.2, 0.9]
@@ -34,7 +34,7 @@ def test_the_spread_by_hand(monkeypatch):
 
 
 def test_what_never_varies_is_near_only_where_it_misses(monkeypatch):
-    monkeypatch.setattr(demo, "EXPECTED", EXPECTED)
+    monkeypatch.setattr(spread, "EXPECTED", EXPECTED)
     assert spread.summary([record(0.0, 1.0)] * 3)["nearest_sd"] is None
     assert spread.summary([record(0.0, 0.5)] * 3)["nearest_sd"] == 0.0
 
@@ -45,12 +45,31 @@ def test_a_run_is_the_demos_own_commands(monkeypatch, tmp_path):
     assert len(jobs) == len({job.name for job in jobs}) == 3 + 16
     assert [job.seed for job in jobs[:8]] == [0, 1, 2, 3] * 2, "a part of the runs is of all ways"
     steps = {step.name: step.command for step in spread.commands(jobs[0], tmp_path)}
-    assert set(steps) == {*demo.FULL.methods, *(f"score_{name}" for name in demo.FULL.methods)}
+    assert set(steps) == {*demo.FULL.methods, *(f"score_{name}" for name in demo.FULL.methods), "attack"}
     whole = {step.name: step.command for step in demo.steps(tmp_path / jobs[0].name, "llava", 1, seed=0)}
     assert all(steps[name] == whole[name] for name in demo.FULL.methods)
     asked = steps["score_npo"]
     assert asked[asked.index("--tasks") + 1] == "remem_forget1,remem_retain"
+    attack = " ".join(steps["attack"])
+    assert (
+        "models/idk --gold" in attack and "models/npo" not in attack and "--attacks relearn_rest --" in attack
+    )
     assert {step.name for step in spread.commands(jobs[-1], tmp_path)} == set(spread.STAGE1)
+
+
+def test_what_an_attack_recovers_is_expected_too():
+    """idk is expected to say .3 again at least: .5 in one run, .2 in another."""
+    good = {
+        "models": {},
+        "attacked": {"idk": {"relearn_rest": {"em": 0.5}}, "gold": {"relearn_rest": {"em": 0.0}}},
+    }
+    bad = {"models": {}, "attacked": {"idk": {"relearn_rest": {"em": 0.2}}}}
+    found = spread.summary([good, bad])
+    assert (found["runs"], found["held"]) == (2, 1)
+    rows = [
+        (row["model"], row["task"], row["runs"], row["mean"], row["held"]) for row in found["expectations"]
+    ]
+    assert rows == [("idk", "relearn_rest", 2, pytest.approx(0.35), 1), ("gold", "relearn_rest", 1, 0.0, 1)]
 
 
 def test_a_run_of_other_commands_is_made_anew(monkeypatch, tmp_path):
