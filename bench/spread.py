@@ -115,7 +115,7 @@ def prepare(job: Job, out: Path, made: Path) -> Path:
 
 
 def execute(step: demo.Step) -> None:
-    """A step's command: training and scoring in this process, all else as it stands.
+    """A step's command: in this process, but for the making of a base checkpoint.
 
     Raises:
         RememError: it failed.
@@ -132,6 +132,12 @@ def execute(step: demo.Step) -> None:
             status = run_lmms_eval()
         finally:
             sys.argv = before
+    elif step.name == "attack":
+        from remem_tasks.cli import commands_parser
+
+        args = commands_parser().parse_args(step.command[step.command.index("attack") :])
+        args.run(args)
+        status = 0
     else:
         status = subprocess.run(step.command, check=False).returncode
     if status:

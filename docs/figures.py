@@ -104,14 +104,14 @@ def single_hops(demo: Path, work: Path) -> Path:
         "sft",
         "base",
         data,
-        f"{FULL.stage1} {STAGE1}".replace("--max_steps 500", "--max_steps 400"),
+        f"{FULL.stage1} {STAGE1} --max_steps 400",
     )
     return score(work / "one_hop", work / "results" / "one_hop", "remem_finetune")
 
 
 def under_trained(demo: Path, work: Path) -> Path:
     """Scores of a stage 1 that ended too early."""
-    options = f"{FULL.stage1} {STAGE1}".replace("--max_steps 500", f"--max_steps {TOO_FEW}")
+    options = f"{FULL.stage1} {STAGE1} --max_steps {TOO_FEW}"
     train(demo, work / "under_trained", "sft", "base", demo / "data", options)
     return score(work / "under_trained", work / "results" / "under_trained", "remem_forget1,remem_retain")
 

@@ -181,12 +181,12 @@ def checkpoints(tmp_path_factory):
 @pytest.fixture(scope="session")
 def quick_demo(tmp_path_factory):
     """The folder of a finished `remem demo --quick`, made once for all workers from a folder that is no checkout."""
-    from unlearning.experiments.demo import demo
+    from unlearning.experiments.demo import QUICK, demo
 
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
     (shared / "elsewhere").mkdir(exist_ok=True)
     with FileLock(shared / "quick_demo.lock"), chdir(shared / "elsewhere"):
         if not (shared / "quick_demo" / "summary.json").is_file():
-            demo(shared / "quick_demo", workers=1, quick=True)
+            demo(shared / "quick_demo", workers=1, size=QUICK)
     return shared / "quick_demo"

@@ -12,9 +12,10 @@ from remem_tasks.terminal import console, say
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from unlearning.experiments.demo import demo
+    from unlearning.experiments.demo import FULL, LARGE, QUICK, demo
 
-    demo(args.out, args.arch, args.workers, args.quick, args.until, args.seed)
+    size = QUICK if args.quick else LARGE if args.large else FULL
+    demo(args.out, args.arch, args.workers, size, args.until, args.seed)
 
 
 def add_demo(commands: argparse._SubParsersAction) -> None:
@@ -28,8 +29,14 @@ def add_demo(commands: argparse._SubParsersAction) -> None:
         "--arch", choices=("llava", "qwen2_5_vl"), default="llava", help="shape of the checkpoint"
     )
     parser.add_argument("--workers", type=int, default=2, help="processes that draw pictures")
-    parser.add_argument(
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
         "--quick", action="store_true", help="the same commands with next to no training: do they run here?"
+    )
+    size.add_argument(
+        "--large",
+        action="store_true",
+        help="with 16 people in place of 8: what the docs' longer experiments begin from",
     )
     parser.add_argument("--until", metavar="STEP", help="the last step to run, such as memorised")
     parser.add_argument("--seed", type=int, default=42, help="of every training")

@@ -7,13 +7,10 @@ afterwards. The language model stays as it was initialised.
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -22,13 +19,11 @@ from tqdm import tqdm
 from remem_tasks.checkpoints import save
 from remem_tasks.errors import RememError
 from remem_tasks.files import check_empty, new_folder
-from remem_tasks.forge import questions, scenes
-from remem_tasks.forge.faces import PARTS, random_face
+from remem_tasks.forge import questions
+from remem_tasks.forge.faces import PARTS
 from remem_tasks.forge.people import make_people, stream
 from remem_tasks.tiny import build as checkpoint
-
-SEED_OFFSET = 2**32  # data seeds are below it: no person or picture here is drawn from a benchmark's seed
-DRAWN = 112  # side of the drawn pictures in pixels, before the processor resizes them
+from remem_tasks.tiny.strangers import SEED_OFFSET, draw_people
 
 
 def corpus(people: int = 200, seed: int = 0) -> list[str]:
@@ -40,26 +35,6 @@ def corpus(people: int = 200, seed: int = 0) -> list[str]:
         asked += questions.heldout_questions(person, asked, 30, rng)
         texts += [f"{question.question} {question.answer}" for question in asked]
     return texts
-
-
-def _draw(seed: int, index: int) -> tuple[np.ndarray, list[int]]:
-    rng = stream(SEED_OFFSET + seed, 9, index)
-    face = random_face(rng)
-    context = scenes.random_context(rng, scenes.TRAIN_PLACES + scenes.TEST_PLACES)
-    return np.asarray(scenes.draw_scene(face, context, rng, DRAWN)), face.labels()
-
-
-def draw_people(count: int, seed: int, workers: int) -> tuple[list[Image.Image], torch.Tensor]:
-    """`count` pictures of random people, and the index of each of their parts ([count, number of parts])."""
-    draw = partial(_draw, seed)
-    if workers > 1:
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            drawn = list(
-                tqdm(pool.imap(draw, range(count), chunksize=32), total=count, desc="drawing", unit="picture")
-            )
-    else:
-        drawn = [draw(index) for index in tqdm(range(count), desc="drawing", unit="picture")]
-    return [Image.fromarray(pixels) for pixels, _ in drawn], torch.tensor([labels for _, labels in drawn])
 
 
 def _prepare(processor, pictures: list[Image.Image]) -> Callable[[torch.Tensor], dict[str, torch.Tensor]]:
@@ -121,8 +96,9 @@ def pretrain(
         Held-out accuracy of each part, steps and seconds.
     """
     started = time.time()
-    drawn, labels = draw_people(pictures, seed, workers)
-    batch = _prepare(processor, drawn)
+    drawn = draw_people(pictures, seed, workers)
+    labels = torch.tensor([parts for _, parts in drawn])
+    batch = _prepare(processor, [Image.fromarray(pixels) for pixels, _ in drawn])
     held = pictures // 10
     order = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)

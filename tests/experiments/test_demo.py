@@ -34,7 +34,7 @@ def scores(table):
     }
 
 
-@pytest.mark.parametrize("size", [demo.FULL, demo.QUICK], ids=["full", "quick"])
+@pytest.mark.parametrize("size", [demo.FULL, demo.LARGE, demo.QUICK], ids=["full", "large", "quick"])
 @pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
 def test_training_commands_are_what_the_script_takes(arch, size):
     steps = {step.name: step for step in demo.steps(Path("runs/x"), arch, 2, size)}
@@ -201,4 +201,4 @@ def test_the_whole_demo_runs_in_small(quick_demo):
     assert "DOCTYPE" in (quick_demo / "report" / "report.html").read_text().upper()
     attacks = json.loads((quick_demo / "attacks.json").read_text())
     assert set(attacks) == {"gold", "npo"} and "em" in attacks["npo"]["relearn_rest"]
-    assert demo.demo(quick_demo, workers=1, quick=True) == summary
+    assert demo.demo(quick_demo, workers=1, size=demo.QUICK) == summary

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unlearning.experiments.demo import demo
+from unlearning.experiments.demo import FULL, demo
+from unlearning.experiments.demo import QUICK as QUICK_DEMO
 from unlearning.experiments.validity.plan import ValidityPlan
 
 QUICK: dict[str, Any] = {
@@ -31,7 +32,7 @@ def made(plan: ValidityPlan, arch: str, folder: Path, quick: bool, workers: int)
         quick: next to no training; the start then memorises nothing.
     """
     for last in ("memorised", "gold"):
-        demo(folder, arch, workers, quick, until=last)
+        demo(folder, arch, workers, QUICK_DEMO if quick else FULL, until=last)
     models = folder / "models"
     return replace(
         plan, data=str(folder / "data"), start=str(models / "memorised"), gold=str(models / "gold")
