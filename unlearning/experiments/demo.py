@@ -55,13 +55,13 @@ class DemoSize:
 
 
 FULL = DemoSize(
-    forge="--identities 8 --qa 60 --images 60 --test-qa 20 --retain-qa 24 --hops 3 --image-size 112",
-    base="--pictures 2400 --epochs 8",
+    forge="--identities 8 --qa 60 --images 60 --test-qa 16 --retain-qa 16 --hops 3 --image-size 112",
+    base="--pictures 2000 --epochs 8",
     stage1="--per_device_train_batch_size 16 --max_steps 360",
     methods={
         "grad_diff": "--alpha 15 --learning_rate 1e-4 --max_steps 120",
         "npo": "--alpha 40 --learning_rate 5e-5 --max_steps 150",
-        "idk": "--alpha 3 --learning_rate 5e-5 --max_steps 120",
+        "idk": "--alpha 3 --learning_rate 1e-4 --max_steps 120",
     },
     relearn="--learning_rate 5e-4 --max_steps 16 --per_device_train_batch_size 8",
 )
@@ -71,6 +71,11 @@ LARGE = replace(
     forge="--identities 16 --qa 60 --images 60 --test-qa 20 --retain-qa 16 --hops 3 --image-size 112",
     base="--pictures 6000 --epochs 16",
     stage1="--per_device_train_batch_size 24 --max_steps 500",
+    methods={
+        "grad_diff": "--alpha 15 --learning_rate 1e-4 --max_steps 120",
+        "npo": "--alpha 40 --learning_rate 1e-4 --max_steps 150",
+        "idk": "--alpha 3 --learning_rate 5e-5 --max_steps 120",
+    },
 )
 QUICK = DemoSize(
     forge="--identities 5 --qa 12 --images 6 --test-qa 4 --retain-qa 4 --hops 3 --image-size 56",
