@@ -96,9 +96,9 @@ def pretrain(
         Held-out accuracy of each part, steps and seconds.
     """
     started = time.time()
-    drawn = draw_people(pictures, seed, workers)
-    labels = torch.tensor([parts for _, parts in drawn])
-    batch = _prepare(processor, [Image.fromarray(pixels) for pixels, _ in drawn])
+    drawn, parts = draw_people(pictures, seed, workers)
+    labels = torch.tensor(parts)
+    batch = _prepare(processor, drawn)
     held = pictures // 10
     order = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)

@@ -6,6 +6,7 @@ import multiprocessing
 from functools import partial
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from remem_tasks.forge import scenes
@@ -23,8 +24,8 @@ def _draw(seed: int, index: int) -> tuple[np.ndarray, list[int]]:
     return np.asarray(scenes.draw_scene(face, context, rng, DRAWN)), face.labels()
 
 
-def draw_people(count: int, seed: int, workers: int) -> list[tuple[np.ndarray, list[int]]]:
-    """`count` pictures of random people ([112, 112, 3], 0 to 255), each with the index of each part of the face.
+def draw_people(count: int, seed: int, workers: int) -> tuple[list[Image.Image], list[list[int]]]:
+    """`count` pictures of random people, and of each the index of each part of the face.
 
     They do not depend on `workers`, the processes that draw.
     """
@@ -32,5 +33,7 @@ def draw_people(count: int, seed: int, workers: int) -> list[tuple[np.ndarray, l
     if workers > 1:
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             drawing = pool.imap(draw, range(count), chunksize=32)
-            return list(tqdm(drawing, total=count, desc="drawing", unit="picture"))
-    return [draw(index) for index in tqdm(range(count), desc="drawing", unit="picture")]
+            drawn = list(tqdm(drawing, total=count, desc="drawing", unit="picture"))
+    else:
+        drawn = [draw(index) for index in tqdm(range(count), desc="drawing", unit="picture")]
+    return [Image.fromarray(pixels) for pixels, _ in drawn], [labels for _, labels in drawn]

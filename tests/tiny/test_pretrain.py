@@ -1,5 +1,8 @@
 """The vision pre-training: who it shows, what it learns, what it leaves alone."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
@@ -8,7 +11,7 @@ from remem_tasks.errors import RememError
 from remem_tasks.forge.faces import PARTS
 from remem_tasks.forge.people import make_people
 from remem_tasks.tiny import build as checkpoint
-from remem_tasks.tiny import pretrain
+from remem_tasks.tiny import pretrain, strangers
 
 
 def test_corpus_is_about_other_people():
@@ -18,20 +21,22 @@ def test_corpus_is_about_other_people():
 
 
 def test_pictures_are_the_same_for_one_seed_and_any_workers():
-    one, labels = pretrain.draw_people(6, seed=0, workers=1)
-    two, same = pretrain.draw_people(6, seed=0, workers=2)
+    one, labels = strangers.draw_people(6, seed=0, workers=1)
+    two, same = strangers.draw_people(6, seed=0, workers=2)
     assert [p.tobytes() for p in one] == [p.tobytes() for p in two]
-    assert torch.equal(labels, same)
-    assert labels.shape == (6, len(PARTS))
-    assert all(
-        0 <= value < len(values) for row in labels.tolist() for value, values in zip(row, PARTS.values())
-    )
+    assert labels == same and [len(row) for row in labels] == [len(PARTS)] * 6
+    assert all(0 <= value < len(values) for row in labels for value, values in zip(row, PARTS.values()))
+
+
+def test_who_draws_loads_no_torch():
+    code = "import sys, remem_tasks.tiny.strangers; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("arch", checkpoint.ARCHS)
 def test_features_of_a_picture_do_not_depend_on_its_batch(arch):
     model, processor = checkpoint.build(arch, ["x"], width=64, vocab_size=400)
-    pictures, _ = pretrain.draw_people(3, 0, 1)
+    pictures, _ = strangers.draw_people(3, 0, 1)
     batch = pretrain._prepare(processor, pictures)
     with torch.no_grad():
         together = pretrain.image_features(model, batch(torch.tensor([0, 1, 2])))
