@@ -6,6 +6,7 @@ import subprocess
 import textwrap
 
 import pytest
+from support.engines import show
 
 from remem_tasks.checkpoints import save
 from remem_tasks.tiny import build as checkpoint
@@ -73,13 +74,14 @@ def alone(python_of, taught, data_dir, tmp_path_factory):
     return command, _table(out)
 
 
-def test_ray_with_a_node_lost_in_the_middle(python_of, alone, tmp_path):
+def test_ray_with_a_node_lost_in_the_middle(python_of, alone, tmp_path, capfd):
     command, wanted = alone
     script = tmp_path / "two_nodes.py"
     script.write_text(textwrap.dedent(TWO_NODES))
     out = tmp_path / "sweep"
     done = _run(python_of("ray"), f"{command} --out {out} --engine ray", str(script))
     assert done.returncode == 0, done.stderr[-3000:]
+    show(capfd, "remem sweep --engine ray", done.stdout.splitlines())
     assert (tmp_path / "lost").is_file() and int((tmp_path / "lost").read_text()) < 4
     assert _table(out) == wanted
     assert done.stdout.count("(ray)") == 6

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from support import scripted
-from support.engines import free_port, serving
+from support.engines import free_port, scores_side_by_side, serving, show
 
 from remem_tasks.errors import RememError
 from remem_tasks.harness.remem_hf import RememHF
@@ -36,13 +36,16 @@ def serve(python_of, tmp_path):
     return start
 
 
-def test_portable_scores_are_those_of_remem_hf(serve, taught, remem_data):
+def test_portable_scores_are_those_of_remem_hf(serve, taught, remem_data, capfd):
     tasks = "remem_forget1,remem_test"
     with serve(taught) as (url, _):
         model = RememOpenAI(url)
         assert model.server == "transformers"
         here = scripted.run(model, tasks, log_samples=True)
     there = scripted.run(RememHF(str(taught), device="cpu", dtype="float32"), tasks, log_samples=True)
+    of = (there, here)
+    value = lambda side, name: scripted.value(of[side], "remem_test", f"remem_{name}")  # noqa: E731
+    show(capfd, "remem_test: score, remem_hf, transformers serve", scores_side_by_side(SCORES, value))
     for task in tasks.split(","):
         assert scripted.texts(here, task) == scripted.texts(there, task)
         for name in SCORES:
