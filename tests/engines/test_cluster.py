@@ -19,8 +19,17 @@ import signal, sys, threading, time, os
 from pathlib import Path
 from ray.cluster_utils import Cluster
 here = {"node_ip_address": "127.0.0.1", "include_dashboard": False}
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **here})
-nodes = [cluster.add_node(num_cpus=1, **here) for _ in range(2)]
+
+def started(make):
+    for left in range(4, -1, -1):  # (Ray waits 30 s for a node, which is not enough for a machine with much else to do.)
+        try:
+            return make()
+        except Exception as error:
+            if not left or "timed out during startup" not in str(error):
+                raise
+
+cluster = started(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **here}))
+nodes = [started(lambda: cluster.add_node(num_cpus=1, **here)) for _ in range(2)]
 os.environ["RAY_ADDRESS"] = cluster.address
 out = Path(sys.argv[sys.argv.index("--out") + 1])
 
