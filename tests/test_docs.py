@@ -81,7 +81,7 @@ def test_every_command_has_flags_that_exist(page, command):
     if SKETCH.search(command):
         pytest.skip("a sketch of a command")
     words = [word for word in shlex.split(command) if not re.fullmatch(r"[A-Z_]+=.*", word)]
-    while words[0] in ("python", "torchrun"):
+    while Path(words[0]).name in ("python", "torchrun"):
         words = words[words.index("-m") + 1 :]
     program, arguments = Path(words[0]).name, words[1:]
     said = io.StringIO()

@@ -230,7 +230,7 @@ def test_llava_hf_by_include_path(theirs, checkpoints, clear_here, tmp_path):
     named = [*tasks, "clear_faces_choice", *dict.fromkeys(own for own, _ in tasks.values())]
     done = subprocess.run(
         [sys.executable, "-m", "lmms_eval", "--model", "llava_hf", "--model_args",
-         f"pretrained={checkpoints['llava']},device=cpu", "--include_path", str(theirs), "--tasks", ",".join(named),
+         f"pretrained={checkpoints['llava']},device=cpu,device_map=cpu", "--include_path", str(theirs), "--tasks", ",".join(named),
          "--gen_kwargs", "max_new_tokens=8", "--limit", "4", "--output_path", str(tmp_path / "out"), "--log_samples"],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
