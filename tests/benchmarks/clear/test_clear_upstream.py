@@ -124,12 +124,10 @@ def test_choices_are_of_the_same_answers(theirs, clear_here):
 
 
 def test_groups_and_directions(theirs):
-    results = run(
-        Scripted(lambda row: row["answer"]), "clear_forget01_retain99", include_path=str(theirs), limit=1
-    )
+    results = run(Scripted(lambda row: row["answer"]), "clear_split01", include_path=str(theirs), limit=1)
     higher = {task: found.get("clear_rougeL_recall") for task, found in results["higher_is_better"].items()}
-    assert len(results["group_subtasks"]["clear_forget01_retain99"]) == 12
-    assert higher["clear_forget01_text"] is False and higher["clear_retain99_text"] is True
+    assert len(results["group_subtasks"]["clear_split01"]) == 10
+    assert higher["clear_forget01_caption"] is False and higher["clear_retain_caption"] is True
 
 
 def test_rouge_is_that_of_the_library(utils, clear_data):
@@ -186,7 +184,7 @@ def test_the_patch_finds_the_tasks_of_an_installed_package(patched, theirs, tmp_
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.delitem(sys.modules, "clear_for_lmms_eval", raising=False)
     manager = patched.TaskManager()
-    assert {"clear_faces", "clear_forget01_retain99"} <= set(manager.all_tasks)
+    assert {"clear_faces", "clear_split01"} <= set(manager.all_tasks)
     assert "clear_faces" not in patched.TaskManager(include_defaults=False).all_tasks
     (task,) = patched.get_task_dict(["clear_faces"], manager, "chat").values()
     assert task.eval_docs[0]["question"] == clear.NAME_QUESTION
