@@ -49,7 +49,7 @@ class RememVLLM(RememOpenAI):
     """A checkpoint behind a vLLM server.
 
     Args:
-        base_url, model, concurrency, timeout, retries, wait, system_prompt: as of `remem_openai`.
+        base_url, asked: how the server is asked, as of `remem_openai`.
         pretrained: folder or Hub id with the checkpoint's processor and configuration; default: where the server says
             that it has it from. The weights are not read.
         logprobs: of how many of the likeliest tokens log-probabilities are asked for at each place, at most the
@@ -65,15 +65,10 @@ class RememVLLM(RememOpenAI):
     def __init__(
         self,
         base_url: str = "",
-        model: str = "",
         pretrained: str = "",
         logprobs: int = 20,
         seeded: bool = True,
-        concurrency: int = 8,
-        timeout: float = 120.0,
-        retries: int = 4,
-        wait: float = 1.0,
-        system_prompt: str | None = None,
+        **asked: Any,
     ) -> None:
         if (
             isinstance(logprobs, bool)
@@ -83,7 +78,7 @@ class RememVLLM(RememOpenAI):
             raise RememError(f"logprobs '{logprobs}' is neither -1 nor a whole number above 0")
         if not isinstance(seeded, bool):
             raise RememError(f"seeded '{seeded}' is neither True nor False")
-        super().__init__(base_url, model, "auto", concurrency, timeout, retries, wait, system_prompt)
+        super().__init__(base_url, **asked)
         if self.server != "vllm":
             raise RememError(f"the server at '{base_url}' is no vLLM; --model remem_openai takes any")
         name = str(pretrained) or str(self.served.get("root") or "")

@@ -6,6 +6,7 @@ import subprocess
 import textwrap
 
 import pytest
+from support.engines import show
 
 from remem_tasks.checkpoints import save
 from remem_tasks.tiny import build as checkpoint
@@ -18,8 +19,17 @@ import signal, sys, threading, time, os
 from pathlib import Path
 from ray.cluster_utils import Cluster
 here = {"node_ip_address": "127.0.0.1", "include_dashboard": False}
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **here})
-nodes = [cluster.add_node(num_cpus=1, **here) for _ in range(2)]
+
+def started(make):
+    for left in range(4, -1, -1):  # (Ray waits 30 s for a node, which is not enough for a machine with much else to do.)
+        try:
+            return make()
+        except Exception as error:
+            if not left or "timed out during startup" not in str(error):
+                raise
+
+cluster = started(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **here}))
+nodes = [started(lambda: cluster.add_node(num_cpus=1, **here)) for _ in range(2)]
 os.environ["RAY_ADDRESS"] = cluster.address
 out = Path(sys.argv[sys.argv.index("--out") + 1])
 
@@ -73,13 +83,14 @@ def alone(python_of, taught, data_dir, tmp_path_factory):
     return command, _table(out)
 
 
-def test_ray_with_a_node_lost_in_the_middle(python_of, alone, tmp_path):
+def test_ray_with_a_node_lost_in_the_middle(python_of, alone, tmp_path, capfd):
     command, wanted = alone
     script = tmp_path / "two_nodes.py"
     script.write_text(textwrap.dedent(TWO_NODES))
     out = tmp_path / "sweep"
     done = _run(python_of("ray"), f"{command} --out {out} --engine ray", str(script))
     assert done.returncode == 0, done.stderr[-3000:]
+    show(capfd, "remem sweep --engine ray", done.stdout.splitlines())
     assert (tmp_path / "lost").is_file() and int((tmp_path / "lost").read_text()) < 4
     assert _table(out) == wanted
     assert done.stdout.count("(ray)") == 6

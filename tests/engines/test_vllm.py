@@ -1,5 +1,6 @@
 """A real vLLM server on this machine, scored through `remem_vllm`: the values of `remem_hf`, to stated tolerances."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from support import scripted
-from support.engines import free_port, serving
+from support.engines import free_port, scores_side_by_side, serving, show
 
 from remem_tasks.engine.prompts import Chat
 from remem_tasks.errors import RememError
@@ -20,6 +21,7 @@ from remem_tasks.harness.remem_hf import RememHF
 from remem_tasks.harness.remem_openai import RememOpenAI
 from remem_tasks.harness.remem_vllm import NO_MOMENTS, NO_SEARCH, RememVLLM
 
+ROOT = Path(__file__).resolve().parents[2]
 SAME = (
     "em",
     "keyword_recall",
@@ -83,14 +85,6 @@ def _compared(here, there, task):
     assert scripted.texts(here, task) == scripted.texts(there, task)
 
 
-def _show(served, here, there, task):
-    """The table of docs/how-to/vllm.md."""
-    print(f"\n{served}: score, remem_hf, remem_vllm")
-    for name in (*SAME, *CLOSE, *DRAWN):
-        wanted, found = (scripted.value(of, task, f"remem_{name}") for of in (there, here))
-        print(f"  {name:24} {wanted:.8g}  {found:.8g}")
-
-
 @pytest.mark.parametrize("served", ["qwen", "llava"])
 def test_every_score_is_that_of_remem_hf(served, request, remem_data, monkeypatch, capfd):
     url, folder = request.getfixturevalue(served)
@@ -101,8 +95,9 @@ def test_every_score_is_that_of_remem_hf(served, request, remem_data, monkeypatc
     there = scripted.run(
         RememHF(str(folder), device="cpu", dtype="float32"), "remem_forget1", log_samples=True
     )
-    with capfd.disabled():
-        _show(served, here, there, "remem_forget1")
+    of = (there, here)
+    value = lambda side, name: scripted.value(of[side], "remem_forget1", f"remem_{name}")  # noqa: E731
+    show(capfd, f"{served}: score, remem_hf, remem_vllm", scores_side_by_side((*SAME, *CLOSE, *DRAWN), value))
     _compared(here, there, "remem_forget1")
     assert model.otherwise <= 2
     if drawn:
@@ -190,3 +185,47 @@ def test_the_command_line(qwen, remem_data, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_lmms_evals_own_backend(python_of, taught, remem_data, tmp_path, monkeypatch, capfd):
+    """vLLM in lmms-eval's process: the replies of remem_hf, prompted Exposure by its own drawing, what it has not said."""
+    arguments = (
+        f"-m lmms_eval --model vllm --model_args model={taught},dtype=float32,enforce_eager=True,max_model_len=1024 "
+        f"--batch_size 6 --tasks remem_forget1,remem_test --output_path {tmp_path} --log_samples"
+    )
+    asked = {"METRICS": "em,memo,exposure", "ESTIMATOR": "frequency", "ROLLOUTS": "8"}
+    for name, value in asked.items():
+        monkeypatch.setenv(f"REMEM_{name}", value)
+    done = subprocess.run(
+        [python_of("lmms_vllm"), *arguments.split()],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (file,) = tmp_path.rglob("*_results.json")
+    here = json.loads(file.read_text())
+    monkeypatch.setenv("REMEM_METRICS", "em")
+    own = RememHF(str(taught), device="cpu", dtype="float32")
+    there = scripted.run(own, "remem_forget1,remem_test", log_samples=True)
+    for task in ("remem_forget1", "remem_test"):
+        (samples,) = tmp_path.rglob(f"*_samples_{task}.jsonl")
+        rows = sorted(map(json.loads, samples.read_text().splitlines()), key=lambda one: one["doc_id"])
+        assert [row["filtered_resps"][0] for row in rows] == scripted.texts(there, task)
+        for score in ("em", "keyword_recall", "rougel", "blank_rate"):
+            assert scripted.value(here, task, f"remem_{score}") == scripted.value(
+                there, task, f"remem_{score}"
+            )
+    of = (there, here)
+    value = lambda side, name: scripted.value(of[side], "remem_forget1", f"remem_{name}")  # noqa: E731
+    same = ("em", "keyword_recall", "rougel", "blank_rate")
+    drawn = scripted.value(here, "remem_forget1", "remem_prompted_exposure")
+    show(
+        capfd,
+        "lmms-eval's vllm: score, remem_hf, vllm",
+        [*scores_side_by_side(same, value), f"prompted_exposure {drawn:.8g}"],
+    )
+    scores = here["results"]["remem_forget1"]
+    assert scores["remem_em,none"] > 0.2 and 0 <= scores["remem_prompted_exposure,none"] <= 1
+    assert {"memo", "exposure"} <= set(here["configs"]["remem_forget1"]["metadata"]["not_available"])

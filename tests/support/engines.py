@@ -54,3 +54,14 @@ def _wait(process: subprocess.Popen, address: str, log: Path) -> None:
         except OSError:
             time.sleep(0.5)
     raise AssertionError(log.read_text()[-3000:])
+
+
+def show(capfd, what: str, lines: list[str]) -> None:
+    """Print what the docs show of a run, past pytest's capture."""
+    with capfd.disabled():
+        print(f"\n{what}", *(f"  {line}" for line in lines), sep="\n")
+
+
+def scores_side_by_side(names, value) -> list[str]:
+    """A line a score: its name, and what `value(side, name)` gives of remem_hf (side 0) and of the engine (1)."""
+    return [f"{name:24} {value(0, name):.8g}  {value(1, name):.8g}" for name in names]

@@ -7,20 +7,16 @@ stream that was stopped goes on.
 
 from __future__ import annotations
 
-import gc
-import io
 import os
 import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
-from transformers import PrinterCallback, ProgressCallback
 
 from remem_tasks import checkpoints
 from remem_tasks.benchmarks.registry import DEFAULT, only
@@ -32,13 +28,11 @@ from remem_tasks.errors import RememError
 from remem_tasks.files import locked, new_folder, write_whole
 from unlearning import preflight
 from unlearning import weights as checkpoint
-from unlearning.arguments import parse
-from unlearning.data import load_rows
-from unlearning.encoding import check_encoding
+from unlearning.data import Encoder, load_rows
+from unlearning.encoding import check_encoding, limits_of
+from unlearning.experiments.in_memory import trained
 from unlearning.experiments.ledger import Ledger
 from unlearning.experiments.sweep.plan import FORGET_METHODS
-from unlearning.models import load_models
-from unlearning.run import build_trainer, train
 from unlearning.scoring import scores
 
 Say = Callable[[str], None]
@@ -143,46 +137,12 @@ class _Stream:
         """Answer a request, save the model; the record."""
         plan, begun = self.plan, time.time()
         name, before = plan.requests[number - 1], str(self.folder(number - 1))
-        argv = [
-            "--method",
-            plan.method,
-            "--model_name_or_path",
-            before,
-            "--data",
-            self.source,
-            "--forget",
-            name,
-        ]
-        argv += [
-            "--seed",
-            str(plan.seed),
-            "--output_dir",
-            str(self.out / "work"),
-            "--no_gate",
-            "--report_to",
-            "none",
-        ]
-        argv += ["--save_strategy", "no", "--disable_tqdm", "true", *shlex.split(plan.training)]
-        _, args, model_args = parse(argv)
         processor = checkpoints.load_processor(before)
-
-        def load() -> Any:
-            model = checkpoint.load_model(before)
-            model.config.name_or_path = model.name_or_path = before
-            return model
-
-        models = load_models(args, model_args, load)
-        trainer = build_trainer(args, self.rows[name], processor, models)
-        check_encoding(trainer.encoder, self.rows[name].tables)
-        for callback in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(callback)
-        with redirect_stdout(io.StringIO()):
-            record = train(trainer, None)
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        if hasattr(model, "merge_and_unload"):
-            model = model.merge_and_unload()
-        del trainer
-        gc.collect()
+        ends, context = limits_of(before)
+        check_encoding(Encoder(processor, ends, cache_mb=0), self.rows[name].tables, context)
+        argv = ["--method", plan.method, "--data", self.source, "--forget", name, "--seed", str(plan.seed)]
+        argv += ["--no_gate", *shlex.split(plan.training)]
+        model, record = trained(argv, self.rows[name], processor, lambda: checkpoint.load_model(before))
         found = {"request": name, "scores": self.looked(model, processor)}
         shutil.rmtree(self.folder(number), ignore_errors=True)  # of a call that was stopped before its record
         with new_folder(self.folder(number)) as folder:
