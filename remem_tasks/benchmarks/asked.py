@@ -19,6 +19,7 @@ from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import FactBenchmark, Metric, Reply, Request, RunContext, own_reply, text_of
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
+from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import ALLOW, row_name
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import JsonReader
@@ -71,6 +72,28 @@ def tell_few(rows: Sequence, faults: Sequence[str], choice: str, source: str, to
     some_left(rows, faults)
     if (let_pass := settle_few(faults, len(rows), choice, source)) and told is not None:
         told.append(let_pass)
+
+
+def needed(cell: object, name: str, where: str) -> str:
+    """A text that has to be there, without the blanks around it.
+
+    Raises:
+        RememError: behind `where` and the name of the cell, why it is none that a model can be taught.
+    """
+    if why := emptiness(cell) or oddity(cell):
+        raise RememError(f"{where}: '{name}' {why}")
+    return str(cell).strip()
+
+
+def common_keys(records: Sequence[Mapping], known: set[str]) -> set[str]:
+    """The keys that are known, and those that every record has: a column of the set is no slip of one row."""
+    return known | (set.intersection(*map(set, records)) if records else set())
+
+
+def refuse_unknown(record: Mapping, allowed: set[str], where: str) -> None:
+    """Raise a RememError behind `where` that names the first key of a record that is not allowed."""
+    if unknown := [key for key in record if key not in allowed]:
+        raise RememError(f"{where}: unknown key '{unknown[0]}'")
 
 
 def rows_of_file(

@@ -50,6 +50,7 @@ SETS: tuple[tuple[str, str, str, tuple[tuple, ...]], ...] = (
         "mlubench", "mlubench_forget_a", "Tasks/TaskA/taskA_forget.json",
         (("conversations",), ("conversations", 0), ("conversations", 0, "value"), ("conversations", 1, "value"), ("image",)),
     ),
+    ("unlok", "unlok_full", "zsre_mend_eval.json", (("id",), ("src",), ("pred",), ("loc",), ("loc", 0), ("loc_ans", 0), ("image_id",))),
     ("pebench", "pebench_forget_people", "data/train-00000-of-00001.parquet", (("label",), ("event",), ("image",))),
 )  # fmt: skip
 CELLS = {"null": None, "empty": "", "invisible": "\u3164\u200b"}
