@@ -51,6 +51,10 @@ SETS: tuple[tuple[str, str, str, tuple[tuple, ...]], ...] = (
         (("conversations",), ("conversations", 0), ("conversations", 0, "value"), ("conversations", 1, "value"), ("image",)),
     ),
     ("unlok", "unlok_full", "zsre_mend_eval.json", (("id",), ("src",), ("pred",), ("loc",), ("loc", 0), ("loc_ans", 0), ("image_id",))),
+    (
+        "safeeraser", "safeeraser_forget", "dataset/all_train.json",
+        (("image_path",), ("unsafe_pairs",), ("unsafe_pairs", 0), ("unsafe_pairs", 0, "question"), ("unsafe_pairs", 0, "model_response")),
+    ),
     ("pebench", "pebench_forget_people", "data/train-00000-of-00001.parquet", (("label",), ("event",), ("image",))),
 )  # fmt: skip
 CELLS = {"null": None, "empty": "", "invisible": "\u3164\u200b"}
