@@ -37,6 +37,9 @@ class SafeEraser(QuestionBenchmark):
     def target(self, doc: Mapping) -> str:
         return doc["answer"]
 
+    def begun(self, doc: Mapping) -> str:
+        return str(doc["answer"]) if doc["kind"] == "unsafe" else ""
+
     def correct(self, doc: Mapping, reply: str) -> float:
         return rouge(reply, doc["answer"], "rougeL")[2] if doc["answer"] else 0.0
 
