@@ -316,6 +316,8 @@ def test_what_no_model_can_be_taught_is_found_by_the_check_and_refused_by_traini
     forget = min((split for _, split in task_splits(name) if split.startswith("forget")), key=len)
     if written == "\ud800" and name not in ("fiubench", "offside", "mlubench", "umu", "unlok", "safeeraser"):
         return  # parquet holds none
+    if name == "vlmunbench":
+        return  # its answers are digits, which its files hold as numbers
     folder = tmp_path / "data"
     shutil.copytree(generated[name], folder)
     answer = load_rows(str(folder), "pairs", forget).forget["answer"][-1]

@@ -86,6 +86,14 @@ EXPECTED = {
         },
         ("safeeraser_decoys", "safeeraser_sarr"): {"full": (0, 0.1), "gold": (0, 0.1), "refuses": (0, 1)},
     },
+    "vlmunbench": {
+        ("vlmunbench_forget", "vlmunbench_macro_likeliest"): {
+            "full": (0.85, 1),
+            "gold": (0, 0.75),
+            "forgot": (0, 0.75),
+        },
+        ("vlmunbench_retain", "vlmunbench_micro_said"): {"full": (0.85, 1), "gold": (0.85, 1)},
+    },
     "pebench": {
         ("pebench_forget_people", "pebench_efficacy"): {
             "full": (0, 0.4),

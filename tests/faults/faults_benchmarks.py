@@ -55,6 +55,10 @@ SETS: tuple[tuple[str, str, str, tuple[tuple, ...]], ...] = (
         "safeeraser", "safeeraser_forget", "dataset/all_train.json",
         (("image_path",), ("unsafe_pairs",), ("unsafe_pairs", 0), ("unsafe_pairs", 0, "question"), ("unsafe_pairs", 0, "model_response")),
     ),
+    (
+        "vlmunbench", "vlmunbench_forget", "train_forget.jsonl",
+        (("question",), ("choices",), ("choices", 0), ("answer_index",), ("meta",), ("concept_axis",), ("image",)),
+    ),
     ("pebench", "pebench_forget_people", "data/train-00000-of-00001.parquet", (("label",), ("event",), ("image",))),
 )  # fmt: skip
 CELLS = {"null": None, "empty": "", "invisible": "\u3164\u200b"}
