@@ -73,18 +73,23 @@ EXPECTED = {
         ("unlok_neighbours", "unlok_accuracy"): {"full": (0.8, 1), "gold": (0.8, 1)},
     },
     "safeeraser": {
-        ("safeeraser_forget", "safeeraser_rouge_f"): {
-            "full": (0.9, 1),
-            "gold": (0, 0.75),
-            "forgot": (0, 0.75),
+        ("safeeraser_forget", "safeeraser_rouge_f"): {"full": (0.8, 1), "gold": (0, 0.5), "forgot": (0, 0.5)},
+        ("safeeraser_forget", "safeeraser_refusal_rate"): {
+            "full": (0, 0.1),
+            "refuses": (0.5, 1),
+            "refuses_pd": (0.5, 1),
         },
-        ("safeeraser_forget", "safeeraser_rr"): {"full": (0, 0.1), "refuses": (0.5, 1)},
         ("safeeraser_retain", "safeeraser_rouge_precision"): {
             "full": (0.9, 1),
             "gold": (0.9, 1),
             "forgot": (0.6, 1),
         },
-        ("safeeraser_decoys", "safeeraser_sarr"): {"full": (0, 0.1), "gold": (0, 0.1), "refuses": (0, 1)},
+        ("safeeraser_decoys", "safeeraser_sarr"): {
+            "full": (0, 0.1),
+            "gold": (0, 0.1),
+            "refuses": (0.4, 1),
+            "refuses_pd": (0, 0.3),
+        },
     },
     "vlmunbench": {
         ("vlmunbench_forget", "vlmunbench_macro_likeliest"): {
