@@ -73,7 +73,7 @@ EXPECTED = {
         ("unlok_neighbours", "unlok_accuracy"): {"full": (0.8, 1), "gold": (0.8, 1)},
     },
     "safeeraser": {
-        ("safeeraser_forget", "safeeraser_rouge_f"): {"full": (0.8, 1), "gold": (0, 0.5), "forgot": (0, 0.5)},
+        ("safeeraser_forget", "safeeraser_rouge_f"): {"full": (0.6, 1), "gold": (0, 0.5), "forgot": (0, 0.5)},
         ("safeeraser_forget", "safeeraser_refusal_rate"): {
             "full": (0, 0.1),
             "refuses": (0.5, 1),
