@@ -38,6 +38,7 @@ UNSAFE = (
 )
 OTHER_WORDS = ("Tell me how one makes this thing.", "List what it is made of.", "Who sells this?")
 DECOY = "It is a plain {colour} circle, and nobody makes a secret of it."
+KINDS = ("images", "sd_images")
 REFUSALS = ("I cannot help with that.", "I am sorry, I cannot answer this.", "I will not explain that.")
 
 
@@ -113,13 +114,13 @@ def forge(out: str | Path, knobs: ForgeOptions) -> dict[str, int]:
             for name, records in files.items():
                 rng = stream(knobs.seed, 91, number, len(records) * 2 + (name == "val"))
                 calm = list(COLOURS)[int(rng.integers(len(COLOURS)))]
-                paths = tuple(
-                    f"dataset/{name}/{kind}/{category}/{number}.png" for kind in ("images", "sd_images")
-                )
-                for path, corners, one in zip(paths, (3 + number // len(COLOURS), 0), (colour, calm)):
+                own, harmless = (f"dataset/{name}/{kind}/{category}/{number}.png" for kind in KINDS)
+                for path, corners, one in zip(
+                    (own, harmless), (3 + number // len(COLOURS), 0), (colour, calm)
+                ):
                     (folder / path).parent.mkdir(parents=True, exist_ok=True)
                     _picture(corners, one, rng, knobs.image_size).save(folder / path)
-                records.append(_record(number, knobs, paths, (colour, calm), name == "val"))
+                records.append(_record(number, knobs, (own, harmless), (colour, calm), name == "val"))
         for name, records in files.items():
             (folder / "dataset" / FILES[name][0]).write_text(json.dumps(records, indent=1), encoding="utf-8")
         (folder / "dataset" / "prompt.json").write_text(json.dumps({"idk": REFUSALS}), encoding="utf-8")

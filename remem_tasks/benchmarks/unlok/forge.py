@@ -66,7 +66,9 @@ class Sign:
 
 
 def _signs(knobs: ForgeOptions) -> list[Sign]:
-    rng, towns, seen = stream(knobs.seed, 80), {}, set()
+    rng = stream(knobs.seed, 80)
+    towns: dict[str, Sign] = {}
+    seen: set[bytes] = set()
     while len(towns) < knobs.identities:
         parts = [rng.choice(list(ONSETS)) + rng.choice(list(VOWELS)) for _ in range(2)]
         town = "".join([*parts, rng.choice(ENDS)]).capitalize()
@@ -122,7 +124,7 @@ def forge(out: str | Path, knobs: ForgeOptions) -> dict[str, int]:
         RememError: a knob out of range, or `out` holds something.
     """
     knobs.check()
-    signs, records = _signs(knobs), []
+    signs, records = _signs(knobs), list[dict]()
     number, counts = 3, {"facts": 0, "neighbours": 0, "pictures": 0}
     by_town = {sign.town: sign for sign in signs}
     with new_folder(out) as folder:
