@@ -91,14 +91,6 @@ EXPECTED = {
             "refuses_pd": (0, 0.3),
         },
     },
-    "vlmunbench": {
-        ("vlmunbench_forget", "vlmunbench_macro_likeliest"): {
-            "full": (0.85, 1),
-            "gold": (0, 0.75),
-            "forgot": (0, 0.75),
-        },
-        ("vlmunbench_retain", "vlmunbench_micro_said"): {"full": (0.85, 1), "gold": (0.85, 1)},
-    },
     "pebench": {
         ("pebench_forget_people", "pebench_efficacy"): {
             "full": (0, 0.4),
