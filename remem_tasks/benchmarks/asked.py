@@ -19,6 +19,7 @@ from remem_tasks.benchmarks import exposure
 from remem_tasks.benchmarks.base import FactBenchmark, Metric, Reply, Request, RunContext, own_reply, text_of
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
+from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import ALLOW, row_name
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import JsonReader
@@ -31,6 +32,7 @@ from remem_tasks.data.source import (
     training_table,
 )
 from remem_tasks.errors import RememError
+from remem_tasks.metrics import cut_points, memo, memo_name
 from remem_tasks.whitebox import Secret, WhiteBoxRequest, WhiteBoxResult
 
 TEXT = datasets.Value("string")
@@ -71,6 +73,28 @@ def tell_few(rows: Sequence, faults: Sequence[str], choice: str, source: str, to
     some_left(rows, faults)
     if (let_pass := settle_few(faults, len(rows), choice, source)) and told is not None:
         told.append(let_pass)
+
+
+def needed(cell: object, name: str, where: str) -> str:
+    """A text that has to be there, without the blanks around it.
+
+    Raises:
+        RememError: behind `where` and the name of the cell, why it is none that a model can be taught.
+    """
+    if why := emptiness(cell) or oddity(cell):
+        raise RememError(f"{where}: '{name}' {why}")
+    return str(cell).strip()
+
+
+def common_keys(records: Sequence[Mapping], known: set[str]) -> set[str]:
+    """The keys that are known, and those that every record has: a column of the set is no slip of one row."""
+    return known | (set.intersection(*map(set, records)) if records else set())
+
+
+def refuse_unknown(record: Mapping, allowed: set[str], where: str) -> None:
+    """Raise a RememError behind `where` that names the first key of a record that is not allowed."""
+    if unknown := [key for key in record if key not in allowed]:
+        raise RememError(f"{where}: unknown key '{unknown[0]}'")
 
 
 def rows_of_file(
@@ -169,6 +193,8 @@ class QuestionBenchmark(FactBenchmark):
             missing["questions"] = told
         if "exposure" in context.scoring.metrics and context.white_box and not any(rows["secret"][:]):
             missing["exposure"] = "no question says where in its answer the secret is"
+        if "memo" in context.scoring.metrics and context.white_box and not any(map(self.cut_answer, rows)):
+            missing["memo"] = "no answer of this set is one that MEMO begins"
         return replace(context, known={"forget": is_forgotten(split)}, missing={**context.missing, **missing})
 
     def requests(self, doc: Mapping, context: RunContext) -> list[Request]:
@@ -178,14 +204,26 @@ class QuestionBenchmark(FactBenchmark):
         """Whole answers whose log-probabilities the scores take."""
         return ()
 
+    def begun(self, doc: Mapping) -> str:
+        """The answer that MEMO begins for the model; "" where it begins none, as everywhere unless a benchmark says so."""
+        return ""
+
+    def cut_answer(self, doc: Mapping) -> str:
+        """`begun`, where it is long enough to be cut: MEMO of a single character is undefined."""
+        return answer if len(answer := self.begun(doc)) > 1 else ""
+
     def white_box_request(self, doc: Mapping, context: RunContext) -> WhiteBoxRequest | None:
         if not context.white_box:
             return None
-        answers = self.answers(doc)
-        ranked = doc["secret"] and "exposure" in context.scoring.metrics
-        if not answers and not ranked:
+        answers, scoring = self.answers(doc), context.scoring
+        ranked = doc["secret"] and "exposure" in scoring.metrics
+        begun = self.cut_answer(doc) if "memo" in scoring.metrics else ""
+        if not answers and not ranked and not begun:
             return None
         asked = WhiteBoxRequest(doc["row_id"], row_name(doc), answers=answers)
+        if begun:
+            cuts = tuple(cut_points(begun, scoring.memo_stride))
+            asked = replace(asked, answer=begun, cuts=cuts, memo_tokens=scoring.memo_tokens)
         if not ranked:
             return asked
         before = doc["cloze"].rstrip()
@@ -233,6 +271,10 @@ class QuestionBenchmark(FactBenchmark):
 
     def metrics(self, rows: datasets.Dataset, split: str, context: RunContext) -> list[Metric]:
         found = self.names(rows, split, context)
+        if context.white_box and "memo" in context.scoring.metrics and "memo" not in context.missing:
+            found.append(
+                Metric(f"{self.name}_{memo_name(context.scoring.memo_stride)}", not context.known["forget"])
+            )
         if self._ranked(context):
             higher = not context.known["forget"]
             found += [
@@ -265,6 +307,12 @@ class QuestionBenchmark(FactBenchmark):
         except RememError as error:
             raise RememError(f"{row_name(doc)}: {error}") from error
         row |= kept
+        if findings is not None and findings.continuations:
+            name, stride = (
+                f"{self.name}_{memo_name(context.scoring.memo_stride)}",
+                context.scoring.memo_stride,
+            )
+            scores[name] = memo(self.cut_answer(doc), findings.continuations, stride)
         if findings is not None and findings.secrets:
             found = exposure.scores(findings.secrets, context.scoring)
             found.pop("reference_exposure", None)

@@ -159,7 +159,7 @@ def test_one_run_over_all(here, checkpoints, monkeypatch):
     monkeypatch.setenv("REMEM_ROLLOUTS", "4")
     monkeypatch.setenv("REMEM_MEMO_TOKENS", "4")
     tasks = ["remem_forget1", "clear_forget10", "clear_real_faces", "mllmu_forget_5"]
-    tasks += ["fiubench_forget5", "umu_forget_5", "offside_forget", "mlubench_forget_a"]
+    tasks += ["fiubench_forget5", "umu_forget_5", "offside_forget", "mlubench_forget_a", "unlok_forget"]
     model = RememHF(str(checkpoints["llava"]), device="cpu")
     results = run(model, tasks, gen_kwargs="max_new_tokens=3", limit=2)
     for task in tasks:
@@ -196,7 +196,7 @@ def test_whole_answers_of_every_benchmark(here, checkpoints, monkeypatch):
             with_area.add(name)
         else:
             assert results["configs"][task]["metadata"]["not_available"]["member_auc"]
-    assert with_area == {"remem", "clear", "fiubench"}
+    assert with_area == {"remem", "clear", "fiubench", "unlok"}
 
 
 IN_TURNS = {
@@ -314,8 +314,10 @@ def test_what_no_model_can_be_taught_is_found_by_the_check_and_refused_by_traini
 ):
     written, said = MARKS[mark]
     forget = min((split for _, split in task_splits(name) if split.startswith("forget")), key=len)
-    if written == "\ud800" and name not in ("fiubench", "offside", "mlubench", "umu"):
+    if written == "\ud800" and name not in ("fiubench", "offside", "mlubench", "umu", "unlok", "safeeraser"):
         return  # parquet holds none
+    if name == "vlmunbench":
+        return  # its answers are digits, which its files hold as numbers
     folder = tmp_path / "data"
     shutil.copytree(generated[name], folder)
     answer = load_rows(str(folder), "pairs", forget).forget["answer"][-1]

@@ -50,6 +50,15 @@ SETS: tuple[tuple[str, str, str, tuple[tuple, ...]], ...] = (
         "mlubench", "mlubench_forget_a", "Tasks/TaskA/taskA_forget.json",
         (("conversations",), ("conversations", 0), ("conversations", 0, "value"), ("conversations", 1, "value"), ("image",)),
     ),
+    ("unlok", "unlok_full", "zsre_mend_eval.json", (("id",), ("src",), ("pred",), ("loc",), ("rephrase", 0), ("image_id",))),
+    (
+        "safeeraser", "safeeraser_forget", "dataset/all_train.json",
+        (("image_path",), ("unsafe_pairs",), ("unsafe_pairs", 0), ("unsafe_pairs", 0, "question"), ("unsafe_pairs", 0, "model_response")),
+    ),
+    (
+        "vlmunbench", "vlmunbench_forget", "train_forget.jsonl",
+        (("question",), ("choices",), ("choices", 0), ("answer_index",), ("meta",), ("concept_axis",), ("image",)),
+    ),
     ("pebench", "pebench_forget_people", "data/train-00000-of-00001.parquet", (("label",), ("event",), ("image",))),
 )  # fmt: skip
 CELLS = {"null": None, "empty": "", "invisible": "\u3164\u200b"}
@@ -94,6 +103,11 @@ def edited(file: str, change: Callable[[list], None]) -> Callable[[Path], None]:
             rows = json.loads(path.read_text())
             change(rows)
             path.write_text(json.dumps(rows))
+            return
+        if path.suffix == ".jsonl":
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            change(rows)
+            path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
             return
         table = pq.read_table(path)
         rows = table.to_pylist()

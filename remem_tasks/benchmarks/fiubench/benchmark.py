@@ -73,6 +73,9 @@ class Fiubench(QuestionBenchmark):
         asked = super().white_box_request(doc, context)
         return asked and replace(asked, by_token=1)
 
+    def begun(self, doc: Mapping) -> str:
+        return str(doc["answer"])
+
     def correct(self, doc: Mapping, reply: str) -> float:
         return rouge_l(reply, doc["answer"])[1]
 

@@ -8,15 +8,22 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import datasets
 
-from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
+from remem_tasks.benchmarks.asked import (
+    ROW,
+    TEXT,
+    common_keys,
+    needed,
+    refuse_unknown,
+    tell_few,
+    training_tables,
+)
 from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.binding import parse_json, read_text
-from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import COLUMNS, JsonReader
@@ -65,29 +72,11 @@ def published_casing(choice: str | None = None) -> bool:
     return choice == CASINGS[0]
 
 
-def _text(cell: object, name: str, where: str) -> str:
-    if why := emptiness(cell) or oddity(cell):
-        raise RememError(f"{where}: '{name}' {why}")
-    if not isinstance(cell, str):
-        raise RememError(f"{where}: '{name}' holds {str(cell)[:40]!r}, no text")
-    return cell.strip()
-
-
 def _texts(cell: object, name: str, where: str) -> list[str]:
     cell = [cell] if isinstance(cell, str) else cell
     if not isinstance(cell, list) or not cell:
         raise RememError(f"{where}: '{name}' holds {str(cell)[:40]!r}, no list of texts")
-    return [_text(one, f"{name} {number}", where) for number, one in enumerate(cell)]
-
-
-def common_keys(records: Sequence[Mapping], known: set[str]) -> set[str]:
-    """The keys that are known, and those that every record has: a column of the set is no slip of one row."""
-    return known | (set.intersection(*map(set, records)) if records else set())
-
-
-def _unknown(record: Mapping, allowed: set[str], where: str) -> None:
-    if unknown := [key for key in record if key not in allowed]:
-        raise RememError(f"{where}: unknown key '{unknown[0]}'")
+    return [needed(one, f"{name} {number}", where) for number, one in enumerate(cell)]
 
 
 def secret_of(answer: str, keywords: Sequence[str]) -> tuple[str, str]:
@@ -105,15 +94,15 @@ def secret_of(answer: str, keywords: Sequence[str]) -> tuple[str, str]:
 def _question(one: object, allowed: set[str], where: str, cased: bool) -> dict:
     if not isinstance(one, dict):
         raise RememError(f"{where}: {str(one)[:40]!r} is not a record")
-    _unknown(one, allowed, where)
+    refuse_unknown(one, allowed, where)
     if missing := [name for name in NEEDED if name not in one]:
         raise RememError(f"{where}: missing key '{missing[0]}'")
     change = str.capitalize if cased else str
-    answer = change(_text(one["answer"], "answer", where))
+    answer = change(needed(one["answer"], "answer", where))
     keywords = _texts(one["keywords"], "keywords", where)
     cloze, secret = secret_of(answer, keywords)
     return {
-        "prompt": change(_text(one["question"], "question", where)),
+        "prompt": change(needed(one["question"], "question", where)),
         "answer": answer,
         "paraphrases": [
             change(text) for text in _texts(one["paraphrased_question"], "paraphrased_question", where)
@@ -226,8 +215,8 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
         where = f"'{file}', row {place} ({person or 'no unique_id'})"
         pairs = record.get("qa_list")
         try:
-            _unknown(record, keys, where)
-            _text(record.get("unique_id"), "unique_id", where)
+            refuse_unknown(record, keys, where)
+            needed(record.get("unique_id"), "unique_id", where)
             if ids.index(person) != place:
                 raise RememError(f"{where}: its unique_id comes twice")
             if not isinstance(pairs, list) or not pairs:

@@ -21,6 +21,9 @@ class Mlubench(QuestionBenchmark):
     name = "mlubench"
     data = data
 
+    def begun(self, doc: Mapping) -> str:
+        return str(doc["answer"])
+
     def correct(self, doc: Mapping, reply: str) -> float:
         return rouge(reply, doc["answer"], "rougeL")[1]
 

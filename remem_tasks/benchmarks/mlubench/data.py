@@ -13,9 +13,8 @@ from pathlib import PurePosixPath
 
 import datasets
 
-from remem_tasks.benchmarks.asked import ROW, rows_of_file, tell_few, training_tables
+from remem_tasks.benchmarks.asked import ROW, needed, refuse_unknown, rows_of_file, tell_few, training_tables
 from remem_tasks.benchmarks.forget_sets import ForgetSets
-from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
@@ -44,17 +43,8 @@ KEYS = {"id", "image", "conversations"}
 ASKED = datasets.Features(ROW)
 
 
-def _need(cell: object, name: str, where: str) -> str:
-    if why := emptiness(cell) or oddity(cell):
-        raise RememError(f"{where}: '{name}' {why}")
-    if not isinstance(cell, str):
-        raise RememError(f"{where}: '{name}' holds {str(cell)[:40]!r}, no text")
-    return cell.strip()
-
-
 def _question(record: Mapping, where: str) -> dict:
-    if unknown := [key for key in record if key not in KEYS]:
-        raise RememError(f"{where}: unknown key '{unknown[0]}'")
+    refuse_unknown(record, KEYS, where)
     said = record.get("conversations")
     turns = (
         [one.get("from") if isinstance(one, dict) else None for one in said] if isinstance(said, list) else []
@@ -66,8 +56,8 @@ def _question(record: Mapping, where: str) -> dict:
     asked, told = (one.get("value") for one in said)
     asked = asked.replace("<image>", "") if isinstance(asked, str) else asked
     return {
-        "prompt": _need(asked, "value of human", where),
-        "answer": _need(told, "value of gpt", where),
+        "prompt": needed(asked, "value of human", where),
+        "answer": needed(told, "value of gpt", where),
     }
 
 

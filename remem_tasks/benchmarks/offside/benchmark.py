@@ -23,6 +23,9 @@ class Offside(QuestionBenchmark):
     data = data
     digested = ("row_id", "prompt", "answer", "letter")
 
+    def begun(self, doc: Mapping) -> str:
+        return "" if doc["kind"] == "choice" else str(doc["answer"])
+
     def correct(self, doc: Mapping, reply: str) -> float:
         if doc["kind"] == "choice":
             return float(letter_of(reply) == doc["letter"])

@@ -14,9 +14,16 @@ from pathlib import PurePosixPath
 
 import datasets
 
-from remem_tasks.benchmarks.asked import ROW, TEXT, rows_of_file, tell_few, training_tables
+from remem_tasks.benchmarks.asked import (
+    ROW,
+    TEXT,
+    needed,
+    refuse_unknown,
+    rows_of_file,
+    tell_few,
+    training_tables,
+)
 from remem_tasks.benchmarks.forget_sets import ForgetSets
-from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
@@ -62,21 +69,8 @@ CHOOSE = (
 ASKED = datasets.Features({**ROW, "letter": TEXT, "options": datasets.List(TEXT)})
 
 
-def _need(cell: object, name: str, where: str) -> str:
-    if why := emptiness(cell) or oddity(cell):
-        raise RememError(f"{where}: '{name}' {why}")
-    if not isinstance(cell, str):
-        raise RememError(f"{where}: '{name}' holds {str(cell)[:40]!r}, no text")
-    return cell.strip()
-
-
-def _unknown(record: Mapping, allowed: set[str], where: str) -> None:
-    if unknown := [key for key in record if key not in allowed]:
-        raise RememError(f"{where}: unknown key '{unknown[0]}'")
-
-
 def _told(record: Mapping, where: str) -> dict:
-    _unknown(record, KEYS, where)
+    refuse_unknown(record, KEYS, where)
     messages = record.get("messages")
     roles = (
         [one.get("role") if isinstance(one, dict) else None for one in messages]
@@ -88,26 +82,26 @@ def _told(record: Mapping, where: str) -> dict:
     asked, told = (one.get("content") for one in messages)
     asked = asked.replace("<image>", "") if isinstance(asked, str) else asked
     return {
-        "prompt": _need(asked, "content of user", where),
-        "answer": _need(told, "content of assistant", where),
+        "prompt": needed(asked, "content of user", where),
+        "answer": needed(told, "content of assistant", where),
         "kind": "generation",
     }
 
 
 def _choice(record: Mapping, where: str) -> dict:
-    _unknown(record, CHOICE_KEYS, where)
+    refuse_unknown(record, CHOICE_KEYS, where)
     options = record.get("Options")
     if not isinstance(options, dict) or len(options) < 2 or not set(options) <= set(LETTERS):
         raise RememError(f"{where}: 'Options' are not by the letters {', '.join(LETTERS)}")
     if gap := [letter for letter in LETTERS[: len(options)] if letter not in options]:
         raise RememError(f"{where}: 'Options' lack {gap[0]}, and have {max(options)}")
-    texts = {letter: _need(text, f"option {letter}", where) for letter, text in options.items()}
-    letter = _need(record.get("Correct_Answer"), "Correct_Answer", where)
+    texts = {letter: needed(text, f"option {letter}", where) for letter, text in options.items()}
+    letter = needed(record.get("Correct_Answer"), "Correct_Answer", where)
     if letter not in texts:
         raise RememError(f"{where}: Correct_Answer '{letter[:40]}' is not an option")
     lines = "".join(f"{key}: {text}\n" for key, text in texts.items())
     return {
-        "prompt": f"{_need(record.get('Question'), 'Question', where)}\n\n{CHOOSE}{lines}",
+        "prompt": f"{needed(record.get('Question'), 'Question', where)}\n\n{CHOOSE}{lines}",
         "answer": texts[letter],
         "letter": letter,
         "options": list(texts.values()),

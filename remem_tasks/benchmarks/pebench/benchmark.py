@@ -27,6 +27,9 @@ class Pebench(QuestionBenchmark):
         measure = MEASURES.get(split.partition("_")[0], "")
         return replace(context, known={"forget": bool(measure), "measure": measure})
 
+    def begun(self, doc: Mapping) -> str:
+        return str(doc["answer"]) if doc["kind"] == "event" else ""
+
     def correct(self, doc: Mapping, reply: str) -> float:
         if doc["kind"] == "person":
             return exact_match(reply, [doc["answer"]])

@@ -26,6 +26,9 @@ class Umu(QuestionBenchmark):
     data = data
     digested = ("row_id", "prompt", "answer", "options")
 
+    def begun(self, doc: Mapping) -> str:
+        return "" if doc["kind"] in CHOSEN else str(doc["answer"])
+
     def correct(self, doc: Mapping, reply: str) -> float:
         if doc["kind"] == "choice":
             said = nearest(reply, doc["options"]) if doc["config"] in data.REAL else reply.strip()
