@@ -20,7 +20,7 @@ from remem_tasks.benchmarks.base import FactBenchmark, Metric, Reply, Request, R
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.cells import emptiness, oddity
-from remem_tasks.data.faults import ALLOW, row_name
+from remem_tasks.data.faults import ALLOW, REFUSE, row_name
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import JsonReader
 from remem_tasks.data.source import (
@@ -159,6 +159,43 @@ def training_tables(asked: Sequence[Mapping], source: str, home: DatasetSource) 
         of_config = [{**row, "question": row["prompt"]} for row in asked if row["config"] == config]
         tables.append(training_table(of_config, read_config(source, config, home)))
     return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
+
+
+def training_of(
+    title: str,
+    home: DatasetSource,
+    questions_of: Callable[[str, str, list[str]], Sequence[dict]],
+    change: Callable[[Sequence[dict]], list[dict]] = list,
+) -> Callable[..., datasets.Dataset]:
+    """`training_rows` of a benchmark every row of which has a picture: a set in the columns that training reads.
+
+    Args:
+        title: how messages call the benchmark.
+        questions_of: (data, name of the set, faults) → its rows (`ROW`).
+        change: what else is done to them.
+    """
+
+    def training_rows(
+        source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
+    ) -> datasets.Dataset:
+        """The rows of set `name`.
+
+        Args:
+            modality: of what is wanted; text alone is refused.
+            choice: whether more than a few faulty rows are to `refuse` or `allow`.
+            told: gets what is to be told of rows that are left out.
+
+        Raises:
+            RememError: as `questions_of`, or rows in text alone are asked for.
+        """
+        if modality == "text":
+            raise RememError(f"--modality {modality}: every row of {title} has a picture")
+        faults: list[str] = []
+        rows = questions_of(source, name, faults)
+        tell_few(rows, faults, choice, source, told)
+        return training_tables(change(rows), source, home)
+
+    return training_rows
 
 
 def is_forgotten(split: str) -> bool:

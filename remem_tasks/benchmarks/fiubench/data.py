@@ -19,12 +19,10 @@ from remem_tasks.benchmarks.asked import (
     common_keys,
     needed,
     refuse_unknown,
-    tell_few,
-    training_tables,
+    training_of,
 )
 from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.binding import parse_json, read_text
-from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import COLUMNS, JsonReader
 from remem_tasks.data.report import ConfigReport
@@ -249,24 +247,7 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
     return table_of(asked, ASKED)
 
 
-def training_rows(
-    source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
-) -> datasets.Dataset:
-    """A set in the columns that training reads: every question as it is scored.
-
-    Args:
-        choice: whether more than a few faulty rows are to `refuse` or `allow`.
-        told: gets what is to be told of rows that are left out.
-
-    Raises:
-        RememError: as `questions_of`, or text-only rows are asked for.
-    """
-    if modality == "text":
-        raise RememError(f"--modality {modality}: every row of FIUBench has a picture")
-    faults: list[str] = []
-    rows = questions_of(source, name, faults)
-    tell_few(rows, faults, choice, source, told)
-    return training_tables(list(rows), source, HOME)
+training_rows = training_of("FIUBench", HOME, questions_of)
 
 
 FORGET_SETS = ForgetSets("FIUBench", dict.fromkeys(FORGET, "retain"))  # everybody outside all three

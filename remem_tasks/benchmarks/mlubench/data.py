@@ -13,9 +13,8 @@ from pathlib import PurePosixPath
 
 import datasets
 
-from remem_tasks.benchmarks.asked import ROW, needed, refuse_unknown, rows_of_file, tell_few, training_tables
+from remem_tasks.benchmarks.asked import ROW, needed, refuse_unknown, rows_of_file, training_of
 from remem_tasks.benchmarks.forget_sets import ForgetSets
-from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
@@ -96,21 +95,7 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
     return table_of([one for rows in files for one in rows], ASKED)
 
 
-def training_rows(
-    source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
-) -> datasets.Dataset:
-    """A set in the columns that training reads.
-
-    Args:
-        choice: whether more than a few faulty rows are to `refuse` or `allow`.
-        told: gets what is to be told of rows that are left out.
-    """
-    if modality == "text":
-        raise RememError(f"--modality {modality}: every row of MLUBench has a picture")
-    faults: list[str] = []
-    rows = questions_of(source, name, faults)
-    tell_few(rows, faults, choice, source, told)
-    return training_tables(list(rows), source, HOME)
+training_rows = training_of("MLUBench", HOME, questions_of)
 
 
 FORGET_SETS = ForgetSets("MLUBench", dict(zip(FORGET, RETAIN)))

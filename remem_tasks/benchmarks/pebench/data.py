@@ -11,10 +11,9 @@ from functools import partial
 
 import datasets
 
-from remem_tasks.benchmarks.asked import ROW, TEXT, tell_few, training_tables
+from remem_tasks.benchmarks.asked import ROW, TEXT, training_of
 from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness, oddity
-from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.report import ConfigReport
@@ -136,21 +135,7 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
     return table_of(asked, ASKED)
 
 
-def training_rows(
-    source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
-) -> datasets.Dataset:
-    """A set in the columns that training reads.
-
-    Args:
-        choice: whether more than a few faulty rows are to `refuse` or `allow`.
-        told: gets what is to be told of rows that are left out.
-    """
-    if modality == "text":
-        raise RememError(f"--modality {modality}: every row of PEBench has a picture")
-    faults: list[str] = []
-    rows = questions_of(source, name, faults)
-    tell_few(rows, faults, choice, source, told)
-    return training_tables(list(rows), source, HOME)
+training_rows = training_of("PEBench", HOME, questions_of)
 
 
 FORGET_SETS = ForgetSets("PEBench", {"forget_people": "retain_people", "forget_events": "retain_events"})

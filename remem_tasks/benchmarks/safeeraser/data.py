@@ -22,11 +22,9 @@ from remem_tasks.benchmarks.asked import (
     common_keys,
     needed,
     refuse_unknown,
-    tell_few,
-    training_tables,
+    training_of,
 )
 from remem_tasks.benchmarks.forget_sets import ForgetSets
-from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
@@ -256,27 +254,16 @@ def _rows(source: str, name: str, part: str, kind: str, faults: list[str] | None
         yield from found
 
 
-def training_rows(
-    source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
-) -> datasets.Dataset:
-    """A set in the columns that training reads; see `published_casing`.
+def _cased(rows: Sequence[dict]) -> list[dict]:
+    """Rows as training reads them; see `published_casing`."""
+    if not published_casing():
+        return list(rows)
+    return [
+        {**row, "prompt": row["prompt"].capitalize(), "answer": row["answer"].capitalize()} for row in rows
+    ]
 
-    Args:
-        choice: whether more than a few faulty records are to `refuse` or `allow`.
-        told: gets what is to be told of records that are left out.
-    """
-    if modality == "text":
-        raise RememError(f"--modality {modality}: every row of SafeEraser has a picture")
-    faults: list[str] = []
-    rows = questions_of(source, name, faults)
-    tell_few(rows, faults, choice, source, told)
-    found = list(rows)
-    if published_casing():
-        found = [
-            {**row, "prompt": row["prompt"].capitalize(), "answer": row["answer"].capitalize()}
-            for row in found
-        ]
-    return training_tables(found, source, HOME)
+
+training_rows = training_of("SafeEraser", HOME, questions_of, _cased)
 
 
 # `forget_pd` asks what `forget` asks; what is kept beside it has the decoys in it, as the PD losses have.

@@ -18,11 +18,9 @@ from remem_tasks.benchmarks.asked import (
     needed,
     refuse_unknown,
     rows_of_file,
-    tell_few,
-    training_tables,
+    training_of,
 )
 from remem_tasks.benchmarks.forget_sets import ForgetSets
-from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
@@ -120,21 +118,7 @@ def questions_of(source: str, name: str, faults: list[str] | None = None) -> dat
     return table_of(rows, ASKED)
 
 
-def training_rows(
-    source: str, name: str, modality: str = "joint", choice: str = REFUSE, told: list[str] | None = None
-) -> datasets.Dataset:
-    """A set in the columns that training reads.
-
-    Args:
-        choice: whether more than a few faulty items are to `refuse` or `allow`.
-        told: gets what is to be told of items that are left out.
-    """
-    if modality == "text":
-        raise RememError(f"--modality {modality}: every row of VLM-UnBench has a picture")
-    faults: list[str] = []
-    rows = questions_of(source, name, faults)
-    tell_few(rows, faults, choice, source, told)
-    return training_tables(list(rows), source, HOME)
+training_rows = training_of("VLM-UnBench", HOME, questions_of)
 
 
 FORGET_SETS = ForgetSets("VLM-UnBench", {"forget": "retain"})
