@@ -7,8 +7,8 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -95,14 +95,17 @@ class JsonReader:
         folder = self.folder(source)
         pictures = Pictures(folder)
         cells: dict[str, list] = {name: [] for name in COLUMNS}
+        found: list[str | None] = []
         for record in read_records(files[0]):
             path = next((record[key] for key in self.picture_keys if record.get(key)), "")
             path = path[0] if isinstance(path, list) and len(path) == 1 else path
             path = path if isinstance(path, str) and not HALF.search(path) else ""
-            file = pictures.find(path) if path else None
-            cells["image"].append({"bytes": None, "path": file} if file else None)
+            found.append(pictures.find(path) if path else None)
             cells["record"].append(json.dumps(record))  # (in ASCII, so that any text can be kept)
             cells["picture_path"].append(path)
+        others = set(strays(cells["picture_path"], found, folder))
+        for place, file in enumerate(found):
+            cells["image"].append({"bytes": None, "path": file} if file and place not in others else None)
         return datasets.Dataset.from_dict(cells, features=datasets.Features(COLUMNS))
 
 
@@ -170,9 +173,7 @@ class Pictures:
         Only what lies in the data set is found, whatever the path says. What lies in an archive is unpacked into the
         cache of `datasets`.
         """
-        wanted = [
-            part for part in PurePosixPath(path.replace("\\", "/")).parts if part not in ("/", ".", "..")
-        ]
+        wanted = _parts(path)
         if not wanted:
             return None
         best: list[tuple[PurePosixPath, str, str]] = []
@@ -192,6 +193,31 @@ class Pictures:
             return None
         _, file, member = chosen[0]
         return _unpacked(file, member) if member else file
+
+
+def strays(named: Sequence[str], files: Sequence[str | None], folder: str) -> Iterator[int]:
+    """Rows that found the picture of another, as their own is missing: what lies in another folder under the same name.
+
+    A data set may hold what is named from any part of the path on, but all of it from the same part on. A row that has
+    less of its path in the file's than most have, and another folder there, is none of them. (Of files that were
+    unpacked from an archive nothing can be told.)
+    """
+    lacking: dict[int, int] = {}
+    contrary: list[int] = []
+    for place, (path, file) in enumerate(zip(named, files)):
+        if not file or os.path.relpath(file, folder).startswith(".."):
+            continue
+        wanted, inside = _parts(path), _parts(os.path.relpath(file, folder))
+        same = _common_end(wanted, inside)
+        lacking[place] = len(wanted) - same
+        if same < min(len(wanted), len(inside)):
+            contrary.append(place)
+    usual = Counter(lacking.values()).most_common(1)
+    yield from (place for place in contrary if lacking[place] > usual[0][0])
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in PurePosixPath(path.replace("\\", "/")).parts if part not in ("/", ".", "..")]
 
 
 def _common_end(first: Sequence[str], second: Sequence[str]) -> int:

@@ -58,32 +58,7 @@ class PairReader(JsonReader):
 
     def table(self, source: str, config: str, files: Sequence[str]) -> datasets.Dataset:
         keys = ("SDImage_path",) if config.endswith("_decoys") else ("image_path",)
-        table = JsonReader(self.names, keys, self.hub_variable).table(source, config, files)
-        cells = [cell and cell["path"] for cell in table["image"][:]]
-        strays = set(_strays(table["picture_path"][:], cells, self.folder(source)))
-        kept = [
-            None if n in strays or not cell else {"bytes": None, "path": cell} for n, cell in enumerate(cells)
-        ]
-        columns = {**{name: table[name][:] for name in table.column_names if name != "image"}, "image": kept}
-        return datasets.Dataset.from_dict(columns, features=datasets.Features(COLUMNS))
-
-
-def _strays(named: Sequence[str], files: Sequence[str | None], folder: str) -> Iterator[int]:
-    """Rows whose file is not where the others' are: an own and a harmless picture, of train and of val, may have one name.
-
-    The folder may hold what is named from any part of the path on, but all of it from the same part on. (Of files that were
-    unpacked from an archive nothing can be told.)
-    """
-    missing: dict[int, int] = {}
-    for place, (path, file) in enumerate(zip(named, files)):
-        if file and not os.path.relpath(file, folder).startswith(".."):
-            wanted, found = (PurePosixPath(one.replace("\\", "/")).parts for one in (path, file))
-            same = next(
-                (n for n, (a, b) in enumerate(zip(reversed(wanted), reversed(found))) if a != b), len(wanted)
-            )
-            missing[place] = len(wanted) - same
-    usual = Counter(missing.values()).most_common(1)
-    yield from (place for place, lacking in missing.items() if lacking != usual[0][0])
+        return JsonReader(self.names, keys, self.hub_variable).table(source, config, files)
 
 
 READER = PairReader(FILES, (), VARIABLE)
