@@ -71,6 +71,7 @@ def with_status(
             try:
                 if counts(args):
                     _check_arguments(args)
+                loaded.asked[:] = filter(None, (args.tasks or "").split(","))
                 with own_stamp(args.output_path if counts(args) else None):
                     results, samples = run_one(args)
             except Exception as error:
@@ -89,6 +90,8 @@ def with_status(
                 if int(os.environ.get("WORLD_SIZE", 1)) > 1:
                     leave()  # at once: the other ranks wait for this one, and end when it ends
                 return None, None
+            finally:
+                loaded.asked.clear()
             found = failed_reply_lines(results, loaded.tasks)
             if counts(args) and results is not None and args.output_path:
                 found += _sealed(args, results, started)

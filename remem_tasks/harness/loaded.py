@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+asked: list[str] = []
+"""The names of tasks that it was asked for, of the command line's run alone; [] where nobody said."""
 tasks: list = []
 """The tasks of ours that it loaded."""
 unknown: dict[str, list[str]] = {}
@@ -10,6 +12,7 @@ unknown: dict[str, list[str]] = {}
 
 def forget() -> None:
     """Begin another run."""
+    asked.clear()
     tasks.clear()
     unknown.clear()
 

@@ -59,18 +59,22 @@ def install() -> None:
         return
     upstream.TaskManager._remem_tasks = True
     index_folders = upstream.TaskManager.initialize_tasks
+    own = set(map(os.path.realpath, TASKS_FOLDERS))
     load_tasks, match = upstream.get_task_dict, upstream.TaskManager.match_tasks
 
     @functools.wraps(index_folders)
     def initialize_tasks(self, include_path=None, include_defaults=True):
-        folders = [include_path] if isinstance(include_path, str) else list(include_path or [])
-        known = set(map(os.path.realpath, folders))
-        folders += [folder for folder in TASKS_FOLDERS if os.path.realpath(folder) not in known]
-        found = index_folders(self, include_path=folders, include_defaults=include_defaults)
+        ours = index_folders(self, include_path=list(TASKS_FOLDERS), include_defaults=False)
         # (lmms-eval reads tags of tasks without a class of their own only.)
         for tag, tasks in _tags().items():
-            found.setdefault(tag, {"type": "tag", "task": tasks, "yaml_path": -1})
-        return found
+            ours.setdefault(tag, {"type": "tag", "task": tasks, "yaml_path": -1})
+        folders = [include_path] if isinstance(include_path, str) else list(include_path or [])
+        others = [folder for folder in folders if os.path.realpath(folder) not in own]
+        found = {**ours, **index_folders(self, include_path=others, include_defaults=False)}
+        # (lmms-eval has some two thousand files of its own, which take ten seconds to read.)
+        if not include_defaults or (loaded.asked and set(loaded.asked) <= set(ours)):
+            return found
+        return {**found, **index_folders(self)}
 
     @functools.wraps(match)
     def match_tasks(self, task_list):

@@ -9,6 +9,7 @@ import types
 from argparse import Namespace
 from pathlib import Path
 
+import lmms_eval.tasks
 import pytest
 from lmms_eval import evaluator, models
 from lmms_eval.api.instance import GenerationResult, TokenCounts
@@ -19,7 +20,7 @@ from support.scripted import Scripted, run
 
 from remem_tasks import binding
 from remem_tasks.errors import RememError
-from remem_tasks.harness import exit_status, llava, plugin
+from remem_tasks.harness import exit_status, llava, loaded, plugin
 from remem_tasks.harness.remem_hf import RememHF
 
 
@@ -40,6 +41,35 @@ def test_install_is_idempotent_and_keeps_the_users_folders(tmp_path):
         names = TaskManager(include_path=include, include_defaults=False).all_tasks
         assert {"own", "remem", "remem_test", "lvlm_unlearning"} <= set(names)
         assert len(names) == len(set(names)) == ours + 2  # `own`, and the tag
+
+
+@pytest.mark.parametrize(
+    ("asked", "all_of_them"),
+    [
+        ("remem_forget1,lvlm_unlearning", False),
+        ("own", True),
+        ("remem_forget1,mme", True),
+        ("remem_*", True),
+        ("", True),
+    ],
+)
+def test_lmms_evals_own_files_are_read_where_they_may_be_asked_for(monkeypatch, tmp_path, asked, all_of_them):
+    (tmp_path / "own.yaml").write_text("task: own\ndataset_path: x\n")
+    (tmp_path / "theirs.yaml").write_text("task: remem_retain\ndataset_path: x\n")
+    read = []
+    one_folder = TaskManager._get_task_and_group
+
+    def told(self, folder):
+        read.append(os.path.realpath(folder))
+        upstream = read[-1] == os.path.dirname(os.path.realpath(lmms_eval.tasks.__file__))
+        return {"mme": {"type": "task", "yaml_path": "x"}} if upstream else one_folder(self, folder)
+
+    monkeypatch.setattr(TaskManager, "_get_task_and_group", told)
+    monkeypatch.setattr(loaded, "asked", list(filter(None, asked.split(","))))
+    manager = TaskManager(include_path=str(tmp_path))
+    assert ("mme" in manager.all_tasks) is all_of_them
+    assert {"own", "remem_test"} <= set(manager.all_tasks) and len(read) == len(set(read))
+    assert manager.task_index["remem_retain"]["yaml_path"] == str(tmp_path / "theirs.yaml")
 
 
 def test_a_run_from_the_command_line(remem_data, checkpoints, command_line, tmp_path):
