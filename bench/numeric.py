@@ -45,6 +45,21 @@ def usable(ways: Sequence[str]) -> list[str]:
     return [way for way in ways if _RANK[WAYS[way][0].get(SETS[0], "default")] <= here]
 
 
+def distinct(ways: Sequence[str]) -> list[str]:
+    """Those of the ways that this processor can compute in, each once: a set that is its own is `native` by another name."""
+    import torch
+
+    here = torch.backends.cpu.get_cpu_capability().lower()
+    own = {"native": "native"} | {
+        name: "native" for name, (isa, threads) in WAYS.items() if isa.get(SETS[0]) == here and threads == 1
+    }
+    own |= {"plain-two": "native-two"} if here == "default" else {}
+    found: dict[str, str] = {}
+    for way in usable(ways):
+        found.setdefault(own.get(way, way), way)
+    return list(found.values())
+
+
 def other() -> str:
     """A way of computing that is not this processor's own: other instructions, or where it has only plain ones, other threads."""
     import torch

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from numeric import WAYS, environment, usable
+from numeric import WAYS, distinct, environment
 
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.files import write_json
@@ -302,7 +302,7 @@ def main() -> int:
     if args.work:
         work(args.work, args.out, args.demo)
         return 0
-    todo = jobs(args.stage1, args.seeds, usable(args.ways))
+    todo = jobs(args.stage1, args.seeds, distinct(args.ways))
     if not args.table:
         args.out.mkdir(parents=True, exist_ok=True)
         if not all((args.demo / name).is_dir() for name in MADE):

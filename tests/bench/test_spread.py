@@ -105,6 +105,23 @@ def test_a_way_sets_its_own_and_nothing_of_another(monkeypatch):
     assert {"plain", "native", "native-two", "plain-two"} <= set(numeric.usable(tuple(numeric.WAYS)))
 
 
+@pytest.mark.parametrize(
+    ("here", "ways"),
+    [
+        ("DEFAULT", ["plain", "native-two"]),
+        ("AVX2", ["plain", "avx2", "native-two", "plain-two"]),
+        ("AVX512", ["plain", "avx2", "avx512", "native-two", "plain-two"]),
+    ],
+)
+def test_what_the_machine_does_by_itself_is_no_way_of_its_own(monkeypatch, here, ways):
+    """A run in its own instructions and one that names them are the same run to the last bit: they count once."""
+    import torch
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: here)
+    assert numeric.distinct(tuple(numeric.WAYS)) == ways
+    assert numeric.distinct(("native", "avx2")) == (["native"] if here != "AVX512" else ["native", "avx2"])
+
+
 @pytest.mark.slow
 def test_another_way_reaches_the_library():
     code = "import torch; print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())"
