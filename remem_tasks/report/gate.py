@@ -27,7 +27,6 @@ from remem_tasks.report.verdict import (
     bounds_of,
 )
 
-
 HELD_BACK = ("_test", "_val")
 """Ends of the names of sets that ask about the same concepts by items that training never shows."""
 

@@ -18,6 +18,7 @@ from remem_tasks.benchmarks.vlmunbench.benchmark import BENCHMARK
 from remem_tasks.benchmarks.vlmunbench.scores import digit_of, likeliest, macro
 from remem_tasks.errors import RememError
 from remem_tasks.whitebox import WhiteBoxResult
+from unlearning.experiments.relearn import split
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,15 @@ def test_the_prompt_is_as_published(made):
         f"Q: {one['question']}\n\n{lines}\n\nReply with a single digit 0, 1, 2, or 3 — nothing else.\nAnswer:"
     )
     assert data.questions_of(str(made), "forget")[0]["prompt"] == expected
+
+
+def test_one_concept_can_be_learned_again_and_the_other_asked(made):
+    """All digits stand in every prompt: by them every row would tell all others."""
+    docs = data.questions_of(str(made), "forget").to_list()
+    drawn = split([BENCHMARK.fact(doc) for doc in docs], share=0.5, seed=42)
+    (learned,) = {doc["concept"] for doc in docs if doc["row_id"] in drawn.learned}
+    assert drawn.asked == tuple(doc["row_id"] for doc in docs if doc["concept"] != learned)
+    assert (len(drawn.learned), len(drawn.asked), drawn.told) == (6, 6, 0)
 
 
 def test_scores_of_a_row(made):
