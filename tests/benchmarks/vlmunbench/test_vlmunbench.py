@@ -166,6 +166,11 @@ def test_a_bad_item_is_counted_and_named(copied, spoil, told):
     assert told in json.dumps(data.check(source, pictures=False).faults)
 
 
+def test_a_file_without_items_is_named(copied):
+    source = copied(lambda rows: rows.clear(), "train_forget")
+    assert data.check(source).faults["file without records"] == ["'train_forget.jsonl'"]
+
+
 def test_concepts_and_ids_of_two_files(copied, made):
     one = items(made, "train_forget")[0]
     source = copied(lambda rows: rows.append({**one, "question": "What else?"}))
