@@ -85,6 +85,11 @@ class ConfigReport(DataReport):
             self.fault(CANNOT, fault)
         return rows, len(faults)
 
+    def check_filled(self, table: datasets.Dataset, file: str) -> None:
+        """A file without records is a fault: scoring has nothing of it to ask."""
+        if not len(table):
+            self.fault("file without records", f"'{file}'")
+
     def check_pictures(self, table: datasets.Dataset, where: str, seen: set[str] | None = None) -> None:
         """Decode every picture of a table; one that cannot be is a fault.
 

@@ -27,9 +27,18 @@ from remem_tasks.report.verdict import (
     bounds_of,
 )
 
+HELD_BACK = ("_test", "_val")
+"""Ends of the names of sets that ask about the same concepts by items that training never shows."""
+
 
 def trained_on(split: str) -> bool:
-    """Whether a set has to be memorised: what was trained on; `test` and the real world were not."""
+    """Whether a set has to be memorised: what was trained on; the real world and items held back to test were not.
+
+    >>> [split for split in ("forget", "forget_test", "retain_val", "test", "finetune") if trained_on(split)]
+    ['forget', 'finetune']
+    """
+    if split.endswith(HELD_BACK):
+        return False
     return split.startswith(("forget", "retain", "full")) or split == "finetune"
 
 

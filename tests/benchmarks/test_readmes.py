@@ -91,6 +91,23 @@ EXPECTED = {
             "refuses_pd": (0, 0.3),
         },
     },
+    "vlmunbench": {
+        ("vlmunbench_forget", "vlmunbench_macro_said"): {
+            "full": (0.9, 1),
+            "gold": (0, 0.5),
+            "forgot": (0, 0.6),
+        },
+        ("vlmunbench_forget", "vlmunbench_micro_likeliest"): {
+            "full": (0.9, 1),
+            "gold": (0, 0.5),
+            "forgot": (0, 0.6),
+        },
+        ("vlmunbench_retain", "vlmunbench_micro_said"): {
+            "full": (0.9, 1),
+            "gold": (0.9, 1),
+            "forgot": (0.6, 1),
+        },
+    },
     "pebench": {
         ("pebench_forget_people", "pebench_efficacy"): {
             "full": (0, 0.4),

@@ -172,6 +172,8 @@ def _files() -> list[Fault]:
             "empty": lambda path: path.write_bytes(b""),
             "no table": lambda path: path.write_bytes(bytes(range(256))),
         }
+        if file.endswith(".json"):
+            whole["without records"] = lambda path: path.write_text("[]")
         for told, change in whole.items():
             faults.append(
                 damaged(name, task, f"its file is {told}", lambda folder, f=file, c=change: c(folder / f))

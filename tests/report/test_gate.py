@@ -85,6 +85,14 @@ def test_test_rows_are_shown_but_do_not_decide(tmp_path):
         gate_of(run_of(tmp_path / "t", [row(0, "test")], "test"))
 
 
+@pytest.mark.parametrize("held_back", ["forget_test", "retain_test", "forget_val", "retain_val"])
+def test_items_held_back_are_shown_but_do_not_decide(tmp_path, held_back):
+    known = [row(i, em=1.0, exposure=1.0) for i in range(20)]
+    write_run(tmp_path, {"forget1": known, held_back: [row(i, em=0.0, exposure=0.0) for i in range(20)]})
+    verdict = gate_of(tmp_path)
+    assert cells(verdict)[f"remem_{held_back}", "all"] == NOT_MEMORISED and verdict.passed
+
+
 def test_what_was_not_measured_is_said_and_decides_nothing(tmp_path):
     rows = [row(i, em=1.0) for i in range(20)]
     for one in rows:

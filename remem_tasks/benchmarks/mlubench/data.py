@@ -121,6 +121,7 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         rows, left = report.questions("file cannot be used", partial(questions_of, source, config))
         if rows is None:
             continue
+        report.check_filled(read_config(source, config, HOME), FILES[config][0])
         entities[config], sizes[config] = set(rows["identity"][:]), len(rows) + left
         report.counts[config] = Counter(
             rows=len(rows), entities=len(entities[config]), pictures=len(set(rows["image_path"][:]))

@@ -207,6 +207,7 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
         rows, _ = report.questions("file cannot be used", partial(questions_of, source, config))
         if rows is None:
             continue
+        report.check_filled(read_config(source, config, HOME), FILES[config][0])
         report.counts[config] = Counter(
             rows=len(rows), people=len(set(rows["identity"][:])), pictures=len(set(rows["image_path"][:]))
         )

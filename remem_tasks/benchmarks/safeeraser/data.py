@@ -273,6 +273,8 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
             continue
         found = Counter(rows=len(rows), records=len(set(rows["identity"][:])))
         report.counts[name] = found + Counter({"left out": left})
+    for config in there:
+        report.check_filled(read_config(source, config, HOME), FILES[config][0])
     seen: set[str] = set()
     for config in there if pictures else ():
         report.check_pictures(read_config(source, config, HOME), f"pictures '{config}'", seen)

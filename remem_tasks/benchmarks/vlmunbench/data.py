@@ -143,6 +143,7 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     for config in there:
         rows, left = report.questions("file cannot be used", partial(questions_of, source, config))
         table = read_config(source, config, HOME)
+        report.check_filled(table, FILES[config][0])
         for place, text in enumerate(table["record"][:]):
             one = str(json.loads(text).get("id") or "")
             if one and first.setdefault(one, config) != config:

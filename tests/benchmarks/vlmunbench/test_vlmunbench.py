@@ -18,6 +18,7 @@ from remem_tasks.benchmarks.vlmunbench.benchmark import BENCHMARK
 from remem_tasks.benchmarks.vlmunbench.scores import digit_of, likeliest, macro
 from remem_tasks.errors import RememError
 from remem_tasks.whitebox import WhiteBoxResult
+from unlearning.experiments.relearn import split
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +117,15 @@ def test_the_prompt_is_as_published(made):
     assert data.questions_of(str(made), "forget")[0]["prompt"] == expected
 
 
+def test_one_concept_can_be_learned_again_and_the_other_asked(made):
+    """All digits stand in every prompt: by them every row would tell all others."""
+    docs = data.questions_of(str(made), "forget").to_list()
+    drawn = split([BENCHMARK.fact(doc) for doc in docs], share=0.5, seed=42)
+    (learned,) = {doc["concept"] for doc in docs if doc["row_id"] in drawn.learned}
+    assert drawn.asked == tuple(doc["row_id"] for doc in docs if doc["concept"] != learned)
+    assert (len(drawn.learned), len(drawn.asked), drawn.told) == (6, 6, 0)
+
+
 def test_scores_of_a_row(made):
     doc = {**data.questions_of(str(made), "forget")[0], "answer": "2"}
     context = RunContext(ScoringConfig(metrics=("em",)), white_box=True, known={"forget": True})
@@ -154,6 +164,11 @@ def test_a_bad_item_is_counted_and_named(copied, spoil, told):
     with pytest.raises(RememError, match="--faults allow"):
         BENCHMARK.prepare(source, "retain", rows, RunContext(ScoringConfig()))
     assert told in json.dumps(data.check(source, pictures=False).faults)
+
+
+def test_a_file_without_items_is_named(copied):
+    source = copied(lambda rows: rows.clear(), "train_forget")
+    assert data.check(source).faults["file without records"] == ["'train_forget.jsonl'"]
 
 
 def test_concepts_and_ids_of_two_files(copied, made):
