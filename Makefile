@@ -25,7 +25,7 @@ help:
 	@echo "make test-all   run both"
 	@echo "make test-unit  run the tests without a model and without a process (a minute)"
 	@echo "make test-other run the tests of what computes, as another processor would"
-	@echo "                PART=1/2 and PART=2/2: half of test-slow, of test-other; CI takes one of test-slow in turn"
+	@echo "                PART=1/2 and PART=2/2: half of test-slow, of test-other; CI takes one in turn"
 	@echo "                NUMERIC=plain: as another processor computes; LOCK=newest: with the newest releases (test, -slow, -all, -unit)"
 	@echo "make test-engines run the tests against a real transformers serve, vLLM and Ray, each in an environment of its own"
 	@echo "make lint       check style"
