@@ -50,13 +50,10 @@ def distinct(ways: Sequence[str]) -> list[str]:
     import torch
 
     here = torch.backends.cpu.get_cpu_capability().lower()
-    own = {"native": "native"} | {
-        name: "native" for name, (isa, threads) in WAYS.items() if isa.get(SETS[0]) == here and threads == 1
-    }
-    own |= {"plain-two": "native-two"} if here == "default" else {}
-    found: dict[str, str] = {}
+    found: dict[tuple[str, int], str] = {}
     for way in usable(ways):
-        found.setdefault(own.get(way, way), way)
+        isa, threads = WAYS[way]
+        found.setdefault((isa.get(SETS[0], here), threads), way)
     return list(found.values())
 
 

@@ -34,9 +34,6 @@ class SafeEraser(QuestionBenchmark):
             return [own]
         return [own, Request(doc["prompt"], generation_kwargs=SAMPLED, repeats=DRAWS)]
 
-    def target(self, doc: Mapping) -> str:
-        return doc["answer"]
-
     def begun(self, doc: Mapping) -> str:
         return str(doc["answer"]) if doc["kind"] == "unsafe" else ""
 
