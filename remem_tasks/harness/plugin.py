@@ -70,11 +70,9 @@ def install() -> None:
             ours.setdefault(tag, {"type": "tag", "task": tasks, "yaml_path": -1})
         folders = [include_path] if isinstance(include_path, str) else list(include_path or [])
         others = [folder for folder in folders if os.path.realpath(folder) not in own]
-        found = {**ours, **index_folders(self, include_path=others, include_defaults=False)}
         # (lmms-eval has some two thousand files of its own, which take ten seconds to read.)
-        if not include_defaults or (loaded.asked and set(loaded.asked) <= set(ours)):
-            return found
-        return {**found, **index_folders(self)}
+        unread = not include_defaults or (loaded.asked and set(loaded.asked) <= set(ours))
+        return {**ours, **index_folders(self, include_path=others, include_defaults=not unread)}
 
     @functools.wraps(match)
     def match_tasks(self, task_list):
