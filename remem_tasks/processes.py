@@ -8,31 +8,45 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Self
+from typing import IO, Protocol, Self
+
+
+class Process(Protocol):
+    """What is asked of a process here: as `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+
 
 PATIENCE = 10.0
 """Seconds that a command has to end by itself once it was told to."""
 
 
-def _running(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
+def _signal(process: Process, sign: int) -> bool:
+    """Send a signal (0: none) to a process and its group; whether any of them runs."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, sign)
+        return True
+    if process.poll() is not None:
         return False
+    with suppress(ProcessLookupError):  # (a fork has its group a moment after its start)
+        os.kill(process.pid, sign)
     return True
 
 
-def _end(processes: Sequence[subprocess.Popen]) -> None:
+def _end(processes: Sequence[Process]) -> None:
     """Tell processes and all of their groups to end; what has not within PATIENCE is killed."""
     deadline = time.monotonic() + PATIENCE
     for sign, until in ((signal.SIGTERM, deadline), (signal.SIGKILL, deadline + PATIENCE)):
         for process in processes:
-            if _running(process.pid):
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, sign)
-        while any(_running(process.pid) for process in processes) and time.monotonic() < until:
+            _signal(process, sign)
+        while time.monotonic() < until:
             for process in processes:
                 process.poll()
+            if not any(_signal(process, 0) for process in processes):
+                break
             time.sleep(0.05)
     for process in processes:
         process.wait()
@@ -67,7 +81,7 @@ class Together:
     """Commands that run side by side, as `run` runs one; leaving the block ends those that still run."""
 
     def __init__(self) -> None:
-        self._processes: dict[str, tuple[subprocess.Popen, float]] = {}
+        self._processes: dict[str, tuple[Process, float]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +99,11 @@ class Together:
         self, name: str, command: Sequence[str], environment: Mapping[str, str], output: IO[str] | None = None
     ) -> None:
         """Start a command under a name; `output` as in `run`."""
-        self._processes[name] = _start(command, environment, output), time.monotonic()
+        self.add(name, _start(command, environment, output))
+
+    def add(self, name: str, process: Process) -> None:
+        """One that was started otherwise, in a group of its own."""
+        self._processes[name] = process, time.monotonic()
 
     def seconds(self, name: str) -> float:
         """Since its start."""
@@ -94,9 +112,9 @@ class Together:
     def ended(self) -> list[tuple[str, int, float]]:
         """Name, exit status and seconds of those that ended since this was last asked."""
         gone = [
-            (name, process.returncode, self.seconds(name))
+            (name, status, self.seconds(name))
             for name, (process, _) in self._processes.items()
-            if process.poll() is not None
+            if (status := process.poll()) is not None
         ]
         for name, _, _ in gone:
             del self._processes[name]

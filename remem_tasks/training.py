@@ -103,8 +103,8 @@ def launch_config(name: str) -> tuple[Path, bool]:
     raise RememError(f"--accelerate '{name}' is neither a file nor one of {', '.join(names)}")
 
 
-def launch_command(argv: Sequence[str]) -> list[str]:
-    """The command that `remem train ARGUMENTS` runs: `accelerate launch` of the training script.
+def _launch(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What accelerate's launcher is told, and the arguments of the training script.
 
     Raises:
         RememError: `--accelerate` or `--num_processes` with a value that cannot be.
@@ -113,20 +113,47 @@ def launch_command(argv: Sequence[str]) -> list[str]:
     parser.add_argument("--accelerate")
     parser.add_argument("--num_processes", type=int)
     given, others = parser.parse_known_args(argv)
-    # -P: accelerate itself must not be looked for in the folder that we were started in.
-    command = [sys.executable, "-P", "-m", "accelerate.commands.launch", "--quiet"]
+    options = []
     processes = given.num_processes
     if processes is not None and processes < 1:
         raise RememError(f"--num_processes {processes}: at least 1")
     if given.accelerate is not None:
         file, on_cpu = launch_config(given.accelerate)
-        command += ["--config_file", str(file)]
+        options += ["--config_file", str(file)]
         if on_cpu:  # accelerate gives a process one thread unless told
             of_file = 2 if file.stem.startswith("cpu2") else 1
-            command += ["--num_cpu_threads_per_process", str(_threads(processes or of_file))]
+            options += ["--num_cpu_threads_per_process", str(_threads(processes or of_file))]
     if processes is not None:
-        command += ["--num_processes", str(processes)]
-    return [*command, str(find_ours() / "train.py"), *others]
+        options += ["--num_processes", str(processes)]
+    return options, others
+
+
+def launch_command(argv: Sequence[str]) -> list[str]:
+    """The command that `remem train ARGUMENTS` runs: `accelerate launch` of the training script.
+
+    Raises:
+        RememError: `--accelerate` or `--num_processes` with a value that cannot be.
+    """
+    options, others = _launch(argv)
+    # -P: accelerate itself must not be looked for in the folder that we were started in.
+    command = [sys.executable, "-P", "-m", "accelerate.commands.launch", "--quiet"]
+    return [*command, *options, str(find_ours() / "train.py"), *others]
+
+
+def launched_here(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Of `remem train ARGUMENTS` in one process: script and arguments, and the environment that accelerate's launcher gives it.
+
+    Raises:
+        RememError: as `launch_command`.
+    """
+    from accelerate.commands import launch
+
+    options, others = _launch(argv)
+    parser = launch.launch_command_parser()
+    script = str(find_ours() / "train.py")
+    told, _, _ = launch._validate_launch_command(parser.parse_args([*options, script, *others]))
+    _, environment = launch.prepare_simple_launcher_cmd_env(told)
+    return [script, *others], environment
 
 
 LAUNCH_HELP = """usage: remem train [--accelerate NAME|FILE] [--num_processes N] --method M --model_name_or_path CKPT --output_dir OUT [...]

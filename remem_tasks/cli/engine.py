@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from remem_tasks.errors import RememError
-
 if TYPE_CHECKING:
     from unlearning.experiments.handing_out import Engine
 
@@ -16,10 +14,14 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         default="here",
-        help="who does the runs: here, one after the other; ray (the cluster of $RAY_ADDRESS, else one on this "
+        help="who does the runs: here; ray (the cluster of $RAY_ADDRESS, else one on this "
         "machine); slurm, or processes on this machine, through submitit (%(default)s)",
     )
-    parser.add_argument("--workers", type=int, help="runs at a time, of another engine than here (2)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="runs at a time (here 1, elsewhere 2); more than one here: in forks, which share the cores and need a CPU's models",
+    )
     parser.add_argument(
         "--engine_options",
         default="",
@@ -36,6 +38,7 @@ def engine_of(args: argparse.Namespace) -> Engine:
     """
     from unlearning.experiments.handing_out import Engine, options_of
 
-    if args.engine == "here" and args.workers is not None:
-        raise RememError("--workers is of another engine than here, which does one run after the other")
-    return Engine(args.engine, 2 if args.workers is None else args.workers, options_of(args.engine_options))
+    usual = 1 if args.engine == "here" else 2
+    return Engine(
+        args.engine, usual if args.workers is None else args.workers, options_of(args.engine_options)
+    )

@@ -1,13 +1,17 @@
 """The demo: its steps, what it does again and what not, its verdict, and the whole of it once in small."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from remem_tasks.errors import RememError
+from remem_tasks.report.results import newest_results, read_scores
+from remem_tasks.training import program
 from unlearning.arguments import parse
 from unlearning.experiments import demo
 from unlearning.experiments.steps import Step
@@ -202,3 +206,26 @@ def test_the_whole_demo_runs_in_small(quick_demo):
     attacks = json.loads((quick_demo / "attacks.json").read_text())
     assert set(attacks) == {"gold", "npo"} and "em" in attacks["npo"]["relearn_rest"]
     assert demo.demo(quick_demo, workers=1, size=demo.QUICK) == summary
+
+
+@pytest.mark.slow
+def test_a_step_repeated_by_hand_gives_what_its_fork_gave(quick_demo, tmp_path):
+    """The same command as a process of its own: the weights to the last bit, the replies to the last digit."""
+    shutil.copytree(quick_demo, tmp_path / "demo")
+    step = json.loads((quick_demo / "steps" / "npo.json").read_text())["command"]
+    model = tmp_path / "demo" / "models" / "npo"
+    shutil.rmtree(model)
+    command = [word.replace(str(quick_demo), str(tmp_path / "demo")) for word in step]
+    command[: len(program("remem"))] = program("remem")
+    environment = {**os.environ, **demo.ENVIRONMENT, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    made, weights = (folder / "models" / "npo" for folder in (quick_demo, tmp_path / "demo"))
+    assert (made / "model.safetensors").read_bytes() == (weights / "model.safetensors").read_bytes()
+    scored = json.loads((quick_demo / "steps" / "score_npo.json").read_text())["command"]
+    command = [word.replace(str(quick_demo), str(tmp_path / "demo")) for word in scored]
+    command[: len(program("lmms_eval"))] = program("lmms_eval")
+    shutil.rmtree(tmp_path / "demo" / "results" / "npo")
+    environment["REMEM_DATA"] = str(quick_demo / "data")
+    subprocess.run(command, env=environment, check=False, capture_output=True)
+    by_hand = read_scores(newest_results(tmp_path / "demo" / "results" / "npo"))
+    assert by_hand == json.loads((quick_demo / "summary.json").read_text())["models"]["npo"]

@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import signal
 import sys
 import types
 
 import pytest
+import torch
 
 from remem_tasks.cli.engine import add_engine, engine_of
 from remem_tasks.errors import RememError
@@ -81,6 +83,43 @@ def test_records_are_kept_and_found_again(ours, tmp_path):
     assert hand_out(ours, "handed_work:double", JOBS, records) == {} and Ours.closed == 1
 
 
+def of_process(number):
+    """Its own process, and how many threads it may use; the first try of 0 is killed."""
+    left = os.path.join(os.environ["HANDED"], "killed")
+    if number == 0 and not os.path.exists(left):
+        open(left, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"process": os.getpid(), "threads": torch.get_num_threads(), "twice": 2 * number}
+
+
+HERE_IN.of_process = of_process
+
+
+def test_more_workers_here_are_forks(tmp_path, monkeypatch):
+    """Each piece in a process of its own, that shares the threads; one that is killed is begun again; an error ends all."""
+    monkeypatch.setenv("HANDED", str(tmp_path))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    records, said = Records(tmp_path / "out"), []
+    monkeypatch.setattr(
+        torch, "set_num_threads", lambda count: setattr(torch, "get_num_threads", lambda: count)
+    )
+    made = hand_out(Engine("here", 2), "handed_work:of_process", JOBS, records, said.append)
+    assert {name: one["twice"] for name, one in made.items()} == {"a": 0, "b": 2, "c": 4, "d": 6}
+    assert len({one["process"] for one in made.values()} - {os.getpid()}) == 4
+    assert {one["threads"] for one in made.values()} == {2} and records.found("d")["twice"] == 6
+    assert [line for line in said if "begun again" in line] == [
+        "'a': the process that did it ended; it is begun again"
+    ]
+    with pytest.raises(RememError, match="'x': a number below 0"):
+        hand_out(Engine("here", 2), "handed_work:double", {"x": (-1,), "y": (1,)}, records)
+
+
+def test_no_forks_where_a_gpu_computes(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with pytest.raises(RememError, match="--workers 2: forks can compute .* without a GPU only"):
+        hand_out(Engine("here", 2), "handed_work:double", JOBS, Records(tmp_path))
+
+
 def test_here_nothing_is_handed_out(tmp_path):
     assert hand_out(HERE, "nowhere:at_all", JOBS, Records(tmp_path)) == {} and not list(tmp_path.iterdir())
 
@@ -133,8 +172,8 @@ def test_flags():
     assert told() == HERE
     assert told("--engine", "ray", "--engine_options", "num_gpus=1") == Engine("ray", 2, {"num_gpus": 1})
     assert told("--engine", "slurm", "--workers", "8") == Engine("slurm", 8)
-    with pytest.raises(RememError, match="--workers is of another engine than here"):
-        told("--workers", "4")
+    assert told("--workers", "4") == Engine("here", 4) and told("--workers", "4").apart and not HERE.apart
+    assert told("--engine", "processes").workers == 2
 
 
 def test_no_key_is_told_to_others():

@@ -316,12 +316,13 @@ def attack(
                 ledger.file(place).unlink()  # of another model of this name
         target.release()
     made: dict[str, dict] = {}
-    if engine.name != "here":
+    if engine.apart:
         first = _place(GOLD, "none", None)
         if ledger.found(first) is None:
             ledger.keep(first, runner.run(targets[GOLD], "none", None))
         _check_gold_again(ledger.found(first), gate, plan, bench)
         targets[GOLD].release()
+        _latest.update(of=(plan.from_anywhere(), source), bench=bench, target=None)  # for forks
         made = hand_out(engine, "unlearning.experiments.attack:handed", jobs, ledger, say)
     for name, target in targets.items():
         for one, seed in work:

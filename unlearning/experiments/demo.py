@@ -180,6 +180,7 @@ def steps(out: Path, arch: str, workers: int, size: DemoSize = FULL, seed: int =
         *("--share", "0.34", "--relearn", size.relearn),
         *("--gate_results", str(out / "results" / "memorised")),
         *(() if size.gated else ("--no_gate",)),
+        *(("--workers", str(workers)) if workers > 1 else ()),
     ]
     return [
         Step("forge", shlex.split(forge), "data"),

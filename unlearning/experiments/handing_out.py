@@ -9,11 +9,17 @@ the experiment's folder under the same path.
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import multiprocessing.process
 import os
+import signal
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +28,7 @@ from remem_tasks.training import call
 from unlearning.experiments.ledger import Record, Records
 
 ENGINES = ("here", "ray", "slurm", "processes")
-"""Here, one after the other; Ray; Slurm, and processes on this machine, through submitit."""
+"""Here; Ray; Slurm, and processes on this machine, through submitit."""
 TRIES = 3
 """How often a piece of work is begun whose process ends."""
 Job = tuple[Any, ...]
@@ -34,12 +40,13 @@ class Engine:
 
     Attributes:
         name: of ENGINES.
-        workers: pieces at a time; of a Ray cluster that is there already, its resources say so.
+        workers: pieces at a time: here one after the other, more of them each in a fork of this process; of a Ray
+            cluster that is there already, its resources say so.
         options: of a piece: of Ray `num_cpus`, `num_gpus`, …; of submitit `timeout_min`, `slurm_partition`, ….
     """
 
     name: str = "here"
-    workers: int = 2
+    workers: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -49,6 +56,11 @@ class Engine:
             raise RememError(f"--workers {self.workers} is out of range: at least 1")
         if self.options and self.name == "here":
             raise RememError("--engine_options are of another engine than here")
+
+    @property
+    def apart(self) -> bool:
+        """Whether other processes do the work, and not the caller."""
+        return self.name != "here" or self.workers > 1
 
 
 HERE = Engine()
@@ -104,6 +116,59 @@ class Cluster(ABC):
     @abstractmethod
     def close(self) -> None:
         """End what still runs."""
+
+
+def _child(sender: Connection, threads: int, work: str, job: Job) -> None:
+    """In a fork: do a piece and send what `call` gave."""
+    import torch
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(threads)
+    sender.send(call(work, *job))
+
+
+class _Forks(Cluster):
+    """Forks of this process, which has loaded the libraries; each takes its part of the threads that this one has."""
+
+    def __init__(self, engine: Engine) -> None:
+        import torch
+
+        if sys.platform != "linux" or torch.cuda.is_initialized():
+            raise RememError(
+                f"--workers {engine.workers}: forks can compute on Linux and without a GPU only; --engine processes can"
+            )
+        self.threads = max(1, torch.get_num_threads() // engine.workers)
+        self.context = multiprocessing.get_context("fork")
+        self.jobs: dict[str, tuple[multiprocessing.process.BaseProcess, Connection]] = {}
+
+    def start(self, name: str, work: str, job: Job) -> None:
+        receiver, sender = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=_child, args=(sender, self.threads, work, job))
+        sys.stdout.flush()
+        gc.collect()  # (a file lock of this process that still waits to be collected is the fork's for the same file)
+        process.start()
+        sender.close()
+        self.jobs[name] = process, receiver
+
+    def ended(self) -> Iterator[tuple[str, tuple[Any, str] | None]]:
+        ready = wait([receiver for _, receiver in self.jobs.values()], timeout=1.0)
+        for name, (process, receiver) in list(self.jobs.items()):
+            if receiver not in ready:
+                continue
+            del self.jobs[name]
+            try:
+                found = receiver.recv()
+            except EOFError:
+                found = None
+            process.join()
+            receiver.close()
+            yield name, found
+
+    def close(self) -> None:
+        for process, _ in self.jobs.values():
+            process.terminate()
+        for process, _ in self.jobs.values():
+            process.join()
 
 
 class _Ray(Cluster):
@@ -206,7 +271,7 @@ def hand_out(
 ) -> dict[str, Record]:
     """Have work done that has no record yet, and keep each record as it comes; the records made now, by name.
 
-    With the engine `here` nothing is done: the caller's own loop does it.
+    With one worker here nothing is done: the caller's own loop does it.
 
     Args:
         work: `module:function`; a job's values are its arguments, and what it gives is the record.
@@ -215,14 +280,14 @@ def hand_out(
     Raises:
         RememError: the engine is not there; a job raised one; the process of a job ended TRIES times.
     """
-    left = (
-        {}
-        if engine.name == "here"
-        else {name: job for name, job in jobs.items() if records.found(name) is None}
-    )
+    left = {name: job for name, job in jobs.items() if engine.apart and records.found(name) is None}
     if not left:
         return {}
-    cluster: Cluster = _Ray(engine) if engine.name == "ray" else _Submitit(engine, records.out / "jobs")
+    cluster: Cluster
+    if engine.name == "here":
+        cluster = _Forks(engine)
+    else:
+        cluster = _Ray(engine) if engine.name == "ray" else _Submitit(engine, records.out / "jobs")
     window = len(left) if engine.name == "ray" else engine.workers  # (Ray keeps those that wait)
     waiting, tries = list(left), dict.fromkeys(left, 0)
     running: set[str] = set()

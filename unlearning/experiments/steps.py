@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.text import Text
 
 from remem_tasks.errors import COLLAPSED, RememError
+from remem_tasks.preloaded import Forked, load, takes, unload
 from remem_tasks.processes import Together
 from remem_tasks.terminal import clean
 from remem_tasks.training import program
@@ -110,6 +111,8 @@ def _cores() -> int:
 class Runner:
     """Runs steps in `out`, at most `lanes` at a time, each of them with its share of the cores.
 
+    Our own commands run in forks of one process that has loaded the libraries, where that is possible (`preloaded`).
+
     Attributes:
         seconds: of each step that is done, in the order of the steps.
     """
@@ -142,7 +145,10 @@ class Runner:
             f"$ {told}{shlex.join(step.command)}", style="cyan", markup=False, highlight=False, soft_wrap=True
         )
         with _log(step, self.out).open("w") as log:
-            group.start(step.name, step.command, self._environment(step), log)
+            if takes(step.command):
+                group.add(step.name, Forked(step.command, self._environment(step), log))
+            else:
+                group.start(step.name, step.command, self._environment(step), log)
 
     def _finish(self, step: Step, status: int, seconds: float, number: str) -> None:
         """Record a step that ended.
@@ -192,6 +198,9 @@ class Runner:
                     style="dim",
                     markup=False,
                 )
+        forks = any(takes(step.command) for step in waiting)
+        if forks:
+            load(self._environment(Step("", [], "")))
         by_name = {step.name: step for step in steps}
         failed: RememError | None = None
         told = time.monotonic()
@@ -219,6 +228,8 @@ class Runner:
                     for line in lines:
                         self.console.print(f"  {line[:160]}", markup=False, highlight=False, soft_wrap=True)
                 time.sleep(POLL)
+        if forks:
+            unload()
         self.seconds = {step.name: self.seconds[step.name] for step in steps if step.name in self.seconds}
         if failed is not None:
             raise failed

@@ -139,7 +139,7 @@ def _handed_out(
     say: Say,
 ) -> dict[str, Record]:
     """The trainings that others do: all of tuning, then those of reporting that tuning chose."""
-    if engine.name == "here":
+    if not engine.apart:
         return {}
     there, work = plan.from_anywhere(), "unlearning.experiments.sweep.runner:handed"
     tuning = {
