@@ -1,14 +1,10 @@
 """Imported by the process that `preloaded` forks from, and for nothing else: loads what trains, scores and attacks."""
 
-import sys
 from contextlib import suppress
 from importlib import import_module
 
 from remem_tasks.training import find_ours
 
-sys.path[:] = filter(
-    None, sys.path
-)  # a module of the folder that we were started in is none of the libraries
 find_ours()
 for _name in (
     "unlearning.run",
@@ -17,5 +13,5 @@ for _name in (
     "remem_tasks.harness.remem_hf",
     "accelerate.commands.launch",
 ):
-    with suppress(ImportError):  # whoever needs it says so
+    with suppress(Exception):  # whatever needs it says so
         import_module(_name)

@@ -58,7 +58,9 @@ def load(environment: Mapping[str, str]) -> None:
     forkserver.set_forkserver_preload([LIBRARIES])
     before = dict(os.environ)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(
+        {**environment, "PYTHONSAFEPATH": "1"}
+    )  # what lies in this folder is none of the libraries
     try:
         forkserver.ensure_running()
     finally:

@@ -2,13 +2,12 @@
 
 import argparse
 import os
-import signal
 import sys
-import types
 
 import pytest
 import torch
 
+from remem_tasks import preloaded
 from remem_tasks.cli.engine import add_engine, engine_of
 from remem_tasks.errors import RememError
 from remem_tasks.training import call
@@ -23,17 +22,6 @@ from unlearning.experiments.handing_out import (
     told_to_others,
 )
 from unlearning.experiments.ledger import Records
-
-
-def double(number):
-    if number < 0:
-        raise RememError("a number below 0")
-    return {"number": number, "twice": 2 * number}
-
-
-HERE_IN = types.ModuleType("handed_work")
-HERE_IN.double = double
-sys.modules["handed_work"] = HERE_IN
 
 
 class Ours(Cluster):
@@ -74,50 +62,37 @@ JOBS = {name: (number,) for number, name in enumerate("abcd")}
 def test_records_are_kept_and_found_again(ours, tmp_path):
     records, said = Records(tmp_path), []
     records.keep("a", {"before": True})
-    made = hand_out(ours, "handed_work:double", JOBS, records, said.append)
+    made = hand_out(ours, "support.handed:double", JOBS, records, said.append)
     assert made == {
         name: {"number": number, "twice": 2 * number} for number, name in enumerate("abcd") if number
     }
     assert records.found("a") == {"before": True} and records.found("d") == {"number": 3, "twice": 6}
     assert len(said) == 3 and Ours.closed == 1
-    assert hand_out(ours, "handed_work:double", JOBS, records) == {} and Ours.closed == 1
-
-
-def of_process(number):
-    """Its own process, and how many threads it may use; the first try of 0 is killed."""
-    left = os.path.join(os.environ["HANDED"], "killed")
-    if number == 0 and not os.path.exists(left):
-        open(left, "w").close()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return {"process": os.getpid(), "threads": torch.get_num_threads(), "twice": 2 * number}
-
-
-HERE_IN.of_process = of_process
+    assert hand_out(ours, "support.handed:double", JOBS, records) == {} and Ours.closed == 1
 
 
 def test_more_workers_here_are_forks(tmp_path, monkeypatch):
     """Each piece in a process of its own, that shares the threads; one that is killed is begun again; an error ends all."""
-    monkeypatch.setenv("HANDED", str(tmp_path))
+    monkeypatch.setattr(preloaded, "LIBRARIES", "remem_tasks.errors")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     records, said = Records(tmp_path / "out"), []
-    monkeypatch.setattr(
-        torch, "set_num_threads", lambda count: setattr(torch, "get_num_threads", lambda: count)
-    )
-    made = hand_out(Engine("here", 2), "handed_work:of_process", JOBS, records, said.append)
+    monkeypatch.setenv("HANDED", "heron")
+    jobs = {name: (number, str(tmp_path)) for number, name in enumerate("abcd")}
+    made = hand_out(Engine("here", 2), "support.handed:of_process", jobs, records, said.append)
     assert {name: one["twice"] for name, one in made.items()} == {"a": 0, "b": 2, "c": 4, "d": 6}
     assert len({one["process"] for one in made.values()} - {os.getpid()}) == 4
-    assert {one["threads"] for one in made.values()} == {2} and records.found("d")["twice"] == 6
-    assert [line for line in said if "begun again" in line] == [
-        "'a': the process that did it ended; it is begun again"
-    ]
+    assert {(one["threads"], one["word"]) for one in made.values()} == {(2, "heron")}
+    assert records.found("d")["twice"] == 6
+    again = "'a': the process that did it ended; it is begun again"
+    assert [line for line in said if "begun again" in line] == [again]
     with pytest.raises(RememError, match="'x': a number below 0"):
-        hand_out(Engine("here", 2), "handed_work:double", {"x": (-1,), "y": (1,)}, records)
+        hand_out(Engine("here", 2), "support.handed:double", {"x": (-1,), "y": (1,)}, records)
 
 
 def test_no_forks_where_a_gpu_computes(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with pytest.raises(RememError, match="--workers 2: forks can compute .* without a GPU only"):
-        hand_out(Engine("here", 2), "handed_work:double", JOBS, Records(tmp_path))
+        hand_out(Engine("here", 2), "support.handed:double", JOBS, Records(tmp_path))
 
 
 def test_here_nothing_is_handed_out(tmp_path):
@@ -126,20 +101,20 @@ def test_here_nothing_is_handed_out(tmp_path):
 
 def test_a_piece_whose_process_ends_is_begun_again(ours, tmp_path):
     Ours.gone, said = 2, []
-    assert set(hand_out(ours, "handed_work:double", JOBS, Records(tmp_path), said.append)) == set("abcd")
+    assert set(hand_out(ours, "support.handed:double", JOBS, Records(tmp_path), said.append)) == set("abcd")
     assert sum("is begun again" in line for line in said) == 2
 
 
 def test_but_not_for_ever(ours, tmp_path):
     Ours.gone = 3
     with pytest.raises(RememError, match="'b': the process that did it ended, 3 times"):
-        hand_out(ours, "handed_work:double", JOBS, Records(tmp_path))
+        hand_out(ours, "support.handed:double", JOBS, Records(tmp_path))
     assert Records(tmp_path).found("b") is None and Ours.closed == 1
 
 
 def test_an_error_of_ours_names_the_piece(ours, tmp_path):
     with pytest.raises(RememError, match="'x': a number below 0"):
-        hand_out(ours, "handed_work:double", {"x": (-1,)}, Records(tmp_path))
+        hand_out(ours, "support.handed:double", {"x": (-1,)}, Records(tmp_path))
     assert Ours.closed == 1
 
 
@@ -159,7 +134,7 @@ def test_engines_that_cannot_be(monkeypatch, tmp_path):
         with pytest.raises(
             RememError, match=rf"--engine {name} needs .*: pip install 'remem-unlearning\[cluster\]'"
         ):
-            hand_out(Engine(name), "handed_work:double", JOBS, Records(tmp_path))
+            hand_out(Engine(name), "support.handed:double", JOBS, Records(tmp_path))
     assert not os.listdir(tmp_path)
 
 

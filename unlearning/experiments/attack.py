@@ -322,7 +322,6 @@ def attack(
             ledger.keep(first, runner.run(targets[GOLD], "none", None))
         _check_gold_again(ledger.found(first), gate, plan, bench)
         targets[GOLD].release()
-        _latest.update(of=(plan.from_anywhere(), source), bench=bench, target=None)  # for forks
         made = hand_out(engine, "unlearning.experiments.attack:handed", jobs, ledger, say)
     for name, target in targets.items():
         for one, seed in work:

@@ -9,11 +9,9 @@ the experiment's folder under the same path.
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import multiprocessing.process
 import os
-import signal
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -23,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from remem_tasks import preloaded
 from remem_tasks.errors import RememError
 from remem_tasks.training import call
 from unlearning.experiments.ledger import Record, Records
@@ -118,17 +117,18 @@ class Cluster(ABC):
         """End what still runs."""
 
 
-def _child(sender: Connection, threads: int, work: str, job: Job) -> None:
+def _child(sender: Connection, environment: Mapping[str, str], threads: int, work: str, job: Job) -> None:
     """In a fork: do a piece and send what `call` gave."""
     import torch
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.clear()
+    os.environ.update(environment)
     torch.set_num_threads(threads)
     sender.send(call(work, *job))
 
 
 class _Forks(Cluster):
-    """Forks of this process, which has loaded the libraries; each takes its part of the threads that this one has."""
+    """Forks of a process that has loaded the libraries; each takes its part of the threads that this one has."""
 
     def __init__(self, engine: Engine) -> None:
         import torch
@@ -138,14 +138,13 @@ class _Forks(Cluster):
                 f"--workers {engine.workers}: forks can compute on Linux and without a GPU only; --engine processes can"
             )
         self.threads = max(1, torch.get_num_threads() // engine.workers)
-        self.context = multiprocessing.get_context("fork")
         self.jobs: dict[str, tuple[multiprocessing.process.BaseProcess, Connection]] = {}
+        preloaded.load(os.environ)
 
     def start(self, name: str, work: str, job: Job) -> None:
-        receiver, sender = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=_child, args=(sender, self.threads, work, job))
-        sys.stdout.flush()
-        gc.collect()  # (a file lock of this process that still waits to be collected is the fork's for the same file)
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        given = (sender, dict(os.environ), self.threads, work, job)
+        process = multiprocessing.get_context("forkserver").Process(target=_child, args=given)
         process.start()
         sender.close()
         self.jobs[name] = process, receiver
@@ -166,9 +165,10 @@ class _Forks(Cluster):
 
     def close(self) -> None:
         for process, _ in self.jobs.values():
-            process.terminate()
+            process.kill()
         for process, _ in self.jobs.values():
             process.join()
+        preloaded.unload()
 
 
 class _Ray(Cluster):
