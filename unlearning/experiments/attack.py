@@ -174,11 +174,8 @@ class _Runner:
                 cache=None if attack not in (*TRAINED, *GROUPS["quantise"]) else "off",
             )
 
-        if attack == "none":
-            file = score(kinds)
-        else:
-            file, long = _those_that_fit(score, kinds)
-            missing |= long
+        file, long = (score(kinds), {}) if attack == "none" else _those_that_fit(score, kinds)
+        missing |= long
         if file is None:
             shutil.rmtree(folder, ignore_errors=True)
             raise NotAvailable("; ".join(f"{kind}: {why}" for kind, why in missing.items()))
