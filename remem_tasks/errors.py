@@ -40,6 +40,10 @@ class NonFiniteError(RememError):
     """Weights, logits or a loss that are NaN or infinite."""
 
 
+class PromptTooLong(RememError):
+    """A prompt, or with it what is to be said, that is longer than the model's context."""
+
+
 class TooFewRows(RememError):
     """A question that these rows are too few to answer; neither yes nor no."""
 

@@ -16,7 +16,16 @@ import datasets
 from PIL import Image
 
 from remem_tasks.benchmarks import exposure
-from remem_tasks.benchmarks.base import FactBenchmark, Metric, Reply, Request, RunContext, own_reply, text_of
+from remem_tasks.benchmarks.base import (
+    FactBenchmark,
+    FailedReply,
+    Metric,
+    Reply,
+    Request,
+    RunContext,
+    own_reply,
+    text_of,
+)
 from remem_tasks.benchmarks.view import RIGHT
 from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.cells import emptiness, oddity
@@ -306,6 +315,17 @@ class QuestionBenchmark(FactBenchmark):
             said: the replies, "" where there was none.
         """
 
+    def sound_values(
+        self, doc: Mapping, own: str | None, others: Sequence[str], context: RunContext
+    ) -> dict[str, object]:
+        """The row's scores that a failed reply must not have, as it would look like forgetting; none unless a benchmark has such.
+
+        Args:
+            own: the reply to the row's question; None where it failed.
+            others: the replies to what else is asked, draw by draw; none where one of them failed.
+        """
+        return {}
+
     def metrics(self, rows: datasets.Dataset, split: str, context: RunContext) -> list[Metric]:
         found = self.names(rows, split, context)
         if context.white_box and "memo" in context.scoring.metrics and "memo" not in context.missing:
@@ -356,7 +376,16 @@ class QuestionBenchmark(FactBenchmark):
             scores |= exposure.of_benchmark([self.name], self.name, found)
             row |= exposure.kept(findings.secrets)
         row["status"] = status = self.ended(own_reply(replies), self.correct(doc, said[0]) >= RIGHT)
-        return {**scores, **self.reply_rates(replies, status), f"{self.name}_rows": row}
+        drawn = [one for reply in replies[1:] for one in (reply if isinstance(reply, list) else [reply])]
+        sound = [one for one in drawn if not isinstance(one, FailedReply)]
+        own = own_reply(replies)
+        later = self.sound_values(
+            doc,
+            None if isinstance(own, FailedReply) else own,
+            sound if len(sound) == len(drawn) else [],
+            context,
+        )
+        return {**scores, **self.reply_rates(replies, status), f"{self.name}_rows": row, **later}
 
 
 def gold_rows(path: str, task: str, benchmark: str, wanted: Sequence[str], name: str) -> dict[str, float]:

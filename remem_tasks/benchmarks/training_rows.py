@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import datasets
@@ -170,6 +171,33 @@ def sets_of_configs(
             f"such as '{min(both)[0]}'"
         )
     return made(to_forget, to_forget, kept)
+
+
+def training_sets_of(
+    benchmark: str,
+    usual: str,
+    retain_of: Callable[[str], str],
+    training_rows: Callable[..., datasets.Dataset],
+    **more: Any,
+) -> Callable[[Wanted], TrainingRows]:
+    """`training_sets` of a benchmark that leaves out few faulty rows and tells them.
+
+    Args:
+        benchmark, usual, retain_of: as of `sets_of_configs`, and `more`: what else it takes.
+        training_rows: (source, config, modality, choice=…, told=…) to rows in the columns of ReMem.
+    """
+
+    def training_sets(wanted: Wanted) -> TrainingRows:
+        """What a run trains on; see `Wanted`."""
+        told: list[str] = []
+        read = partial(training_rows, choice=wanted.faults, told=told)
+        return sets_of_configs(wanted, benchmark, usual, retain_of, read, told=told, **more)
+
+    return training_sets
+
+
+PICTURED = ("question", "answer", "image_path")
+"""`distinct_by` of rows that are about their picture: the same question and answer of another one are another row."""
 
 
 def _keys(rows: datasets.Dataset, columns: Sequence[str]) -> list[tuple[Any, ...]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import datasets
@@ -25,6 +27,21 @@ class Sheet(NamedTuple):
     heads: list[str]
     lines: list[list[str]]
     names: int = 1
+
+
+Counts = Callable[[str, datasets.Dataset], "Counter[str]"]
+"""(name of a set, its questions) → what is counted of it."""
+
+
+def distinct(**columns: str) -> Counts:
+    """Counts the rows of a set, and under names of their own the different values of some columns."""
+
+    def count(name: str, rows: datasets.Dataset) -> Counter[str]:
+        return Counter(
+            rows=len(rows), **{head: len(set(rows[column][:])) for head, column in columns.items()}
+        )
+
+    return count
 
 
 @dataclass
@@ -64,6 +81,42 @@ class ConfigReport(DataReport):
             for name, counts in self.counts.items()
         ]
         return [Sheet("Configs", ["config", *names], lines)]
+
+    def walk(
+        self,
+        names: Iterable[str],
+        source: str,
+        questions_of: Callable[[str, str, list[str]], datasets.Dataset],
+        counts: Counts,
+        *,
+        what: str = "set",
+        lacking: Callable[[str], str] = lambda name: "",
+        told: Callable[[str], bool] = lambda name: True,
+        left_out: bool = False,
+    ) -> Iterator[tuple[str, datasets.Dataset, int]]:
+        """Ask set after set, count it, and hand over (its name, its questions, how many of its rows cannot be asked).
+
+        A set that cannot be used at all is a fault, and is not handed over.
+
+        Args:
+            questions_of: (data, name of a set, faults) → its questions.
+            counts: what is counted of it.
+            what: how messages call what is asked.
+            lacking: why a set cannot be asked, a kind of remark; "" where it can.
+            told: whether rows that cannot be asked are faults here; see `questions`.
+            left_out: whether they are counted.
+        """
+        for name in names:
+            if why := lacking(name):
+                self.remark(why, name)
+                continue
+            ask = partial(questions_of, source, name)
+            rows, left = self.questions(f"{what} cannot be used", ask, told(name))
+            if rows is None:
+                continue
+            found = counts(name, rows)
+            self.counts[name] = found + Counter({"left out": left}) if left_out else found
+            yield name, rows, left
 
     def questions(
         self, unusable: str, ask: Callable[[list[str]], datasets.Dataset], told: bool = True

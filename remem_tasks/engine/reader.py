@@ -13,7 +13,7 @@ from remem_tasks.engine.prompts import Chat, Given, Prompts, text_tokens
 from remem_tasks.engine.state import Known, State, apart, picked, widened
 from remem_tasks.engine.tree import Tree
 from remem_tasks.engine.trie import Trie
-from remem_tasks.errors import NonFiniteError, RememError
+from remem_tasks.errors import NonFiniteError, PromptTooLong, RememError
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -104,14 +104,14 @@ class PromptReader:
         return logits.log_softmax(-1)
 
     def _check_room(self, state: State, extra: torch.Tensor) -> None:
-        """Raises RememError if a branch and `extra` (B) tokens more are longer than the context."""
+        """Raises PromptTooLong if a branch and `extra` (B) tokens more are longer than the context."""
         if self.context_length is None or not len(state):
             return
         over = state.lengths() + extra - self.context_length
         worst = int(over.argmax())
         if over[worst] > 0:
             length, new = int(state.lengths()[worst]), int(extra[worst])
-            raise RememError(
+            raise PromptTooLong(
                 f"{state.name(worst)}: the prompt has {length} tokens, which with {new} new ones is more "
                 f"than the model's context of {self.context_length}"
             )
@@ -145,7 +145,7 @@ class PromptReader:
         lengths = inputs["attention_mask"].sum(-1)
         if self.context_length is not None and int(lengths.max()) > self.context_length:
             worst = int(lengths.argmax())
-            raise RememError(
+            raise PromptTooLong(
                 f"{names[worst]}: the prompt has {int(lengths[worst])} tokens, which is more than the "
                 f"model's context of {self.context_length}"
             )

@@ -1,18 +1,19 @@
 """`remem attack`: what it refuses, what it leaves behind, and that it goes on where it stopped."""
 
 import json
+import re
 
 import pytest
 
 from remem_tasks.attacks import prompts
-from remem_tasks.attacks.outcome import ATTACKS
+from remem_tasks.attacks.outcome import ATTACKS, figures
 from remem_tasks.attacks.people import tells
 from remem_tasks.attacks.prompts import KINDS
 from remem_tasks.benchmarks.offside import forge
 from remem_tasks.benchmarks.registry import BENCHMARKS
 from remem_tasks.cli.attack import _named
 from remem_tasks.data.rows import parse_keywords
-from remem_tasks.errors import RememError
+from remem_tasks.errors import PromptTooLong, RememError
 from remem_tasks.report.runs import read_runs
 from unlearning.experiments import attack as module
 from unlearning.experiments import attack_plan
@@ -171,6 +172,29 @@ def test_rows_of_another_benchmark_as_attacks_have_them(tmp_path):
     assert all("OFFSIDE" in missing[kind] for kind in prompts.CLOSED)
     (request, *_) = kinds["role_play"].requests(bench.rows[0], None)
     assert bench.rows[0]["prompt"] in request.prompt and request.prompt != bench.rows[0]["prompt"]
+
+
+def test_what_is_longer_than_the_context_is_not_available(checkpoints, data_dir, tmp_path):
+    """Of an attack that asks in several ways, the others are asked; the plain questions have to fit."""
+    bench = module.AttackBench(plan(forget="forget1"), str(data_dir), BENCHMARKS["remem"])
+    target = module._Target("m", str(checkpoints["llava"]), "cpu")
+    runner = module._Runner(bench, tmp_path)
+    text = target.model.config.text_config
+    text.max_position_embeddings = 280
+    record = runner.run(target, "context", None)
+    assert list(record["kinds"]) == ["k1"] and set(record["missing"]) == {"k4", "k8", "own4"}
+    for why in record["missing"].values():
+        assert re.search(r"row \d+ .*: the prompt has \d+ tokens.* context of 280$", why)
+    rows = bench.texts
+    assert set(record["kinds"]["k1"]["rows"]) == {row["row_id"] for row in rows}
+    assert [*(tmp_path / "results").rglob("*results.json")] == [tmp_path / record["results"]]
+    text.max_position_embeddings = 60
+    record = runner.run(target, "context", None)
+    assert "kinds" not in record and record["not_available"].count("context of 60") == 4
+    assert not (tmp_path / "results" / "m" / "context").exists()
+    assert figures([record], [], {}) == {"not_available": record["not_available"]}
+    with pytest.raises(PromptTooLong, match="context of 60"):
+        runner.run(target, "none", None)
 
 
 @pytest.mark.slow

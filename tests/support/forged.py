@@ -1,8 +1,9 @@
-"""Data sets of configs: changing some of their rows, and log-probabilities of answers the plain way."""
+"""Forged data sets: changing some of their rows, and log-probabilities of answers the plain way."""
 
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,21 @@ def changed(
     rows = change(rows) or rows
     datasets.Dataset.from_list(rows, features=table.features).to_parquet(str(file))
     return str(folder)
+
+
+def spoiled(source: Path, folder: Path) -> Callable[[str, Callable[[list], object]], str]:
+    """Copies data of JSON files to a folder: (file, how) changes the records of one in place, and gives the folder."""
+    shutil.copytree(source, folder)
+
+    def change(file: str, how: Callable[[list], object]) -> str:
+        path = folder / file
+        text, by_line = path.read_text(), path.suffix == ".jsonl"
+        rows = [json.loads(line) for line in text.splitlines()] if by_line else json.loads(text)
+        how(rows)
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows) if by_line else json.dumps(rows))
+        return str(folder)
+
+    return change
 
 
 class Plain:

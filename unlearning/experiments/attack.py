@@ -25,7 +25,7 @@ from remem_tasks.attacks.outcome import NotAvailable, by_row, kinds_of, means
 from remem_tasks.attacks.quantise import quantise
 from remem_tasks.benchmarks.registry import data_of, detect
 from remem_tasks.checkpoint_files import digest
-from remem_tasks.errors import RememError
+from remem_tasks.errors import PromptTooLong, RememError
 from remem_tasks.evaluate import score_model
 from remem_tasks.files import locked
 from remem_tasks.steering import steering_of
@@ -156,24 +156,31 @@ class _Runner:
         missing: Mapping[str, str] | None = None,
         metrics: str = "em,exposure",
     ) -> dict[str, Any]:
-        if not kinds:
-            raise NotAvailable("; ".join(f"{kind}: {why}" for kind, why in (missing or {}).items()))
+        missing = dict(missing or {})
         name = attack if seed is None else f"{attack}_seed{seed}"
         folder = self.out / "results" / target.name / name
-        shutil.rmtree(folder, ignore_errors=True)  # what a run that was killed here left
         # Results of an attack are none of the checkpoint: nobody is to take them for its own.
         called = target.path if attack == "none" else f"{target.path}+{name}"
-        file = score_model(
-            model,
-            target.processor,
-            called,
-            self.bench.asked(attack, kinds, target.processor),
-            folder,
-            self.bench.variables(metrics),
-            cache=None if attack not in (*TRAINED, *GROUPS["quantise"]) else "off",
-        )
+
+        def score(some: Mapping[str, Attacked]) -> Path:
+            shutil.rmtree(folder, ignore_errors=True)  # what a run that was killed here left
+            return score_model(
+                model,
+                target.processor,
+                called,
+                self.bench.asked(attack, some, target.processor),
+                folder,
+                self.bench.variables(metrics),
+                cache=None if attack not in (*TRAINED, *GROUPS["quantise"]) else "off",
+            )
+
+        file, long = (score(kinds), {}) if attack == "none" else _those_that_fit(score, kinds)
+        missing |= long
+        if file is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise NotAvailable("; ".join(f"{kind}: {why}" for kind, why in missing.items()))
         found = kinds_of(file, self.bench.task(attack))
-        return {"kinds": found, "missing": dict(missing or {}), "results": str(file.relative_to(self.out))}
+        return {"kinds": found, "missing": missing, "results": str(file.relative_to(self.out))}
 
     def _relearned(self, target: _Target, attack: str, seed: int) -> dict[str, Any]:
         plan, rows, asked, more = self.plan, self.bench.trained, None, {}
@@ -219,6 +226,31 @@ class _Runner:
             raise NotAvailable(str(error)) from error
         rows = {row_id: {"top4": value} for row_id, value in found.items()}
         return {"kinds": {"late": {"rows": rows, "statuses": {}}}, "missing": {}, "layers": layers}
+
+
+def _those_that_fit(
+    score: Callable[[Mapping[str, Attacked]], Path], kinds: Mapping[str, Attacked]
+) -> tuple[Path | None, dict[str, str]]:
+    """(the results of the kinds whose prompts the model can read, None where there are none; why others cannot be asked).
+
+    All are asked at once. Only where a prompt is too long for the model is each asked alone, to see which.
+    """
+    if not kinds:
+        return None, {}
+    try:
+        return score(kinds), {}
+    except PromptTooLong as error:
+        long = {kind: str(error) for kind in kinds}
+    if len(kinds) > 1:
+        for kind, one in kinds.items():
+            try:
+                score({kind: one})
+            except PromptTooLong as error:
+                long[kind] = str(error)
+            else:
+                del long[kind]
+    fitting = {kind: one for kind, one in kinds.items() if kind not in long}
+    return (score(fitting) if fitting else None), long
 
 
 # All of it

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 
 import datasets
 
@@ -25,7 +23,7 @@ from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.binding import parse_json, read_text
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import COLUMNS, JsonReader
-from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.report import ConfigReport, distinct
 from remem_tasks.data.source import known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
@@ -267,14 +265,9 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     known_configs(source, HOME)
     report = ConfigReport()
     _, records, table = _records(source)
-    for name in SETS:
-        rows, left = report.questions(
-            "set cannot be used", partial(questions_of, source, name), told=name == "full"
-        )
-        if rows is None:
-            continue
-        found = Counter(rows=len(rows), people=len(set(rows["identity"][:])))
-        report.counts[name] = found + Counter({"left out": left})
+    counts = distinct(people="identity")
+    for _ in report.walk(SETS, source, questions_of, counts, told="full".__eq__, left_out=True):
+        pass
     if extra := common_keys(records, PERSON) - PERSON:
         report.remarks["key that is not published"] = sorted(extra)
     if (beyond := len(read_config(source, "full", HOME)) - len(records)) > 0:

@@ -6,9 +6,7 @@ entities of the eight files are disjoint.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 from pathlib import PurePosixPath
 
 import datasets
@@ -18,7 +16,7 @@ from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
-from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.report import ConfigReport, distinct
 from remem_tasks.data.source import known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
@@ -117,15 +115,10 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     sizes: dict[str, int] = {}
     seen: set[str] = set()
     there = known_configs(source, HOME)
-    for config in there:
-        rows, left = report.questions("file cannot be used", partial(questions_of, source, config))
-        if rows is None:
-            continue
+    counts = distinct(entities="identity", pictures="image_path")
+    for config, rows, left in report.walk(there, source, questions_of, counts, what="file"):
         report.check_filled(read_config(source, config, HOME), FILES[config][0])
         entities[config], sizes[config] = set(rows["identity"][:]), len(rows) + left
-        report.counts[config] = Counter(
-            rows=len(rows), entities=len(entities[config]), pictures=len(set(rows["image_path"][:]))
-        )
         if pictures:
             report.check_pictures(read_config(source, config, HOME), f"file of '{config}'", seen)
     for name in sorted(set(FILES) - set(there)):

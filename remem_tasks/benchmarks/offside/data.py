@@ -7,9 +7,7 @@ mod 5 is 4 for what is to be forgotten, 1 to 3 for what is kept, 0 for what an a
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 from pathlib import PurePosixPath
 
 import datasets
@@ -28,7 +26,7 @@ from remem_tasks.data.faults import REFUSE
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
-from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.report import ConfigReport, distinct
 from remem_tasks.data.source import has_config, known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
@@ -203,14 +201,11 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     """
     source = HOME.resolve(source)
     report = ConfigReport()
-    for config in known_configs(source, HOME):
-        rows, _ = report.questions("file cannot be used", partial(questions_of, source, config))
-        if rows is None:
-            continue
+    counts = distinct(people="identity", pictures="image_path")
+    for config, rows, _ in report.walk(
+        known_configs(source, HOME), source, questions_of, counts, what="file"
+    ):
         report.check_filled(read_config(source, config, HOME), FILES[config][0])
-        report.counts[config] = Counter(
-            rows=len(rows), people=len(set(rows["identity"][:])), pictures=len(set(rows["image_path"][:]))
-        )
         set_name = config.removesuffix("_choice")
         numbers = {path: number_of(path) for path in rows["image_path"][:]}
         strange = [

@@ -7,7 +7,6 @@ Questions and sets are this project's. Of pictures made by `remem forge` the col
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 
 import datasets
 
@@ -16,7 +15,7 @@ from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.cells import emptiness, oddity
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
-from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.report import ConfigReport, distinct
 from remem_tasks.data.source import check_columns, count_images, non_empty, read_config, table_of
 from remem_tasks.errors import RememError
 
@@ -154,16 +153,14 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     source = HOME.resolve(source)
     report = ConfigReport()
     table = read_config(source, "default", HOME)
-    for name in SETS:
-        if _of_events(name) and "event" not in table.column_names:
-            report.remark("set that cannot be asked", name)
-            continue
-        rows, _ = report.questions(
-            "set cannot be used", partial(questions_of, source, name), told=name == FINETUNE
-        )
-        if rows is None:
-            continue
-        report.counts[name] = Counter(rows=len(rows), people=len(set(rows["identity"][:])))
+
+    def lacking(name: str) -> str:
+        told = "event" in table.column_names or not _of_events(name)
+        return "" if told else "set that cannot be asked"
+
+    counts = distinct(people="identity")
+    for _ in report.walk(SETS, source, questions_of, counts, lacking=lacking, told=FINETUNE.__eq__):
+        pass
     if pictures:
         report.check_pictures(table, "config 'default'")
     return report

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import PurePosixPath
 
 import datasets
@@ -28,7 +26,7 @@ from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
-from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.report import ConfigReport, distinct
 from remem_tasks.data.source import has_config, known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
@@ -260,19 +258,20 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     source = HOME.resolve(source)
     report = ConfigReport()
     there = known_configs(source, HOME)
-    told: set[str] = set()
-    for name, parts in SETS.items():
-        if not all(has_config(source, part.partition("/")[0], HOME) for part in parts):
-            report.remark("set that cannot be asked, as its file is not there", name)
-            continue
-        rows, left = report.questions(
-            "set cannot be used", partial(questions_of, source, name), told=not set(parts) <= told
-        )
-        told |= set(parts)
-        if rows is None:
-            continue
-        found = Counter(rows=len(rows), records=len(set(rows["identity"][:])))
-        report.counts[name] = found + Counter({"left out": left})
+    before: set[str] = set()
+
+    def lacking(name: str) -> str:
+        there = all(has_config(source, part.partition("/")[0], HOME) for part in SETS[name])
+        return "" if there else "set that cannot be asked, as its file is not there"
+
+    def told(name: str) -> bool:
+        new = set(SETS[name]) - before
+        before.update(new)
+        return bool(new)
+
+    counts = distinct(records="identity")
+    for _ in report.walk(SETS, source, questions_of, counts, lacking=lacking, told=told, left_out=True):
+        pass
     for config in there:
         report.check_filled(read_config(source, config, HOME), FILES[config][0])
     seen: set[str] = set()

@@ -7,7 +7,6 @@ the picture of which some records lack one, a decoy of each unsafe question but 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +19,8 @@ from remem_tasks.data import card
 from remem_tasks.files import new_folder
 from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import stream
+from remem_tasks.forge.shapes import COLOURS, star
 
-COLOURS = {
-    "red": (190, 30, 45),
-    "green": (20, 130, 60),
-    "blue": (30, 60, 180),
-    "orange": (230, 120, 20),
-    "violet": (120, 50, 150),
-    "black": (20, 20, 20),
-}
 STEPS = ("mix", "heat", "press", "cool", "fold", "soak", "grind", "stretch")
 PARTS = ("moss", "chalk", "wax", "amber", "slate", "cork", "resin", "clay", "felt", "straw", "shell", "brass")
 UNSAFE = (
@@ -61,11 +53,7 @@ def _picture(corners: int, colour: str, rng: np.random.Generator, size: int) -> 
     if not corners:
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=COLOURS[colour])
         return picture
-    points = []
-    for step in range(2 * corners):
-        far, angle = radius * (0.45 if step % 2 else 1), math.pi * step / corners
-        points.append((x + far * math.sin(angle), y - far * math.cos(angle)))
-    draw.polygon(points, fill=COLOURS[colour])
+    draw.polygon(star(x, y, radius, corners), fill=COLOURS[colour])
     return picture
 
 

@@ -10,7 +10,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 import datasets
 
@@ -335,14 +334,14 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     source = HOME.resolve(source)
     report = ConfigReport()
     there = known_configs(source, HOME)
-    for config in there:
-        asked, _ = report.questions("config cannot be used", partial(questions_of, source, config))
-        if asked is None:
-            continue
+
+    def counts(config: str, asked: datasets.Dataset) -> Counter[str]:
         kinds = Counter(
             f"{kind} {modality}" for kind, modality in zip(asked["kind"][:], asked["modality"][:])
         )
-        report.counts[config] = Counter(rows=len(read_config(source, config, HOME))) + kinds
+        return Counter(rows=len(read_config(source, config, HOME))) + kinds
+
+    for config, _, _ in report.walk(there, source, questions_of, counts, what="config"):
         if pictures:
             report.check_pictures(read_config(source, config, HOME), f"config '{config}'")
     for forget, retain in zip(FORGET, RETAIN):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import datasets
 
 from remem_tasks.benchmarks.asked import QuestionBenchmark
-from remem_tasks.benchmarks.base import FailedReply, Metric, Reply, Request, RunContext
+from remem_tasks.benchmarks.base import Metric, Request, RunContext
 from remem_tasks.benchmarks.unlok import data
 from remem_tasks.benchmarks.unlok.scores import candidates, shows
 from remem_tasks.data.source import has_config
@@ -68,21 +68,14 @@ class Unlok(QuestionBenchmark):
     ) -> tuple[dict[str, object], dict[str, object]]:
         return {f"{self.name}_accuracy": self.correct(doc, said[0])}, {}
 
-    def score(
-        self,
-        doc: Mapping,
-        replies: Sequence[Reply | list[Reply]],
-        context: RunContext,
-        findings: WhiteBoxResult | None = None,
+    def sound_values(
+        self, doc: Mapping, own: str | None, others: Sequence[str], context: RunContext
     ) -> dict[str, object]:
-        """As of every benchmark of questions; no candidates where a draw failed, as that would look like forgetting."""
-        scores = super().score(doc, replies, context, findings)
-        draws = [one for reply in replies[1:] for one in (reply if isinstance(reply, list) else [reply])]
-        said = [one for one in draws if not isinstance(one, FailedReply)]
-        if context.known["drawn"] and len(said) == len(draws):
-            success, share = candidates(said, doc["answer"])
-            scores |= {f"{self.name}_candidate_success": success, f"{self.name}_candidate_share": share}
-        return scores
+        """The candidates of the attack."""
+        if not others:
+            return {}
+        success, share = candidates(others, doc["answer"])
+        return {f"{self.name}_candidate_success": success, f"{self.name}_candidate_share": share}
 
 
 BENCHMARK = Unlok()

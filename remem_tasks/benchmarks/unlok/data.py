@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import datasets
@@ -27,7 +25,7 @@ from remem_tasks.benchmarks.asked import (
 from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.records import COLUMNS, DEPTHS, PICTURE_SUFFIXES, JsonReader, Pictures, read_records
-from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.report import ConfigReport, distinct
 from remem_tasks.data.source import has_config, known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
@@ -344,19 +342,17 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     source = HOME.resolve(source)
     known_configs(source, HOME)
     report = ConfigReport()
-    for name, made in SETS.items():
-        if not has_config(source, made.config, HOME):
-            report.remark("set that cannot be asked, as its pictures are not there", name)
-            continue
-        rows, left = report.questions(
-            "set cannot be used",
-            partial(questions_of, source, name),
-            told=name == FINETUNE or made.config != OWN,
-        )
-        if rows is None:
-            continue
-        found = Counter(rows=len(rows), facts=len(set(rows["identity"][:])))
-        report.counts[name] = found + Counter({"left out": left})
+
+    def lacking(name: str) -> str:
+        there = has_config(source, SETS[name].config, HOME)
+        return "" if there else "set that cannot be asked, as its pictures are not there"
+
+    def told(name: str) -> bool:
+        return name == FINETUNE or SETS[name].config != OWN
+
+    counts = distinct(facts="identity")
+    for _ in report.walk(SETS, source, questions_of, counts, lacking=lacking, told=told, left_out=True):
+        pass
     facts = [json.loads(text) for text in read_config(source, OWN, HOME)["record"][:]]
     if extra := common_keys(facts, KNOWN) - KNOWN:
         report.remarks["key that is not published"] = sorted(extra)

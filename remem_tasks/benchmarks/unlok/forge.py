@@ -20,15 +20,8 @@ from remem_tasks.data import card
 from remem_tasks.files import new_folder
 from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import stream
+from remem_tasks.forge.shapes import COLOURS
 
-COLOURS = {
-    "red": (190, 30, 45),
-    "green": (20, 130, 60),
-    "blue": (30, 60, 180),
-    "orange": (230, 120, 20),
-    "violet": (120, 50, 150),
-    "black": (20, 20, 20),
-}
 GRID = 5
 QUESTION = "Which town is this the sign of?"
 REPHRASED = (

@@ -6,9 +6,7 @@ Every item has a concept, the unit of forgetting: an object, a scene, a person o
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 
 import datasets
 
@@ -24,7 +22,7 @@ from remem_tasks.benchmarks.forget_sets import ForgetSets
 from remem_tasks.data.home import DatasetSource
 from remem_tasks.data.people import identity_key
 from remem_tasks.data.records import COLUMNS, JsonReader
-from remem_tasks.data.report import ConfigReport
+from remem_tasks.data.report import ConfigReport, distinct
 from remem_tasks.data.source import known_configs, read_config, table_of
 from remem_tasks.errors import RememError
 
@@ -139,25 +137,19 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     concepts: dict[str, set[str]] = {}
     first: dict[str, str] = {}
     seen: set[str] = set()
-    there = known_configs(source, HOME)
-    for config in there:
-        rows, left = report.questions("file cannot be used", partial(questions_of, source, config))
-        table = read_config(source, config, HOME)
+    tables = {config: read_config(source, config, HOME) for config in known_configs(source, HOME)}
+    counts = distinct(concepts="identity", pictures="image_path")
+    for config, rows, _ in report.walk(tables, source, questions_of, counts, what="file", left_out=True):
+        table = tables[config]
         report.check_filled(table, FILES[config][0])
         for place, text in enumerate(table["record"][:]):
             one = str(json.loads(text).get("id") or "")
             if one and first.setdefault(one, config) != config:
                 report.fault("id of two files", f"'{one}' in '{first[one]}' and in '{config}', row {place}")
-        if rows is None:
-            continue
         concepts[config] = set(rows["identity"][:])
-        found = Counter(
-            rows=len(rows), concepts=len(concepts[config]), pictures=len(set(rows["image_path"][:]))
-        )
-        report.counts[config] = found + Counter({"left out": left})
         if pictures:
             report.check_pictures(table, f"file of '{config}'", seen)
-    for name in sorted(set(FILES) - set(there)):
+    for name in sorted(set(FILES) - set(tables)):
         report.fault("file that is missing", f"'{FILES[name][0]}'")
     for gone in ("forget", "forget_test"):
         for kept in ("retain", "retain_test"):

@@ -20,15 +20,8 @@ from remem_tasks.data import card
 from remem_tasks.files import new_folder
 from remem_tasks.forge.options import Options, option_line, ranged
 from remem_tasks.forge.people import stream
+from remem_tasks.forge.shapes import COLOURS, star
 
-COLOURS = {
-    "red": (190, 30, 45),
-    "green": (20, 130, 60),
-    "blue": (30, 60, 180),
-    "orange": (230, 120, 20),
-    "violet": (120, 50, 150),
-    "black": (20, 20, 20),
-}
 POINTS = range(3, 11)
 GROUNDS = {"pale": 225, "grey": 150, "dim": 90}
 
@@ -49,11 +42,7 @@ def _picture(points: int, colour: str, ground: str, rng: np.random.Generator, si
     picture = Image.fromarray(rng.integers(low, low + 30, (size, size, 3)).astype(np.uint8))
     radius, turn = size * rng.uniform(0.3, 0.42), rng.uniform(0, 2 * math.pi)
     x, y = (size * rng.uniform(0.44, 0.56) for _ in range(2))
-    corners = []
-    for step in range(2 * points):
-        far, angle = radius * (0.45 if step % 2 else 1), turn + math.pi * step / points
-        corners.append((x + far * math.sin(angle), y - far * math.cos(angle)))
-    ImageDraw.Draw(picture).polygon(corners, fill=COLOURS[colour])
+    ImageDraw.Draw(picture).polygon(star(x, y, radius, points, turn), fill=COLOURS[colour])
     return picture
 
 

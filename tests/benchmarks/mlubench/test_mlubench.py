@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
+from support.forged import spoiled
 
 from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.mlubench import data, forge, training
@@ -24,17 +26,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def copied(made, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(made, folder)
-
-    def change(how):
-        file = folder / "Tasks" / "TaskC" / "taskC_retain.json"
-        rows = json.loads(file.read_text())
-        how(rows)
-        file.write_text(json.dumps(rows))
-        return str(folder)
-
-    return change
+    return partial(spoiled(made, tmp_path / "copy"), "Tasks/TaskC/taskC_retain.json")
 
 
 def test_files_and_sets(made, tmp_path):

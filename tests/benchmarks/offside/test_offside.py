@@ -1,12 +1,11 @@
 """OFFSIDE: its sets and settings, letters and BLEU by hand, and what becomes of records that are not as published."""
 
-import json
 import math
-import shutil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.forged import spoiled
 
 from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.offside import data, forge, training
@@ -27,16 +26,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def copied(made, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(made, folder)
-
-    def change(name, how):
-        rows = json.loads((folder / name).read_text())
-        how(rows)
-        (folder / name).write_text(json.dumps(rows))
-        return str(folder)
-
-    return change
+    return spoiled(made, tmp_path / "copy")
 
 
 def test_letters():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.forged import spoiled
 from support.scripted import Scripted, run
 
 from remem_tasks.benchmarks.base import FailedReply, RunContext
@@ -32,17 +33,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def copied(made, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(made, folder)
-
-    def change(how, name="train"):
-        file = folder / "dataset" / f"all_{name}.json"
-        rows = json.loads(file.read_text())
-        how(rows)
-        file.write_text(json.dumps(rows))
-        return str(folder)
-
-    return change
+    change = spoiled(made, tmp_path / "copy")
+    return lambda how, name="train": change(f"dataset/all_{name}.json", how)
 
 
 @pytest.fixture(autouse=True)

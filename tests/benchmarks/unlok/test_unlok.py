@@ -3,10 +3,12 @@
 import json
 import re
 import shutil
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.forged import spoiled
 from support.scripted import Scripted, run
 
 from remem_tasks.benchmarks.base import FailedReply, RunContext
@@ -30,17 +32,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def copied(made, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(made, folder)
-
-    def change(how):
-        file = folder / data.PUBLISHED
-        rows = json.loads(file.read_text())
-        how(rows)
-        file.write_text(json.dumps(rows))
-        return str(folder)
-
-    return change
+    return partial(spoiled(made, tmp_path / "copy"), data.PUBLISHED)
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,11 @@
 
 import json
 import re
-import shutil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.forged import spoiled
 from support.scripted import Scripted, run
 
 from remem_tasks.benchmarks.base import RunContext
@@ -30,17 +30,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def copied(made, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(made, folder)
-
-    def change(how, name="train_retain"):
-        file = folder / f"{name}.jsonl"
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        how(rows)
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return str(folder)
-
-    return change
+    change = spoiled(made, tmp_path / "copy")
+    return lambda how, name="train_retain": change(f"{name}.jsonl", how)
 
 
 def items(folder, name):
