@@ -18,7 +18,7 @@ COMPUTES := tests/engine tests/metrics tests/unlearning
 
 .PHONY: help setup demo test test-slow test-all test-unit test-other test-engines lint types docs lock clean
 help:
-	@echo "make demo       build data, memorise, forget, score, and print the table (five to ten minutes on two cores);"
+	@echo "make demo       build data, memorise, forget, score, and print the table (some seven minutes on two cores);"
 	@echo "                BENCH=clear: the same with CLEAR's data and scores"
 	@echo "make test       run the tests, but those marked slow"
 	@echo "make test-slow  run those: every fault of the campaign, thousands of damaged files, several processes, whole demos"

@@ -6,14 +6,13 @@
 
 A *way* stands in for another processor: the vector instructions that PyTorch, oneDNN and MKL may use, and the
 threads, so sums are rounded in another order. A run is every forgetting of the demo, trained, scored and attacked by the
-demo's own commands (in one process for many runs, on what the demo has an expectation for). Ends with
+demo's own commands (on what the demo has an expectation for). Ends with
 status 1 if a run missed an expectation, or one lies nearer to its bound than three standard deviations.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import os
@@ -28,11 +27,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from numeric import WAYS, distinct, environment
 
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.files import write_json
+from remem_tasks.preloaded import Forked, load, takes
+from remem_tasks.processes import Together, run
 from remem_tasks.report.results import newest_results, read_scores
 from unlearning.experiments import demo
 
@@ -114,32 +116,20 @@ def prepare(job: Job, out: Path, made: Path) -> Path:
     return folder
 
 
-def execute(step: demo.Step) -> None:
-    """A step's command: in this process, but for the making of a base checkpoint.
+def execute(step: demo.Step, log: IO[str]) -> None:
+    """A step's command, its output at the end of a log: in a fork that need not load the libraries, where it can be.
 
     Raises:
         RememError: it failed.
     """
-    if step.training is not None:
-        from unlearning.run import run
-
-        status = run([*step.training, "--disable_tqdm", "true"])
-    elif step.name.startswith("score_"):
-        from remem_tasks.harness.command import run_lmms_eval
-
-        before, sys.argv = sys.argv, step.command
-        try:
-            status = run_lmms_eval()
-        finally:
-            sys.argv = before
-    elif step.name == "attack":
-        from remem_tasks.cli import commands_parser
-
-        args = commands_parser().parse_args(step.command[step.command.index("attack") :])
-        args.run(args)
-        status = 0
+    variables = {**os.environ, **step.variables}
+    if takes(step.command):
+        with Together() as group:
+            process = Forked(step.command, variables, log)
+            group.add(step.name, process)
+            status = process.wait()
     else:
-        status = subprocess.run(step.command, check=False).returncode
+        status = run(step.command, variables, log)
     if status:
         raise RememError(f"'{shlex.join(step.command)}' ended with status {status}")
 
@@ -173,6 +163,7 @@ def work(names: Iterable[str], out: Path, made: Path) -> None:
     """The runs of one process, whose environment is that of their way."""
     import torch
 
+    load(os.environ)
     for name in names:
         stage, seed = int(name[5]), int(name.rsplit("-", 1)[1])
         job = Job(stage, name[7:].rsplit("-", 1)[0], seed)
@@ -180,8 +171,8 @@ def work(names: Iterable[str], out: Path, made: Path) -> None:
         os.environ["REMEM_DATA"] = str(folder / "data")
         todo, models, attacked, ended = commands(job, out), {}, {}, {}
         for step in todo:
-            with (out / f"{name}.log").open("a") as log, contextlib.redirect_stdout(log):
-                execute(step)
+            with (out / f"{name}.log").open("a") as log:
+                execute(step, log)
             model = step.name.removeprefix("score_")
             if model != step.name:
                 models[model] = read_scores(newest_results(folder / "results" / model))
