@@ -140,15 +140,15 @@ def check(source: str | None, pictures: bool = True) -> ConfigReport:
     tables = {config: read_config(source, config, HOME) for config in known_configs(source, HOME)}
     counts = distinct(concepts="identity", pictures="image_path")
     for config, rows, _ in report.walk(tables, source, questions_of, counts, what="file", left_out=True):
-        table = tables[config]
+        concepts[config] = set(rows["identity"][:])
+        if pictures:
+            report.check_pictures(tables[config], f"file of '{config}'", seen)
+    for config, table in tables.items():  # those too that cannot be used
         report.check_filled(table, FILES[config][0])
         for place, text in enumerate(table["record"][:]):
             one = str(json.loads(text).get("id") or "")
             if one and first.setdefault(one, config) != config:
                 report.fault("id of two files", f"'{one}' in '{first[one]}' and in '{config}', row {place}")
-        concepts[config] = set(rows["identity"][:])
-        if pictures:
-            report.check_pictures(table, f"file of '{config}'", seen)
     for name in sorted(set(FILES) - set(tables)):
         report.fault("file that is missing", f"'{FILES[name][0]}'")
     for gone in ("forget", "forget_test"):

@@ -169,6 +169,20 @@ def test_concepts_and_ids_of_two_files(copied, made):
     assert "concept to forget and to retain" in faults and one["id"] in faults["id of two files"][0]
 
 
+def test_a_file_that_cannot_be_used_still_says_its_ids(copied, made, monkeypatch):
+    one, ask = items(made, "train_forget")[0], data.questions_of
+
+    def refuse(source, config, *faults):
+        if config == "retain":
+            raise RememError("no question at all")
+        return ask(source, config, *faults)
+
+    monkeypatch.setattr(data, "questions_of", refuse)
+    faults = data.check(copied(lambda rows: rows[0].update(id=one["id"])), pictures=False).faults
+    assert "no question at all" in faults["file cannot be used"][0]
+    assert one["id"] in faults["id of two files"][0]
+
+
 def test_through_the_harness(made, monkeypatch):
     """Right about one concept alone."""
     monkeypatch.setenv(data.VARIABLE, str(made))
