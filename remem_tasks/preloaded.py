@@ -86,15 +86,13 @@ def _run(command: Sequence[str], environment: Mapping[str, str], output: str) ->
     name, words = _words(command) or ("", [])
     sys.argv = [name, *words]
     find_ours()
-    main: Callable[[], object]
+    main: Callable[[], int | None]
     if words[:1] == ["train"]:
         sys.argv, set_by_launcher = launched_here(words[1:])
         os.environ.update(set_by_launcher)
         main = import_module("unlearning.train").main
     else:
-        from remem_tasks import cli
-
-        main = {"remem": cli.main, "lmms_eval": cli.lmms_eval}[name]
+        main = getattr(import_module("remem_tasks.cli"), {"remem": "main"}.get(name, name))
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
         import torch
 
@@ -134,12 +132,16 @@ class Forked:
     def pid(self) -> int:
         """Of the process and its group; waits until there is one."""
         self._starting.join()
-        return (self._process and self._process.pid) or 0
+        if self._process is None or self._process.pid is None:
+            raise ProcessLookupError
+        return self._process.pid
 
     def poll(self) -> int | None:
         """The exit status, or None while it runs."""
-        if self._starting.is_alive() or self._process is None:
+        if self._starting.is_alive():
             return None
+        if self._process is None:
+            return 1
         if isinstance(self._process, subprocess.Popen):
             return self._process.poll()
         return self._process.exitcode
@@ -148,6 +150,7 @@ class Forked:
         self._starting.join()
         if isinstance(self._process, subprocess.Popen):
             return self._process.wait()
-        assert self._process is not None
+        if self._process is None:
+            return 1
         self._process.join()
         return self._process.exitcode or 0

@@ -18,7 +18,7 @@ LAYERS = [
     ["remem_tasks.engine"],
     ["remem_tasks.harness"],
     ["remem_tasks.report", "remem_tasks.render", "remem_tasks.evaluate"],
-    ["remem_tasks.attacks", "remem_tasks.training"],
+    ["remem_tasks.attacks", "remem_tasks.training", "remem_tasks.preloaded", "remem_tasks.libraries"],
     ["unlearning"],
     ["unlearning.experiments"],
     [

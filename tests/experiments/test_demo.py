@@ -217,7 +217,7 @@ def test_a_step_repeated_by_hand_gives_what_its_fork_gave(quick_demo, tmp_path):
     shutil.rmtree(model)
     command = [word.replace(str(quick_demo), str(tmp_path / "demo")) for word in step]
     command[: len(program("remem"))] = program("remem")
-    environment = {**os.environ, **demo.ENVIRONMENT, "OMP_NUM_THREADS": "1"}
+    environment = {"OMP_NUM_THREADS": str(os.cpu_count()), **os.environ, **demo.ENVIRONMENT}
     subprocess.run(command, env=environment, check=True, capture_output=True)
     made, weights = (folder / "models" / "npo" for folder in (quick_demo, tmp_path / "demo"))
     assert (made / "model.safetensors").read_bytes() == (weights / "model.safetensors").read_bytes()
