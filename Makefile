@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # NUMERIC=plain: as another processor would compute; `python bench/numeric.py` lists the ways.
 WAY := $(if $(NUMERIC),bench/numeric.py $(NUMERIC) pytest,-m pytest)
-# PART=1/4: one of four parts of the tests of `test-slow` and `test-other`.
+# PART=1/8: one of eight parts of the tests of `test-slow` and `test-other`.
 PART ?= 1/1
 PYTEST := $(BIN)/python $(WAY) -n 2 --dist worksteal
 export PYTHON
@@ -25,7 +25,7 @@ help:
 	@echo "make test-all   run both"
 	@echo "make test-unit  run the tests without a model and without a process (a minute)"
 	@echo "make test-other run the tests of what computes, as another processor would"
-	@echo "                PART=1/4 to PART=4/4: a quarter of test-slow; CI takes one in turn"
+	@echo "                PART=1/8 to PART=8/8: an eighth of test-slow; CI takes one in turn"
 	@echo "                NUMERIC=plain: as another processor computes; LOCK=newest: with the newest releases (test, -slow, -all, -unit)"
 	@echo "make test-engines run the tests against a real transformers serve, vLLM and Ray, each in an environment of its own"
 	@echo "make lint       check style"
