@@ -33,8 +33,8 @@ from numeric import WAYS, distinct, environment
 
 from remem_tasks.errors import RememError, exit_on_error
 from remem_tasks.files import write_json
-from remem_tasks.preloaded import Forked, load, takes
-from remem_tasks.processes import Together, run
+from remem_tasks.preloaded import begin, libraries
+from remem_tasks.processes import Together
 from remem_tasks.report.results import newest_results, read_scores
 from unlearning.experiments import demo
 
@@ -122,14 +122,10 @@ def execute(step: demo.Step, log: IO[str]) -> None:
     Raises:
         RememError: it failed.
     """
-    variables = {**os.environ, **step.variables}
-    if takes(step.command):
-        with Together() as group:
-            process = Forked(step.command, variables, log)
-            group.add(step.name, process)
-            status = process.wait()
-    else:
-        status = run(step.command, variables, log)
+    with Together() as group:
+        process = begin(step.command, {**os.environ, **step.variables}, log)
+        group.add(step.name, process)
+        status = process.wait()
     if status:
         raise RememError(f"'{shlex.join(step.command)}' ended with status {status}")
 
@@ -163,7 +159,6 @@ def work(names: Iterable[str], out: Path, made: Path) -> None:
     """The runs of one process, whose environment is that of their way."""
     import torch
 
-    load(os.environ)
     for name in names:
         stage, seed = int(name[5]), int(name.rsplit("-", 1)[1])
         job = Job(stage, name[7:].rsplit("-", 1)[0], seed)
@@ -291,7 +286,8 @@ def main() -> int:
     parser.add_argument("--work", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
-        work(args.work, args.out, args.demo)
+        with libraries(os.environ):
+            work(args.work, args.out, args.demo)
         return 0
     todo = jobs(args.stage1, args.seeds, distinct(args.ways))
     if not args.table:

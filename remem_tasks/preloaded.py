@@ -12,41 +12,44 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from multiprocessing import forkserver
 from typing import IO
 
-from remem_tasks.training import find_ours, launched_here, program
+from remem_tasks.processes import Process, start
+from remem_tasks.training import find_ours, launched_here, words_of
 
 LIBRARIES = "remem_tasks.libraries"
 """The module that loads them."""
 
 
-def _words(command: Sequence[str]) -> tuple[str, list[str]] | None:
-    """Which command line of ours a command is, `remem` or `lmms_eval`, and its arguments; None if it is none."""
-    for name in ("lmms_eval", "remem"):
-        start = program(name)
-        if list(command[: len(start)]) == start:
-            return name, list(command[len(start) :])
-    return None
-
-
 def takes(command: Sequence[str]) -> bool:
     """Whether a command can run in a fork: a scoring, an attack, a training in one process on a CPU.
 
+    >>> from remem_tasks.training import program
     >>> takes([*program("remem"), "train", "--accelerate", "cpu", "--method", "npo"])
     True
     >>> takes([*program("remem"), "train", "--accelerate", "fsdp2"]), takes([*program("remem"), "forge"]), takes(["sh"])
     (False, False, False)
     """
-    if sys.platform != "linux" or (found := _words(command)) is None:
+    if sys.platform != "linux" or (found := words_of(command)) is None:
         return False
     name, words = found
     if words[:1] == ["train"]:
         return words[1:3] == ["--accelerate", "cpu"] and "--num_processes" not in words
     return name == "lmms_eval" or words[:1] == ["attack"]
+
+
+@contextmanager
+def libraries(environment: Mapping[str, str]) -> Iterator[None]:
+    """`load`, and `unload` when the block is left."""
+    load(environment)
+    try:
+        yield
+    finally:
+        unload()
 
 
 def load(environment: Mapping[str, str]) -> None:
@@ -83,7 +86,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str], output: str) ->
         os.dup2(log.fileno(), 2)
     os.environ.clear()
     os.environ.update(environment)
-    name, words = _words(command) or ("", [])
+    name, words = words_of(command) or ("", [])
     sys.argv = [name, *words]
     find_ours()
     main: Callable[[], int | None]
@@ -124,9 +127,7 @@ class Forked:
             self._process = process
         except (OSError, EOFError):
             with open(output, "a", encoding="utf-8") as log:
-                self._process = subprocess.Popen(
-                    command, env=environment, stdout=log, stderr=log, start_new_session=True
-                )
+                self._process = start(command, environment, log)
 
     @property
     def pid(self) -> int:
@@ -154,3 +155,8 @@ class Forked:
             return 1
         self._process.join()
         return self._process.exitcode or 0
+
+
+def begin(command: Sequence[str], environment: Mapping[str, str], output: IO[str]) -> Process:
+    """Start a command: in a fork where `takes` says so, else as a process of its own; `output` as in `processes.run`."""
+    return (Forked if takes(command) else start)(command, environment, output)

@@ -52,9 +52,7 @@ def _end(processes: Sequence[Process]) -> None:
         process.wait()
 
 
-def _start(
-    command: Sequence[str], environment: Mapping[str, str], output: IO[str] | None
-) -> subprocess.Popen:
+def start(command: Sequence[str], environment: Mapping[str, str], output: IO[str] | None) -> subprocess.Popen:
     return subprocess.Popen(
         command, env=dict(environment), stdout=output, stderr=output, start_new_session=True
     )
@@ -69,7 +67,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], output: IO[str] 
     Args:
         output: where stdout and stderr go; None: to ours.
     """
-    process = _start(command, environment, output)
+    process = start(command, environment, output)
     try:
         return process.wait()
     except BaseException:
@@ -95,14 +93,8 @@ class Together:
         """The names of those that `ended` has not told yet."""
         return list(self._processes)
 
-    def start(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], output: IO[str] | None = None
-    ) -> None:
-        """Start a command under a name; `output` as in `run`."""
-        self.add(name, _start(command, environment, output))
-
     def add(self, name: str, process: Process) -> None:
-        """One that was started otherwise, in a group of its own."""
+        """A process that was started, by `start` or otherwise, in a group of its own."""
         self._processes[name] = process, time.monotonic()
 
     def seconds(self, name: str) -> float:

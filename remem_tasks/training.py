@@ -77,6 +77,19 @@ def program(name: str) -> list[str]:
     return [sys.executable, "-c", f"from remem_tasks.cli import {name}; {name}()"]
 
 
+def words_of(command: Sequence[str]) -> tuple[str, list[str]] | None:
+    """Which command line of ours a command is, `remem` or `lmms_eval`, and its arguments; None if it is none.
+
+    >>> words_of([*program("remem"), "forge", "--out", "data"]), words_of(["sh", "-c", "true"])
+    (('remem', ['forge', '--out', 'data']), None)
+    """
+    for name in ("remem", "lmms_eval"):
+        start = program(name)
+        if list(command[: len(start)]) == start:
+            return name, list(command[len(start) :])
+    return None
+
+
 def _threads(processes: int) -> int:
     """Threads of each process of a training: `OMP_NUM_THREADS`, else its part of the cores that we may use."""
     if (asked := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(asked) > 0:

@@ -1,12 +1,13 @@
 """Commands in forks of a process that has loaded the libraries: output, environment, status, and their end."""
 
 import os
+import subprocess
 import time
 
 import pytest
 
 from remem_tasks import preloaded
-from remem_tasks.preloaded import Forked, load, takes, unload
+from remem_tasks.preloaded import Forked, takes
 from remem_tasks.processes import Together
 from remem_tasks.training import launched_here, program
 
@@ -49,19 +50,21 @@ def _ended(group, patience=60.0):
 def libraries(monkeypatch):
     """A process to fork from that has loaded none of the libraries."""
     monkeypatch.setattr(preloaded, "LIBRARIES", "remem_tasks.errors")
-    load({**os.environ, "HERON": "of the process"})
-    yield
-    unload()
+    with preloaded.libraries({**os.environ, "COLUMNS": "200"}):
+        yield
 
 
 def test_output_environment_and_status(libraries, tmp_path):
-    """A command that fails at once: argparse's own status, its words in the log, and none of ours."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    """A command that fails at once: argparse's own status, and its words in the log, as wide as its own terminal."""
+    command = [*REMEM, "attack", "--no-such-flag"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "COLUMNS": "70"}
+    alone = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     with Together() as group, (tmp_path / "log").open("w") as log:
-        group.add("a", Forked([*REMEM, "attack", "--no-such-flag"], environment, log))
+        group.add("a", Forked(command, environment, log))
         name, status, seconds = _ended(group)
-    assert (name, status) == ("a", 2) and seconds > 0 and not group.running
-    assert "usage: remem attack" in (tmp_path / "log").read_text()
+    assert (name, status) == ("a", 2) == ("a", alone.returncode) and seconds > 0 and not group.running
+    usage = alone.stderr[alone.stderr.index("usage: remem attack") :]
+    assert usage.count("\n") > 5 and (tmp_path / "log").read_text().endswith(usage)
 
 
 def test_leaving_the_block_ends_it(libraries, tmp_path):

@@ -39,8 +39,8 @@ class Engine:
 
     Attributes:
         name: of ENGINES.
-        workers: pieces at a time: here one after the other, more of them each in a fork of this process; of a Ray
-            cluster that is there already, its resources say so.
+        workers: pieces at a time: here one after the other, more of them each in a fork of a process that has
+            loaded the libraries; of a Ray cluster that is there already, its resources say so.
         options: of a piece: of Ray `num_cpus`, `num_gpus`, …; of submitit `timeout_min`, `slurm_partition`, ….
     """
 

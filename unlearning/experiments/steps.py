@@ -12,6 +12,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from rich.live import Live
 from rich.text import Text
 
 from remem_tasks.errors import COLLAPSED, RememError
-from remem_tasks.preloaded import Forked, load, takes, unload
+from remem_tasks.preloaded import begin, libraries, takes
 from remem_tasks.processes import Together
 from remem_tasks.terminal import clean
-from remem_tasks.training import program
+from remem_tasks.training import words_of
 from unlearning.experiments.ledger import Records
 
 TRAIN = ["train", "--accelerate", "cpu"]
@@ -80,9 +81,8 @@ def needed(steps: Sequence[Step], last: str) -> list[Step]:
 def _asked(step: Step, out: Path) -> list[str]:
     """A step's command as it is from any folder: how program and output are reached from here is no part of it."""
     here = re.compile(rf"(?<![\w./-]){re.escape(str(out))}(?=/|,|$)")
-    names = {name: program(name) for name in ("remem", "lmms_eval")}
-    start = next((name for name, words in names.items() if step.command[: len(words)] == words), None)
-    words = step.command if start is None else [start, *step.command[len(names[start]) :]]
+    ours = words_of(step.command)
+    words = step.command if ours is None else [ours[0], *ours[1]]
     return [here.sub("<out>", word) for word in words]
 
 
@@ -147,10 +147,7 @@ class Runner:
             f"$ {told}{shlex.join(step.command)}", style="cyan", markup=False, highlight=False, soft_wrap=True
         )
         with _log(step, self.out).open("w") as log:
-            if takes(step.command):
-                group.add(step.name, Forked(step.command, self._environment(step), log))
-            else:
-                group.start(step.name, step.command, self._environment(step), log)
+            group.add(step.name, begin(step.command, self._environment(step), log))
 
     def _finish(self, step: Step, status: int, seconds: float, number: str) -> None:
         """Record a step that ended.
@@ -201,12 +198,12 @@ class Runner:
                     markup=False,
                 )
         forks = any(takes(step.command) for step in waiting)
-        if forks:
-            load(self._environment(Step("", [], "")))
+        loaded = libraries(self._environment(Step("", [], ""))) if forks else nullcontext()
         by_name = {step.name: step for step in steps}
         failed: RememError | None = None
         told = time.monotonic()
-        with Together() as group, Live(console=self.console, transient=True, auto_refresh=False) as live:
+        show = Live(console=self.console, transient=True, auto_refresh=False)
+        with loaded, Together() as group, show as live:
             while group.running or (waiting and failed is None):
                 for name, status, seconds in group.ended():
                     try:
@@ -230,8 +227,6 @@ class Runner:
                     for line in lines:
                         self.console.print(f"  {line[:160]}", markup=False, highlight=False, soft_wrap=True)
                 time.sleep(POLL)
-        if forks:
-            unload()
         self.seconds = {step.name: self.seconds[step.name] for step in steps if step.name in self.seconds}
         if failed is not None:
             raise failed
