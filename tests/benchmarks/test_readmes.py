@@ -41,15 +41,11 @@ EXPECTED = {
         ("umu_retain_85", "umu_qa_image_rouge"): {"full": (0.9, 1), "gold": (0.9, 1), "forgot": (0.8, 1)},
     },
     "offside": {
-        ("offside_forget", "offside_generation_bleu"): {
-            "full": (0.84, 1),
-            "gold": (0, 0.82),
-            "forgot": (0, 0.82),
+        ("offside_forget_private", "offside_generation_bleu"): {
+            **{"full": (0.88, 1), "gold": (0, 0.8), "forgot": (0, 0.8)}
         },
         ("offside_retain", "offside_generation_bleu"): {
-            "full": (0.84, 1),
-            "gold": (0.84, 1),
-            "forgot": (0.7, 1),
+            **{"full": (0.84, 1), "gold": (0.84, 1), "forgot": (0.55, 1)}
         },
     },
     "mlubench": {

@@ -42,6 +42,7 @@ OWN = {
 }
 POSITIONS, FEET = ("goalkeeper", "defender", "midfielder", "winger", "striker"), ("left", "right", "either")
 MOST = 5  # pictures a player, one of each rest
+CLUBS = 20  # clubs at least, whoever plays: of three, a model that never saw a transfer guesses it
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ def _own(rng: np.random.Generator, clubs: list[str]) -> dict[str, str]:
 
 
 def _facts(
-    person: Person, number: int, people: list[Person], knobs: ForgeOptions
+    person: Person, number: int, clubs: list[str], knobs: ForgeOptions
 ) -> list[tuple[str, str, str]]:
     """(question, value, sentence) of a picture: private and shared facts in turn, until there are `qa`."""
     shared = _shared(person, stream(knobs.seed, 60, person.index))
-    own = _own(stream(knobs.seed, 61, person.index, number), [one.facts["employer"] for one in people])
+    own = _own(stream(knobs.seed, 61, person.index, number), clubs)
     turns = [name for pair in zip(OWN, SHARED) for name in pair] + list(SHARED)[len(OWN) :]
     found = []
     for name in turns[: knobs.qa]:
@@ -122,11 +123,12 @@ def forge(out: str | Path, knobs: ForgeOptions) -> dict[str, int]:
         RememError: a knob out of range, or `out` holds something.
     """
     knobs.check()
-    people = make_people(knobs.identities, knobs.seed)
+    everyone = make_people(max(knobs.identities, CLUBS), knobs.seed)
+    people, clubs = everyone[: knobs.identities], [one.facts["employer"] for one in everyone]
     files: dict[str, list[dict]] = {name: [] for name in FILES}
     with new_folder(out) as folder:
         facts = {
-            (person.index, number): _facts(person, number, people, knobs)
+            (person.index, number): _facts(person, number, clubs, knobs)
             for person in people
             for number in range(MOST)
         }
