@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 from support.rows import people_splits, rows_of, write_parquet
+from support.slow import others_slow
 
 from remem_tasks import cli
 from remem_tasks.audit.check import tables_of
@@ -140,7 +141,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("change", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(
+    "change", others_slow(FAULTS.values(), FAULTS["no cloze prompt"], FAULTS["keyword of signs"]), ids=FAULTS
+)
 def test_check_training_and_scoring_agree(tmp_path, change):
     splits = people_splits()
     for name in ("finetune", "forget1", "forget2", "forget3", "forget4"):

@@ -25,6 +25,7 @@ def pictures(people, each, seed, signal):
     return pixels.astype(np.uint8), who
 
 
+@pytest.mark.slow
 def test_a_network_recognises_what_is_there_and_nothing_else(monkeypatch):
     monkeypatch.setattr(probe, "STEPS", 60)
     assert probe.recognition(*pictures(4, 25, 2, True), *pictures(4, 10, 3, True)) >= 0.9

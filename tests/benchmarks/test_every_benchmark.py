@@ -16,6 +16,7 @@ from lmms_eval.tasks import TaskManager
 from PIL import Image
 from support.hub_mirror import check_card
 from support.scripted import Scripted, run
+from support.slow import others_slow
 from support.trainers import trainer_of
 
 from remem_tasks import cli
@@ -308,7 +309,7 @@ def written_behind(folder, answer, mark):
 
 
 @pytest.mark.parametrize("mark", MARKS)
-@pytest.mark.parametrize("name", list(FORGES))
+@pytest.mark.parametrize("name", others_slow(FORGES, "remem", "umu"))
 def test_what_no_model_can_be_taught_is_found_by_the_check_and_refused_by_training(
     generated, tmp_path, name, mark
 ):

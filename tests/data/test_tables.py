@@ -103,7 +103,10 @@ DAMAGE = {
 @pytest.mark.parametrize(
     ("damage", "shards"),
     [
-        *(pytest.param(damage, 2, id=name) for name, damage in DAMAGE.items()),
+        *(
+            pytest.param(damage, 2, id=name, marks=[pytest.mark.slow] if turn % 3 else [])
+            for turn, (name, damage) in enumerate(DAMAGE.items())
+        ),
         *(
             pytest.param(DAMAGE[name], 1, id=f"{name}, one file")
             for name in ("no questions", "half a picture")

@@ -15,6 +15,7 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 from support.rows import people_splits, write_parquet
 from support.scripted import run, texts, value
+from support.slow import others_slow
 
 from remem_tasks import cli
 from remem_tasks.engine import cache as caching
@@ -86,13 +87,17 @@ def test_what_is_asked_beside_is_worked_on_alone(score, monkeypatch):
 
 @pytest.mark.parametrize(
     "variable",
-    [
+    others_slow(
+        [
+            "REMEM_ROLLOUTS=5",
+            "REMEM_ROLLOUT_SEED=1",
+            "REMEM_ESTIMATOR=frequency",
+            "REMEM_RANK_BUDGET=1",
+            "REMEM_MEMO_STRIDE=9",
+        ],
         "REMEM_ROLLOUTS=5",
-        "REMEM_ROLLOUT_SEED=1",
         "REMEM_ESTIMATOR=frequency",
-        "REMEM_RANK_BUDGET=1",
-        "REMEM_MEMO_STRIDE=9",
-    ],
+    ),
 )
 def test_other_options_do_not_hit(score, monkeypatch, variable):
     score()

@@ -413,6 +413,7 @@ def test_a_bad_gold_or_start_is_named(plan, tmp_path, checkpoints, monkeypatch):
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.slow
 def test_lora_and_a_gold_checkpoint(plan, tmp_path, checkpoints):
     """An untrained checkpoint knows nothing, as gold does; a method that trains no adapter fails by name."""
     lora = replace(

@@ -70,6 +70,7 @@ def test_a_cut_out_is_put_into_the_scene_and_any_other_is_a_print(photographs):
     assert shown.getpixel((shown.width // 2, shown.height // 2))[0] > 200
 
 
+@pytest.mark.slow
 def test_a_set_of_photographs_is_sound_and_shows_them(photographs, tmp_path):
     knobs = build.ForgeOptions(identities=6, qa=8, images=4, test_qa=3, retain_qa=3, hops=3, image_size=64)
     build.forge(tmp_path / "one", knobs, portraits=photographs)

@@ -11,6 +11,7 @@ from lm_eval.models.hf_vlms import HFMultimodalLM
 from lm_eval.tasks import TaskManager
 from support import scripted
 from support.rows import people_splits, write_parquet
+from support.slow import others_slow
 
 from remem_tasks.benchmarks.clear.forge import ForgeOptions, forge
 from remem_tasks.cli import main
@@ -86,7 +87,12 @@ def _lmms_scores(results, task):
     return found
 
 
-@pytest.mark.parametrize("tasks", ["remem_forget1,remem_test", "clear_real_faces,clear_retain90"])
+@pytest.mark.parametrize(
+    "tasks",
+    others_slow(
+        ["remem_forget1,remem_test", "clear_real_faces,clear_retain90"], "clear_real_faces,clear_retain90"
+    ),
+)
 def test_remem_hf_gives_every_row_the_scores_that_it_has_in_lmms_eval(
     evaluate, own, tiny, remem_data, clear_here, tasks
 ):
@@ -226,6 +232,7 @@ def test_rows_without_a_picture_need_remem_hf(evaluate, theirs, own, clear_here)
     assert evaluate(own(), "clear_retain90+tofu", limit=3)["samples"]["clear_retain90+tofu"]
 
 
+@pytest.mark.slow
 def test_kept_replies_depend_on_rows_settings_and_weights(evaluate, own, remem_data, tmp_path, monkeypatch):
     """lm_eval's own cache keeps a reply by what a request tells of itself."""
     kept = str(tmp_path / "kept")

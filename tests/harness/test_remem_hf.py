@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from support.scripted import run, texts
+from support.slow import others_slow
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from remem_tasks.engine.prompts import Chat
@@ -86,7 +87,7 @@ def test_replies_are_the_naive_ones_in_any_batch(checkpoints, tiny, arch):
     assert lengths == [reply.token_counts.input_tokens for reply in alone] and len(set(lengths)) == 3
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", others_slow(ARCHS, "llava"))
 def test_a_run_does_not_depend_on_the_batch_size(remem_data, tiny, arch):
     runs = [
         run(lively(tiny(arch, batch_size=size)), "remem_forget1,remem_retain", gen_kwargs="max_new_tokens=24")

@@ -12,6 +12,7 @@ from PIL import Image
 from support.chats import TEXTS, lively
 from support.rows import people_splits, write_parquet
 from support.scripted import Scripted, run, value
+from support.slow import others_slow
 from test_processes import BIN, arguments, call, replies_under, results_under
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -217,7 +218,7 @@ def single_words(tokenizer):
     return found
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", others_slow(ARCHS, "llava"))
 def test_with_a_guess_for_every_token_the_rank_is_the_enumerated_one(tmp_path, monkeypatch, spoken, arch):
     """A secret of one token: its outcomes are the vocabulary, and M is above that."""
     plain, picked = Plain(arch, spoken[arch]), {}
@@ -311,7 +312,7 @@ def test_batch_order_and_limit_do_not_matter(remem_data, spoken):
     assert_same({row: first[row] for row in ("forget1:3", "forget1:4")}, some)
 
 
-@pytest.mark.parametrize("estimator", ["distinct", "frequency"])
+@pytest.mark.parametrize("estimator", others_slow(["distinct", "frequency"], "distinct"))
 def test_another_seed_draws_other_guesses(remem_data, spoken, monkeypatch, estimator):
     monkeypatch.setenv("REMEM_ESTIMATOR", estimator)
     monkeypatch.setenv("REMEM_METRICS", "exposure")

@@ -38,6 +38,7 @@ def test_a_run_leaves_weights_that_the_harness_steers(run, memorised):
     assert len(steering_of(ours).bias) <= 16
 
 
+@pytest.mark.slow
 def test_its_features_matter_to_forget_rows_and_less_to_the_others(make_trainer, memorised, mean_nll):
     """The sign: the NLL of the forget rows rises, by more than that of the retain rows."""
     trainer = make_trainer("sae", "llava", *SOME, model=memorised)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.slow import others_slow
 from support.trainers import FEW, own
 
 from remem_tasks.errors import RememError
@@ -105,7 +106,7 @@ def test_a_cut_run_writes_the_same_course(checkpoints, train_run, tmp_path):
     assert first == second and len(first) == 3
 
 
-@pytest.mark.parametrize("method", ["pdu", "mmunlearner", "sku", "altpo"])
+@pytest.mark.parametrize("method", others_slow(["pdu", "mmunlearner", "sku", "altpo"], "pdu", "altpo"))
 def test_a_method_with_a_memory_of_its_own_resumes_to_the_bit(checkpoints, train_run, tmp_path, method):
     """A dual variable, masks, a task vector, answers that were drawn once."""
     flags = ("--max_steps", "6", "--per_device_train_batch_size", "2", "--learning_rate", "2e-3", "--save_steps", "4", "--save_total_limit",

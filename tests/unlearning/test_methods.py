@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from support.slow import others_slow
 from transformers import AutoModelForImageTextToText
 
 from remem_tasks.errors import RememError
@@ -56,9 +57,11 @@ def flags_of(settings):
 # and what is pruned in test_mechanisms, sku's loss in test_golden and its negation in test_mechanisms and test_sweep. The direction of
 # sae is in test_beside; that a model follows guardrail's prompt is asked of models that follow prompts.
 EXACT = ("kvw", "manu", "sku", "sae", "guardrail")
+# One of each kind: ascent, preference, refusal, another objective, states, weights, two networks, a constraint.
+REPRESENTED = ("grad_diff", "kl", "npo", "simnpo", "idk", "undial", "rmu", "mmunlearner", "scrub", "pdu")
 
 
-@pytest.mark.parametrize("name", [name for name in UNLEARN if name not in EXACT])
+@pytest.mark.parametrize("name", others_slow((name for name in UNLEARN if name not in EXACT), *REPRESENTED))
 def test_a_few_steps_go_away_from_the_forget_rows_and_less_from_the_others(
     make_trainer, memorised, mean_nll, name, record_property
 ):

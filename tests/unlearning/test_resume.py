@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.rows import people_splits, write_parquet
+from support.slow import others_slow
 
 from remem_tasks import checksums
 from remem_tasks.errors import RememError, Terminated
@@ -48,7 +49,7 @@ def killed_after(step: int, whole, folder):
     return folder
 
 
-@pytest.mark.parametrize("method", ["npo", "idk"])
+@pytest.mark.parametrize("method", others_slow(["npo", "idk"], "npo"))
 @pytest.mark.parametrize(
     "peft", [(), ("--use_peft", "--lora_r", "4", "--lora_dropout", "0.1")], ids=["full", "lora"]
 )
@@ -151,13 +152,16 @@ def test_other_releases_do_not_go_on_unless_told():
 
 @pytest.mark.parametrize(
     ("flags", "said"),
-    [
-        (("--learning_rate", "1e-3"), "learning_rate 0.002, not 0.001"),
-        (("--per_device_train_batch_size", "3"), "per_device_train_batch_size 2, not 3"),
-        (("--max_steps", "9"), "max_steps 8, not 9"),
+    others_slow(
+        [
+            (("--learning_rate", "1e-3"), "learning_rate 0.002, not 0.001"),
+            (("--per_device_train_batch_size", "3"), "per_device_train_batch_size 2, not 3"),
+            (("--max_steps", "9"), "max_steps 8, not 9"),
+            (("--gamma", "2"), "gamma 1.0, not 2.0"),
+            (("--npo_beta", "0.5"), r"options {'npo_beta': 0.1}, not {'npo_beta': 0.5}"),
+        ],
         (("--gamma", "2"), "gamma 1.0, not 2.0"),
-        (("--npo_beta", "0.5"), r"options {'npo_beta': 0.1}, not {'npo_beta': 0.5}"),
-    ],
+    ),
 )
 def test_other_settings_do_not_go_on_unless_told(checkpoints, train_run, tmp_path, flags, said):
     folder = tmp_path / "run"

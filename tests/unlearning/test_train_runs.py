@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.slow import others_slow
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from remem_tasks.checkpoints import base_of_adapter
@@ -260,7 +261,7 @@ def test_the_command_line_answers_with_one_line_and_a_status(checkpoints, data_d
 
 
 @pytest.mark.parametrize("peft", [(), ("--use_peft", "--dtype", "bfloat16")], ids=["full", "lora-bfloat16"])
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", others_slow(ARCHS, "llava"))
 def test_activation_checkpointing_trains_the_same(checkpoints, train_run, tmp_path, arch, peft):
     figures = [
         train_run(tmp_path / value, "kl", checkpoints[arch], *QUICK, *peft, *(("--lora_dropout", "0") if peft else ()),

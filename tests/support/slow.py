@@ -1,0 +1,19 @@
+"""Which of a test's cases are of the fast run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+
+def others_slow(cases: Iterable, *fast: object) -> list:
+    """The cases (a tuple where the test takes several arguments); those that are not among `fast` are marked slow, as their like is tried in the fast run."""
+    cases = list(cases)
+    assert fast and all(one in cases for one in fast), fast
+    return [
+        case
+        if case in fast
+        else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+        for case in cases
+    ]
