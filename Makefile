@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # NUMERIC=plain: as another processor would compute; `python bench/numeric.py` lists the ways.
 WAY := $(if $(NUMERIC),bench/numeric.py $(NUMERIC) pytest,-m pytest)
+AS := $(if $(NUMERIC),$(BIN)/python bench/numeric.py $(NUMERIC))
 # PART=1/8: one of eight parts of the tests of `test-slow` and `test-other`.
 PART ?= 1/1
 PYTEST := $(BIN)/python $(WAY) -n 2 --dist worksteal
@@ -26,7 +27,7 @@ help:
 	@echo "make test-unit  run the tests without a model and without a process (a minute)"
 	@echo "make test-other run the tests of what computes, as another processor would"
 	@echo "                PART=1/8 to PART=8/8: an eighth of test-slow; CI takes one in turn"
-	@echo "                NUMERIC=plain: as another processor computes; LOCK=newest: with the newest releases (test, -slow, -all, -unit)"
+	@echo "                NUMERIC=plain: as another processor computes (demo too); LOCK=newest: with the newest releases (test, -slow, -all, -unit)"
 	@echo "make test-engines run the tests against a real transformers serve, vLLM and Ray, each in an environment of its own"
 	@echo "make lint       check style"
 	@echo "make types      check types: strict in parts, elsewhere no error more than committed"
@@ -39,9 +40,9 @@ $(STAMP): $(if $(filter newest,$(LOCK)),,$(LOCK)) pyproject.toml
 
 demo: setup
 ifeq ($(BENCH),clear)
-	$(BIN)/remem reproduce clear --out runs/demo-clear --methods grad_diff,npo,idk --no-l1
+	$(AS) $(BIN)/remem reproduce clear --out runs/demo-clear --methods grad_diff,npo,idk --no-l1
 else
-	$(BIN)/remem demo --out runs/demo
+	$(AS) $(BIN)/remem demo --out runs/demo
 endif
 
 test: setup
