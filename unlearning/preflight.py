@@ -10,13 +10,13 @@ from remem_tasks.benchmarks.training_rows import TrainingRows
 from remem_tasks.errors import RememError, TooFewRows
 from remem_tasks.report.gate import gate_of
 from remem_tasks.report.model_run import Run
-from remem_tasks.report.runs import read_runs
+from remem_tasks.report.runs import read_runs, seen_from
 from remem_tasks.report.verdict import UNCLEAR
 
 
-def _same(checkpoint: str, model: str) -> bool:
-    """Whether two names are of one folder, or of one repository of the Hub."""
-    scored, start = Path(checkpoint), Path(model)
+def _same(checkpoint: str, results: Path, model: str) -> bool:
+    """Whether a checkpoint, as its results name it, and a model are one folder, or one repository of the Hub."""
+    scored, start = seen_from(Path(checkpoint), results), Path(model)
     if not start.is_dir():
         return checkpoint == model
     if scored.is_dir():
@@ -27,7 +27,7 @@ def _same(checkpoint: str, model: str) -> bool:
 
 
 def _run_of(results: str, model: str) -> Run:
-    runs = [run for run in read_runs([results]) if _same(run.checkpoint, model)]
+    runs = [run for run in read_runs([results]) if _same(run.checkpoint, run.file, model)]
     if len(runs) != 1:
         raise RememError(
             f"--gate_results '{results}' holds {'several' if runs else 'no'} results of '{model}', which is to forget"

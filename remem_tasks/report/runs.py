@@ -22,9 +22,12 @@ from remem_tasks.report.settings import generation_of, option_of
 from remem_tasks.run_record import read_record, unfinished
 
 
-def _seen_from(checkpoint: Path, results: Path) -> Path:
-    """A checkpoint's folder, also where its relative path was given from another folder, above its results."""
-    if checkpoint.is_absolute() or checkpoint.is_dir():
+def seen_from(checkpoint: Path, results: Path) -> Path:
+    """A checkpoint's folder: a relative path was given in a folder above the results, and else is taken from here.
+
+    (So that of two demos with folders of the same names each has its own, wherever a command is called.)
+    """
+    if checkpoint.is_absolute():
         return checkpoint
     return next(
         (found for above in results.resolve().parents if (found := above / checkpoint).is_dir()), checkpoint
@@ -35,7 +38,7 @@ def _record_of(checkpoint: str, results: Path) -> tuple[dict, list[str]]:
     """The `run.json` of a checkpoint folder or of the training it is a step of, empty if there is none; what to note."""
     if not checkpoint:
         return {}, []
-    folder = _seen_from(Path(checkpoint), results)
+    folder = seen_from(Path(checkpoint), results)
     step = bool(re.fullmatch(r"checkpoint-\d+", folder.name))
     for place in (folder, folder.parent) if step else (folder,):
         try:

@@ -1,6 +1,7 @@
 """Reading results and samples row by row: what is refused, what is kept apart."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -300,7 +301,7 @@ def test_roles_come_from_names_paths_or_the_record(tmp_path):
 
 
 def test_the_record_is_found_from_another_folder(tmp_path, monkeypatch):
-    """A relative checkpoint is looked for where we are, then above its results."""
+    """A relative checkpoint is looked for above its results, then where we are."""
     (tmp_path / "project" / "models" / "npo").mkdir(parents=True)
     (tmp_path / "project" / "models" / "npo" / "run.json").write_text(
         '{"method": "npo", "steps": 31, "stopped": "rule"}'
@@ -309,7 +310,9 @@ def test_the_record_is_found_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = read_run(file, "npo")
     assert (run.method, run.steps, run.stopped) == ("npo", 31, "rule")
-    (tmp_path / "models" / "npo").mkdir(parents=True)  # one that is here comes first, and it has no record
+    (tmp_path / "models" / "npo").mkdir(parents=True)  # of the same name, and another's
+    assert read_run(file, "npo").method == "npo"
+    shutil.rmtree(tmp_path / "project" / "models")
     assert read_run(file, "npo").method is None
     (tmp_path / "run.json").write_text('{"method": "not ours"}')
     assert read_run(write_run(tmp_path / "b", {"forget1": [row(0)]}, ""), "b").method is None

@@ -7,6 +7,7 @@ from support.made import row, write_run
 
 from remem_tasks.benchmarks.remem.data import load_split
 from remem_tasks.errors import RememError
+from remem_tasks.files import write_json
 from remem_tasks.report.runs import read_runs
 from unlearning.arguments import parse
 from unlearning.methods import METHODS, NAMES
@@ -87,12 +88,30 @@ def test_without_results_nobody_knows(checkpoints, data_dir, train_run, tmp_path
 def test_one_folder_has_several_names(tmp_path, monkeypatch):
     start = tmp_path / "runs" / "memorised"
     start.mkdir(parents=True)
+    file = tmp_path / "scores" / "results.json"
+    away = tmp_path.with_name("away") / "results.json"  # nothing above these is the checkpoint
     for scored in (str(start), "runs/memorised", "memorised"):  # the latter two as called in other folders
-        assert _same(scored, str(start))
+        assert _same(scored, file, str(start)) and _same(scored, away, str(start))
     monkeypatch.chdir(tmp_path)
-    assert _same("runs/../runs/memorised", str(start)) and _same("org/name", "org/name")
-    for other in ("runs/gold", "elsewhere/memorised", "", str(tmp_path), "runs"):
-        assert not _same(other, str(start)), other
+    for results in (file, away):
+        assert _same("runs/../runs/memorised", results, str(start)) and _same("org/name", results, "org/name")
+        for other in ("runs/gold", "elsewhere/memorised", "", str(tmp_path), "runs"):
+            assert not _same(other, results, str(start)), other
+
+
+def test_of_two_demos_each_has_its_own_checkpoints(tmp_path, monkeypatch):
+    """Folders of the same names, and a command that is called in one of them about the other."""
+    for name, method in (("a", "npo"), ("b", "idk")):
+        made = tmp_path / name / "models" / "start"
+        made.mkdir(parents=True)
+        write_json(made / "run.json", {"method": method, "status": "finished"})
+        write_run(tmp_path / name / "results", {"forget1": [row(0)]}, "models/start")
+    monkeypatch.chdir(tmp_path / "b")
+    for name, method in (("a", "npo"), ("b", "idk")):
+        (run,) = read_runs([str(tmp_path / name / "results")])
+        assert run.method == method
+        own, other = (str(tmp_path / one / "models" / "start") for one in (name, "ab".replace(name, "")))
+        assert _same(run.checkpoint, run.file, own) and not _same(run.checkpoint, run.file, other)
 
 
 def test_results_of_something_else_do_not_count(train_run, checkpoints, scored, tmp_path):

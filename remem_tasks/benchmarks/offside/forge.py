@@ -81,9 +81,7 @@ def _own(rng: np.random.Generator, clubs: list[str]) -> dict[str, str]:
     }
 
 
-def _facts(
-    person: Person, number: int, clubs: list[str], knobs: ForgeOptions
-) -> list[tuple[str, str, str]]:
+def _facts(person: Person, number: int, clubs: list[str], knobs: ForgeOptions) -> list[tuple[str, str, str]]:
     """(question, value, sentence) of a picture: private and shared facts in turn, until there are `qa`."""
     shared = _shared(person, stream(knobs.seed, 60, person.index))
     own = _own(stream(knobs.seed, 61, person.index, number), clubs)
