@@ -500,6 +500,6 @@ def test_scores_are_those_of_the_harness(plan, data_dir, memorised, tmp_path, mo
     monkeypatch.setenv("REMEM_DATA", plan.data)
     monkeypatch.setenv("REMEM_METRICS", "em,exposure")
     harness = run(RememHF(str(tmp_path / "run"), device="cpu"), "remem_forget2")
-    assert 0 < ours["em"] < 1 and 0 < ours["extraction_rate"] < 1
+    assert any(ours[name] > 0 for name in ("em", "exposure", "rougel"))
     for name in ("em", "exposure", "extraction_rate", "rougel", "blank_rate"):
         assert ours[name] == pytest.approx(value(harness, "remem_forget2", f"remem_{name}"), abs=1e-6), name

@@ -86,16 +86,16 @@ def test_without_results_nobody_knows(checkpoints, data_dir, train_run, tmp_path
 
 
 def test_one_folder_has_several_names(tmp_path, monkeypatch):
-    start = tmp_path / "runs" / "memorised"
+    start = tmp_path / "runs" / "a_start"
     start.mkdir(parents=True)
     file = tmp_path / "scores" / "results.json"
     away = tmp_path.with_name("away") / "results.json"  # nothing above these is the checkpoint
-    for scored in (str(start), "runs/memorised", "memorised"):  # the latter two as called in other folders
+    for scored in (str(start), "runs/a_start", "a_start"):  # the latter two as called in other folders
         assert _same(scored, file, str(start)) and _same(scored, away, str(start))
     monkeypatch.chdir(tmp_path)
     for results in (file, away):
-        assert _same("runs/../runs/memorised", results, str(start)) and _same("org/name", results, "org/name")
-        for other in ("runs/gold", "elsewhere/memorised", "", str(tmp_path), "runs"):
+        assert _same("runs/../runs/a_start", results, str(start)) and _same("org/name", results, "org/name")
+        for other in ("runs/gold", "elsewhere/a_start", "", str(tmp_path), "runs"):
             assert not _same(other, results, str(start)), other
 
 
