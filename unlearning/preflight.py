@@ -17,7 +17,7 @@ from remem_tasks.report.verdict import UNCLEAR
 def _same(checkpoint: str, results: Path, model: str) -> bool:
     """Whether a checkpoint, as its results name it, and a model are one folder, or one repository of the Hub."""
     scored, start = seen_from(Path(checkpoint), results), Path(model)
-    if not start.is_dir():
+    if not checkpoint or not start.is_dir():
         return checkpoint == model
     if scored.is_dir():
         return scored.resolve() == start.resolve()

@@ -97,6 +97,7 @@ def test_one_folder_has_several_names(tmp_path, monkeypatch):
         assert _same("runs/../runs/a_start", results, str(start)) and _same("org/name", results, "org/name")
         for other in ("runs/gold", "elsewhere/a_start", "", str(tmp_path), "runs"):
             assert not _same(other, results, str(start)), other
+    assert not _same("", start / "results.json", str(start))  # nameless, and beside the weights
 
 
 def test_of_two_demos_each_has_its_own_checkpoints(tmp_path, monkeypatch):
