@@ -9,6 +9,7 @@ What is done is a file in the sweep's folder and is not done again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,42 @@ def _identity(plan: SweepPlan, runner: SweepRunner) -> dict[str, Any]:
     }
 
 
+def check_gold(plan: SweepPlan) -> float | None:
+    """The gold model's forget EM, if that is what `--gold` gives; None of a checkpoint, whose record fits.
+
+    Raises:
+        RememError: no EM, no checkpoint, or one that saw people of the reporting stage.
+    """
+    level = None
+    with suppress(ValueError):
+        level = float(plan.gold)
+    if level is not None:
+        if not 0 <= level <= 1:
+            raise RememError(f"--gold {plan.gold}: exact match is from 0 to 1")
+        return level
+    checkpoint.check_path(plan.gold)
+    record = read_record(plan.gold)
+    made = (record.get("data") or {}).get("forget")
+    if told := unfinished(record):
+        tell(f"warning: gold '{plan.gold}': {told}; its weights may be those of an earlier run")
+    if made not in (None, plan.report):
+        raise RememError(
+            f"gold '{plan.gold}' was trained without '{made}'; reporting needs one without '{plan.report}' "
+            f"(train.py --method gold --forget {plan.report})"
+        )
+    return None
+
+
 def score_start_and_gold(
-    plan: SweepPlan, runner: SweepRunner, ledger: Ledger
+    plan: SweepPlan, runner: SweepRunner, ledger: Ledger, level: float | None
 ) -> tuple[dict, dict | None, float]:
     """(the start's scores, the gold model's or None, the gold model's forget EM in tuning).
 
+    Args:
+        level: the last of these, if it is known.
+
     Raises:
-        RememError: the gold model saw people of the reporting stage, or there is nothing to forget.
+        RememError: there is nothing to forget.
     """
 
     def both(model) -> dict[str, dict[str, float]]:
@@ -90,23 +120,10 @@ def score_start_and_gold(
         return {stage.forget: runner.evaluate(model, stage) for stage in (runner.tuning, runner.reporting)}
 
     start, _ = ledger.measured("start", lambda: both(runner.fresh()))
-    try:
-        gold, level = None, float(plan.gold)
-    except ValueError:
-        checkpoint.check_path(plan.gold)
-        record = read_record(plan.gold)
-        made = (record.get("data") or {}).get("forget")
-        if told := unfinished(record):
-            tell(f"warning: gold '{plan.gold}': {told}; its weights may be those of an earlier run")
-        if made not in (None, plan.report):
-            raise RememError(
-                f"gold '{plan.gold}' was trained without '{made}'; reporting needs one without '{plan.report}' "
-                f"(train.py --method gold --forget {plan.report})"
-            ) from None
+    gold = None
+    if level is None:
         gold, _ = ledger.measured("gold", lambda: both(checkpoint.load_model(plan.gold, **runner.load)))
         level = gold[plan.tune]["forget_em"]
-    if not 0 <= level <= 1:
-        raise RememError(f"--gold {plan.gold}: exact match is from 0 to 1")
     if start[plan.tune]["forget_em"] <= level + plan.tolerance:
         raise RememError(
             f"'{plan.base}' has forget EM {start[plan.tune]['forget_em']:.2f} on '{plan.tune}' before it forgets, the "
@@ -176,13 +193,14 @@ def sweep(plan: SweepPlan, out: str | Path, say: Say = print, engine: Engine = H
     """
     plan.check()
     only(DEFAULT, plan.data, "sweeps are of ReMem's forget sets")
+    told = check_gold(plan)
     out = Path(out)
     runner = SweepRunner(plan)
     try:
         ledger = Ledger(
             out, "sweep", _identity(plan, runner), failed=lambda record: record.get("outcome") == "failed"
         )
-        start, gold, level = score_start_and_gold(plan, runner, ledger)
+        start, gold, level = score_start_and_gold(plan, runner, ledger, told)
         target = level + plan.tolerance
         say(
             f"{plan.tune}: forget EM {start[plan.tune]['forget_em']:.2f} at the start, {level:.2f} of gold; the level is "
