@@ -73,7 +73,7 @@ def test_records_are_kept_and_found_again(ours, tmp_path):
 
 def test_more_workers_here_are_forks(tmp_path, monkeypatch):
     """Each piece in a process of its own, that shares the threads; one that is killed is begun again; an error ends all."""
-    monkeypatch.setattr(preloaded, "LIBRARIES", "remem_tasks.errors")
+    monkeypatch.setattr(preloaded, "LIBRARIES", "support.handed")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     records, said = Records(tmp_path / "out"), []
     monkeypatch.setenv("HANDED", "heron")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import lmms_eval.evaluator  # noqa: F401  loads the entry points, as every run does
 import pytest
 from support.tasks_alone import own_tasks_alone
@@ -12,8 +14,10 @@ from remem_tasks.harness.remem_hf import RememHF
 
 @pytest.fixture
 def remem_data(data_dir, monkeypatch):
-    """REMEM_DATA set to the small data set."""
+    """REMEM_DATA set to the small data set; begun answers go on for 16 tokens, as a model at random never ends one."""
     monkeypatch.setenv("REMEM_DATA", str(data_dir))
+    if "REMEM_MEMO_TOKENS" not in os.environ:
+        monkeypatch.setenv("REMEM_MEMO_TOKENS", "16")
     return data_dir
 
 

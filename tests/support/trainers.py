@@ -6,6 +6,7 @@ accelerate launch --config_file … tests/trainers.py DATA CHECKPOINT OUT METHOD
 from __future__ import annotations
 
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -39,15 +40,33 @@ FEW = (
 
 # Reading a data set is two thirds of making a trainer. Nobody changes its tables, or its files within a session.
 tables = cache(load_rows)
+# What `from_pretrained` depends on beside the folder.
+LOADING = {"--dtype", "--attn_implementation", "--model_init_kwargs", "--model_revision", "--load_in_4bit"}
+_read: dict = {}
 
 
-def own(method: str, *flags: str) -> tuple[str, ...]:
-    """Of flags with their values, those that a method has."""
+def _copies(folder: Path, load, flags: tuple[str, ...]):
+    """`load`, but of a checkpoint that was read before a copy, if its weights are the same file still: half the time of making a trainer."""
+    weights = folder / "model.safetensors"
+    if LOADING & set(flags) or not weights.is_file():
+        return load
+    key = weights, weights.stat().st_mtime_ns
+
+    def copied():
+        if key not in _read:
+            _read[key] = load()
+        return deepcopy(_read[key])
+
+    return copied
+
+
+def own(method: str, *flags: str, but: str = "") -> tuple[str, ...]:
+    """Of flags with their values, those that a method has, but one."""
     pairs = zip(flags[::2], flags[1::2])
     return tuple(
         part
         for flag, value in pairs
-        if flag.removeprefix("--") in METHODS[method].options
+        if flag.removeprefix("--") in METHODS[method].options.keys() - {but}
         for part in (flag, value)
     )
 
@@ -64,7 +83,8 @@ def trainer_of(data, folder, output, method: str, *flags: str):
     if Role.ALT in cls.roles and rows.alternatives is None and args.alternatives == "auto":
         asked = zip(rows.forget["row_id"][:], rows.forget["attribute"][:])
         rows.alternatives = {row: [f"The {attribute} is unclear."] for row, attribute in asked}
-    models = load_models(args, model_args, loader(str(folder), args, model_args))
+    load = _copies(Path(folder), loader(str(folder), args, model_args), flags)
+    models = load_models(args, model_args, load)
     return build_trainer(args, rows, load_processor(str(folder)), models)
 
 

@@ -4,7 +4,6 @@ from functools import cache
 
 import pytest
 import torch
-from support.slow import others_slow
 from support.trainers import FEW, own, trainer_of
 
 from remem_tasks.errors import RememError
@@ -154,7 +153,6 @@ def another(option):
 
 # (Which of two layers answers come from does not depend on how many rows are asked: see test_sculpt.)
 OWN = [(name, flag) for name in NAMES for flag in METHODS[name].options if flag != "pava_rows"]
-LONG = [("sae", "sae_steps"), ("sae", "sae_ratio")]  # they train an autoencoder of their own, twice
 # Values at which a flag has an effect within two steps of few rows, on a model that knows nobody (p is near 0).
 VALUES = {
     "kvw_first": 1, "kvw_last": 0, "kvw_rows": 1, "lunar_layer": 0, "lunar_rows": 1,
@@ -183,14 +181,10 @@ def an_autoencoder(data_dir, checkpoints, tmp_path_factory, training_seed):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("method", "flag"),
-    others_slow(OWN, *(one for one in OWN if one not in LONG)),
-    ids=["-".join(one) for one in OWN],
-)
+@pytest.mark.parametrize(("method", "flag"), OWN, ids=["-".join(one) for one in OWN])
 def test_a_methods_own_flag_changes_what_it_does(trained, method, flag, an_autoencoder):
     value = str(an_autoencoder if flag == "sae" else VALUES.get(flag, another(METHODS[method].options[flag])))
-    few = (*(own(method, *FEW) if f"--{flag}" not in FEW[::2] else ()), *BESIDE.get(method, ()))
+    few = (*own(method, *FEW, but=flag), *BESIDE.get(method, ()))
     assert apart(
         trained(*few, method=method),
         trained(*few, f"--{flag}", value, method=method),
