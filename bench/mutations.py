@@ -1,6 +1,6 @@
 """Does the suite notice: ten breaks in the losses, the trainer and the engine, one at a time, each in a copy of the tree.
 
-    python bench/mutations.py                  # all ten; a line each: which test failed first
+    python bench/mutations.py                  # all ten, with the tests of `make test`; a line each: which failed first
     python bench/mutations.py --unit           # only with the tests of `make test-unit`
     python bench/mutations.py --only 3 7
 
@@ -107,7 +107,7 @@ def noticed(one: Break, unit: bool) -> tuple[bool, str]:
         tests = [name for name in one.tests if (tree / name).is_file()]
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
         told = subprocess.run(
-            command + ["--unit"] * unit, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)},
+            [*command, "-m", "not slow", *["--unit"] * unit], cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", told.stdout, re.MULTILINE)

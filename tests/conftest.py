@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
@@ -47,11 +48,14 @@ import pytest
 import resvg_py
 import torch
 from filelock import FileLock
-from support.rows import PEOPLE, people_splits, rows_of, write_parquet
-from transformers import PreTrainedModel
 
-from remem_tasks.checkpoints import save
-from remem_tasks.tiny import build as checkpoint
+# A process that hands tests out to others (`-n 2`) runs none, and need not load for ten seconds what tests need.
+if "PYTEST_XDIST_WORKER" in os.environ or not re.search(r" -n ?(?!0\b)\w", " ".join(sys.argv)):
+    from support.rows import PEOPLE, people_splits, rows_of, write_parquet
+    from transformers import PreTrainedModel
+
+    from remem_tasks.checkpoints import save
+    from remem_tasks.tiny import build as checkpoint
 
 
 def pytest_addoption(parser):

@@ -219,8 +219,14 @@ IN_TURNS = {
 }
 
 
-@pytest.mark.parametrize("template", [None, *IN_TURNS])
-@pytest.mark.parametrize("name", list(FORGES))
+TEMPLATES = [None, *IN_TURNS]
+TEMPLATED = [(name, template) for name in FORGES for template in TEMPLATES]
+
+
+@pytest.mark.parametrize(
+    ("name", "template"),
+    others_slow(TEMPLATED, *((name, TEMPLATES[at % len(TEMPLATES)]) for at, name in enumerate(FORGES))),
+)
 def test_training_and_scores_give_a_model_the_same_ids(generated, checkpoints, name, template):
     """What is trained on, prompt and answer, is what scores ask for: the rows that both have, one by one."""
     data, benchmark = str(generated[name]), BENCHMARKS[name]

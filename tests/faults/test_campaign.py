@@ -16,9 +16,9 @@ FAULTS = [
 
 
 EVERY = {
-    **dict.fromkeys(("weights", "config", "prompts", "processor", "ends", "arguments", "tables"), 10),
-    **dict.fromkeys(("resume", "training", "flags", "adapters", "shards", "outputs", "forge"), 16),
-    **dict.fromkeys(("cache", "replies", "signals", "rows", "benchmarks"), 24),
+    **dict.fromkeys(("weights", "config", "prompts", "processor", "ends", "arguments", "tables"), 20),
+    **dict.fromkeys(("resume", "training", "flags", "adapters", "shards", "outputs", "forge"), 32),
+    **dict.fromkeys(("cache", "replies", "signals", "rows", "benchmarks"), 48),
 }
 """Of these kinds, whose commands load a model or write much, one in so many is tried in the fast run; the others are
 marked slow."""

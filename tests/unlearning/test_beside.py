@@ -24,7 +24,7 @@ SOME = ("--sae_ratio", "1.2", "--sae_features", "16")
 def run(train_run, memorised, tmp_path_factory):
     """The record and the folder of a run of `sae` on a model that has memorised."""
     folder = tmp_path_factory.mktemp("sae") / "run"
-    return train_run(folder, "sae", memorised, *SOME), folder
+    return train_run(folder, "sae", memorised, *SOME, "--sae_steps", "100"), folder
 
 
 def test_a_run_leaves_weights_that_the_harness_steers(run, memorised):

@@ -4,6 +4,7 @@ from functools import cache
 
 import pytest
 import torch
+from support.slow import others_slow
 from support.trainers import FEW, own, trainer_of
 
 from remem_tasks.errors import RememError
@@ -181,7 +182,7 @@ def an_autoencoder(data_dir, checkpoints, tmp_path_factory, training_seed):
     return folder
 
 
-@pytest.mark.parametrize(("method", "flag"), OWN, ids=["-".join(one) for one in OWN])
+@pytest.mark.parametrize(("method", "flag"), others_slow(OWN, *OWN[::2]), ids=["-".join(one) for one in OWN])
 def test_a_methods_own_flag_changes_what_it_does(trained, method, flag, an_autoencoder):
     value = str(an_autoencoder if flag == "sae" else VALUES.get(flag, another(METHODS[method].options[flag])))
     few = (*own(method, *FEW, but=flag), *BESIDE.get(method, ()))

@@ -49,11 +49,20 @@ def killed_after(step: int, whole, folder):
     return folder
 
 
-@pytest.mark.parametrize("method", others_slow(["npo", "idk"], "npo"))
+ADAPTER = ("--use_peft", "--lora_r", "4", "--lora_dropout", "0.1")
+CUT = [
+    (arch, peft, method)
+    for arch in ("llava", "qwen2_5_vl")
+    for peft in ((), ADAPTER)
+    for method in ("npo", "idk")
+]
+
+
 @pytest.mark.parametrize(
-    "peft", [(), ("--use_peft", "--lora_r", "4", "--lora_dropout", "0.1")], ids=["full", "lora"]
+    ("arch", "peft", "method"),
+    others_slow(CUT, ("llava", (), "npo"), ("qwen2_5_vl", ADAPTER, "npo")),
+    ids=[f"{arch}-{'lora' if peft else 'full'}-{method}" for arch, peft, method in CUT],
 )
-@pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
 def test_resuming_in_mid_epoch_is_exact(checkpoints, train_run, tmp_path, arch, peft, method):
     whole = tmp_path / "whole"
     through = train_run(whole, method, checkpoints[arch], *FLAGS, *peft)

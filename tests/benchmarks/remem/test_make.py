@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 from support.hub_mirror import card_errors
 from support.rows import picture
+from support.slow import others_slow
 
 from remem_tasks.benchmarks.remem.check import check
 from remem_tasks.benchmarks.remem.data import load_split, retain_rows
@@ -143,7 +144,10 @@ def test_nothing_of_people_is_left_where_a_row_is_refused(own, tmp_path):
 
 @pytest.mark.parametrize(
     "form",
-    ["jsonl", "json", "data of json", "columns of json", "parquet", "pictures in parquet", "semicolons"],
+    others_slow(
+        ["jsonl", "json", "data of json", "columns of json", "parquet", "pictures in parquet", "semicolons"],
+        *("columns of json", "pictures in parquet", "semicolons"),
+    ),
 )
 def test_tables_of_other_kinds_make_the_same(own, tmp_path, form):
     photos, table = own
