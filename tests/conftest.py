@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import chdir, contextmanager, nullcontext
+from contextlib import chdir, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 # No test may look for a hub, send telemetry, or leave anything in the user's cache.
@@ -42,6 +42,9 @@ for name in [name for name in os.environ if name.startswith("REMEM_") and name !
     del os.environ[name]
 # The template of the docs is a benchmark like the others to every test: a folder alone makes it one.
 os.environ["REMEM_BENCHMARKS"] = str(Path(__file__).parents[1] / "docs" / "benchmark_template")
+
+with suppress(ImportError):
+    import wandb  # noqa: F401  transformers loads it in any case, and behind torch that takes three times as long
 
 import pyarrow.parquet
 import pytest

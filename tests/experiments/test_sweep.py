@@ -17,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.scripted import run, value
+from support.slow import others_slow
 from support.trainers import trainer_of
 
 from remem_tasks.benchmarks.remem.data import load_split
@@ -477,7 +478,7 @@ def test_killed_at_any_run_and_started_again_it_gives_the_same_table(whole, plan
     assert without_seconds(out) == without_seconds(whole[0])
 
 
-@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", others_slow([False, True], False), ids=["full", "lora"])
 def test_scores_are_those_of_the_harness(plan, data_dir, memorised, tmp_path, monkeypatch, lora):
     """Of the trained model in memory, as TRL has wrapped it; the harness loads what it saves."""
     flags = ("--use_peft", "--lora_r", "4") if lora else ()

@@ -112,7 +112,7 @@ def test_remem_hf_gives_every_row_the_scores_that_it_has_in_lmms_eval(
     assert tasks.startswith("clear") or "remem_exposure,none" in here["results"]["remem_forget1"]
 
 
-@pytest.mark.parametrize(("arch", "tokens"), [("llava", 3), ("qwen2_5_vl", 128)])
+@pytest.mark.parametrize(("arch", "tokens"), others_slow([("llava", 3), ("qwen2_5_vl", 128)], ("llava", 3)))
 def test_lm_evals_own_model_says_and_scores_the_same(evaluate, theirs, tiny, remem_data, arch, tokens):
     """(A LLaVA of random weights says its picture token fourth, which is no reply of ours.)"""
     here = evaluate(

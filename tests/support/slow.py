@@ -17,3 +17,9 @@ def others_slow(cases: Iterable, *fast: object) -> list:
         else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
         for case in cases
     ]
+
+
+def one_in(number: int, cases: Iterable) -> list:
+    """The cases, of which one in so many is of the fast run, from the first on."""
+    cases = list(cases)
+    return others_slow(cases, *cases[::number])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from support.slow import others_slow
+from support.slow import one_in, others_slow
 from support.trainers import FEW, own
 
 from remem_tasks.errors import RememError
@@ -180,7 +180,7 @@ def test_defect_09_the_table_is_not_that_of_another_run(make_trainer, tmp_path):
         assert make_trainer("npo").reference_table() == first
 
 
-@pytest.mark.parametrize("name", PAIRED)
+@pytest.mark.parametrize("name", one_in(2, PAIRED))
 def test_defect_10_no_second_model_where_a_cheaper_reference_serves(make_trainer, monkeypatch, name):
     """A deep-copied reference in place of a table or of the adapter switched off."""
 
@@ -202,7 +202,7 @@ def test_defect_10_no_second_model_where_a_cheaper_reference_serves(make_trainer
         assert reference.kind(needs, False).startswith("log-probabilities")
 
 
-@pytest.mark.parametrize("name", PAIRED)
+@pytest.mark.parametrize("name", one_in(2, PAIRED))
 def test_defect_11_a_batch_holds_forget_and_retain_rows_together(make_trainer, first_batch, name):
     if not METHODS[name].trains:
         return

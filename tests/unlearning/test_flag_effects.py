@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 import torch
-from support.slow import others_slow
+from support.slow import one_in
 from support.trainers import FEW, own, trainer_of
 
 from remem_tasks.errors import RememError
@@ -116,7 +116,7 @@ def apart(one, two) -> bool:
     return max((one[1][name] - two[1][name]).abs().max().item() for name in one[1]) > 1e-3 * update
 
 
-@pytest.mark.parametrize("flag", TRAINED)
+@pytest.mark.parametrize("flag", one_in(2, TRAINED))
 def test_a_flag_that_works_changes_what_is_learned(trained, flag):
     beside, value = TRAINED[flag]
     # (argparse: the later of two counts.)
@@ -133,7 +133,7 @@ INDIFFERENT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("flag", INDIFFERENT)
+@pytest.mark.parametrize("flag", one_in(2, INDIFFERENT))
 def test_a_flag_that_does_not_concern_the_result_changes_nothing(trained, flag):
     assert flag in flags.ASIDE
     beside = ("--eval_strategy", "epoch", "--eval_em", "false") if flag.startswith("eval_") else ()
@@ -182,7 +182,7 @@ def an_autoencoder(data_dir, checkpoints, tmp_path_factory, training_seed):
     return folder
 
 
-@pytest.mark.parametrize(("method", "flag"), others_slow(OWN, *OWN[::2]), ids=["-".join(one) for one in OWN])
+@pytest.mark.parametrize(("method", "flag"), one_in(2, OWN), ids=["-".join(one) for one in OWN])
 def test_a_methods_own_flag_changes_what_it_does(trained, method, flag, an_autoencoder):
     value = str(an_autoencoder if flag == "sae" else VALUES.get(flag, another(METHODS[method].options[flag])))
     few = (*own(method, *FEW, but=flag), *BESIDE.get(method, ()))

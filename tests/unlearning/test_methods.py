@@ -57,8 +57,8 @@ def flags_of(settings):
 # and what is pruned in test_mechanisms, sku's loss in test_golden and its negation in test_mechanisms and test_sweep. The direction of
 # sae is in test_beside; that a model follows guardrail's prompt is asked of models that follow prompts.
 EXACT = ("kvw", "manu", "sku", "sae", "guardrail")
-# One of each kind: ascent, preference, refusal, another objective, states, weights, two networks, a constraint.
-REPRESENTED = ("grad_diff", "kl", "npo", "simnpo", "idk", "undial", "rmu", "mmunlearner", "scrub", "pdu")
+# One of each kind: ascent, preference, refusal, states, two networks, a constraint.
+REPRESENTED = ("grad_diff", "npo", "idk", "rmu", "scrub", "pdu")
 
 
 @pytest.mark.parametrize("name", others_slow((name for name in UNLEARN if name not in EXACT), *REPRESENTED))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support.architectures import SHAPES, build
+from support.slow import others_slow
 from torch import nn
 
 from unlearning.mechanisms import pictures
@@ -61,7 +62,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("arch", ["llava", "qwen2_5_vl"])
+@pytest.mark.parametrize("arch", others_slow(["llava", "qwen2_5_vl"], "qwen2_5_vl"))
 @pytest.mark.parametrize(("method", "flags", "once", "every"), CASES)
 def test_a_picture_is_encoded_once_and_nothing_else_changes(
     make_trainer, first_batch, arch, method, flags, once, every

@@ -10,6 +10,7 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 from support.forged import changed
+from support.slow import others_slow
 
 from remem_tasks import cli
 from remem_tasks.benchmarks.base import RunContext
@@ -411,7 +412,7 @@ def test_faults_of_metadata_are_named(tmp_path, mllmu_data):
         mllmu.training_rows(source, "ft_Data")
 
 
-@pytest.mark.parametrize("cell", [None, []], ids=["null", "empty"])
+@pytest.mark.parametrize("cell", others_slow([None, []], None), ids=["null", "empty"])
 @pytest.mark.parametrize(
     "path",
     [

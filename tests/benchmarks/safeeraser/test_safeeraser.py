@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.forged import spoiled
 from support.scripted import Scripted, run
+from support.slow import one_in
 
 from remem_tasks.benchmarks.base import FailedReply, RunContext
 from remem_tasks.benchmarks.registry import detect
@@ -156,26 +157,41 @@ def test_an_unsafe_question_of_val_may_have_no_answer(copied):
 
 @pytest.mark.parametrize(
     ("spoil", "name", "told"),
-    [
-        (lambda row: row.update(images="x"), "forget", "unknown key 'images'"),
-        (
-            lambda row: row["unsafe_pairs"][1].update(answer="x"),
-            "forget",
-            "unsafe pair 1: unknown key 'answer'",
-        ),
-        (lambda row: row["unsafe_pairs"][0].update(question=" "), "forget", "'question 0' holds only blanks"),
-        (lambda row: row.update(unsafe_pairs=[]), "decoys", "'unsafe_pairs' holds no questions"),
-        (lambda row: row["unsafe_pairs"].append("x"), "forget", "unsafe pair 2 is not a record"),
-        (
-            lambda row: row["UnharmPair_text1"].pop("Prediction"),
-            "retain",
-            "'UnharmPair_text1 Prediction' is null",
-        ),
-        (lambda row: row.update(UnharmPair_image1="x"), "retain", "'UnharmPair_image1' is not a record"),
-        (lambda row: row.pop("SDImage_path"), "decoys", "no one picture 'SDImage_path'"),
-        (lambda row: row.update(image_path="a/Sports/3.png"), "forget", "lies in no folder of a category"),
-        (lambda row: row["unsafe_pairs"].append(row["unsafe_pairs"][0]), "forget", "asks what row 3 asks"),
-    ],
+    one_in(
+        2,
+        [
+            (lambda row: row.update(images="x"), "forget", "unknown key 'images'"),
+            (
+                lambda row: row["unsafe_pairs"][1].update(answer="x"),
+                "forget",
+                "unsafe pair 1: unknown key 'answer'",
+            ),
+            (
+                lambda row: row["unsafe_pairs"][0].update(question=" "),
+                "forget",
+                "'question 0' holds only blanks",
+            ),
+            (lambda row: row.update(unsafe_pairs=[]), "decoys", "'unsafe_pairs' holds no questions"),
+            (lambda row: row["unsafe_pairs"].append("x"), "forget", "unsafe pair 2 is not a record"),
+            (
+                lambda row: row["UnharmPair_text1"].pop("Prediction"),
+                "retain",
+                "'UnharmPair_text1 Prediction' is null",
+            ),
+            (lambda row: row.update(UnharmPair_image1="x"), "retain", "'UnharmPair_image1' is not a record"),
+            (lambda row: row.pop("SDImage_path"), "decoys", "no one picture 'SDImage_path'"),
+            (
+                lambda row: row.update(image_path="a/Sports/3.png"),
+                "forget",
+                "lies in no folder of a category",
+            ),
+            (
+                lambda row: row["unsafe_pairs"].append(row["unsafe_pairs"][0]),
+                "forget",
+                "asks what row 3 asks",
+            ),
+        ],
+    ),
 )
 def test_a_bad_record_is_counted_and_named(copied, spoil, name, told):
     source = copied(lambda rows: spoil(rows[3]))

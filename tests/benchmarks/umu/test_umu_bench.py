@@ -5,6 +5,7 @@ import shutil
 import datasets
 import pytest
 from support.forged import changed
+from support.slow import one_in
 
 from remem_tasks.benchmarks.base import RunContext
 from remem_tasks.benchmarks.registry import detect
@@ -145,14 +146,17 @@ def test_training_rows(made):
 
 @pytest.mark.parametrize(
     ("column", "old", "new", "told"),
-    [
-        ("Classify", "muitimodal", "mutlimodal", "unknown key 'mutlimodal'"),
-        ("Classify", "'options'", "'optionz'", "unknown key 'optionz'"),
-        ("Cloze", "{'unimodal'", "{unimodal", "no literal"),
-        ("MM_QA", "'answer'", "'anwser'", "unknown key 'anwser'"),
-        ("Cloze", "'answer': '", "'answer': '.", "begins with a full stop"),
-        ("Classify", "'answer': 'A", "'answer': 'E", "is none of A, B, C, D"),
-    ],
+    one_in(
+        2,
+        [
+            ("Classify", "muitimodal", "mutlimodal", "unknown key 'mutlimodal'"),
+            ("Classify", "'options'", "'optionz'", "unknown key 'optionz'"),
+            ("Cloze", "{'unimodal'", "{unimodal", "no literal"),
+            ("MM_QA", "'answer'", "'anwser'", "unknown key 'anwser'"),
+            ("Cloze", "'answer': '", "'answer': '.", "begins with a full stop"),
+            ("Classify", "'answer': 'A", "'answer': 'E", "is none of A, B, C, D"),
+        ],
+    ),
 )
 def test_a_bad_cell_is_named(made, tmp_path, column, old, new, told):
     def change(rows):
