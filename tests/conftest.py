@@ -43,8 +43,11 @@ for name in [name for name in os.environ if name.startswith("REMEM_") and name !
 # The template of the docs is a benchmark like the others to every test: a folder alone makes it one.
 os.environ["REMEM_BENCHMARKS"] = str(Path(__file__).parents[1] / "docs" / "benchmark_template")
 
-with suppress(ImportError):
-    import wandb  # noqa: F401  transformers loads it in any case, and behind torch that takes three times as long
+# A process that hands tests out to others (`-n 2`) runs none, and need not load for ten seconds what tests need.
+RUNS_TESTS = "PYTEST_XDIST_WORKER" in os.environ or not re.search(r" -n ?(?!0\b)\w", " ".join(sys.argv))
+if RUNS_TESTS:
+    with suppress(ImportError):
+        import wandb  # noqa: F401  transformers loads it in any case, and behind torch that takes longer
 
 import pyarrow.parquet
 import pytest
@@ -52,8 +55,7 @@ import resvg_py
 import torch
 from filelock import FileLock
 
-# A process that hands tests out to others (`-n 2`) runs none, and need not load for ten seconds what tests need.
-if "PYTEST_XDIST_WORKER" in os.environ or not re.search(r" -n ?(?!0\b)\w", " ".join(sys.argv)):
+if RUNS_TESTS:
     from support.rows import PEOPLE, people_splits, rows_of, write_parquet
     from transformers import PreTrainedModel
 

@@ -16,7 +16,7 @@ from lmms_eval.tasks import TaskManager
 from PIL import Image
 from support.hub_mirror import check_card
 from support.scripted import Scripted, run
-from support.slow import others_slow
+from support.slow import in_turn, others_slow
 from support.trainers import trainer_of
 
 from remem_tasks import cli
@@ -219,13 +219,9 @@ IN_TURNS = {
 }
 
 
-TEMPLATES = [None, *IN_TURNS]
-TEMPLATED = [(name, template) for name in FORGES for template in TEMPLATES]
-
-
 @pytest.mark.parametrize(
     ("name", "template"),
-    others_slow(TEMPLATED, *((name, TEMPLATES[at % len(TEMPLATES)]) for at, name in enumerate(FORGES))),
+    in_turn(FORGES, [(template,) for template in (None, *IN_TURNS)]),
 )
 def test_training_and_scores_give_a_model_the_same_ids(generated, checkpoints, name, template):
     """What is trained on, prompt and answer, is what scores ask for: the rows that both have, one by one."""

@@ -23,3 +23,10 @@ def one_in(number: int, cases: Iterable) -> list:
     """The cases, of which one in so many is of the fast run, from the first on."""
     cases = list(cases)
     return others_slow(cases, *cases[::number])
+
+
+def in_turn(names: Iterable, kinds: Iterable[tuple]) -> list:
+    """Every name with every kind, as (name, *kind); each name with one kind is of the fast run, the kinds in turn."""
+    names, kinds = list(names), list(kinds)
+    fast = [(name, *kinds[at % len(kinds)]) for at, name in enumerate(names)]
+    return others_slow([(name, *kind) for name in names for kind in kinds], *fast)

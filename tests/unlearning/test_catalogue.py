@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 import torch
-from support.slow import others_slow
+from support.slow import in_turn
 
 from unlearning.arguments import parse
 from unlearning.data import IGNORE, Role
@@ -190,7 +190,7 @@ KINDS = [(arch, lora) for arch in ("llava", "qwen2_5_vl") for lora in (False, Tr
 CASES = [(name, *kind) for name in TRAINED for kind in KINDS]
 NAMED = [f"{name}-{arch}-{'lora' if lora else 'full'}" for name, arch, lora in CASES]
 # Padding and pictures are the model's, losses the method's: in the fast run every method has one kind of model, every kind a fourth of the methods.
-IN_TURN = others_slow(CASES, *((name, *KINDS[at % 4]) for at, name in enumerate(TRAINED)))
+IN_TURN = in_turn(TRAINED, KINDS)
 
 
 def pair_indices(trainer) -> list[int]:
@@ -251,13 +251,13 @@ def test_padding_batch_and_accumulation_change_no_gradient(ready, name, arch, lo
 
 
 CUTS = [(1,) * 6, (4, 2), (2, 3, 1)]
-STEPS = [(name, cut) for name in NAMES if METHODS[name].trains for cut in CUTS]
+STEPPING = [name for name in NAMES if METHODS[name].trains]
 
 
 @pytest.mark.parametrize(
     ("name", "cut"),
-    others_slow(STEPS, *(STEPS[3 * at + at % 3] for at in range(len(STEPS) // 3))),
-    ids=[f"{name}-{cut}" for name, cut in STEPS],
+    in_turn(STEPPING, [(cut,) for cut in CUTS]),
+    ids=[f"{name}-{cut}" for name in STEPPING for cut in CUTS],
 )
 def test_a_step_is_the_same_however_it_is_cut(ready, name, cut):
     """6 × 1, 4 + 2 and 2 + 3 + 1 rows give the loss and the gradient of one batch of 6, for answers of uneven length."""

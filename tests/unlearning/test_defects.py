@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from support.slow import one_in, others_slow
+from support.slow import in_turn, one_in
 from support.trainers import FEW, own
 
 from remem_tasks.errors import RememError
@@ -138,13 +138,10 @@ def test_defect_08_all_that_the_processor_gives_reaches_model_and_reference(make
     assert "pixel_values" in wanted and len(seen) == 2 and all(wanted <= keys for keys in seen)
 
 
-REFERRED = [(name, flags) for name in BESIDE for flags in ((), LORA)]
-
-
 @pytest.mark.parametrize(
     ("name", "flags"),
-    others_slow(REFERRED, *((name, ((), LORA)[at % 2]) for at, name in enumerate(BESIDE))),
-    ids=[f"{name}-{'lora' if flags else 'full'}" for name, flags in REFERRED],
+    in_turn(BESIDE, [((),), (LORA,)]),
+    ids=[f"{name}-{kind}" for name in BESIDE for kind in ("full", "lora")],
 )
 def test_defect_09_the_reference_stays_the_model_before_unlearning(make_trainer, first_batch, name, flags):
     trainer = make_trainer(name, "llava", "--max_steps", "2", "--learning_rate", "3e-3", *flags)
